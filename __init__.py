@@ -1,0 +1,12 @@
+"""SVP Portrait: talking portraits in the style of a clip. The host asks `comfy_entrypoint` for the nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+async def comfy_entrypoint() -> Any:
+    """The extension that lists the nodes; imported only now, so that `svp_models` can be used without them."""
+    from .nodes import PortraitExtension
+
+    return PortraitExtension()

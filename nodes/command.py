@@ -1,0 +1,23 @@
+"""Entry of the svp console script: hands this pack's nodes to the headless command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..svp_models.headless.cli import main as run_command
+from ..svp_models.headless.folders import Folders
+
+
+def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:
+    """The pack's node classes, reading and writing in these folders and reporting their steps to `progress`."""
+    from . import NODE_CLASSES  # here, because `svp info` need not wait for the networks
+    from .host import ProgressBar, folder_paths
+
+    folder_paths.set_input_directory(str(folders.input))
+    folder_paths.set_output_directory(str(folders.output))
+    ProgressBar.show = progress
+    return NODE_CLASSES
+
+
+def main() -> int:
+    return run_command(open_nodes)

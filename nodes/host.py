@@ -1,0 +1,138 @@
+"""The only file that imports the host. Without one, the stand-in takes its place under the same names."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..svp_models.config import VaeConfig
+from ..svp_models.errors import PortraitError
+
+HOSTED = find_spec("comfy_api") is not None
+
+if HOSTED:
+    import comfy.sd
+    import comfy.utils
+    import folder_paths
+    from comfy import model_management
+    from comfy.model_patcher import ModelPatcher
+    from comfy_api.latest import ComfyExtension, InputImpl, io, ui
+
+    ProgressBar = comfy.utils.ProgressBar
+
+    class Vae(comfy.sd.VAE):
+        """A VAE of this pack with the host's interface: its memory, tiling and the VAE Decode / Encode nodes work.
+
+        The host's own constructor only knows checkpoints of known architectures, so it is not called; the attributes are
+        those that the host's methods read.
+        """
+
+        def __init__(self, model: nn.Module, config: VaeConfig):  # super().__init__ would look for a known checkpoint
+            self.memory_used_encode = lambda shape, dtype: _vae_bytes(shape[2] * shape[3], dtype)
+            self.memory_used_decode = lambda shape, dtype: _vae_bytes(shape[2] * shape[3] * config.downscale**2, dtype)
+            self.downscale_ratio = self.upscale_ratio = config.downscale
+            self.downscale_index_formula = self.upscale_index_formula = self.extra_1d_channel = None
+            self.latent_channels, self.latent_dim, self.output_channels = config.latent_channels, 2, 3
+            self.crop_input, self.not_video, self.pad_channel_value = True, False, None
+            self.disable_offload = True  # plain torch layers: all on the device or none
+            self.process_input = lambda image: image * 2 - 1
+            self.process_output = lambda image: ((image + 1) / 2).clamp(0, 1)
+            self.working_dtypes = [torch.bfloat16, torch.float32]
+            self.device = model_management.vae_device()
+            self.vae_dtype = model_management.vae_dtype(self.device, self.working_dtypes)
+            self.output_device = model_management.intermediate_device()
+            self.first_stage_model = model.eval().to(self.vae_dtype)
+            self.patcher = ModelPatcher(
+                self.first_stage_model, load_device=self.device, offload_device=model_management.vae_offload_device()
+            )
+            self.size = model_management.module_size(self.first_stage_model)
+
+else:
+    from .standin import ComfyExtension, InputImpl, ProgressBar, Vae, folder_paths, io, ui
+
+__all__ = [
+    "HOSTED",
+    "ComfyExtension",
+    "InputImpl",
+    "Vae",
+    "find_file",
+    "folder_paths",
+    "io",
+    "list_files",
+    "manage",
+    "output_file",
+    "prepare",
+    "progress",
+    "saved_file",
+    "ui",
+    "weights_dtype",
+]
+
+
+def _vae_bytes(pixels: int, dtype: torch.dtype) -> int:
+    """Working memory of coding one picture: about 2000 numbers per pixel, as the host reckons for SD1.5's VAE."""
+    return 2000 * pixels * model_management.dtype_size(dtype)
+
+
+def list_files(kind: str) -> list[str]:
+    """The safetensors files in `models/<kind>`, `output/<kind>` and what the host's settings name for that kind."""
+    for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
+        folder_paths.add_model_folder_path(kind, os.path.join(parent, kind))
+    return [each for each in folder_paths.get_filename_list(kind) if each.endswith(".safetensors")]
+
+
+def find_file(kind: str, name: str) -> str:
+    """The path of one of those files; PortraitError tells where it was looked for."""
+    if name in list_files(kind):
+        return folder_paths.get_full_path_or_raise(kind, name)
+    raise PortraitError(f"there is no file '{name}' in {os.path.join(folder_paths.models_dir, kind)} or output/{kind}")
+
+
+def saved_file(name: str) -> str:
+    """The path of a file in the output folder."""
+    path = os.path.join(folder_paths.get_output_directory(), os.path.relpath(os.path.join("/", name), "/"))
+    if not os.path.isfile(path):
+        raise PortraitError(f"there is no file {path}: save it again")
+    return path
+
+
+def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> tuple[str, Any]:
+    """(path of a new numbered file in the output folder, what the interface is told); outside of it raises."""
+    root = folder_paths.get_output_directory()
+    folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    name = f"{stem}_{counter:05}_.{suffix}"
+    return os.path.join(folder, name), ui.SavedResult(name, subfolder, io.FolderType.output)
+
+
+def weights_dtype() -> torch.dtype:
+    """The precision the networks are held in: the host's choice for its device, float32 without one."""
+    return model_management.unet_dtype(model_management.get_torch_device()) if HOSTED else torch.float32
+
+
+def manage(networks: nn.Module) -> Any:
+    """Puts networks under the host's memory management: the handle that `prepare` takes, None without a host."""
+    if not HOSTED:
+        return None
+    return ModelPatcher(
+        networks,
+        load_device=model_management.get_torch_device(),
+        offload_device=model_management.unet_offload_device(),
+    )
+
+
+def prepare(handle: Any, memory: int) -> None:
+    """Brings managed networks onto the host's device with `memory` bytes left to work in; others make room for them."""
+    if HOSTED:
+        # The layers are plain torch: streaming only some of them to the device, as the host does with its own, cannot work.
+        model_management.load_models_gpu([handle], memory_required=memory, force_full_load=True)
+
+
+def progress() -> Callable[[int, int], None]:
+    """A callback (done, total) that moves the node's progress bar; in the host every call is a chance to cancel."""
+    bar = ProgressBar(1)
+    return lambda done, total: bar.update_absolute(done, total)

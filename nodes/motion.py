@@ -1,0 +1,169 @@
+"""Head motion: extracted from a clip, carried over to the portrait, typed by hand, drawn."""
+
+from __future__ import annotations
+
+from einops import rearrange
+from torch import Tensor
+
+from ..svp_models.errors import PortraitError
+from ..svp_models.face.drawing import kps_images
+from ..svp_models.face.keypoints import HEAD_KEYPOINT_NAMES, manual_keypoints, motion_from_track
+from ..svp_models.face.retarget import RETARGET_MODES, retarget
+from ..svp_models.face.tracking import track_face
+from ..svp_models.values import HeadMotion
+from . import host
+from .host import io
+from .sockets import HeadMotionSocket, SvpModel, bytes_from, rgb_from
+
+EXAMPLE_POINTS = "\n".join(
+    f"{name}: {x}, {y}"
+    for name, (x, y) in zip(
+        HEAD_KEYPOINT_NAMES,
+        ((0.25, 0.46), (0.28, 0.66), (0.75, 0.46), (0.72, 0.66), (0.39, 0.45), (0.61, 0.45), (0.5, 0.43), (0.5, 0.58)),
+        strict=True,
+    )
+)
+
+
+def portrait_points(portrait: Tensor | HeadMotion, model) -> HeadMotion:
+    """The points of the portrait, found in its first picture unless they are given."""
+    if isinstance(portrait, HeadMotion):
+        return portrait
+    if model is None:
+        raise PortraitError(
+            "the points of a portrait picture are found by a model: connect one, or the points of Type Head Keypoints"
+        )
+    track = track_face(model.portrait.face_analyzer, bytes_from(portrait[:1]), "the portrait")
+    return motion_from_track(track, model.portrait.config.fps)
+
+
+class SVPHeadKpsExtract(io.ComfyNode):
+    """Clip -> SVP_HEAD_MOTION."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPHeadKpsExtract",
+            display_name="Extract Head Motion (SVP)",
+            category="SVP Portrait/motion",
+            description="Follows 8 keypoints of the head through a clip. Frames without a face are filled in between.",
+            inputs=[
+                SvpModel.Input("model", tooltip="The model whose face analyser is used."),
+                io.Image.Input("frames", tooltip="Frames of the driving clip, one face in view."),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components.",
+                ),
+            ],
+            outputs=[HeadMotionSocket.Output("head_motion", tooltip="8 keypoints for every frame, in its pixels.")],
+        )
+
+    @classmethod
+    def execute(cls, model, frames: Tensor, fps: float) -> io.NodeOutput:
+        analyzer = model.portrait.face_analyzer
+        track = track_face(analyzer, bytes_from(frames), "the driving clip", host.progress())
+        return io.NodeOutput(motion_from_track(track, fps))
+
+
+class SVPHeadKpsRetarget(io.ComfyNode):
+    """SVP_HEAD_MOTION of the driver -> SVP_HEAD_MOTION of the portrait."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPHeadKpsRetarget",
+            display_name="Retarget Head Motion (SVP)",
+            category="SVP Portrait/motion",
+            description="Fits the motion of another head to the portrait: its place, size and proportions.",
+            inputs=[
+                HeadMotionSocket.Input("head_motion", tooltip="The driving motion, of any face and picture size."),
+                io.MultiType.Input(
+                    "portrait",
+                    types=[io.Image, HeadMotionSocket],
+                    tooltip="The portrait picture (connect a model too), or its 8 points from Type Head Keypoints.",
+                ),
+                io.Combo.Input(
+                    "mode",
+                    options=list(RETARGET_MODES),
+                    default="offset",
+                    tooltip="fix: the head keeps still. offset: the portrait's points, moved as the driver moves. rescale: the "
+                    "driver's points, scaled to the portrait's face.",
+                ),
+                SvpModel.Input(
+                    "model", optional=True, tooltip="Finds the face in a portrait picture; not needed for points."
+                ),
+            ],
+            outputs=[HeadMotionSocket.Output("head_motion", tooltip="The motion in pixels of the portrait.")],
+        )
+
+    @classmethod
+    def execute(cls, head_motion, portrait: Tensor | HeadMotion, mode: str, model=None) -> io.NodeOutput:
+        return io.NodeOutput(retarget(head_motion, portrait_points(portrait, model), mode))
+
+
+class SVPHeadKpsManual(io.ComfyNode):
+    """Typed points -> SVP_HEAD_MOTION of one frame."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPHeadKpsManual",
+            display_name="Type Head Keypoints (SVP)",
+            category="SVP Portrait/motion",
+            description="The 8 keypoints of a portrait by hand, for pictures in which no face is found.",
+            inputs=[
+                io.Image.Input("image", tooltip="The portrait; only its size is used."),
+                io.String.Input(
+                    "points",
+                    multiline=True,
+                    default=EXAMPLE_POINTS,
+                    tooltip="Eight lines 'x, y' in this order; x to the right, y down; left is the picture's left. Pixels, or "
+                    "fractions of width and height if no number is above 1.",
+                ),
+            ],
+            outputs=[HeadMotionSocket.Output("head_motion", tooltip="One frame, which the sampler holds still.")],
+        )
+
+    @classmethod
+    def execute(cls, image: Tensor, points: str) -> io.NodeOutput:
+        height, width = rgb_from(image).shape[1:3]
+        keypoints = manual_keypoints(points, width, height)
+        return io.NodeOutput(HeadMotion(keypoints[None], width, height, fps=25.0))
+
+
+class SVPHeadKpsRender(io.ComfyNode):
+    """SVP_HEAD_MOTION -> IMAGE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        side = {"default": 0, "min": 0, "max": 4096, "step": 8}
+        return io.Schema(
+            node_id="SVPHeadKpsRender",
+            display_name="Draw Head Motion (SVP)",
+            category="SVP Portrait/motion",
+            description="Draws the keypoints on black as the model sees them, to look at or to edit.",
+            inputs=[
+                HeadMotionSocket.Input("head_motion", tooltip="The motion to draw."),
+                io.Int.Input("width", tooltip="Pixels; 0 takes the width of the motion's own picture.", **side),
+                io.Int.Input("height", tooltip="Pixels; 0 takes the height of the motion's own picture.", **side),
+                io.Int.Input(
+                    "frames",
+                    default=0,
+                    min=0,
+                    max=1_000_000,
+                    step=1,
+                    tooltip="How many frames; 0 draws all. More than there are: back and forth.",
+                ),
+            ],
+            outputs=[io.Image.Output("images", tooltip="One picture per frame.")],
+        )
+
+    @classmethod
+    def execute(cls, head_motion, width: int, height: int, frames: int) -> io.NodeOutput:
+        size = (width or head_motion.width, height or head_motion.height)
+        pictures = kps_images(head_motion, *size, frames or len(head_motion))
+        return io.NodeOutput(rearrange(pictures, "f c h w -> f h w c"))

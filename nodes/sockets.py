@@ -1,0 +1,81 @@
+"""The pack's socket types, what travels through them, and the step from host values to the pack's and back.
+
+| socket          | value                                                        |
+|-----------------|--------------------------------------------------------------|
+| SVP_MODEL       | LoadedModel: a PortraitModel under the host's memory management |
+| SVP_STYLE_PRIOR | values.StylePrior: mean and spread of a speaking style       |
+| SVP_STYLE       | values.Style: style codes over a clip                        |
+| SVP_HEAD_MOTION | values.HeadMotion: 8 head keypoints per frame                |
+
+Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..svp_models.checkpoints.native import PortraitModel
+from ..svp_models.errors import PortraitError
+from ..svp_models.values import Audio
+from .host import io, manage, prepare, weights_dtype
+
+SvpModel = io.Custom("SVP_MODEL")
+StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
+StyleSocket = io.Custom("SVP_STYLE")
+HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and the host's handle on its memory (None without a host)."""
+
+    portrait: PortraitModel
+    handle: Any
+
+    @classmethod
+    def of(cls, portrait: PortraitModel) -> LoadedModel:
+        """In the precision the host chooses; the style space stays what it was in the file."""
+        return cls(portrait, manage(portrait.networks.eval().to(weights_dtype())))
+
+    def ready(self, memory: int = 0) -> PortraitModel:
+        """The model with its networks on the device they run on, and `memory` bytes free beside them."""
+        prepare(self.handle, memory)
+        return self.portrait
+
+
+def audio_from(audio: dict[str, Any]) -> Audio:
+    """AUDIO -> its first sound."""
+    return Audio(audio["waveform"][0].detach().cpu().float(), int(audio["sample_rate"]))
+
+
+def rgb_from(images: Tensor) -> Tensor:
+    """IMAGE of 1, 3 or 4 channels -> b h w 3 in [0, 1]: grey is repeated, transparency dropped."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or not len(images):
+        raise PortraitError(f"the picture has shape {tuple(images.shape)}: pictures x height x width x 3 is needed")
+    return images.expand(*images.shape[:3], 3) if images.shape[-1] == 1 else images[..., :3]
+
+
+def frames_from(images: Tensor) -> Tensor:
+    """IMAGE -> frames f 3 h w in [-1, 1], float32 on the CPU."""
+    return rearrange(rgb_from(images).detach().cpu().float(), "f h w c -> f c h w") * 2 - 1
+
+
+def images_from(frames: Tensor) -> Tensor:
+    """Frames f 3 h w in [-1, 1] -> IMAGE."""
+    return rearrange((frames + 1) / 2, "f c h w -> f h w c").clamp(0, 1)
+
+
+def bytes_from(images: Tensor) -> np.ndarray:
+    """IMAGE -> n h w 3, uint8."""
+    return torch.round(rgb_from(images).detach().cpu().float().clamp(0, 1) * 255).to(torch.uint8).numpy()
+
+
+def images_from_bytes(frames: np.ndarray) -> Tensor:
+    """n h w 3, uint8 -> IMAGE."""
+    return torch.from_numpy(frames).float() / 255

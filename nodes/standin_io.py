@@ -1,0 +1,188 @@
+"""Strict replacement of the host's `io`: sockets, schema and node base class, for machines without ComfyUI.
+
+Every signature names its keywords, so that a node using something the host has and this file has not fails at once;
+the contract test compares the schemas that come out of both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+Text = str | None
+
+
+class FolderType(str, Enum):
+    """The three folders a result can lie in."""
+
+    input = "input"
+    output = "output"
+    temp = "temp"
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+class Input:
+    """One input socket."""
+
+    io_type = "*"
+
+    def __init__(self, id: str, *, optional: bool = False, tooltip: Text = None):
+        self.id, self.optional, self.tooltip = id, optional, tooltip
+        self.default: Any = None
+
+    def get_io_type(self) -> str:
+        return self.io_type
+
+    def as_dict(self) -> dict[str, Any]:
+        given = {"optional": self.optional, "tooltip": self.tooltip}
+        return _without_none(given | self.widget())
+
+    def widget(self) -> dict[str, Any]:
+        """What the input's widget adds to `as_dict`."""
+        return {}
+
+
+class Output:
+    """One output socket."""
+
+    io_type = "*"
+
+    def __init__(self, id: Text = None, *, display_name: Text = None, tooltip: Text = None):
+        self.id, self.display_name, self.tooltip = id, display_name or id, tooltip
+
+    def get_io_type(self) -> str:
+        return self.io_type
+
+
+def Custom(io_type: str) -> type:
+    """A socket type of that name, with its Input and Output."""
+    return _socket_type(io_type, Input)
+
+
+def _socket_type(io_type: str, input_class: type[Input]) -> type:
+    members = {
+        "io_type": io_type,
+        "Input": type("Input", (input_class,), {"io_type": io_type}),
+        "Output": type("Output", (Output,), {"io_type": io_type}),
+    }
+    return type(io_type, (), members)
+
+
+class _NumberInput(Input):
+    def __init__(
+        self,
+        id: str,
+        *,
+        optional: bool = False,
+        tooltip: Text = None,
+        default: float | None = None,
+        min: float | None = None,
+        max: float | None = None,
+        step: float | None = None,
+    ):
+        super().__init__(id, optional=optional, tooltip=tooltip)
+        self.default, self.min, self.max, self.step = default, min, max, step
+
+    def widget(self) -> dict[str, Any]:
+        return {"default": self.default, "min": self.min, "max": self.max, "step": self.step}
+
+
+class _IntInput(_NumberInput):
+    def __init__(
+        self,
+        id: str,
+        *,
+        optional: bool = False,
+        tooltip: Text = None,
+        default: int | None = None,
+        min: int | None = None,
+        max: int | None = None,
+        step: int | None = None,
+        control_after_generate: bool | None = None,
+    ):
+        super().__init__(id, optional=optional, tooltip=tooltip, default=default, min=min, max=max, step=step)
+        self.control_after_generate = control_after_generate
+
+    def widget(self) -> dict[str, Any]:
+        return super().widget() | {"control_after_generate": self.control_after_generate}
+
+
+class _StringInput(Input):
+    def __init__(
+        self,
+        id: str,
+        *,
+        optional: bool = False,
+        tooltip: Text = None,
+        multiline: bool = False,
+        placeholder: Text = None,
+        default: Text = None,
+        force_input: bool | None = None,
+    ):
+        super().__init__(id, optional=optional, tooltip=tooltip)
+        self.multiline, self.placeholder, self.default, self.force_input = multiline, placeholder, default, force_input
+
+    def widget(self) -> dict[str, Any]:
+        given = {"default": self.default, "forceInput": self.force_input, "multiline": self.multiline}
+        return given | {"placeholder": self.placeholder}
+
+
+class _ComboInput(Input):
+    def __init__(
+        self, id: str, *, options: list[str], optional: bool = False, tooltip: Text = None, default: Text = None
+    ):
+        super().__init__(id, optional=optional, tooltip=tooltip)
+        self.options, self.default = options, default
+
+    def widget(self) -> dict[str, Any]:
+        return {"default": self.default, "multiselect": False, "options": self.options}
+
+
+class _MultiTypeInput(Input):
+    def __init__(self, id: str, *, types: list[type], optional: bool = False, tooltip: Text = None):
+        super().__init__(id, optional=optional, tooltip=tooltip)
+        self.io_type = ",".join(each.io_type for each in types)
+
+
+@dataclass
+class Schema:
+    """What a node is to the outside."""
+
+    node_id: str
+    display_name: Text = None
+    category: str = "sd"
+    inputs: list[Input] = field(default_factory=list)
+    outputs: list[Output] = field(default_factory=list)
+    description: str = ""
+    is_output_node: bool = False
+
+
+class NodeOutput:
+    """What `execute` returns: the values of the outputs in order, and what the interface shows."""
+
+    def __init__(self, *args: Any, ui: Any = None):
+        self.args, self.ui = args, ui
+
+    @property
+    def result(self) -> tuple[Any, ...] | None:
+        return self.args or None
+
+
+class ComfyNode:
+    """Base class of all nodes."""
+
+    @classmethod
+    def define_schema(cls) -> Schema:
+        raise NotImplementedError
+
+
+Image, Audio, Video, Latent, Vae = (Custom(name) for name in ("IMAGE", "AUDIO", "VIDEO", "LATENT", "VAE"))
+Int = _socket_type("INT", _IntInput)
+Float = _socket_type("FLOAT", _NumberInput)
+String = _socket_type("STRING", _StringInput)
+Combo = _socket_type("COMBO", _ComboInput)
+MultiType = type("MultiType", (), {"Input": _MultiTypeInput})

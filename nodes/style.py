@@ -1,0 +1,125 @@
+"""Speaking styles: extracted from a clip, sampled, blended."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from ..svp_models.face.tracking import expression_of, track_face
+from ..svp_models.sampling.style import EASINGS, extract_style, interpolate_styles, sample_style
+from . import host
+from .host import io
+from .sockets import StylePriorSocket, StyleSocket, SvpModel, audio_from, bytes_from
+
+
+class SVPStyleExtract(io.ComfyNode):
+    """Clip -> SVP_STYLE_PRIOR."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPStyleExtract",
+            display_name="Extract Speaking Style (SVP)",
+            category="SVP Portrait/style",
+            description="Reads how someone speaks - emotion, liveliness, habits - from a clip of face, voice or both.",
+            inputs=[
+                SvpModel.Input(
+                    "model", tooltip="The model that will use the style; styles of other models do not fit."
+                ),
+                io.Image.Input(
+                    "frames",
+                    optional=True,
+                    tooltip="Frames of the style clip, one face in view. Without: from the voice alone.",
+                ),
+                io.Audio.Input(
+                    "audio", optional=True, tooltip="Voice of the style clip. Without: from the frames alone."
+                ),
+                io.Float.Input(
+                    "fps",
+                    optional=True,
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components.",
+                ),
+            ],
+            outputs=[StylePriorSocket.Output("style_prior", tooltip="Mean and spread of the style.")],
+        )
+
+    @classmethod
+    def execute(cls, model, frames: Tensor | None = None, audio=None, fps: float = 25.0) -> io.NodeOutput:
+        portrait = model.ready()
+        expression = None
+        if frames is not None:
+            pictures = bytes_from(frames)
+            expression = expression_of(track_face(portrait.face_analyzer, pictures, "the style clip", host.progress()))
+        sound = None if audio is None else audio_from(audio)
+        return io.NodeOutput(extract_style(portrait, expression, sound, fps))
+
+
+class SVPStyleSample(io.ComfyNode):
+    """SVP_STYLE_PRIOR -> SVP_STYLE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPStyleSample",
+            display_name="Sample Speaking Style (SVP)",
+            category="SVP Portrait/style",
+            description="Draws one style from a style prior. Another seed gives another rendering of the same manner.",
+            inputs=[
+                StylePriorSocket.Input("style_prior", tooltip="From Extract Speaking Style or Load Style."),
+                io.Int.Input(
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=2**53 - 1,
+                    control_after_generate=True,
+                    tooltip="The same seed draws the same style.",
+                ),
+                io.Float.Input(
+                    "temperature",
+                    default=1.0,
+                    min=0.0,
+                    max=4.0,
+                    step=0.05,
+                    tooltip="Times the spread of the prior: 0 is its mean, 1 as learnt, above 1 more daring.",
+                ),
+            ],
+            outputs=[StyleSocket.Output("style", tooltip="One style, constant over the clip.")],
+        )
+
+    @classmethod
+    def execute(cls, style_prior, seed: int, temperature: float) -> io.NodeOutput:
+        return io.NodeOutput(sample_style(style_prior, seed, temperature))
+
+
+class SVPStyleInterpolate(io.ComfyNode):
+    """Two SVP_STYLE -> one that moves between them."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        weight = {"min": -1.0, "max": 2.0, "step": 0.05}
+        return io.Schema(
+            node_id="SVPStyleInterpolate",
+            display_name="Interpolate Speaking Styles (SVP)",
+            category="SVP Portrait/style",
+            description="Moves from one style to another over the clip, or mixes them in fixed parts (start = end).",
+            inputs=[
+                StyleSocket.Input("style_a", tooltip="The style at weight 0."),
+                StyleSocket.Input("style_b", tooltip="The style at weight 1."),
+                io.Float.Input("start", default=0.0, tooltip="Weight of style_b at the first frame, 0 to 1.", **weight),
+                io.Float.Input("end", default=1.0, tooltip="Weight of style_b at the last frame, 0 to 1.", **weight),
+                io.Combo.Input(
+                    "easing",
+                    options=list(EASINGS),
+                    default="linear",
+                    tooltip="How the weight runs from start to end: evenly, or slow at either or both ends.",
+                ),
+            ],
+            outputs=[StyleSocket.Output("style", tooltip="A style that changes over the clip.")],
+        )
+
+    @classmethod
+    def execute(cls, style_a, style_b, start: float, end: float, easing: str) -> io.NodeOutput:
+        return io.NodeOutput(interpolate_styles(style_a, style_b, start, end, easing))

@@ -1,0 +1,92 @@
+"""Frames and sound -> a video file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from torch import Tensor
+
+from ..svp_models.errors import PortraitError
+from ..svp_models.media.writer import VideoWriter
+from . import host
+from .host import InputImpl, io, ui
+from .sockets import audio_from, bytes_from
+
+CHUNK = 16  # frames decoded and written at a time: memory stays the same for any length
+
+
+def picture_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae: Any) -> Iterator[Tensor]:
+    """IMAGE of up to CHUNK frames at a time, decoded from the latent if there are no images."""
+    if (images is None) == (latent is None) or (latent is not None and vae is None):
+        raise PortraitError("connect either images, or a latent together with its vae")
+    whole = images if latent is None else latent["samples"]
+    if whole.ndim != 4 or not len(whole):
+        raise PortraitError(f"the frames have shape {tuple(whole.shape)}: at least one frame of 3 dimensions is needed")
+    progress = host.progress()
+    for start in range(0, len(whole), CHUNK):
+        part = whole[start : start + CHUNK]
+        yield part if latent is None else vae.decode(part)
+        progress(min(start + CHUNK, len(whole)), len(whole))
+
+
+class SVPVideoCombine(io.ComfyNode):
+    """Images or latents, and sound -> file, VIDEO and preview."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPVideoCombine",
+            display_name="Combine Video (SVP)",
+            category="SVP Portrait",
+            description="Writes frames and sound to an mp4 in the output folder. A latent is decoded piece by piece, so "
+            "that memory does not grow with the clip.",
+            is_output_node=True,
+            inputs=[
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second; connect the sampler's.",
+                ),
+                io.Int.Input(
+                    "crf",
+                    default=18,
+                    min=0,
+                    max=51,
+                    step=1,
+                    tooltip="H.264 quality: 0 lossless, 18 very good, 51 worst.",
+                ),
+                io.String.Input(
+                    "filename_prefix",
+                    default="svp/portrait",
+                    tooltip="Name in the output folder, with subfolders if you like; a number is added.",
+                ),
+                io.Image.Input("images", optional=True, tooltip="The frames, if they are decoded already."),
+                io.Latent.Input(
+                    "latent", optional=True, tooltip="The frames as the sampler gives them; connect vae too."
+                ),
+                io.Vae.Input("vae", optional=True, tooltip="Decodes the latent."),
+                io.Audio.Input(
+                    "audio", optional=True, tooltip="The sound; cut or padded with silence to the frames' length."
+                ),
+            ],
+            outputs=[io.Video.Output("video", tooltip="The saved video.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, fps: float, crf: int, filename_prefix: str, images=None, latent=None, vae=None, audio=None
+    ) -> io.NodeOutput:
+        chunks = picture_chunks(images, latent, vae)
+        first = next(chunks)
+        height, width = first.shape[1:3]
+        path, saved = host.output_file(filename_prefix, "mp4", width, height)
+        sound = None if audio is None else audio_from(audio)
+        with VideoWriter(path, width, height, fps, sound, crf) as writer:
+            for chunk in chain([first], chunks):
+                writer.write(bytes_from(chunk))
+        return io.NodeOutput(InputImpl.VideoFromFile(path), ui=ui.PreviewVideo([saved]))

@@ -1,0 +1,107 @@
+"""The pack's own model file: all networks, VAE, face analyser and config in one safetensors file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig, config_from_dict, config_to_json
+from ..errors import PortraitError
+from ..networks.portrait_model import PortraitNetworks, build_networks
+from ..networks.style_extractor import StyleExtractor
+from ..networks.vae import build_vae
+from .tensor_file import load_strict, read_metadata, read_tensor_file, write_tensor_file
+
+__all__ = ["BUILTIN_MODEL", "PortraitModel", "load_model", "read_metadata", "save_model", "style_space_of"]
+
+BUILTIN_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
+ANALYZER_KEY = "face_analyzer.onnx"
+
+
+@dataclass
+class PortraitModel:
+    """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit."""
+
+    config: ModelConfig
+    networks: PortraitNetworks
+    vae: nn.Module
+    face_analyzer: bytes | None
+    style_space: str
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def style_space_of(extractor: StyleExtractor) -> str:
+    """16 hex digits of the SHA-256 over the extractor's float16 tensors; the precision it is kept in does not matter."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(extractor.state_dict().items()):
+        half = tensor.detach().cpu().to(torch.float16).contiguous()
+        digest.update(f"{name}{list(half.shape)}".encode())
+        digest.update(half.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def save_model(
+    path: Path | str, model: PortraitModel, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes the model with floats as dtype; metadata (seed, step, data_version, ...) joins config and style space."""
+    tensors = {name: _cast(path, name, tensor, dtype) for name, tensor in model.networks.state_dict().items()}
+    for name, tensor in model.vae.state_dict().items():
+        tensors[f"vae.{name}"] = _cast(path, f"vae.{name}", tensor, dtype)
+    if model.face_analyzer is not None:
+        tensors[ANALYZER_KEY] = torch.from_numpy(np.frombuffer(model.face_analyzer, dtype=np.uint8).copy())
+    space = style_space_of(model.networks.style_extractor)
+    header = {**metadata, "config": config_to_json(model.config), "style_space": space}
+    write_tensor_file(path, "model", tensors, header)
+
+
+def load_model(
+    path: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> PortraitModel:
+    """Reads a model file; networks and VAE come in eval mode. Any difference to its config raises PortraitError."""
+    tensors, metadata = read_tensor_file(path, "model")
+    try:
+        values = json.loads(metadata.get("config", ""))
+    except json.JSONDecodeError as error:
+        raise PortraitError(f"{path}: its config is not JSON ({error}): the file is damaged, get it again") from error
+    config = config_from_dict(ModelConfig, values, f"{path}: config")
+    analyzer = tensors.pop(ANALYZER_KEY, None)
+    floats = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    of_vae = {name.removeprefix("vae."): floats.pop(name) for name in list(floats) if name.startswith("vae.")}
+    with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
+        networks, vae = build_networks(config), build_vae(config.vae)
+    load_strict(networks, floats, path)
+    load_strict(vae, of_vae, path, prefix="vae.")
+    space = style_space_of(networks.style_extractor)
+    if space != metadata.get("style_space"):
+        raise PortraitError(
+            f"{path}: the style extractor is {space}, the file says {metadata.get('style_space')}: it was changed after "
+            "saving, get the original file"
+        )
+    return PortraitModel(
+        config=config,
+        networks=networks.to(device).eval(),
+        vae=vae.to(device).eval(),
+        face_analyzer=None if analyzer is None else analyzer.numpy().tobytes(),
+        style_space=space,
+        metadata=metadata,
+    )
+
+
+def _cast(path: Path | str, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    # A copy: some layers register one weight under two names, which safetensors refuses to write from shared memory.
+    cast = tensor.detach().to(dtype, copy=True)
+    if not bool(cast.isfinite().all()):
+        largest = float(tensor.detach().abs().max())
+        raise PortraitError(
+            f"{path}: {name} reaches {largest:g}, too much for {dtype} or not a number: save it as float32"
+        )
+    return cast

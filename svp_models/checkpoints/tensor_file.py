@@ -1,0 +1,104 @@
+"""The container of everything the pack saves: a safetensors file whose metadata says what it is."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from ..errors import PortraitError
+
+FORMAT = "svp-portrait"
+FORMAT_VERSION = "1"
+
+
+def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Writes all or nothing: to a temporary file beside `path`, moved into place once it is complete."""
+    path = Path(path)
+    header = {**metadata, "format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
+    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            save_file(on_cpu, temporary, metadata=header)
+            os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the file from other users of a shared models folder
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise PortraitError(f"{path}: cannot be written ({error}): check the folder's rights and free space") from error
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """Metadata of a file of any kind; a file that is not the pack's, or of another version, raises PortraitError."""
+    return read_tensor_file(path, names_only=True)[1]
+
+
+def read_tensor_file(
+    path: Path | str, kind: str | tuple[str, ...] | None = None, names_only: bool = False
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors by name and metadata; kind: what the file has to be, None for any. names_only leaves the tensors unread."""
+    path = Path(path)
+    if not path.is_file():
+        raise PortraitError(f"{path}: there is no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            _check_header(path, metadata, kind)
+            tensors = {} if names_only else {name: file.get_tensor(name) for name in file.keys()}
+    except (OSError, SafetensorError) as error:
+        size = path.stat().st_size
+        raise PortraitError(
+            f"{path}: not a readable safetensors file ({size} bytes; {error}): it is truncated or of another format, "
+            "copy or download it again"
+        ) from error
+    return tensors, metadata
+
+
+def _check_header(path: Path, metadata: dict[str, str], kind: str | tuple[str, ...] | None) -> None:
+    found = metadata.get("format")
+    if found != FORMAT:
+        raise PortraitError(f"{path}: its format is {found or 'not given'}, {FORMAT} is needed: choose another file")
+    version = metadata.get("format_version")
+    if version != FORMAT_VERSION:
+        raise PortraitError(
+            f"{path}: format version {version}, this release reads {FORMAT_VERSION}: use the release that wrote it"
+        )
+    kinds = (kind,) if isinstance(kind, str) else kind
+    if kinds and metadata.get("kind") not in kinds:
+        raise PortraitError(
+            f"{path}: holds a {metadata.get('kind')}, a {' or '.join(kinds)} is needed: choose another file"
+        )
+
+
+def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], path: Path | str, prefix: str = "") -> None:
+    """Puts tensors (names without prefix) into the module in place of its own, which may be on the meta device.
+
+    The first missing or unexpected name or wrong shape raises PortraitError with the file, the name in it and both shapes.
+    """
+    wanted = module.state_dict()
+    for name, own in wanted.items():
+        have = tensors.get(name)
+        if have is None:
+            raise PortraitError(
+                f"{path}: {prefix}{name} is missing, shape {list(own.shape)} is needed: file and config differ"
+            )
+        if have.shape != own.shape:
+            raise PortraitError(
+                f"{path}: {prefix}{name} has shape {list(have.shape)}, {list(own.shape)} is needed: file and config differ"
+            )
+    for name, have in tensors.items():
+        if name not in wanted:
+            raise PortraitError(
+                f"{path}: {prefix}{name} of shape {list(have.shape)} is unexpected, the model has no such tensor: "
+                "file and config differ"
+            )
+    module.load_state_dict(dict(tensors), strict=True, assign=True)

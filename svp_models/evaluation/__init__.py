@@ -1,0 +1,1 @@
+"""Metrics as free functions, and the evaluation of the built-in model."""

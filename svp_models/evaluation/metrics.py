@@ -1,0 +1,56 @@
+"""Metrics as free functions on frames, landmarks and style codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from einops import rearrange
+from kornia.metrics import ssim
+from numpy.typing import NDArray
+
+# 68-point landmarks: the inner lips' middle, and the outer eye corners that give the face's scale.
+INNER_LIP_TOP, INNER_LIP_BOTTOM = 62, 66
+EYE_LEFT, EYE_RIGHT = 36, 45
+
+
+def psnr(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
+    """Peak signal-to-noise ratio in dB over all pixels of n h w 3 frames; infinite for equal frames."""
+    error = np.square(generated.astype(np.float64) - true).mean()
+    return float(10 * np.log10(255**2 / error)) if error else float("inf")
+
+
+def mean_ssim(generated: NDArray[np.uint8], true: NDArray[np.uint8]) -> float:
+    """Structural similarity (Wang et al. 2004: 11 x 11 Gaussian window, sigma 1.5), mean over n h w 3 frames and channels."""
+
+    def planes(frames: NDArray[np.uint8]) -> torch.Tensor:
+        return rearrange(torch.from_numpy(frames), "n h w c -> n c h w").float() / 255
+
+    return float(ssim(planes(generated), planes(true), 11, padding="valid").mean())
+
+
+def mouth_opening(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Distance of the inner lips over that of the outer eye corners, per frame: n x 68 x 2 -> n."""
+    lips = np.linalg.norm(landmarks[:, INNER_LIP_TOP] - landmarks[:, INNER_LIP_BOTTOM], axis=-1)
+    return lips / np.linalg.norm(landmarks[:, EYE_LEFT] - landmarks[:, EYE_RIGHT], axis=-1)
+
+
+def correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
+    """Pearson correlation of two series; 0 when one of them is constant."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def lagged_correlation(generated: NDArray[np.floating], true: NDArray[np.floating], reach: int) -> NDArray[np.floating]:
+    """Correlation at lags -reach .. reach: 2 reach + 1 values. Lag k > 0 compares generated[i + k] with true[i]: k frames late."""
+    values = []
+    for lag in range(-reach, reach + 1):
+        late, early = generated[max(0, lag) :], true[max(0, -lag) :]
+        length = min(len(late), len(early))
+        values.append(correlation(late[:length], early[:length]))
+    return np.array(values)
+
+
+def keypoint_error(measured: NDArray[np.floating], true: NDArray[np.floating], width: int) -> float:
+    """Mean distance of points (n x k x 2, pixels) as a fraction of the picture's width."""
+    return float(np.linalg.norm(measured - true, axis=-1).mean() / width)

@@ -1,0 +1,1 @@
+"""Faces in frames: finding them, their head keypoints, drawing and retargeting these."""

@@ -1,0 +1,140 @@
+"""Frames -> face box, landmarks, head keypoints, expression and pose, by a small ONNX network on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from ..errors import PortraitError
+from .keypoints import frame_ranges
+
+INPUT_SIDE = 128  # pixels of the square the network sees
+BATCH = 32  # frames a call
+PRESENT_FROM = 0.5  # probability
+OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (6,), "present": ()}
+LOAD_ERRORS = (
+    ort_errors.Fail,
+    ort_errors.InvalidArgument,
+    ort_errors.InvalidGraph,
+    ort_errors.InvalidProtobuf,
+    ort_errors.NotImplemented,
+    ort_errors.RuntimeException,
+)
+
+
+@dataclass(frozen=True)
+class FaceTrack:
+    """One face in every frame. Positions are pixels of the analysed frames: continuous, (0, 0) is the top left corner.
+
+    boxes: n 4 (left, top, right, bottom); landmarks: n 68 2; head_keypoints: n 8 2; expression: n 64; pose: n 6; all
+    float32. present: n bool; where it is False the other rows mean nothing. width, height: of the frames.
+    """
+
+    boxes: np.ndarray
+    landmarks: np.ndarray
+    head_keypoints: np.ndarray
+    expression: np.ndarray
+    pose: np.ndarray
+    present: np.ndarray
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+
+class FaceAnalyzer:
+    """The network as an onnxruntime session.
+
+    Its input `image` is n 3 128 128, float32 RGB in [0, 1]; its outputs are `landmarks` (n 68 2) and `head_keypoints`
+    (n 8 2) as fractions of that square, `expression` (n 64), `pose` (n 6) and `present` (n, probability).
+    """
+
+    def __init__(self, onnx: bytes, threads: int = 1) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors are raised anyway
+        try:
+            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        except LOAD_ERRORS as error:
+            raise PortraitError(
+                f"the face analyser ({len(onnx)} bytes) is no usable ONNX model: use a complete model file"
+            ) from error
+        missing = set(OUTPUTS) - {output.name for output in self._session.get_outputs()}
+        inputs = [each.name for each in self._session.get_inputs()]
+        if missing or inputs != ["image"]:
+            raise PortraitError(
+                f"the face analyser has the inputs {inputs} and lacks the outputs {sorted(missing)}: "
+                f"it must map 'image' to {', '.join(OUTPUTS)}"
+            )
+
+    def analyze(self, frames: np.ndarray, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
+        """Find the face in frames of one clip: n h w 3, uint8 RGB. progress(frames done, frames in all)."""
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+            raise PortraitError(
+                f"the frames to analyse are {frames.dtype} of shape {tuple(frames.shape)}: they must be uint8 of shape "
+                "frames x height x width x 3, with none of them 0"
+            )
+        count, height, width = frames.shape[:3]
+        results: dict[str, list[np.ndarray]] = {name: [] for name in OUTPUTS}
+        for start in range(0, count, BATCH):
+            batch = np.stack([letterbox(frame) for frame in frames[start : start + BATCH]])  # b 128 128 3
+            image = batch.transpose(0, 3, 1, 2).astype(np.float32) / 255  # b 3 128 128
+            for name, value in zip(OUTPUTS, self._session.run(list(OUTPUTS), {"image": image}), strict=True):
+                results[name].append(np.asarray(value, np.float32).reshape(len(batch), *OUTPUTS[name]))
+            if progress is not None:
+                progress(min(start + BATCH, count), count)
+        joined = {name: np.concatenate(values) for name, values in results.items()}
+        landmarks = from_letterbox(joined["landmarks"], width, height)  # n 68 2
+        head_keypoints = from_letterbox(joined["head_keypoints"], width, height)  # n 8 2
+        outline = np.concatenate([landmarks, head_keypoints], axis=1)  # n 76 2
+        return FaceTrack(
+            boxes=np.concatenate([outline.min(axis=1), outline.max(axis=1)], axis=1),  # n 4
+            landmarks=landmarks,
+            head_keypoints=head_keypoints,
+            expression=joined["expression"],
+            pose=joined["pose"],
+            present=joined["present"] >= PRESENT_FROM,
+            width=width,
+            height=height,
+        )
+
+
+def letterbox(frame: np.ndarray) -> np.ndarray:
+    """A frame (h w 3, uint8) made square by repeating its edges on both sides, then resized: 128 128 3, uint8."""
+    height, width = frame.shape[:2]
+    side = max(width, height)
+    left, top = _margins(width, height)
+    square = cv2.copyMakeBorder(
+        frame, top, side - height - top, left, side - width - left, borderType=cv2.BORDER_REPLICATE
+    )
+    filter_kind = cv2.INTER_AREA if side > INPUT_SIDE else cv2.INTER_LINEAR
+    return cv2.resize(square, (INPUT_SIDE, INPUT_SIDE), interpolation=filter_kind)
+
+
+def from_letterbox(points: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Fractions of the square that `letterbox` makes of a frame -> that frame's pixels: n k 2 both, float32."""
+    return (points * max(width, height) - _margins(width, height)).astype(np.float32)
+
+
+def _margins(width: int, height: int) -> tuple[int, int]:
+    """Pixels that the square has left of and above the frame."""
+    side = max(width, height)
+    return (side - width) // 2, (side - height) // 2
+
+
+def require_face(track: FaceTrack, what: str, every: bool = False) -> None:
+    """Raise PortraitError if no frame of `what` shows a face, or, with `every`, if any frame shows none."""
+    lacking = np.flatnonzero(~track.present).tolist()
+    if len(lacking) == len(track) or (every and lacking):
+        raise PortraitError(
+            f"no face found in {what} ({track.width} x {track.height} pixels, frames {frame_ranges(lacking)} of "
+            f"{len(track)}): choose a picture with one face seen from the front that fills a third of it or more, "
+            "or type the 8 keypoints by hand"
+        )

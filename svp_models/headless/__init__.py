@@ -1,0 +1,1 @@
+"""Runs API-format workflows without the host, and the svp command line."""

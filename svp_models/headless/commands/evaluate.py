@@ -1,0 +1,49 @@
+"""svp evaluate: what it measures is in svp_models/evaluation."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ...checkpoints.native import BUILTIN_MODEL, load_model
+from ...evaluation.demo import FULL, QUICK, evaluate
+from ..session import OpenNodes
+
+FIGURES = """\
+psnr (dB), ssim: reconstructed clips against the true ones (portrait: first true frame; style: another clip of the same
+person and emotion). mouth_corr: correlation of generated and true mouth opening at lag 0; mouth_lag: the lag in frames
+where it is highest (positive: late); mouth_corr_swapped: the same with the speech of another clip. emotion_acc: share of
+clips whose emotion is read back from generated frames when a relaxed portrait gets the style of that emotion;
+emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
+8 head keypoints from the wanted ones, fraction of the width. analyser_*: the face analyser's own figures on true frames.
+People and sentences are of the test split and follow from the seed.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    subjects = parser.add_subparsers(dest="subject", required=True, metavar="WHAT")
+    demo = subjects.add_parser("demo", help="the built-in model on generated test identities", description=FIGURES)
+    demo.add_argument("--quick", action="store_true", help="fewer and shorter clips: a few minutes on two cores")
+    demo.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    demo.add_argument("--seed", type=int, default=0, help="draws the test people and sentences")
+    demo.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
+
+
+def run(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
+    model = load_model(args.model)
+    with tqdm(desc="clips", unit="clip") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        figures = evaluate(model, QUICK if args.quick else FULL, args.seed, progress)
+    text = json.dumps({**figures, "model": args.model.name, "step": model.metadata.get("step", "")}, indent=2)
+    print(text)
+    if args.json is not None:
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(text + "\n")
+    return None

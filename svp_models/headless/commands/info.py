@@ -1,0 +1,77 @@
+"""svp info: what is in a model or style file, from its header alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from collections import Counter
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+
+from ...errors import PortraitError
+from ..session import OpenNodes
+
+FORMAT = "svp-portrait"
+FIRST_KEYS = ("format", "format_version", "kind", "label", "style_space", "seed", "step", "data_version")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file: model, style prior or style")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+
+
+def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    described = describe(args.file)
+    print(json.dumps(described, indent=2) if args.json else as_text(described))
+
+
+def describe(path: Path) -> dict:
+    """File, size in bytes, metadata, decoded config and, for each part of the file, its number of values and dtypes."""
+    if not path.is_file():
+        raise PortraitError(f"{path}: no such file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            slices = {key: file.get_slice(key) for key in file.keys()}
+            shapes = {key: (each.get_shape(), each.get_dtype()) for key, each in slices.items()}
+    except SafetensorError as error:
+        raise PortraitError(f"{path}: not a whole safetensors file ({error}): download or save it again") from error
+    counts: Counter[str] = Counter()
+    dtypes: dict[str, set[str]] = {}
+    for key, (shape, dtype) in shapes.items():
+        part = _part(key)
+        counts[part] += math.prod(shape)
+        dtypes.setdefault(part, set()).add(dtype)
+    config = metadata.pop("config", None)
+    return {
+        "file": str(path),
+        "bytes": path.stat().st_size,
+        "metadata": metadata,
+        "config": json.loads(config) if config else None,
+        "parts": {part: {"values": count, "dtypes": sorted(dtypes[part])} for part, count in counts.items()},
+    }
+
+
+def _part(key: str) -> str:
+    """The network a tensor belongs to: the first word of its key, or the second below `networks`; a lone word is itself."""
+    words = key.split(".")
+    return words[1] if words[0] == "networks" and len(words) > 1 else words[0]
+
+
+def as_text(described: dict) -> str:
+    """The description as aligned lines."""
+    metadata = described["metadata"]
+    lines = [f"{described['file']}: {described['bytes'] / 1e6:.2f} MB"]
+    if metadata.get("format") != FORMAT:
+        lines.append("not written by this pack; its tensors:")
+    ordered = [key for key in FIRST_KEYS if key in metadata] + sorted(set(metadata) - set(FIRST_KEYS))
+    lines += [f"  {key:<16}{metadata[key]}" for key in ordered]
+    lines.append("  values")
+    for part, entry in described["parts"].items():
+        lines.append(f"    {part:<24}{entry['values']:>14,}  {', '.join(entry['dtypes'])}")
+    lines.append(f"    {'total':<24}{sum(each['values'] for each in described['parts'].values()):>14,}")
+    for name, value in (described["config"] or {}).items():
+        lines.append(f"  config.{name:<16} {json.dumps(value)}")
+    return "\n".join(lines)

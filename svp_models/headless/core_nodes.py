@@ -1,0 +1,288 @@
+"""The few core nodes of the host that the workflows use, with the host's ids, inputs and outputs.
+
+Values are the host's: IMAGE b h w c in [0, 1]; MASK b h w; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples":
+b c h w}; VIDEO anything with get_components() -> images, audio, frame_rate. Each node is bound to its folders.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from torch import Tensor
+
+from ..errors import PortraitError
+from ..media.audio import load_audio
+from ..media.video import load_video
+from ..media.writer import VideoWriter
+from ..values import Audio
+from .folders import Folders
+from .schema import InputSpec, NodeSpec
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a node returns: its outputs in order, and the files it saved."""
+
+    args: tuple[Any, ...] = ()
+    ui: dict[str, list[dict[str, str]]] | None = None
+
+
+@dataclass(frozen=True)
+class VideoComponents:
+    """images: b h w c in [0, 1]; frame_rate in frames per second; audio as the host has it, or None."""
+
+    images: Tensor
+    frame_rate: Fraction
+    audio: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ComponentVideo:
+    """A VIDEO made of frames and sound."""
+
+    components: VideoComponents
+
+    def get_components(self) -> VideoComponents:
+        return self.components
+
+
+@dataclass(frozen=True)
+class FileVideo:
+    """A VIDEO that lies in a file and is decoded when its components are asked for."""
+
+    path: Path
+
+    def get_components(self) -> VideoComponents:
+        video = load_video(self.path)
+        images = torch.from_numpy(video.frames).float().div_(255)  # n h w 3
+        rate = Fraction(video.fps).limit_denominator(1001)
+        return VideoComponents(images, rate, audio_to_host(video.audio))
+
+
+def audio_to_host(audio: Audio | None) -> dict[str, Any] | None:
+    """Audio as an AUDIO value: waveform 1 x channels x samples."""
+    return None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def audio_from_host(audio: dict[str, Any] | None) -> Audio | None:
+    """The first sound of an AUDIO value."""
+    return None if audio is None else Audio(audio["waveform"][0].float().cpu(), int(audio["sample_rate"]))
+
+
+def images_to_uint8(images: Tensor) -> np.ndarray:
+    """b h w c in [0, 1] -> b h w c uint8, rounded."""
+    return images.detach().cpu().float().mul(255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+@dataclass(frozen=True)
+class CoreNode:
+    """A core node and the folders it reads and writes."""
+
+    folders: Folders
+
+
+class LoadImage(CoreNode):
+    """Every frame of a picture file that has the size of the first, and its transparency as a mask."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("LoadImage", (InputSpec("image", "COMBO"),), ("IMAGE", "MASK"))
+
+    def validate_inputs(self, image: str) -> bool | str:
+        return _file_there(self.folders, image, "image")
+
+    def execute(self, image: str) -> Result:
+        path = self.folders.find(image)
+        images, masks = [], []
+        try:
+            with Image.open(path) as file:
+                for page in ImageSequence.Iterator(file):
+                    page = ImageOps.exif_transpose(page)
+                    if page.mode.startswith("I"):
+                        page = page.point(lambda value: value / 256).convert("L")  # 16-bit grey
+                    if images and page.size != (images[0].shape[1], images[0].shape[0]):
+                        continue
+                    images.append(np.asarray(page.convert("RGB"), dtype=np.float32) / 255)
+                    masks.append(_mask(page))
+                    if file.format == "MPO":
+                        break  # the further pictures of a stereo or preview file are no frames
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's SyntaxError: broken PNG chunks
+            raise PortraitError(f"{path}: cannot be read as a picture ({error})") from error
+        return Result((torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))))
+
+
+class LoadAudio(CoreNode):
+    """The sound of any audio or video file."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("LoadAudio", (InputSpec("audio", "COMBO"),), ("AUDIO",))
+
+    def validate_inputs(self, audio: str) -> bool | str:
+        return _file_there(self.folders, audio, "audio")
+
+    def execute(self, audio: str) -> Result:
+        return Result((audio_to_host(load_audio(self.folders.find(audio))),))
+
+
+class LoadVideo(CoreNode):
+    """A video file, decoded later."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("LoadVideo", (InputSpec("file", "COMBO"),), ("VIDEO",))
+
+    def validate_inputs(self, file: str) -> bool | str:
+        return _file_there(self.folders, file, "video")
+
+    def execute(self, file: str) -> Result:
+        return Result((FileVideo(self.folders.find(file)),))
+
+
+class GetVideoComponents(CoreNode):
+    """Frames, sound and frame rate of a video."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("GetVideoComponents", (InputSpec("video", "VIDEO"),), ("IMAGE", "AUDIO", "FLOAT"))
+
+    def execute(self, video: Any) -> Result:
+        components = video.get_components()
+        return Result((components.images, components.audio, float(components.frame_rate)))
+
+
+class CreateVideo(CoreNode):
+    """A video of frames, frame rate and, if given, sound."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (
+            InputSpec("images", "IMAGE"),
+            InputSpec("fps", "FLOAT", min=1.0, max=120.0),
+            InputSpec("audio", "AUDIO", optional=True),
+        )
+        return NodeSpec("CreateVideo", inputs, ("VIDEO",))
+
+    def execute(self, images: Tensor, fps: float, audio: dict[str, Any] | None = None) -> Result:
+        return Result((ComponentVideo(VideoComponents(images, Fraction(fps).limit_denominator(1001), audio)),))
+
+
+class SaveVideo(CoreNode):
+    """Writes a video into the output folder as H.264 and AAC in mp4."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (
+            InputSpec("video", "VIDEO"),
+            InputSpec("filename_prefix", "STRING"),
+            InputSpec("format", "COMBO", options=("auto", "mp4")),
+            InputSpec("codec", "COMBO", options=("auto", "h264")),
+        )
+        return NodeSpec("SaveVideo", inputs, is_output_node=True)
+
+    def execute(self, video: Any, filename_prefix: str, format: str, codec: str) -> Result:
+        components = video.get_components()
+        if not len(components.images):
+            raise PortraitError("the video has no frames, so there is nothing to save")
+        height, width = components.images.shape[1:3]
+        target = self.folders.save_target(filename_prefix, width, height)
+        path = target.path("mp4")
+        with VideoWriter(path, width, height, components.frame_rate, audio_from_host(components.audio)) as writer:
+            for chunk in components.images[..., :3].split(32):  # bounded memory: uint8 copies of 32 frames at a time
+                writer.write(images_to_uint8(chunk))
+        return Result(ui={"images": [target.saved(path)]})
+
+
+class VAEDecode(CoreNode):
+    """Latent to pictures, by the VAE itself."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("VAEDecode", (InputSpec("samples", "LATENT"), InputSpec("vae", "VAE")), ("IMAGE",))
+
+    def execute(self, samples: dict[str, Tensor], vae: Any) -> Result:
+        images = vae.decode(samples["samples"])
+        return Result((images.reshape(-1, *images.shape[-3:]),))  # video VAEs give b f h w c
+
+
+class VAEEncode(CoreNode):
+    """Pictures to latent, by the VAE itself."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("VAEEncode", (InputSpec("pixels", "IMAGE"), InputSpec("vae", "VAE")), ("LATENT",))
+
+    def execute(self, pixels: Tensor, vae: Any) -> Result:
+        return Result(({"samples": vae.encode(pixels)},))
+
+
+class SaveImage(CoreNode):
+    """Writes pictures into the output folder as PNG."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (InputSpec("images", "IMAGE"), InputSpec("filename_prefix", "STRING"))
+        return NodeSpec("SaveImage", inputs, is_output_node=True)
+
+    def execute(self, images: Tensor, filename_prefix: str) -> Result:
+        return _save_pictures(self.folders, images, filename_prefix, "output")
+
+
+class PreviewImage(CoreNode):
+    """Writes pictures into the temp folder, which is emptied after the run."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("PreviewImage", (InputSpec("images", "IMAGE"),), is_output_node=True)
+
+    def execute(self, images: Tensor) -> Result:
+        return _save_pictures(self.folders, images, "preview", "temp")
+
+
+CORE_NODES = (
+    LoadImage,
+    LoadAudio,
+    LoadVideo,
+    GetVideoComponents,
+    CreateVideo,
+    SaveVideo,
+    VAEDecode,
+    VAEEncode,
+    SaveImage,
+    PreviewImage,
+)
+
+
+def core_nodes(folders: Folders) -> list[CoreNode]:
+    """All core nodes, bound to these folders."""
+    return [each(folders) for each in CORE_NODES]
+
+
+def _file_there(folders: Folders, name: str, what: str) -> bool | str:
+    return folders.has(name) or f"no {what} file {name!r} in {folders.input} nor at that path"
+
+
+def _mask(page: Image.Image) -> np.ndarray:
+    """h w in [0, 1], 1 where the picture is transparent; the host's 64 x 64 of zeros where it has no transparency."""
+    if "A" not in page.getbands() and "transparency" not in page.info:
+        return np.zeros((64, 64), dtype=np.float32)
+    return 1 - np.asarray(page.convert("RGBA").getchannel("A"), dtype=np.float32) / 255
+
+
+def _save_pictures(folders: Folders, images: Tensor, prefix: str, kind: str) -> Result:
+    height, width = images.shape[1:3]
+    target = folders.save_target(prefix, width, height, kind)
+    saved = []
+    for index, image in enumerate(images):
+        path = target.path("png", index)
+        _write_whole(path, Image.fromarray(images_to_uint8(image)))
+        saved.append(target.saved(path))
+    return Result(ui={"images": saved})
+
+
+def _write_whole(path: Path, image: Image.Image) -> None:
+    """The file appears under its name only when it is complete."""
+    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
+    try:
+        image.save(temporary, format="PNG", compress_level=4)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,110 @@
+"""Executes a checked graph: only what the output nodes need, in order, dropping each value after its last use."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from ..errors import PortraitError
+from .graph import Graph, GraphNode, Link, check_graph, execution_order, output_nodes
+from .schema import NodeSpec, read_spec
+
+NodeProgress = Callable[[int, int, "GraphNode | None"], None]
+
+
+@dataclass(frozen=True)
+class SavedFile:
+    """A file that a node reports in its ui. kind: `output`, `temp` or `input`, the folder it lies in."""
+
+    filename: str
+    subfolder: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Node classes by class_type, with their specs."""
+
+    nodes: Mapping[str, Any]
+    specs: Mapping[str, NodeSpec]
+
+
+def build_registry(nodes: Iterable[Any]) -> Registry:
+    """Registry of anything with `define_schema()` and `execute()`; two nodes of one id raise PortraitError."""
+    by_id: dict[str, Any] = {}
+    specs: dict[str, NodeSpec] = {}
+    for node in nodes:
+        spec = read_spec(node)
+        if spec.node_id in by_id:
+            raise PortraitError(f"two nodes are called {spec.node_id}")
+        by_id[spec.node_id] = node
+        specs[spec.node_id] = spec
+    return Registry(by_id, specs)
+
+
+def run_graph(graph: Graph, registry: Registry, progress: NodeProgress | None = None) -> list[SavedFile]:
+    """Checks the whole graph, then runs it; returns the files its nodes saved.
+
+    progress(done, total, node) is called before each node with the node, and once at the end with None. Every problem
+    of the graph is in the one PortraitError raised before the first node runs.
+    """
+    problems = check_graph(graph, registry.specs, registry.nodes)
+    if problems:
+        raise PortraitError(
+            f"the workflow cannot run ({len(problems)} problem{'s' if len(problems) > 1 else ''}):\n"
+            + "\n".join(f"  - {each}" for each in problems)
+        )
+    order = execution_order(graph, output_nodes(graph, registry.specs))
+    uses = Counter(link.node for node_id in order for _, link in graph[node_id].links())
+    values: dict[str, tuple[Any, ...]] = {}
+    saved: list[SavedFile] = []
+    for done, node_id in enumerate(order):
+        node = graph[node_id]
+        if progress:
+            progress(done, len(order), node)
+        arguments = {
+            name: values[value.node][value.output] if isinstance(value, Link) else value
+            for name, value in node.inputs.items()
+        }
+        for _, link in node.links():
+            uses[link.node] -= 1
+            if not uses[link.node]:
+                del values[link.node]
+        result = _execute(node, registry, arguments)
+        if uses[node_id]:
+            values[node_id] = tuple(result.args)
+        saved += _saved_files(result.ui)
+    if progress:
+        progress(len(order), len(order), None)
+    return saved
+
+
+def _execute(node: GraphNode, registry: Registry, arguments: dict[str, Any]) -> Any:
+    try:
+        result = registry.nodes[node.class_type].execute(**arguments)
+    except PortraitError as error:
+        raise PortraitError(f"{node.label}: {error}") from error
+    expected = len(registry.specs[node.class_type].outputs)
+    if len(result.args) != expected:
+        raise RuntimeError(f"{node.label} returned {len(result.args)} values, its schema declares {expected}")
+    return result
+
+
+def _saved_files(ui: Any) -> list[SavedFile]:
+    """The files in a node's ui, a dict or an object with as_dict(): {"images": [{"filename", "subfolder", "type"}]}."""
+    if ui is None:
+        return []
+    content = ui if isinstance(ui, dict) else ui.as_dict()
+    entries = [each for value in content.values() if isinstance(value, (list, tuple)) for each in value]
+    return [
+        SavedFile(each["filename"], each.get("subfolder", ""), _folder_name(each.get("type", "output")))
+        for each in entries
+        if isinstance(each, dict) and "filename" in each
+    ]
+
+
+def _folder_name(kind: Any) -> str:
+    return str(kind.value if isinstance(kind, Enum) else kind)

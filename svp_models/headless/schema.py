@@ -1,0 +1,122 @@
+"""What the runner needs to know of a node: its inputs, outputs and types, read from a V3 schema or written down directly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+ANY_TYPE = "*"
+WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input. io_type is a type name, `*`, or several separated by commas; options belong to a COMBO."""
+
+    id: str
+    io_type: str
+    optional: bool = False
+    options: tuple[Any, ...] | None = None
+    min: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True)
+class NodeSpec:
+    """One node class: node_id is its class_type in saved graphs."""
+
+    node_id: str
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...] = ()
+    is_output_node: bool = False
+
+    def input(self, name: str) -> InputSpec | None:
+        return next((each for each in self.inputs if each.id == name), None)
+
+
+def read_spec(node: Any) -> NodeSpec:
+    """The NodeSpec of anything with `define_schema()`: a V3 node class of the host or its stand-in, or a core node."""
+    schema = node.define_schema()
+    if isinstance(schema, NodeSpec):
+        return schema
+    return NodeSpec(
+        node_id=schema.node_id,
+        inputs=tuple(_read_input(each) for each in schema.inputs or ()),
+        outputs=tuple(each.get_io_type() for each in schema.outputs or ()),
+        is_output_node=bool(schema.is_output_node),
+    )
+
+
+def _read_input(given: Any) -> InputSpec:
+    options = getattr(given, "options", None)
+    return InputSpec(
+        id=given.id,
+        io_type=given.get_io_type(),
+        optional=bool(given.optional),
+        options=None if options is None else tuple(options),
+        min=getattr(given, "min", None),
+        max=getattr(given, "max", None),
+    )
+
+
+def types_match(given: str, wanted: str) -> bool:
+    """Whether an output of type `given` may be linked to an input of type `wanted`: `*` fits all, lists need one in common."""
+    given_types = {each.strip() for each in given.split(",")}
+    wanted_types = {each.strip() for each in wanted.split(",")}
+    return ANY_TYPE in given_types | wanted_types or bool(given_types & wanted_types)
+
+
+def convert_value(spec: InputSpec, value: Any, check_range: bool = True) -> tuple[Any, str | None]:
+    """(the value as the node expects it, None), or (the value, what is wrong with it).
+
+    An INT is accepted for a FLOAT and a whole FLOAT for an INT. check_range=False leaves bounds and options to the node.
+    """
+    kinds = [each.strip() for each in spec.io_type.split(",")]
+    if ANY_TYPE in kinds:
+        return value, None
+    widgets = [each for each in kinds if each in WIDGET_TYPES]
+    if not widgets:
+        return value, f"needs a link to an output of type {spec.io_type}, got the value {_show(value)}"
+    for kind in widgets:
+        fits, converted = _convert(kind, value)
+        if fits:
+            return converted, _range_problem(spec, kind, converted) if check_range else None
+    return value, f"needs a value of type {' or '.join(widgets)}, got {_show(value)}"
+
+
+def _convert(kind: str, value: Any) -> tuple[bool, Any]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    if kind == "INT":
+        return (True, int(value)) if number and value == int(value) else (False, value)
+    if kind == "FLOAT":
+        return (True, float(value)) if number else (False, value)
+    if kind == "BOOLEAN":
+        return isinstance(value, bool), value
+    if kind == "STRING":
+        return (True, str(value)) if isinstance(value, (str, int, float)) else (False, value)
+    return isinstance(value, (str, int, float, bool)), value  # COMBO: membership is a question of range
+
+
+def _range_problem(spec: InputSpec, kind: str, value: Any) -> str | None:
+    if kind in ("INT", "FLOAT"):
+        if spec.min is not None and value < spec.min:
+            return f"is {value:g}, the smallest allowed is {spec.min:g}"
+        if spec.max is not None and value > spec.max:
+            return f"is {value:g}, the largest allowed is {spec.max:g}"
+    if kind == "COMBO" and spec.options is not None and value not in spec.options:
+        return f"is {_show(value)}, choose one of: {_list(spec.options)}"
+    return None
+
+
+def _list(options: Iterable[Any], most: int = 20) -> str:
+    shown = [str(each) for each in options]
+    if not shown:
+        return "(nothing to choose from)"
+    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
+
+
+def _show(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

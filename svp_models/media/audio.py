@@ -1,0 +1,153 @@
+"""Sound from any file, checked, resampled and cut to length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from torch import Tensor
+
+from ..errors import PortraitError
+from ..values import Audio
+from .source import MAX_JUMP_SECONDS, audio_stream, open_media, video_stream
+
+MAX_DAMAGED = 0.1  # share of packets that may be unreadable
+MIN_GAP_SECONDS = 0.1  # below this a hole between packets is rounding of the container's clock
+
+
+def load_audio(path: str | Path) -> Audio:
+    """The best audio track of any file, at its own sample rate, one or two channels (more are mixed down to two).
+
+    Sample 0 is time 0. In a pure sound file that is the first decoded sample, whatever time stamp it bears (MP3 stamps
+    it with the encoder's delay, which the decoder has removed already). In a video file it is the first video frame:
+    sound that starts later is padded, sound that starts earlier is cut. Values beyond 1 are kept.
+    """
+    with open_media(path) as container:
+        video = video_stream(container)
+        origin = None
+        if video is not None:
+            origin = float(video.start_time * video.time_base) if video.start_time is not None else 0.0
+    audio = decode_audio(path, origin)
+    if audio is None:
+        raise PortraitError(f"{path}: there is no audio track: choose a file with sound")
+    check_audio(audio, str(path))
+    return audio
+
+
+def decode_audio(path: str | Path, origin: float | None) -> Audio | None:
+    """The best audio track, None without one. origin: the time stamp in seconds that sample 0 belongs to, None for the
+    first sample's own. Holes in time, stored or left by damaged packets, become silence."""
+    with open_media(path) as container:
+        stream = audio_stream(container)
+        if stream is None:
+            return None
+        rate, chunks, resampler, channels = stream.sample_rate or 0, [], None, 1
+        position = 0  # samples since the origin that `chunks` reaches to
+        lead = 0  # samples before the origin
+        for frame, after_damage in _decodable(container, stream, path):
+            if resampler is None:
+                rate, channels = frame.sample_rate, min(2, frame.layout.nb_channels)
+                layout = frame.layout if frame.layout.nb_channels <= 2 else "stereo"
+                resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
+                origin = frame.time if origin is None else origin
+                position = _samples_after(frame, origin, 0)
+                lead = max(0, -position)
+                chunks.append(np.zeros((channels, max(0, position)), np.float32))
+            gap = _samples_after(frame, origin, position)
+            if gap > (0 if after_damage else MIN_GAP_SECONDS * rate):
+                chunks.append(np.zeros((channels, gap), np.float32))
+                position += gap
+            chunks.extend(each.to_ndarray() for each in _convert(resampler, frame, path))
+            position += frame.samples
+        if resampler is None:
+            return Audio(torch.zeros(1, 0), rate)
+        chunks.extend(each.to_ndarray() for each in _convert(resampler, None, path))
+    return Audio(torch.from_numpy(np.concatenate(chunks, axis=1)[:, lead:].copy()), rate)  # channels x samples
+
+
+def _decodable(
+    container: InputContainer, stream: AudioStream, path: str | Path
+) -> Iterator[tuple[av.AudioFrame, bool]]:
+    """Decoded frames, each with whether damaged packets came right before it.
+
+    Sound files often carry a few bytes of rubbish that players skip: a few damaged packets are skipped here as well.
+    """
+    packets, damaged, after_damage = 0, 0, False
+    for packet in container.demux(stream):
+        packets += 1
+        try:
+            frames = packet.decode()
+        except av.error.InvalidDataError:
+            damaged, after_damage = damaged + 1, True
+            continue
+        for frame in frames:
+            yield frame, after_damage
+            after_damage = False
+    if damaged > MAX_DAMAGED * packets:
+        raise PortraitError(f"{path}: {damaged} of {packets} audio packets are damaged: copy or export the file again")
+
+
+def _samples_after(frame: av.AudioFrame, origin: float | None, position: int) -> int:
+    """By how many samples the frame starts after `position` (negative: before it); 0 where time stamps say nothing."""
+    if origin is None or frame.pts is None:
+        return 0
+    start = round((frame.time - origin) * frame.sample_rate)
+    return start - position if abs(start - position) < MAX_JUMP_SECONDS * frame.sample_rate else 0
+
+
+def _convert(resampler: av.AudioResampler, frame: av.AudioFrame | None, path: str | Path) -> list[av.AudioFrame]:
+    try:
+        return resampler.resample(frame)
+    except ValueError as error:  # PyAV's refusal of a frame unlike the first
+        raise PortraitError(
+            f"{path}: the audio changes its sample rate or channels along the way: convert it to WAV"
+        ) from error
+
+
+def check_audio(audio: Audio, name: str = "audio") -> None:
+    """Raise PortraitError unless the sound is channels x samples, not empty and finite. Silence is fine."""
+    shape = tuple(audio.waveform.shape)
+    if audio.sample_rate <= 0 and 0 not in shape:
+        raise PortraitError(f"{name}: the sample rate is {audio.sample_rate} Hz: it must be above 0")
+    if len(shape) != 2:
+        raise PortraitError(f"{name}: the waveform has the shape {shape}: it must be channels x samples")
+    if 0 in shape:
+        raise PortraitError(f"{name}: there are 0 samples of sound: choose a recording that is not empty")
+    bad = int((~torch.isfinite(audio.waveform)).sum())
+    if bad:
+        raise PortraitError(
+            f"{name}: {bad} of {audio.waveform.numel()} samples are not finite numbers (NaN or infinite): "
+            "export the recording again as 16-bit WAV"
+        )
+
+
+def to_mono(audio: Audio, sample_rate: int) -> Tensor:
+    """The mean of the channels at `sample_rate` Hz: ceil(samples x ratio) float32 values, sample 0 still at time 0."""
+    mono = audio.waveform.float().mean(dim=0)
+    if audio.sample_rate == sample_rate:
+        return mono
+    import librosa  # its import takes seconds, which audio at the right rate need not pay
+
+    resampled = librosa.resample(
+        mono.numpy(), orig_sr=audio.sample_rate, target_sr=sample_rate, res_type="soxr_hq", fix=True
+    )
+    return torch.from_numpy(np.ascontiguousarray(resampled, dtype=np.float32))
+
+
+def frame_count(seconds: float, fps: float) -> int:
+    """Frames that `seconds` of sound fill: halves round up, at least 1."""
+    return max(1, math.floor(float(seconds) * float(fps) + 0.5 + 1e-6))  # 0.58 s x 25 is 14.5, though floats say less
+
+
+def fit_audio(audio: Audio, seconds: float) -> Audio:
+    """The sound cut, or padded with silence at its end, to round(seconds x sample rate) samples."""
+    samples = round(float(seconds) * audio.sample_rate)
+    missing = samples - audio.waveform.shape[-1]
+    waveform = torch.nn.functional.pad(audio.waveform, (0, missing)) if missing > 0 else audio.waveform[:, :samples]
+    return Audio(waveform, audio.sample_rate)

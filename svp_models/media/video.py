@@ -1,0 +1,197 @@
+"""Frames from any video file: upright, square pixels, at a constant frame rate, together with their sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TypeVar
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+from av.video.stream import VideoStream
+
+from ..errors import PortraitError
+from ..values import Audio
+from .audio import check_audio, decode_audio, fit_audio
+from .source import MAX_JUMP_SECONDS, open_media, video_stream
+
+FALLBACK_RATE = Fraction(25)  # files that name no rate at all
+HD_LINES = 720  # untagged video from here up is BT.709, below BT.601, as players assume
+COLORSPACE_UNSPECIFIED = 2
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Video:
+    """A decoded clip. frames: n h w 3, uint8 RGB; frame i is at i / fps seconds, sample 0 of the audio at frame 0."""
+
+    frames: np.ndarray
+    fps: float
+    audio: Audio | None
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def seconds(self) -> float:
+        return len(self.frames) / self.fps
+
+
+def load_video(path: str | Path, fps: float | None = None, max_frames: int | None = None) -> Video:
+    """A whole clip with its sound (None without a track). fps None keeps the file's rate; another resamples by time
+    stamps. A clip cut by `max_frames` has its sound cut to the same length."""
+    frames = list(iter_frames(path, fps, max_frames))
+    rate, origin = _rate_and_origin(path)
+    rate = as_rate(fps) if fps is not None else rate
+    audio = decode_audio(path, origin)
+    if audio is not None and audio.waveform.shape[-1] == 0:
+        audio = None  # a track that holds nothing
+    if audio is not None:
+        check_audio(audio, str(path))
+        if max_frames is not None and len(frames) == max_frames:
+            audio = fit_audio(audio, min(audio.seconds, len(frames) / rate))
+    return Video(np.stack(frames), float(rate), audio)  # n h w 3
+
+
+def iter_frames(path: str | Path, fps: float | None = None, max_frames: int | None = None) -> Iterator[np.ndarray]:
+    """The frames one by one, h w 3, uint8 RGB, at a constant rate (the file's own if fps is None).
+
+    Output frame i shows what is on the screen at the middle of its time, (i + 0.5) / fps after the first frame. There
+    are round(seconds x fps) of them. Rotation and mirroring that the file asks for are done, pixels made square.
+    """
+    if max_frames is not None and max_frames < 1:
+        raise PortraitError(f"max_frames is {max_frames}: it must be at least 1")
+    wanted = as_rate(fps) if fps is not None else None
+    with open_media(path) as container:
+        stream = _require_video(video_stream(container), path)
+        stream.thread_type = "SLICE"  # threads by frame lose the error of a file that was cut off
+        rate = wanted or stream_rate(stream)
+        decoded = ((_start(frame), _duration(frame, stream), frame) for frame in container.decode(stream))
+        convert = _Converter(stream)
+        count = 0
+        for frame in resample_frames(decoded, rate, path):
+            yield convert(frame)
+            count += 1
+            if count == max_frames:
+                return
+    if count == 0:
+        raise PortraitError(f"{path}: the video holds 0 frames: choose a clip with at least one picture")
+
+
+def resample_frames(
+    timed: Iterator[tuple[Fraction | None, Fraction, Item]], rate: Fraction, path: str | Path = "video"
+) -> Iterator[Item]:
+    """Items at a constant rate from (start in seconds or None for unknown, duration in seconds, item) in display order.
+
+    Output i is the latest item that starts at or before the middle of its time, (i + 0.5) / rate after the first item.
+    """
+    index, held, first, end = 0, None, None, Fraction(0)
+    for start, duration, item in timed:
+        first = (start or Fraction(0)) if first is None else first
+        begins = start - first if start is not None else end
+        if begins - end > MAX_JUMP_SECONDS:
+            raise PortraitError(
+                f"{path}: the time stamps jump by {float(begins - end):.0f} s after frame {index}: "
+                "convert the video to a constant frame rate"
+            )
+        while held is not None and (index + Fraction(1, 2)) / rate < begins:
+            yield held[0]
+            index += 1
+        held, end = (item,), begins + duration
+    if held is not None:
+        for _ in range(index, max(1, int(end * rate + Fraction(1, 2)))):
+            yield held[0]
+
+
+def as_rate(fps: float | Fraction) -> Fraction:
+    """The frame rate as an exact fraction: 29.97002997 is 30000/1001, 29.97 is 2997/100."""
+    rate = Fraction(fps).limit_denominator(100_000) if np.isfinite(float(fps)) else Fraction(0)
+    if rate <= 0:
+        raise PortraitError(f"the frame rate is {fps}: it must be above 0, for example 25")
+    return rate
+
+
+def stream_rate(stream: VideoStream) -> Fraction:
+    """Frames per second of a stream. The nominal rate where the average is within 2 % of it (the average suffers from a
+    last frame of odd length or a frame dropped in recording), else the average: the rate really varies."""
+    average, nominal = stream.average_rate, stream.guessed_rate
+    if average and nominal and abs(nominal - average) <= average / 50:
+        return nominal
+    return average or nominal or FALLBACK_RATE
+
+
+def _rate_and_origin(path: str | Path) -> tuple[Fraction, float]:
+    """The file's frame rate and the time stamp of its first decodable frame in seconds."""
+    with open_media(path) as container:
+        stream = _require_video(video_stream(container), path)
+        frame = next(container.decode(stream))
+        return stream_rate(stream), float(_start(frame) or 0)
+
+
+def _require_video(stream: VideoStream | None, path: str | Path) -> VideoStream:
+    if stream is None:
+        raise PortraitError(f"{path}: there is no video stream: choose a video file, this one holds only other data")
+    return stream
+
+
+def _start(frame: av.VideoFrame) -> Fraction | None:
+    return frame.pts * frame.time_base if frame.pts is not None and frame.time_base else None
+
+
+def _duration(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
+    return frame.duration * frame.time_base if frame.duration and frame.time_base else 1 / stream_rate(stream)
+
+
+class _Converter:
+    """libav frame -> upright RGB array of the first frame's size; a frame shown twice is converted once."""
+
+    def __init__(self, stream: VideoStream) -> None:
+        self._stream = stream
+        self._reformatter = VideoReformatter()  # kept: setting one up costs more than a small frame
+        self._size: tuple[int, int] | None = None
+        self._last: tuple[av.VideoFrame, np.ndarray] | None = None
+
+    def __call__(self, frame: av.VideoFrame) -> np.ndarray:
+        if self._last is None or self._last[0] is not frame:
+            self._last = (frame, self._convert(frame))
+        return self._last[1]
+
+    def _convert(self, frame: av.VideoFrame) -> np.ndarray:
+        if self._size is None:
+            aspect = self._stream.sample_aspect_ratio or Fraction(1)
+            self._size = (max(1, round(frame.width * aspect)), frame.height)
+        untagged = frame.colorspace == COLORSPACE_UNSPECIFIED and not frame.format.is_rgb
+        picture = self._reformatter.reformat(
+            frame,
+            width=self._size[0],
+            height=self._size[1],
+            format="rgb24",
+            src_colorspace=Colorspace.ITU709 if untagged and frame.height >= HD_LINES else None,
+            interpolation="BICUBIC",
+            threads=1,
+        ).to_ndarray()  # h w 3
+        return upright(picture, _orientation(frame, self._stream))
+
+
+def _orientation(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of the display matrix: a pixel at (x, y) is shown at (a x + c y, b x + d y), y down."""
+    for side_data in frame.side_data:
+        if side_data.type.name == "DISPLAYMATRIX":
+            a, b, _, c, d, _, _, _, _ = np.frombuffer(side_data, np.int32).tolist()
+            return a, b, c, d
+    tag = {key.lower(): value for key, value in stream.metadata.items()}.get("rotate", "0")  # degrees clockwise
+    quarters = round(float(tag) / 90) % 4 if tag.lstrip("-").replace(".", "", 1).isdigit() else 0
+    return ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[quarters]
+
+
+def upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
+    """The picture (h w 3) turned and mirrored, in quarter turns, as the display matrix (a, b, c, d) asks."""
+    a, b, c, d = orientation
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        picture, a, d = picture.transpose(1, 0, 2), c, b  # w h 3: x and y change places
+    picture = picture[:, ::-1] if a < 0 else picture
+    picture = picture[::-1] if d < 0 else picture
+    return np.ascontiguousarray(picture)

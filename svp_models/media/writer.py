@@ -1,0 +1,191 @@
+"""Writing a clip frame by frame: H.264 + AAC, complete or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+import av
+import numpy as np
+from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
+
+from ..errors import PortraitError
+from ..values import Audio
+from .audio import check_audio, to_mono
+from .video import as_rate
+
+CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
+AAC_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # Hz that every player takes
+AAC_BITS_PER_SAMPLE = 4  # bit rate per channel and Hz: 192 kbit/s for 48 kHz mono
+MAX_AAC_BIT_RATE = 192_000
+
+
+class VideoWriter:
+    """Context manager that writes frames as they come and leaves either a complete file or none.
+
+    The file appears under its name only when the block ends well; an exception in the block, a full disk or a
+    cancellation leaves nothing behind. Frame i is at i / fps seconds, exactly; the sound begins with frame 0 (the AAC
+    encoder's delay is removed by the container's edit list) and is cut or padded with silence to frames / fps seconds.
+    Odd sizes grow by one repeated column or row, because yuv420p halves the colours. Sound beyond +-1 is clipped; more
+    than two channels are mixed to one.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        width: int,
+        height: int,
+        fps: float | Fraction,
+        audio: Audio | None = None,
+        crf: int = 18,
+    ) -> None:
+        self.path = Path(path)
+        self.width, self.height, self.rate, self.crf = width, height, as_rate(fps), crf
+        self.frames_written = 0
+        if self.path.suffix.lower() not in CONTAINERS:
+            raise PortraitError(f"{path}: the ending must be one of {', '.join(CONTAINERS)}: rename the output")
+        if width < 1 or height < 1:
+            raise PortraitError(f"{path}: the frames are {width} x {height} pixels: both must be at least 1")
+        if not 0 <= crf <= 51:
+            raise PortraitError(f"{path}: crf is {crf}: it must be between 0 (lossless) and 51 (worst)")
+        if audio is not None:
+            check_audio(audio, f"sound for {path}")
+        self._sound, self._sound_rate = _playable(audio) if audio is not None else (None, 0)
+        self._samples_written = 0
+        self._reformatter = VideoReformatter()  # kept: setting one up costs more than a small frame
+
+    def __enter__(self) -> VideoWriter:
+        if not self.path.parent.is_dir():
+            raise PortraitError(f"{self.path}: the folder {self.path.parent} does not exist: create it first")
+        self._temporary = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.part")
+        kind = CONTAINERS[self.path.suffix.lower()]
+        options = {"movflags": "+faststart"} if kind != "matroska" else {}
+        try:
+            self._container = av.open(str(self._temporary), "w", format=kind, options=options)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+        self._video = self._add_video()
+        self._audio = self._add_audio() if self._sound is not None else None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        complete = False
+        try:
+            if kind is None:
+                self._finish()
+                complete = True
+        finally:  # also when the flush of the last frames fails or is cancelled
+            if not complete:
+                self._discard()
+
+    def write(self, frames: np.ndarray) -> None:
+        """Append frames: n h w 3, uint8 RGB."""
+        expected = (self.height, self.width, 3)
+        if frames.ndim != 4 or frames.shape[1:] != expected or frames.dtype != np.uint8:
+            raise PortraitError(
+                f"{self.path}: frames are {frames.dtype} of shape {tuple(frames.shape)}: they must be uint8 of shape "
+                f"n x {self.height} x {self.width} x 3"
+            )
+        odd = ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0))
+        for picture in np.pad(frames, odd, mode="edge") if self.height % 2 or self.width % 2 else frames:
+            frame = self._reformatter.reformat(
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
+                format="yuv420p",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
+                dst_color_primaries=ColorPrimaries.BT709,
+                dst_color_trc=ColorTrc.BT709,
+                interpolation="BICUBIC",
+                threads=1,  # one picture is too little work to share
+            )
+            frame.pts, frame.time_base = self.frames_written, 1 / self.rate
+            self._mux(self._video, frame)
+            self.frames_written += 1
+            if self._audio is not None and self._sound_due() - self._samples_written >= self._sound_rate:
+                self._write_sound()  # a second at a time, so that neither stream waits long for the other
+
+    def _add_video(self) -> av.VideoStream:
+        stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": str(self.crf)})
+        stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
+        stream.pix_fmt = "yuv420p"
+        context = stream.codec_context
+        context.time_base = 1 / self.rate
+        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        return stream
+
+    def _add_audio(self) -> av.AudioStream:
+        channels = len(self._sound)
+        stream = self._container.add_stream("aac", rate=self._sound_rate, layout="mono" if channels == 1 else "stereo")
+        stream.bit_rate = channels * min(MAX_AAC_BIT_RATE, AAC_BITS_PER_SAMPLE * self._sound_rate)
+        return stream
+
+    def _sound_due(self) -> int:
+        """Samples that belong to the frames written so far."""
+        return round(self.frames_written / self.rate * self._sound_rate)
+
+    def _write_sound(self) -> None:
+        due = self._sound_due()
+        samples = np.zeros((len(self._sound), due - self._samples_written), np.float32)
+        stored = self._sound[:, self._samples_written : due]
+        samples[:, : stored.shape[1]] = stored
+        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono" if len(samples) == 1 else "stereo")
+        frame.sample_rate, frame.pts, frame.time_base = (
+            self._sound_rate,
+            self._samples_written,
+            Fraction(1, self._sound_rate),
+        )
+        self._mux(self._audio, frame)
+        self._samples_written = due
+
+    def _mux(self, stream: av.VideoStream | av.AudioStream, frame: av.VideoFrame | av.AudioFrame | None) -> None:
+        """Encode a frame (None: the encoder's rest) and hand the packets to the file."""
+        try:
+            for packet in stream.encode(frame):
+                self._container.mux(packet)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _finish(self) -> None:
+        if self.frames_written == 0:
+            raise PortraitError(f"{self.path}: 0 frames were written: a video needs at least one")
+        if self._audio is not None:
+            if self._sound_due() > self._samples_written:
+                self._write_sound()
+            self._mux(self._audio, None)
+        self._mux(self._video, None)
+        try:
+            self._container.close()  # writes the index, so a full disk may show only here
+            os.replace(self._temporary, self.path)
+        except (av.error.FFmpegError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _discard(self) -> None:
+        try:
+            self._container.close()
+        except (av.error.FFmpegError, OSError):
+            pass  # the file is thrown away: what kept it from closing well has been reported already
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def _failure(self, error: Exception) -> PortraitError:
+        reason = getattr(error, "strerror", None) or str(error)
+        return PortraitError(
+            f"{self.path}: the video cannot be written ({reason}) after {self.frames_written} frames: free disk space "
+            "or choose another folder; nothing was left behind"
+        )
+
+
+def _playable(audio: Audio) -> tuple[np.ndarray, int]:
+    """channels x samples in [-1, 1] and the sample rate, both as AAC takes them."""
+    if audio.waveform.shape[0] <= 2 and audio.sample_rate in AAC_RATES:
+        return audio.waveform.float().clamp(-1, 1).numpy(), audio.sample_rate
+    rate = audio.sample_rate if audio.sample_rate in AAC_RATES else AAC_RATES[-1]
+    rows = [audio.waveform] if audio.waveform.shape[0] > 2 else audio.waveform[:, None]
+    channels = [to_mono(Audio(row, audio.sample_rate), rate).clamp(-1, 1).numpy() for row in rows]
+    return np.stack(channels), rate

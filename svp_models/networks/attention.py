@@ -1,0 +1,103 @@
+"""Spatial transformer: self -> reference -> audio -> style -> feed-forward (sec. 3.2), named as diffusers names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from diffusers.models.attention import FeedForward
+from diffusers.models.attention_processor import Attention
+from torch import Tensor, nn
+
+from .conditions import ConditionWeights
+
+
+@dataclass(frozen=True)
+class BlockKind:
+    """Which layers a UNet's blocks have beside those of Stable Diffusion."""
+
+    reference: bool = False
+    style: bool = False
+    motion: bool = False
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What one pass through a UNet hands to all of its transformer blocks.
+
+    frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d or None;
+    reference: the bank to read, one b x tokens x channels per block; bank: the list a ReferenceNet's blocks append to.
+    """
+
+    frames: int
+    tokens: Tensor
+    style: Tensor | None = None
+    weights: ConditionWeights = ConditionWeights()
+    reference: tuple[Tensor, ...] = ()
+    bank: list[Tensor] = field(default_factory=list)
+
+
+def attention(channels: int, heads: int, context: int | None = None) -> Attention:
+    """Multi-head attention as Stable Diffusion has it: no bias but at the output."""
+    return Attention(channels, cross_attention_dim=context, heads=heads, dim_head=channels // heads)
+
+
+class TransformerBlock(nn.Module):
+    """One transformer block on tokens (b f) t c; `index` is its place in the reference bank, set by the UNet."""
+
+    def __init__(self, channels: int, heads: int, context: int, kind: BlockKind) -> None:
+        super().__init__()
+        self.index = 0
+        self.norm1 = nn.LayerNorm(channels)
+        self.attn1 = attention(channels, heads)
+        if kind.reference:
+            self.reference_norm = nn.LayerNorm(channels)
+            self.reference_attn = attention(channels, heads)
+        self.norm2 = nn.LayerNorm(channels)
+        self.attn2 = attention(channels, heads, context)
+        if kind.style:
+            self.style_norm = nn.LayerNorm(channels)
+            self.style_attn = attention(channels, heads, context)
+            # Zero output: before stage 3 the style layers change nothing.
+            nn.init.zeros_(self.style_attn.to_out[0].weight)
+            nn.init.zeros_(self.style_attn.to_out[0].bias)
+        self.norm3 = nn.LayerNorm(channels)
+        self.ff = FeedForward(channels, activation_fn="geglu")
+
+    def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
+        """(b f) t c -> (b f) t c"""
+        hidden = hidden + self.attn1(self.norm1(hidden))
+        if context.reference:
+            hidden = hidden + self._reference(hidden, context) * context.weights.reference
+        normed = self.norm2(hidden)
+        context.bank.append(normed)
+        hidden = hidden + self.attn2(normed, context.tokens) * context.weights.audio
+        if context.style is not None:
+            # z_s = z_a + CrossAttn(Q(z_a), K(s), V(s)) (5)
+            hidden = hidden + self.style_attn(self.style_norm(hidden), context.style) * context.weights.style
+        return hidden + self.ff(self.norm3(hidden))
+
+    def _reference(self, hidden: Tensor, context: BlockContext) -> Tensor:
+        # All frames of a clip ask the same portrait: as one long row of queries its keys and values are made once.
+        frames, (tokens, channels) = context.frames, hidden.shape[1:]
+        queries = self.reference_norm(hidden).view(-1, frames * tokens, channels)  # b (f t) c
+        return self.reference_attn(queries, context.reference[self.index]).view(-1, tokens, channels)
+
+
+class SpatialTransformer(nn.Module):
+    """GroupNorm, 1x1 convolution in, one transformer block over the cells of each image, 1x1 convolution out, residual."""
+
+    def __init__(self, channels: int, heads: int, context: int, groups: int, kind: BlockKind) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
+        self.proj_in = nn.Conv2d(channels, channels, 1)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context, kind)])
+        self.proj_out = nn.Conv2d(channels, channels, 1)
+
+    def forward(self, images: Tensor, context: BlockContext) -> Tensor:
+        """(b f) c h w -> (b f) c h w"""
+        height, width = images.shape[-2:]
+        hidden = self.proj_in(self.norm(images)).flatten(2).transpose(1, 2)  # (b f) (h w) c
+        for block in self.transformer_blocks:
+            hidden = block(hidden.contiguous(), context)
+        hidden = hidden.transpose(1, 2).unflatten(2, (height, width))  # (b f) c h w
+        return images + self.proj_out(hidden)

@@ -1,0 +1,32 @@
+"""Audio projection: a window of audio features around a frame -> a few tokens (sec. 3.2), a Perceiver resampler."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.embeddings import IPAdapterPlusImageProjectionBlock
+from torch import Tensor, nn
+
+from ..config import AudioConfig
+
+
+class AudioProjection(nn.Module):
+    """Learned queries read the rows of the window (with learned positions) through layers of cross-attention."""
+
+    def __init__(self, config: AudioConfig, out_size: int) -> None:
+        super().__init__()
+        self.latents = nn.Parameter(torch.randn(1, config.tokens, out_size) / out_size**0.5)
+        self.pos_emb = nn.Embedding(config.window, config.feature_size)
+        self.proj_in = nn.Linear(config.feature_size, out_size)
+        self.layers = nn.ModuleList(
+            [IPAdapterPlusImageProjectionBlock(out_size, config.head_size, config.heads) for _ in range(config.layers)]
+        )
+        self.proj_out = nn.Linear(out_size, out_size)
+        self.norm_out = nn.LayerNorm(out_size)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """n rows feature -> n tokens out_size"""
+        hidden = self.proj_in(windows + self.pos_emb.weight[: windows.shape[1]])  # n rows out_size
+        tokens = self.latents.expand(len(windows), -1, -1)
+        for layer in self.layers:
+            tokens = layer(hidden, tokens, tokens)
+        return self.norm_out(self.proj_out(tokens))

@@ -1,0 +1,80 @@
+"""What steers the denoiser, as one value that can be zeroed, cut into windows and stacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import PortraitError
+
+
+@dataclass(frozen=True)
+class ConditionWeights:
+    """Factors of the three cross-attentions; 1 is as trained, 0 switches a condition off."""
+
+    reference: float = 1.0
+    audio: float = 1.0
+    style: float = 1.0
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of a batch of clips.
+
+    reference: one b x tokens x channels per transformer block, in module order (ReferenceNet's bank);
+    reference_latent: b c h w, scaled portrait latent, only for models with `reference_concat`, otherwise None;
+    audio: b f tokens d; kps: b f c0 h w, the guider's output; style: b f style-tokens d, or None to skip the style layers.
+    """
+
+    reference: tuple[Tensor, ...]
+    reference_latent: Tensor | None
+    audio: Tensor
+    kps: Tensor
+    style: Tensor | None
+
+    def unconditional(self) -> Conditions:
+        """The other half of classifier-free guidance: every condition zero (sec. 3.2)."""
+        return self._each(torch.zeros_like)
+
+    def keep(self, mask: Tensor) -> Conditions:
+        """Clips where mask (b, bool) is False lose all their conditions; training drops them so."""
+        return self._each(lambda value: value * mask.to(value).view(-1, *[1] * (value.ndim - 1)))
+
+    def frames(self, index: list[int]) -> Conditions:
+        """The same clips at the frames of `index` alone; what belongs to the whole clip stays as it is."""
+        style = None if self.style is None else self.style[:, index]
+        return Conditions(self.reference, self.reference_latent, self.audio[:, index], self.kps[:, index], style)
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditions:
+        return self._each(lambda value: value.to(device=device, dtype=dtype))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+        return Conditions(
+            reference=tuple(change(each) for each in self.reference),
+            reference_latent=None if self.reference_latent is None else change(self.reference_latent),
+            audio=change(self.audio),
+            kps=change(self.kps),
+            style=None if self.style is None else change(self.style),
+        )
+
+
+def cat(first: Conditions, second: Conditions) -> Conditions:
+    """Stacks two along the batch; both or neither must carry a style, and the same for the portrait latent."""
+    return Conditions(
+        reference=tuple(torch.cat(pair) for pair in zip(first.reference, second.reference)),
+        reference_latent=_cat(first.reference_latent, second.reference_latent, "a portrait latent"),
+        audio=torch.cat([first.audio, second.audio]),
+        kps=torch.cat([first.kps, second.kps]),
+        style=_cat(first.style, second.style, "a style"),
+    )
+
+
+def _cat(first: Tensor | None, second: Tensor | None, what: str) -> Tensor | None:
+    if first is None and second is None:
+        return None
+    if first is None or second is None:
+        raise PortraitError(f"only one of the two conditions carries {what}: give it to both or to neither")
+    return torch.cat([first, second])

@@ -1,0 +1,72 @@
+"""Denoising UNet of a clip: Stable Diffusion 1.5's with reference, audio, style and temporal attention (sec. 3.2)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import UNetConfig
+from ..errors import PortraitError
+from .attention import BlockContext, BlockKind
+from .conditions import Conditions, ConditionWeights
+from .unet import UNet
+
+
+class Denoiser(UNet):
+    """Noisy latents and conditions -> noise or velocity, whichever the schedule predicts."""
+
+    def __init__(self, config: UNetConfig, style: bool) -> None:
+        inputs = config.latent_channels * (2 if config.reference_concat else 1)
+        super().__init__(config, inputs, BlockKind(reference=True, style=style, motion=True))
+        self.reference_concat = config.reference_concat
+        self.style = style
+        self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.block_out_channels[0], eps=1e-5)
+
+    def forward(
+        self,
+        latents: Tensor,
+        timestep: Tensor,
+        conditions: Conditions,
+        weights: ConditionWeights = ConditionWeights(),
+    ) -> Tensor:
+        """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional -> b f c h w"""
+        self._check(latents, conditions)
+        batch, frames = latents.shape[:2]
+        if self.reference_concat:
+            portrait = conditions.reference_latent[:, None].expand(-1, frames, -1, -1, -1)
+            latents = torch.cat([latents, portrait], dim=2)  # b f 2c h w
+        images = self.conv_in(latents.flatten(0, 1)) + conditions.kps.flatten(0, 1)  # (b f) c0 h w
+        time = self.embed_time(timestep).repeat_interleave(frames, dim=0)  # (b f) 4*c0
+        context = BlockContext(
+            frames=frames,
+            tokens=conditions.audio.flatten(0, 1),  # (b f) tokens d
+            style=None if conditions.style is None else conditions.style.flatten(0, 1),
+            weights=weights,
+            reference=conditions.reference,
+        )
+        images = self.trunk(images, time, context)
+        images = self.conv_out(functional.silu(self.conv_norm_out(images)))
+        return images.unflatten(0, (batch, frames))
+
+    def _check(self, latents: Tensor, conditions: Conditions) -> None:
+        batch, frames = latents.shape[:2]
+        for name in ("audio", "kps", "style"):
+            value = getattr(conditions, name)
+            if value is not None and tuple(value.shape[:2]) != (batch, frames):
+                have = " x ".join(str(size) for size in value.shape[:2])
+                raise PortraitError(
+                    f"{name} conditions are for {have} clips x frames, the latents are {batch} x {frames}: cut both alike"
+                )
+        blocks = len(self.transformer_blocks())
+        if len(conditions.reference) != blocks:
+            raise PortraitError(
+                f"the reference bank has {len(conditions.reference)} entries, the denoiser reads {blocks}: use the "
+                "ReferenceNet of the same model"
+            )
+        if conditions.style is not None and not self.style:
+            raise PortraitError(
+                "this denoiser was built without style layers: leave the style out or load another model"
+            )
+        if self.reference_concat and conditions.reference_latent is None:
+            raise PortraitError("this denoiser also takes the portrait latent: set Conditions.reference_latent")

@@ -1,0 +1,151 @@
+"""The skeleton that Denoiser and ReferenceNet share: Stable Diffusion 1.5's UNet, module names as in diffusers."""
+
+from __future__ import annotations
+
+import torch
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.embeddings import TimestepEmbedding, Timesteps
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+
+from ..config import UNetConfig
+from .attention import BlockContext, BlockKind, SpatialTransformer, TransformerBlock
+from .temporal import MotionModule
+
+
+class Layers(nn.Module):
+    """resnet -> spatial transformer -> motion module, a few times over; the lists hold only what the block has."""
+
+    def __init__(self, config: UNetConfig, channels_in: list[int], channels: int, attention: bool, kind: BlockKind):
+        super().__init__()
+        count = len(channels_in)
+        self.resnets = nn.ModuleList([resnet(config, each, channels) for each in channels_in])
+        self.attentions = nn.ModuleList([transformer(config, channels, kind) for _ in range(count if attention else 0)])
+        self.motion_modules = nn.ModuleList([motion(config, channels) for _ in range(count if kind.motion else 0)])
+
+    def layer(self, index: int, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
+        """(b f) c_in h w, (b f) time -> (b f) c h w"""
+        images = self.resnets[index](images, time)
+        if self.attentions:
+            images = self.attentions[index](images, context)
+        if self.motion_modules:
+            images = self.motion_modules[index](images, context.frames)
+        return images
+
+
+class DownBlock(Layers):
+    """Layers at one resolution, then half of it where a lower level follows."""
+
+    def __init__(self, config: UNetConfig, level: int, kind: BlockKind) -> None:
+        widths = config.block_out_channels
+        channels, channels_in = widths[level], widths[max(level - 1, 0)]
+        inputs = [channels_in] + [channels] * (config.layers_per_block - 1)
+        super().__init__(config, inputs, channels, config.attention_levels[level], kind)
+        last = level == len(widths) - 1
+        self.downsamplers = nn.ModuleList([] if last else [Downsample2D(channels, use_conv=True, name="op")])
+
+    def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> list[Tensor]:
+        """(b f) c_in h w -> the output of every layer and of the downsampler; the last one goes on."""
+        outputs = []
+        for index in range(len(self.resnets)):
+            images = self.layer(index, images, time, context)
+            outputs.append(images)
+        for downsampler in self.downsamplers:
+            outputs.append(downsampler(images))
+        return outputs
+
+
+class MidBlock(nn.Module):
+    """resnet -> spatial transformer (-> motion module) -> resnet at the lowest resolution."""
+
+    def __init__(self, config: UNetConfig, kind: BlockKind) -> None:
+        super().__init__()
+        channels = config.block_out_channels[-1]
+        self.resnets = nn.ModuleList([resnet(config, channels, channels) for _ in range(2)])
+        self.attentions = nn.ModuleList([transformer(config, channels, kind)])
+        with_motion = kind.motion and config.motion_mid_block
+        self.motion_modules = nn.ModuleList([motion(config, channels)] if with_motion else [])
+
+    def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
+        """(b f) c h w -> (b f) c h w"""
+        images = self.attentions[0](self.resnets[0](images, time), context)
+        for module in self.motion_modules:
+            images = module(images, context.frames)
+        return self.resnets[1](images, time)
+
+
+class UpBlock(Layers):
+    """Layers that each take one stored output of the way down, then twice the resolution where a higher level follows."""
+
+    def __init__(self, config: UNetConfig, level: int, kind: BlockKind) -> None:
+        widths = config.block_out_channels
+        channels = widths[level]
+        below, above = widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
+        count = config.layers_per_block + 1
+        hidden = [below] + [channels] * (count - 1)
+        stored = [channels] * (count - 1) + [above]
+        inputs = [first + second for first, second in zip(hidden, stored)]
+        super().__init__(config, inputs, channels, config.attention_levels[level], kind)
+        self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample2D(channels, use_conv=True)])
+
+    def forward(self, images: Tensor, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
+        """(b f) c_below h w -> (b f) c h w or twice as large; takes its stored outputs off the end of the list."""
+        for index in range(len(self.resnets)):
+            joined = torch.cat([images, stored.pop()], dim=1)
+            images = self.layer(index, joined, time, context)
+        for upsampler in self.upsamplers:
+            # The size of what comes next and not simply the double: odd sizes were rounded up on the way down.
+            images = upsampler(images, tuple(stored[-1].shape[-2:]))
+        return images
+
+
+class UNet(nn.Module):
+    """Everything between the first and the last convolution is here; what surrounds them is up to the two networks."""
+
+    def __init__(self, config: UNetConfig, latent_channels: int, kind: BlockKind) -> None:
+        super().__init__()
+        widths = config.block_out_channels
+        self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
+        self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        levels = range(len(widths))
+        self.down_blocks = nn.ModuleList([DownBlock(config, level, kind) for level in levels])
+        self.mid_block = MidBlock(config, kind)
+        self.up_blocks = nn.ModuleList([UpBlock(config, level, kind) for level in reversed(levels)])
+        self.conv_out = nn.Conv2d(widths[0], config.latent_channels, 3, padding=1)
+        for index, block in enumerate(self.transformer_blocks()):
+            block.index = index
+
+    def transformer_blocks(self) -> list[TransformerBlock]:
+        """All spatial transformer blocks in module order: down, middle, up. The bank has one entry for each."""
+        return [module for module in self.modules() if isinstance(module, TransformerBlock)]
+
+    def embed_time(self, timestep: Tensor) -> Tensor:
+        """b -> b 4*c0"""
+        return self.time_embedding(self.time_proj(timestep).to(self.conv_in.weight.dtype))
+
+    def trunk(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
+        """(b f) c0 h w behind the first convolution -> (b f) c0 h w before the last one. time: (b f) 4*c0"""
+        stored = [images]
+        for block in self.down_blocks:
+            stored += block(stored[-1], time, context)
+        images = self.mid_block(stored[-1], time, context)
+        for block in self.up_blocks:
+            images = block(images, stored, time, context)
+        return images
+
+
+def resnet(config: UNetConfig, channels_in: int, channels: int) -> ResnetBlock2D:
+    time = 4 * config.block_out_channels[0]
+    return ResnetBlock2D(
+        in_channels=channels_in, out_channels=channels, temb_channels=time, groups=config.norm_groups, eps=1e-5
+    )
+
+
+def transformer(config: UNetConfig, channels: int, kind: BlockKind) -> SpatialTransformer:
+    return SpatialTransformer(channels, config.attention_heads, config.cross_attention_dim, config.norm_groups, kind)
+
+
+def motion(config: UNetConfig, channels: int) -> MotionModule:
+    return MotionModule(channels, config.motion_heads, config.motion_groups, config.motion_positions)

@@ -1,0 +1,129 @@
+"""The autoencoders between pixels and latents: the pack's own small one, and Stable Diffusion 1.5's."""
+
+from __future__ import annotations
+
+import torch
+from diffusers import AutoencoderKL
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.resnet import ResnetBlock2D
+from diffusers.models.upsampling import Upsample2D
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..config import VaeConfig
+from ..errors import PortraitError
+
+GROUPS = 8
+
+
+def _resnets(width: int, layers: int) -> list[nn.Module]:
+    return [
+        ResnetBlock2D(in_channels=width, out_channels=width, temb_channels=None, groups=GROUPS) for _ in range(layers)
+    ]
+
+
+class _Stack(nn.Module):
+    """Residual blocks in a row; diffusers' block wants a time embedding, here there is none."""
+
+    def __init__(self, width: int, layers: int):
+        super().__init__()
+        self.blocks = nn.ModuleList(_resnets(width, layers))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        for block in self.blocks:
+            hidden = block(hidden, None)
+        return hidden
+
+
+class PortraitVae(nn.Module):
+    """Small autoencoder for drawn portraits; latents come out with zero mean and unit variance per channel.
+
+    Full-resolution convolutions are what costs on a CPU, so pixels are folded into channels first and unfolded last
+    (pixel shuffle). Statistics of the latents are kept as buffers while training (`training=True`) and applied inside, so
+    that `VaeConfig.scale` is 1.
+    """
+
+    def __init__(self, config: VaeConfig):
+        super().__init__()
+        encoder, decoder = config.encoder_widths, config.decoder_widths
+        unfold = config.downscale // 2 ** (len(decoder) - 1)
+        if (
+            config.fold * 2 ** (len(encoder) - 1) != config.downscale
+            or unfold * 2 ** (len(decoder) - 1) != config.downscale
+        ):
+            raise PortraitError(
+                f"VAE widths {encoder} / {decoder} with fold {config.fold} do not give 1/{config.downscale}"
+            )
+        self.config = config
+        self.fold, self.unfold = config.fold, unfold
+
+        layers: list[nn.Module] = [nn.Conv2d(3 * config.fold**2, encoder[0], 3, padding=1)]
+        for index, width in enumerate(encoder):
+            if index:
+                layers.append(Downsample2D(encoder[index - 1], use_conv=True, out_channels=width))
+            layers.append(_Stack(width, config.layers))
+        self.encoder = nn.Sequential(
+            *layers,
+            nn.GroupNorm(GROUPS, encoder[-1]),
+            nn.SiLU(),
+            nn.Conv2d(encoder[-1], config.latent_channels, 3, padding=1),
+        )
+
+        layers = [nn.Conv2d(config.latent_channels, decoder[0], 3, padding=1)]
+        for index, width in enumerate(decoder):
+            if index:
+                layers.append(Upsample2D(decoder[index - 1], use_conv=True, out_channels=width))
+            layers.append(_Stack(width, config.layers))
+        self.decoder = nn.Sequential(
+            *layers, nn.GroupNorm(GROUPS, decoder[-1]), nn.SiLU(), nn.Conv2d(decoder[-1], 3 * unfold**2, 3, padding=1)
+        )
+        self.statistics = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.01)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images n x 3 x H x W in [-1, 1] -> latents n x c x H/8 x W/8, unit variance."""
+        folded = functional.pixel_unshuffle(images, self.fold)  # n 3*fold^2 H/fold W/fold
+        return self.statistics(self.encoder(folded))
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents n x c x h x w, unit variance -> images n x 3 x 8h x 8w, nominally in [-1, 1]."""
+        return functional.pixel_shuffle(self.decoder(latents), self.unfold)
+
+
+class StableDiffusionVae(nn.Module):
+    """SD1.5's AutoencoderKL (diffusers); encodes to the posterior mean. Latents are unscaled (x 0.18215 for the denoiser)."""
+
+    def __init__(self, config: VaeConfig):
+        super().__init__()
+        self.config = config
+        self.autoencoder = AutoencoderKL(
+            block_out_channels=config.encoder_widths,
+            down_block_types=("DownEncoderBlock2D",) * len(config.encoder_widths),
+            up_block_types=("UpDecoderBlock2D",) * len(config.encoder_widths),
+            layers_per_block=config.layers,
+            latent_channels=config.latent_channels,
+            scaling_factor=config.scale,
+            sample_size=512,
+        )
+
+    def encode(self, images: Tensor) -> Tensor:
+        """Images n x 3 x H x W in [-1, 1] -> latents n x 4 x H/8 x W/8, unscaled posterior mean."""
+        return self.autoencoder.encode(images).latent_dist.mode()
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents n x 4 x h x w, unscaled -> images n x 3 x 8h x 8w, nominally in [-1, 1]."""
+        return self.autoencoder.decode(latents).sample
+
+
+def build_vae(config: VaeConfig) -> nn.Module:
+    """The autoencoder that `config.kind` names; raises PortraitError for an unknown kind."""
+    kinds = {"portrait": PortraitVae, "sd15": StableDiffusionVae}
+    if config.kind not in kinds:
+        raise PortraitError(f"unknown VAE kind '{config.kind}'; known are {', '.join(kinds)}")
+    return kinds[config.kind](config)
+
+
+@torch.no_grad()
+def encode_images(vae: nn.Module, images: Tensor) -> Tensor:
+    """`vae.encode` on the VAE's own device and dtype, result as float32 on the images' device."""
+    weight = next(vae.parameters())
+    return vae.encode(images.to(weight)).to(images.device, torch.float32)

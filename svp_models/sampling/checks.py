@@ -1,0 +1,90 @@
+"""What a sampling request must satisfy before anything is computed."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..errors import PortraitError
+from ..values import HeadMotion
+
+ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
+
+
+def check_clip(frames: int, fps: float) -> None:
+    """At least one frame, at a frame rate above 0."""
+    if frames < 1:
+        raise PortraitError(f"{frames} frames are asked: at least 1 is needed; is the audio empty?")
+    if not (math.isfinite(fps) and fps > 0):
+        raise PortraitError(f"fps is {fps}: it must be above 0")
+
+
+def check_size(width: int, height: int, multiple: int) -> None:
+    """Both sides positive multiples of `multiple` pixels; the message names the nearest size."""
+    if width < multiple or height < multiple or width % multiple or height % multiple:
+        nearest = [max(multiple, multiple * math.floor(side / multiple + 0.5)) for side in (width, height)]
+        raise PortraitError(
+            f"size {width} x {height} is not a multiple of {multiple} pixels: "
+            f"the nearest is {nearest[0]} x {nearest[1]}"
+        )
+
+
+def check_portrait(latent: Tensor, config: ModelConfig, width: int, height: int) -> None:
+    """The latent has the channels of the model and the size of the frames: 1 c h w."""
+    down = config.vae.downscale
+    expected = (1, config.vae.latent_channels, height // down, width // down)
+    if tuple(latent.shape) != expected:
+        raise PortraitError(
+            f"the portrait's latent has shape {tuple(latent.shape)}, {expected} is needed for {width} x {height}: "
+            "encode the portrait at that size with this model's VAE"
+        )
+    if not torch.isfinite(latent).all():
+        raise PortraitError("the portrait's latent holds numbers that are not finite: check the portrait")
+
+
+def check_motion(
+    motion: HeadMotion | Tensor, config: ModelConfig, frames: int, fps: float, size: tuple[int, int]
+) -> None:
+    """One Head-Kps frame per frame (or a single one, held), finite, and of a shape that can be used."""
+    if len(motion) not in (1, frames):
+        raise PortraitError(
+            f"{frames} frames at {fps:g} fps are asked, Head-Kps has {len(motion)}: trim the audio, give {frames} "
+            "frames of Head-Kps (or a single one, held still), or set 'length' to 'shortest'"
+        )
+    if isinstance(motion, HeadMotion):
+        _check_keypoints(motion, config)
+    else:
+        _check_pictures(motion, size)
+
+
+def _check_keypoints(motion: HeadMotion, config: ModelConfig) -> None:
+    if config.keypoints != "head8":
+        raise PortraitError(
+            f"model {config.name!r} reads {config.keypoints} keypoints, a head motion has 8: give Head-Kps as "
+            "pictures drawn for that model"
+        )
+    if tuple(motion.keypoints.shape[1:]) != (8, 2) or not torch.isfinite(motion.keypoints).all():
+        raise PortraitError(
+            f"the head motion has shape {tuple(motion.keypoints.shape)}: frames x 8 x 2 finite numbers are needed"
+        )
+    if motion.width < 1 or motion.height < 1:
+        raise PortraitError(
+            f"the head motion belongs to a picture of {motion.width} x {motion.height}: both must be above 0"
+        )
+
+
+def _check_pictures(pictures: Tensor, size: tuple[int, int]) -> None:
+    if pictures.dim() != 4 or pictures.shape[1] != 3:
+        raise PortraitError(
+            f"Head-Kps pictures have shape {tuple(pictures.shape)}: frames x 3 x height x width is needed"
+        )
+    high, wide = pictures.shape[-2:]
+    if abs(wide * size[1] / size[0] - high) > max(1, ASPECT_TOLERANCE * high):
+        raise PortraitError(
+            f"Head-Kps pictures are {wide} x {high}, the frames {size[0]} x {size[1]}: render them in the frames' shape"
+        )
+    if not torch.isfinite(pictures).all():
+        raise PortraitError("Head-Kps pictures hold numbers that are not finite: render them again")

@@ -1,0 +1,62 @@
+"""Portrait, sound and head motion of a request brought to one length, one frame rate and one picture."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from ..config import ModelConfig
+from ..errors import PortraitError
+from ..face.keypoints import motion_at
+from ..media.audio import frame_count
+from ..values import HeadMotion
+from .pipeline import SamplerOptions, resolve_windows
+
+LENGTHS = ("audio", "shortest")
+BYTES_PER_CELL = 10_486  # working memory of one latent cell per byte of precision, as the host reckons for SD1.5's UNet
+
+
+def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length: str) -> int:
+    """Frames of the clip. length `audio`: all of the sound; `shortest`: up to the end of the head motion, if that is
+    sooner (a single frame of motion is held and ends nothing)."""
+    frames = frame_count(seconds, fps)
+    if length == "audio" or len(motion) < 2:
+        return frames
+    if length != "shortest":
+        raise PortraitError(f"length is {length!r}: choose one of {', '.join(LENGTHS)}")
+    rate = motion.fps if isinstance(motion, HeadMotion) else fps
+    return min(frames, frame_count(len(motion) / rate, fps))
+
+
+def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int, height: int) -> HeadMotion | Tensor:
+    """The head motion of each frame, cut around the centre to the aspect of the frames, as `fit_portrait` cuts.
+
+    motion: HeadMotion, or Head-Kps pictures f 3 h w in [0, 1] at the clip's own rate. One that is too short goes back and
+    forth (ping-pong).
+    """
+    if isinstance(motion, HeadMotion):
+        left, top, wide, high = centre_cut(motion.width, motion.height, width, height)
+        moved = motion_at(motion, frames, fps)
+        points = moved.keypoints - moved.keypoints.new_tensor([left, top])  # f 8 2
+        return HeadMotion(points, wide, high, fps, moved.interpolated)
+    left, top, wide, high = centre_cut(motion.shape[-1], motion.shape[-2], width, height)
+    period = max(1, 2 * (len(motion) - 1))
+    order = [min(each % period, period - each % period) for each in range(frames)] if len(motion) > 1 else [0]
+    return motion[order][..., top : top + high, left : left + wide]  # f 3 high wide
+
+
+def centre_cut(wide: int, high: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest part of a wide x high picture with the aspect of width x height: (left, top, width, height)."""
+    keep_wide = min(wide, max(1, math.floor(high * width / height + 0.5)))
+    keep_high = min(high, max(1, math.floor(wide * height / width + 0.5)))
+    return (wide - keep_wide) // 2, (high - keep_high) // 2, keep_wide, keep_high
+
+
+def sampling_memory(
+    config: ModelConfig, options: SamplerOptions, width: int, height: int, bytes_per_number: int
+) -> int:
+    """Working memory in bytes of one denoising step over one window, with and without conditions."""
+    window, _ = resolve_windows(config, options)
+    cells = 2 * window * (width // config.vae.downscale) * (height // config.vae.downscale)
+    return cells * bytes_per_number * BYTES_PER_CELL

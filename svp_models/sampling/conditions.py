@@ -1,0 +1,139 @@
+"""What drives one clip, prepared once: reference bank, audio and style tokens; kps features window by window."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..errors import PortraitError
+from ..face.drawing import draw_frames
+from ..networks.audio_features import feature_windows, mel_features
+from ..networks.conditions import Conditions
+from ..values import Audio, HeadMotion, Style
+
+CHUNK = 32  # frames that the small networks see at once
+CACHE_BYTES = 512 * 2**20  # kps features of a clip are kept up to this size, beyond it they are made anew per window
+
+
+def audio_features(config: ModelConfig, audio: Audio, frames: int, fps: float) -> Tensor:
+    """One row of audio features per frame: frames x feature size, float32 on the CPU."""
+    if config.audio.features == "mel":
+        return mel_features(audio, frames, fps)
+    raise PortraitError(
+        f"model {config.name!r} reads {config.audio.features} features, and the weights of the {config.audio.features} "
+        "encoder are not part of it: load a model with 'mel' features, such as the built-in one"
+    )
+
+
+@torch.no_grad()
+def audio_tokens(networks: nn.Module, config: ModelConfig, audio: Audio, frames: int, fps: float) -> Tensor:
+    """Audio -> tokens of every frame: frames x tokens x d, on the CPU."""
+    rows = config.audio.rows_per_frame
+    features = audio_features(config, audio, frames * rows, fps * rows)
+    windows = feature_windows(features, config.audio, frames)  # f window F
+    like = next(networks.audio_projection.parameters())
+    return torch.cat([networks.audio_projection(chunk.to(like)).cpu() for chunk in windows.split(CHUNK)])
+
+
+@torch.no_grad()
+def style_tokens(networks: nn.Module, style: Style, frames: int) -> Tensor:
+    """Style -> tokens of every frame: frames x 16 x d, on the CPU."""
+    like = next(networks.style_projection.parameters())
+    return torch.cat([networks.style_projection(chunk.to(like)).cpu() for chunk in style.at(frames).split(CHUNK)])
+
+
+@dataclass
+class KpsFeatures:
+    """Guider features of any frames of a clip, with bounded memory.
+
+    motion: HeadMotion, drawn when needed, or pictures f x 3 x H x W in [0, 1], resized when needed; a motion of one
+    frame holds for the whole clip. width, height: pixels of the frames to be sampled.
+    """
+
+    guider: nn.Module
+    motion: HeadMotion | Tensor
+    width: int
+    height: int
+    _kept: dict[int, Tensor] = field(default_factory=dict)  # frame of the motion -> c h w, CPU
+    _kept_bytes: int = 0
+
+    @torch.no_grad()
+    def frames(self, index: list[int]) -> Tensor:
+        """f c h/8 w/8 on the CPU, in the guider's precision."""
+        wanted = [0] * len(index) if len(self.motion) == 1 else index
+        missing = [each for each in dict.fromkeys(wanted) if each not in self._kept]
+        like = next(self.guider.parameters())
+        made: dict[int, Tensor] = {}
+        for start in range(0, len(missing), CHUNK):
+            chunk = missing[start : start + CHUNK]
+            features = self.guider(self.pictures(chunk)[None].to(like))[0].cpu()  # f c h/8 w/8
+            made.update(zip(chunk, features.unbind(0), strict=True))
+        found = torch.stack([made[each] if each in made else self._kept[each] for each in wanted])
+        for each, feature in made.items():
+            size = feature.numel() * feature.element_size()
+            if self._kept_bytes + size <= CACHE_BYTES:
+                self._kept[each] = feature.clone()  # not a view: a view would hold its whole chunk
+                self._kept_bytes += size
+        return found
+
+    def pictures(self, index: list[int]) -> Tensor:
+        """Head-Kps pictures of some frames of the motion: f 3 H W in [0, 1]."""
+        if isinstance(self.motion, HeadMotion):
+            return draw_frames(self.motion, index, self.width, self.height)
+        chosen = self.motion[index].float()
+        if chosen.shape[-2:] == (self.height, self.width):
+            return chosen
+        return F.interpolate(chosen, (self.height, self.width), mode="bilinear", antialias=True).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class ClipConditions:
+    """The conditions of a whole clip; `window` cuts some frames out of them, on the device of the networks.
+
+    reference: the ReferenceNet's bank, 1 x tokens x ch each; reference_latent: 1 c h w, scaled, or None;
+    audio: f tokens d and style: f 16 d or None, on the CPU.
+    """
+
+    reference: tuple[Tensor, ...]
+    reference_latent: Tensor | None
+    audio: Tensor
+    style: Tensor | None
+    kps: KpsFeatures
+
+    def window(self, index: list[int], like: Tensor) -> Conditions:
+        """Conditions of those frames with a batch of 1, device and dtype as `like`."""
+        return Conditions(
+            reference=self.reference,
+            reference_latent=self.reference_latent,
+            audio=self.audio[index][None].to(like),
+            kps=self.kps.frames(index)[None].to(like),
+            style=None if self.style is None else self.style[index][None].to(like),
+        )
+
+
+@torch.no_grad()
+def clip_conditions(
+    networks: nn.Module,
+    config: ModelConfig,
+    portrait_latent: Tensor,
+    audio: Audio,
+    motion: HeadMotion | Tensor,
+    style: Style | None,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+) -> ClipConditions:
+    """Runs every condition network that does not depend on the step. portrait_latent: 1 c h w, unscaled."""
+    like = next(networks.reference.parameters())
+    scaled = (portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
+    return ClipConditions(
+        reference=tuple(networks.reference(scaled)),
+        reference_latent=scaled if config.unet.reference_concat else None,
+        audio=audio_tokens(networks, config, audio, frames, fps),
+        style=None if style is None else style_tokens(networks, style, frames),
+        kps=KpsFeatures(networks.guider, motion, width=size[0], height=size[1]),
+    )

@@ -1,0 +1,69 @@
+"""Portrait -> latent and latents -> frames, through the model's VAE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import PortraitError
+
+SMALLEST_PORTRAIT = 32  # pixels per side; below, there is no face to see
+
+
+def fit_portrait(image: Tensor, width: int, height: int) -> Tensor:
+    """A picture of any size -> 3 x height x width: cut to the aspect around its centre, then resized with antialiasing.
+
+    image: 3 h w in [-1, 1], which the result keeps to.
+    """
+    if image.dim() != 3 or image.shape[0] != 3:
+        raise PortraitError(
+            f"the portrait has shape {tuple(image.shape)}: 3 x height x width (red, green, blue) is needed"
+        )
+    high, wide = image.shape[-2:]
+    if min(high, wide) < SMALLEST_PORTRAIT:
+        raise PortraitError(
+            f"the portrait is {wide} x {high} pixels: at least {SMALLEST_PORTRAIT} x {SMALLEST_PORTRAIT} are needed"
+        )
+    if not torch.isfinite(image).all():
+        raise PortraitError("the portrait holds numbers that are not finite: load it again")
+    left, top, keep_wide, keep_high = centre_cut(wide, high, width, height)
+    cut = image[:, top : top + keep_high, left : left + keep_wide].float()
+    if (keep_high, keep_wide) == (height, width):
+        return cut
+    resized = F.interpolate(cut[None], (height, width), mode="bilinear", antialias=True)
+    return resized[0].clamp(-1, 1)
+
+
+def centre_cut(wide: int, high: int, width: int, height: int) -> tuple[int, int, int, int]:
+    """The largest central part of a wide x high picture with the aspect of width x height: left, top, width, height."""
+    keep_wide = min(wide, max(1, math.floor(high * width / height + 0.5)))
+    keep_high = min(high, max(1, math.floor(wide * height / width + 0.5)))
+    return (wide - keep_wide) // 2, (high - keep_high) // 2, keep_wide, keep_high
+
+
+@torch.no_grad()
+def encode_image(vae: nn.Module, image: Tensor, width: int, height: int) -> Tensor:
+    """A picture 3 h w in [-1, 1] of any size -> 1 c height/8 width/8, unscaled, float32 on the CPU."""
+    like = next(vae.parameters())
+    return vae.encode(fit_portrait(image, width, height)[None].to(like)).float().cpu()
+
+
+def decode_latents(
+    vae: nn.Module, latents: Tensor, chunk: int = 8, progress: Callable[[int, int], None] | None = None
+) -> Iterator[Tensor]:
+    """Unscaled latents f c h w -> frames in chunks of up to `chunk`: n 3 H W in [-1, 1], float32 on the CPU."""
+    if chunk < 1:
+        raise PortraitError(f"frames are decoded {chunk} at a time: at least 1 is needed")
+    like = next(vae.parameters())
+    done = 0
+    for part in latents.split(chunk):
+        with torch.no_grad():  # entered anew for every chunk: a generator must not hold it while its caller runs
+            frames = vae.decode(part.to(like)).float().cpu().clamp(-1, 1)  # n 3 H W
+        done += len(part)
+        if progress is not None:
+            progress(done, len(latents))
+        yield frames

@@ -1,0 +1,36 @@
+"""Classifier-free guidance: the prediction is pushed away from what the network says without any condition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..networks.conditions import Conditions, ConditionWeights, cat
+
+
+def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
+    """unconditional + scale (conditional - unconditional); 1 is the conditional prediction, 0 the unconditional."""
+    return unconditional + scale * (conditional - unconditional)
+
+
+def guided_prediction(
+    denoiser: Callable[..., Tensor],
+    latents: Tensor,
+    timestep: Tensor,
+    conditions: Conditions,
+    weights: ConditionWeights,
+    cfg: float,
+) -> Tensor:
+    """One guided prediction: b f c h w. latents: b f c h w, scaled and noisy; timestep: (b,).
+
+    The unconditional half has zero reference features, audio tokens, kps features and style tokens. Both halves are one
+    batch; cfg = 1 needs no unconditional half and runs without it.
+    """
+    if cfg == 1:
+        return denoiser(latents, timestep, conditions, weights)
+    both = cat(conditions.unconditional(), conditions)
+    doubled = torch.cat([latents, latents])  # 2b f c h w
+    unconditional, conditional = denoiser(doubled, torch.cat([timestep, timestep]), both, weights).chunk(2)
+    return guided(unconditional, conditional, cfg)

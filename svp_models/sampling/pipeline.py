@@ -1,0 +1,152 @@
+"""The sampling loop: noise of a whole clip -> latents, window by window and step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkpoints.native import PortraitModel
+from ..config import ModelConfig
+from ..errors import PortraitError
+from ..media.audio import check_audio
+from ..networks.conditions import ConditionWeights
+from ..values import Audio, HeadMotion, Style
+from .checks import check_clip, check_motion, check_portrait, check_size
+from .conditions import ClipConditions, clip_conditions
+from .guidance import guided_prediction
+from .schedule import make_scheduler, predicted_clean
+from .style import check_style
+from .windows import blend_weights, frame_windows
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class SamplerOptions:
+    """How to sample. window, overlap: frames, None takes the model's; blend: how overlapping windows are joined."""
+
+    steps: int = 25
+    cfg: float = 3.5
+    scheduler: str = "euler"
+    reference_weight: float = 1.0
+    audio_weight: float = 1.0
+    style_weight: float = 1.0
+    window: int | None = None
+    overlap: int | None = None
+    blend: str = "average"
+
+
+def sample_portrait(
+    model: PortraitModel,
+    portrait_latent: Tensor,
+    audio: Audio,
+    motion: HeadMotion | Tensor,
+    style: Style | None,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+    seed: int,
+    options: SamplerOptions = SamplerOptions(),
+    progress: Progress | None = None,
+    on_latents: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """A talking portrait: f c h/8 w/8 unscaled latents, float32 on the CPU.
+
+    portrait_latent: 1 c h/8 w/8, unscaled; motion: a HeadMotion or Head-Kps pictures f 3 H W in [0, 1], one per frame
+    or a single one, held still; style: None samples without style layers; size: width, height in pixels.
+    progress(done, total) is called after every window of every step, total = steps x windows; on_latents(step, clean)
+    gets the predicted clean latents (f c h/8 w/8, unscaled) of every step. Either may raise to stop the work.
+    """
+    config = model.config
+    window, overlap = resolve_windows(config, options)
+    width, height = size
+    check_clip(frames, fps)
+    check_size(width, height, config.vae.downscale)
+    check_options(options)
+    check_audio(audio)
+    check_portrait(portrait_latent, config, width, height)
+    check_motion(motion, config, frames, fps, size)
+    if style is not None:
+        check_style(style, model)
+    scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
+    noise = clip_noise(frames, tuple(portrait_latent.shape[1:]), seed)
+    conditions = clip_conditions(model.networks, config, portrait_latent, audio, motion, style, frames, fps, size)
+    windows = frame_windows(frames, window, overlap)
+    latents = denoise(model, noise, conditions, scheduler, windows, options, progress, on_latents)
+    return latents / config.vae.scale
+
+
+@torch.no_grad()
+def denoise(
+    model: PortraitModel,
+    noise: Tensor,
+    conditions: ClipConditions,
+    scheduler: Any,
+    windows: list[list[int]],
+    options: SamplerOptions,
+    progress: Progress | None = None,
+    on_latents: Callable[[int, Tensor], None] | None = None,
+) -> Tensor:
+    """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step."""
+    config = model.config
+    denoiser = model.networks.denoiser
+    like = next(denoiser.parameters())
+    weights = ConditionWeights(options.reference_weight, options.audio_weight, options.style_weight)
+    shares = blend_weights(windows, len(noise), options.blend)
+    total = len(scheduler.timesteps) * len(windows)
+    done = 0
+    latents = noise * scheduler.init_noise_sigma
+    for step, timestep in enumerate(scheduler.timesteps):
+        noisy = scheduler.scale_model_input(latents, timestep)  # f c h w, unit variance
+        prediction = torch.zeros_like(noisy)
+        for index, share in zip(windows, shares, strict=True):
+            part = guided_prediction(
+                denoiser,
+                noisy[index][None].to(like),  # 1 f c h w
+                timestep.long().reshape(1).to(like.device),
+                conditions.window(index, like),
+                weights,
+                options.cfg,
+            )
+            prediction[index] += share[:, None, None, None] * part[0].float().cpu()
+            done += 1
+            if progress is not None:
+                progress(done, total)
+        if on_latents is not None:
+            on_latents(step, predicted_clean(prediction, noisy, timestep, config.scheduler) / config.vae.scale)
+        latents = scheduler.step(prediction, timestep, latents).prev_sample
+    return latents
+
+
+def clip_noise(frames: int, shape: tuple[int, ...], seed: int) -> Tensor:
+    """Standard normal noise of a clip: frames x shape, float32 on the CPU.
+
+    Drawn frame after frame from one generator, so that a longer clip of the same seed begins with the same noise.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return torch.stack([torch.randn(shape, generator=generator) for _ in range(frames)])
+
+
+def resolve_windows(config: ModelConfig, options: SamplerOptions) -> tuple[int, int]:
+    """Window and overlap in frames; what the options leave open comes from the model."""
+    longest = config.unet.motion_positions
+    window = config.window if options.window is None else options.window
+    if not 1 <= window <= longest:
+        raise PortraitError(f"window is {window} frames: this model's temporal layers reach 1 to {longest}")
+    overlap = min(config.overlap, window // 2) if options.overlap is None else options.overlap
+    if not 0 <= overlap < window:
+        raise PortraitError(f"overlap is {overlap} frames and window {window}: overlap must be 0 to {window - 1}")
+    return window, overlap
+
+
+def check_options(options: SamplerOptions) -> None:
+    """cfg and the condition weights are numbers; steps and scheduler are checked where the schedule is made."""
+    for name in ("cfg", "reference_weight", "audio_weight", "style_weight"):
+        value = getattr(options, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise PortraitError(f"{name} is {value}: it must be 0 or more")

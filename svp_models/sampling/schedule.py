@@ -1,0 +1,182 @@
+"""The noise schedule: one set of alphas for training and sampling, and the three diffusers schedulers built on it.
+
+Noisy latents are x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with a = `alphas_cumprod(config)`. With zero terminal SNR the
+last a would be exactly 0 and its sigma infinite; like diffusers' Euler and DPM++ schedulers this module holds it at
+2^-24 (sigma 4096) in every scheduler and in training, so that all of them stay finite and agree to the last timestep.
+Zero terminal SNR is meant for v-prediction: an epsilon network learns nothing at the last timestep, though the formulas
+hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from torch import Tensor
+
+from ..config import SchedulerConfig
+from ..errors import PortraitError
+
+PREDICTIONS = ("epsilon", "v_prediction")
+BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
+SPACINGS = ("trailing", "leading", "linspace")
+
+
+@lru_cache(maxsize=8)
+def alphas_cumprod(config: SchedulerConfig) -> Tensor:
+    """a_t of every training timestep: train_steps, float32, falling from almost 1 to almost 0. Not to be written to."""
+    return EulerDiscreteScheduler(**_common(config)).alphas_cumprod
+
+
+def add_noise(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n. clean, noise: b ...; t: () or (b,), timesteps in 0 .. train_steps - 1."""
+    signal, spread = _signal_and_spread(t, clean, config)
+    return signal * clean + spread * noise
+
+
+def velocity_target(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
+    """v = sqrt(a_t) n - sqrt(1 - a_t) x_0. Shapes as in `add_noise`."""
+    signal, spread = _signal_and_spread(t, clean, config)
+    return signal * noise - spread * clean
+
+
+def prediction_target(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
+    """What the network is to predict (eq. 1): the noise or the velocity, as the config says."""
+    _check(config)
+    return noise if config.prediction == "epsilon" else velocity_target(clean, noise, t, config)
+
+
+def predicted_clean(prediction: Tensor, noisy: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
+    """x_0 that a prediction at x_t stands for; inverts `add_noise` exactly when the prediction is exact."""
+    _check(config)
+    signal, spread = _signal_and_spread(t, noisy, config)
+    if config.prediction == "epsilon":
+        return (noisy - spread * prediction) / signal
+    return signal * noisy - spread * prediction
+
+
+def predicted_noise(prediction: Tensor, noisy: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
+    """n that a prediction at x_t stands for."""
+    _check(config)
+    if config.prediction == "epsilon":
+        return prediction
+    signal, spread = _signal_and_spread(t, noisy, config)
+    return signal * prediction + spread * noisy
+
+
+def inference_timesteps(config: SchedulerConfig, steps: int) -> Tensor:
+    """The timesteps that sampling visits: steps, int64, falling; the same for every scheduler.
+
+    `trailing` starts at the last timestep (what zero terminal SNR needs), `leading` ends at `steps_offset`, `linspace`
+    has both ends.
+    """
+    _check(config)
+    total = config.train_steps
+    if not 1 <= steps <= total:
+        raise PortraitError(f"steps is {steps}: choose 1 to {total}, the timesteps this model was trained with")
+    index = torch.arange(steps, dtype=torch.float64)
+    if config.timestep_spacing == "trailing":
+        return (total - index * total / steps).round().long() - 1
+    if config.timestep_spacing == "leading":
+        stride = total // steps
+        offset = min(config.steps_offset, total - 1 - (steps - 1) * stride)
+        return (steps - 1 - index.long()) * stride + offset
+    return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round().long()
+
+
+class DeterministicDdim(DDIMScheduler):
+    """DDIM (eta = 0) whose step leads to the next timestep of the schedule.
+
+    diffusers' own step leads to t - train_steps // steps, which is another timestep whenever steps does not divide
+    train_steps: the sample would then hold more noise than the network is told.
+    """
+
+    def use(self, schedule: SchedulerConfig, timesteps: Tensor) -> None:
+        """Takes the alphas and the timesteps (falling) of this pack's schedule."""
+        self.schedule = schedule
+        self.alphas_cumprod = alphas_cumprod(schedule)
+        self.timesteps = timesteps
+        self.num_inference_steps = len(timesteps)
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> SimpleNamespace:
+        """x_t -> x_s, s the timestep after t: sqrt(a_s) x_0 + sqrt(1 - a_s) n (DDIM, eq. 12 with sigma = 0)."""
+        clean = predicted_clean(model_output, sample, timestep, self.schedule)
+        following = self.timesteps[self.timesteps < timestep]
+        if len(following) == 0:
+            return SimpleNamespace(prev_sample=clean)
+        noise = predicted_noise(model_output, sample, timestep, self.schedule)
+        return SimpleNamespace(prev_sample=add_noise(clean, noise, following[0], self.schedule))
+
+
+def _euler(config: SchedulerConfig, timesteps: Tensor) -> EulerDiscreteScheduler:
+    scheduler = EulerDiscreteScheduler(**_common(config))
+    scheduler.set_timesteps(timesteps=timesteps.tolist())
+    return scheduler
+
+
+def _ddim(config: SchedulerConfig, timesteps: Tensor) -> DeterministicDdim:
+    scheduler = DeterministicDdim(clip_sample=False, **_common(config))
+    scheduler.use(config, timesteps)
+    return scheduler
+
+
+def _dpmpp_2m(config: SchedulerConfig, timesteps: Tensor) -> DPMSolverMultistepScheduler:
+    # The last step goes to sigma 0, where the second-order formula is undefined: diffusers takes it at first order. At
+    # zero terminal SNR diffusers holds the first sigma at 4096, so that log-SNR stays finite there.
+    scheduler = DPMSolverMultistepScheduler(
+        algorithm_type="dpmsolver++", solver_order=2, final_sigmas_type="zero", **_common(config)
+    )
+    scheduler.set_timesteps(timesteps=timesteps.tolist())
+    return scheduler
+
+
+SCHEDULERS: dict[str, Callable[[SchedulerConfig, Tensor], Any]] = {
+    "euler": _euler,
+    "ddim": _ddim,
+    "dpmpp_2m": _dpmpp_2m,
+}
+
+
+def make_scheduler(name: str, config: SchedulerConfig, steps: int) -> Any:
+    """A fresh diffusers scheduler with its timesteps set. name: `euler`, `ddim` or `dpmpp_2m`."""
+    if name not in SCHEDULERS:
+        raise PortraitError(f"unknown scheduler {name!r}: choose one of {', '.join(SCHEDULERS)}")
+    return SCHEDULERS[name](config, inference_timesteps(config, steps))
+
+
+def _signal_and_spread(t: Tensor, like: Tensor, config: SchedulerConfig) -> tuple[Tensor, Tensor]:
+    """sqrt(a_t) and sqrt(1 - a_t), float32, shaped to broadcast over `like`."""
+    a = alphas_cumprod(config)[t.long().cpu()].to(like.device)
+    if a.dim() == 1:
+        a = a.reshape(-1, *[1] * (like.dim() - 1))  # b 1 ... 1
+    return a.sqrt().to(like.dtype), (1 - a).sqrt().to(like.dtype)
+
+
+def _common(config: SchedulerConfig) -> dict[str, Any]:
+    """The options that the three schedulers share."""
+    _check(config)
+    return {
+        "num_train_timesteps": config.train_steps,
+        "beta_start": config.beta_start,
+        "beta_end": config.beta_end,
+        "beta_schedule": config.beta_schedule,
+        "prediction_type": config.prediction,
+        "timestep_spacing": config.timestep_spacing,
+        "steps_offset": config.steps_offset,
+        "rescale_betas_zero_snr": config.zero_terminal_snr,
+    }
+
+
+def _check(config: SchedulerConfig) -> None:
+    for name, known in (
+        ("prediction", PREDICTIONS),
+        ("beta_schedule", BETA_SCHEDULES),
+        ("timestep_spacing", SPACINGS),
+    ):
+        value = getattr(config, name)
+        if value not in known:
+            raise PortraitError(f"scheduler.{name} is {value!r}: it must be one of {', '.join(known)}")

@@ -1,0 +1,59 @@
+"""Training of the portrait VAE on drawn frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from ..config import VaeConfig
+from ..networks.vae import PortraitVae
+from .corpus import Corpus
+from .loop import Schedule, run_phase, torch_generator
+from .losses import picture_loss, region_weight
+
+BATCH = 16
+LATENT_NOISE = 0.1  # of a standard deviation: the decoder must forgive what a denoiser leaves
+EYES_AND_MOUTH = list(range(17, 27)) + list(range(36, 68))
+MOUTH = list(range(48, 68))
+
+
+def face_weight(landmarks: Tensor, size: int) -> Tensor:
+    """Where errors count more: eyes, brows and mouth. Landmarks n x 68 x 2 as fractions -> n x 1 x size x size."""
+    return (
+        region_weight(landmarks[:, EYES_AND_MOUTH], size, 2.0, 0.02)
+        + region_weight(landmarks[:, MOUTH], size, 2.0, 0.02)
+        - 1
+    )
+
+
+def draw_frames(corpus: Corpus, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clip and frame numbers of a random batch, every frame of another clip where there are enough."""
+    clips = corpus.finished()
+    chosen = rng.choice(clips, batch, replace=len(clips) < batch)
+    return chosen, rng.integers(corpus.config.frames, size=batch)
+
+
+def train_autoencoder(
+    corpus: Corpus, config: VaeConfig, schedule: Schedule, folder: Path, seed: int, report: Callable[[str], None]
+) -> PortraitVae:
+    """Trains the VAE of `config`; see run_phase for files and resuming."""
+    torch.manual_seed(seed)
+    vae = PortraitVae(config)
+
+    def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
+        clips, frames = draw_frames(corpus, rng, BATCH)
+        images = rearrange(torch.from_numpy(corpus.images[clips, frames]), "n h w c -> n c h w").float() / 127.5 - 1
+        landmarks = torch.from_numpy(corpus.landmarks[clips, frames]) / corpus.config.size
+        latents = vae.encode(images)
+        noise = torch.randn(latents.shape, generator=torch_generator(rng))
+        decoded = vae.decode(latents + LATENT_NOISE * noise)
+        loss = picture_loss(decoded, images, face_weight(landmarks, corpus.config.size))
+        error = (decoded.detach().clamp(-1, 1) - images).square().mean() / 4
+        return loss, {"psnr": float(-10 * torch.log10(error))}
+
+    return run_phase("autoencoder", vae, vae.parameters(), loss_function, schedule, folder, seed, report)

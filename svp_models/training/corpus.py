@@ -1,0 +1,142 @@
+"""The training corpus: drawn clips of the train speakers, kept as memory-mapped arrays so that any frame is one read away."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..errors import PortraitError
+from ..networks.audio_features import mel_features
+from ..synthetic.clips import DATA_VERSION, make_clip
+from ..synthetic.emotions import EMOTIONS
+from ..synthetic.speakers import speaker
+from ..values import Audio
+
+SAMPLE_RATE = 16000
+
+
+@dataclass(frozen=True)
+class CorpusConfig:
+    """Size of the corpus. repeats: clips of every speaker and emotion; frames: frames of a clip."""
+
+    speakers: int = 96
+    repeats: int = 2
+    frames: int = 40
+    fps: float = 25.0
+    size: int = 128
+    seed: int = 0
+
+    @property
+    def clips(self) -> int:
+        return self.speakers * len(EMOTIONS) * self.repeats
+
+
+@dataclass(frozen=True)
+class ClipLabel:
+    """Who says what, and how, in clip `index`."""
+
+    speaker: int
+    emotion: int
+    intensity: int
+    seed: int
+
+
+def _fields(config: CorpusConfig) -> dict[str, tuple[tuple[int, ...], str]]:
+    n, f, s = config.clips, config.frames, config.size
+    return {
+        "images": ((n, f, s, s, 3), "uint8"),
+        "landmarks": ((n, f, 68, 2), "float32"),
+        "head_keypoints": ((n, f, 8, 2), "float32"),
+        "expression": ((n, f, 64), "float32"),
+        "pose": ((n, f, 6), "float32"),
+        "mel": ((n, f, 1920), "float16"),
+        "done": ((n,), "bool"),
+    }
+
+
+def clip_labels(config: CorpusConfig) -> list[ClipLabel]:
+    """The label of every clip, in an order shuffled by the seed so that any prefix is varied."""
+    rng = np.random.default_rng(config.seed)
+    labels = []
+    for who in range(config.speakers):
+        for emotion in range(len(EMOTIONS)):
+            for repeat in range(config.repeats):
+                # The first repeat is always strong: weak emotions alone would leave the style space undecided.
+                intensity = 3 if repeat == 0 else int(rng.integers(1, 4))
+                labels.append(ClipLabel(who, emotion, intensity, int(rng.integers(2**31))))
+    return [labels[index] for index in rng.permutation(len(labels))]
+
+
+class Corpus:
+    """An open corpus: one memory-mapped array a field, clips first, and `labels`.
+
+    Raises PortraitError when the folder holds a corpus of another size or data version.
+    """
+
+    def __init__(self, folder: Path, config: CorpusConfig, mode: str = "r"):
+        self.folder, self.config, self.labels = folder, config, clip_labels(config)
+        wanted = {**asdict(config), "data_version": DATA_VERSION}
+        card = folder / "corpus.json"
+        if not card.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, (shape, kind) in _fields(config).items():
+                np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, shape)
+            card.write_text(json.dumps(wanted))
+        found = json.loads(card.read_text())
+        if found != wanted:
+            raise PortraitError(
+                f"{folder} holds the corpus {found}, wanted is {wanted}: remove the folder or choose another"
+            )
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in _fields(config)}
+        self.images = arrays["images"]  # n f h w 3
+        self.landmarks = arrays["landmarks"]  # n f 68 2, pixels
+        self.head_keypoints = arrays["head_keypoints"]  # n f 8 2, pixels
+        self.expression = arrays["expression"]  # n f 64
+        self.pose = arrays["pose"]  # n f 6
+        self.mel = arrays["mel"]  # n f 1920
+        self.done = arrays["done"]  # n
+
+    def finished(self) -> np.ndarray:
+        """Indices of the clips drawn so far."""
+        return np.flatnonzero(self.done)
+
+
+def _draw(folder: Path, config: CorpusConfig, indices: list[int]) -> int:
+    torch.set_num_threads(1)
+    corpus = Corpus(folder, config, mode="r+")
+    for index in indices:
+        label = corpus.labels[index]
+        who = speaker(label.speaker, "train")
+        seconds = config.frames / config.fps
+        clip = make_clip(who, EMOTIONS[label.emotion], label.intensity, label.seed, seconds, config.fps, config.size)
+        audio = Audio(torch.from_numpy(clip.audio)[None], SAMPLE_RATE)
+        corpus.images[index] = clip.images
+        corpus.landmarks[index] = clip.landmarks
+        corpus.head_keypoints[index] = clip.head_keypoints
+        corpus.expression[index] = clip.states.expression
+        corpus.pose[index] = clip.states.pose
+        corpus.mel[index] = mel_features(audio, config.frames, config.fps).numpy()
+        corpus.done[index] = True
+    return len(indices)
+
+
+def build_corpus(folder: Path, config: CorpusConfig, workers: int, report: Callable[[str], None]) -> Corpus:
+    """Draws what is missing of the corpus with `workers` processes and opens it; a killed build goes on where it stopped."""
+    corpus = Corpus(folder, config)
+    missing = [int(index) for index in np.flatnonzero(~corpus.done)]
+    if missing:
+        blocks = [missing[start : start + 8] for start in range(0, len(missing), 8)]
+        with ProcessPoolExecutor(workers) as pool:
+            drawn = config.clips - len(missing)
+            futures = [pool.submit(_draw, folder, config, block) for block in blocks]
+            for count, future in enumerate(futures):
+                drawn += future.result()
+                if count % 10 == 9 or count + 1 == len(futures):
+                    report(f"corpus {drawn}/{config.clips} clips")
+    return Corpus(folder, config)

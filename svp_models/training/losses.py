@@ -1,0 +1,52 @@
+"""Losses as free functions."""
+
+from __future__ import annotations
+
+import torch
+from einops import rearrange
+from kornia.metrics import ssim
+from torch import Tensor
+
+
+def inverse_distance_similarity(first: Tensor, second: Tensor) -> Tensor:
+    """Eq. 6's similarity 1 / (||s_i - s_j||_2 + 1): n x d and m x d -> n x m in (0, 1]."""
+    squared = (first[:, None] - second[None]).square().sum(-1)
+    return 1 / ((squared + 1e-8).sqrt() + 1)
+
+
+def info_nce(codes: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """InfoNCE (eq. 7) over a batch of style codes n x d with integer labels n.
+
+    Every pair of equal labels is one positive, weighed against all codes of other labels; codes of the anchor's own label
+    are no negatives. Anchors without a positive are left out; a batch without any positive raises ValueError.
+    """
+    logits = inverse_distance_similarity(codes, codes) / temperature
+    same = labels[:, None] == labels[None]
+    positive = same & ~torch.eye(len(codes), dtype=torch.bool)
+    if not positive.any():
+        raise ValueError(f"no two of the {len(codes)} codes share a label: InfoNCE needs positives")
+    negatives = logits.masked_fill(same, float("-inf")).logsumexp(1, keepdim=True)  # n 1
+    return (torch.logaddexp(logits, negatives) - logits)[positive].mean()
+
+
+def picture_loss(generated: Tensor, true: Tensor, weight: Tensor) -> Tensor:
+    """Weighted L1 on pixels and on their differences, plus 1 - SSIM. Images n x 3 x h x w in [-1, 1], weight n x 1 x h x w."""
+    error = generated - true
+    plain = (weight * error.abs()).mean()
+    across = (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
+    down = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
+    structure = 1 - ssim((generated + 1) / 2, (true + 1) / 2, 7, padding="valid").mean()
+    return plain + across + down + 0.5 * structure
+
+
+def region_weight(points: Tensor, size: int, extra: float, margin: float) -> Tensor:
+    """1 everywhere and 1 + extra in the box of the points grown by `margin` of the picture's width.
+
+    points: n x k x 2 as fractions of the picture -> n x 1 x size x size.
+    """
+    low, high = points.amin(1) - margin, points.amax(1) + margin  # n 2
+    centre = (torch.arange(size) + 0.5) / size
+    inside_x = (centre >= low[:, :1]) & (centre <= high[:, :1])  # n size
+    inside_y = (centre >= low[:, 1:]) & (centre <= high[:, 1:])
+    inside = rearrange(inside_y, "n y -> n 1 y 1") & rearrange(inside_x, "n x -> n 1 1 x")
+    return 1 + extra * inside.float()

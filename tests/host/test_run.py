@@ -1,0 +1,153 @@
+"""The bundled workflows in a real host, posted to its HTTP API."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.svp_models.media.audio import frame_count, load_audio
+from svp_portrait.svp_models.media.video import load_video
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+ASSETS = WORKFLOWS / "assets"
+SECONDS_TO_START, SECONDS_TO_RUN = 180, 600
+
+
+class Server:
+    """A running host."""
+
+    def __init__(self, base: Path, port: int, process: subprocess.Popen):
+        self.base, self.address, self.process = base, f"http://127.0.0.1:{port}", process
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(self.address + path, timeout=30) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, content: Any) -> Any:
+        request = urllib.request.Request(self.address + path, json.dumps(content).encode())
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            pytest.fail(f"{path}: {error.read().decode()[:3000]}")
+
+    def log(self) -> str:
+        return (self.base / "log.txt").read_text(errors="replace")[-3000:]
+
+    def run(self, graph: dict[str, Any]) -> dict[str, Any]:
+        """The history entry of a graph run to its end."""
+        prompt_id = self.post("/prompt", {"prompt": graph})["prompt_id"]
+        until = time.monotonic() + SECONDS_TO_RUN
+        while time.monotonic() < until:
+            entry = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if entry is not None:
+                return entry
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.5)
+        pytest.fail(f"not done after {SECONDS_TO_RUN} s: {self.log()}")
+
+
+@pytest.fixture(scope="module")
+def server(host, tmp_path_factory) -> Iterator[Server]:
+    if not BUILTIN_MODEL.is_file():
+        pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
+    base = tmp_path_factory.mktemp("host")
+    shutil.copytree(ASSETS, base / "input")
+    (base / "custom_nodes").mkdir()
+    (base / "custom_nodes" / "svp-portrait").symlink_to(host.pack)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [host.python, str(host.folder / "main.py"), "--cpu", "--port", str(port), "--base-directory", str(base)]
+    command += ["--disable-auto-launch", "--disable-api-nodes", "--database-url", "sqlite:///:memory:"]
+    with (base / "log.txt").open("w") as log:
+        process = subprocess.Popen(command, cwd=base, stdout=log, stderr=subprocess.STDOUT, env=dict(os.environ))
+    running = Server(base, port, process)
+    try:
+        wait_until_up(running)
+        yield running
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+
+
+def wait_until_up(server: Server) -> None:
+    until = time.monotonic() + SECONDS_TO_START
+    while time.monotonic() < until:
+        assert server.process.poll() is None, server.log()
+        try:
+            server.get("/system_stats")
+            return
+        except (urllib.error.URLError, ConnectionError):
+            time.sleep(0.5)
+    pytest.fail(f"the host was not up after {SECONDS_TO_START} s: {server.log()}")
+
+
+def graph(name: str, **changes: Any) -> dict[str, Any]:
+    """A bundled graph, with few steps and with inputs changed by class."""
+    nodes = json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+    for node in nodes.values():
+        if node["class_type"] == "SVPSampler":
+            node["inputs"]["steps"] = 2
+        node["inputs"].update(changes.get(node["class_type"], {}))
+    return nodes
+
+
+def outputs(entry: dict[str, Any]) -> list[Path]:
+    """Subfolder and name of each video that a run reports."""
+    shown = [each for node in entry["outputs"].values() for each in node.get("images", [])]
+    return [Path(each["subfolder"]) / each["filename"] for each in shown if each["filename"].endswith(".mp4")]
+
+
+def test_all_nodes_are_listed(server):
+    listed = server.get("/object_info")
+    assert {"SVPLoadModel", "SVPSampler", "SVPVideoCombine"} <= set(listed)
+    assert listed["SVPSampler"]["input"]["required"]["head_motion"][0] == "IMAGE,SVP_HEAD_MOTION"
+
+
+def test_templates_are_offered(server):
+    offered = server.get("/api/workflow_templates")["svp-portrait"]
+    assert set(offered) == {"portrait", "style_interpolation", "style_library"}
+
+
+@pytest.mark.parametrize("name", ["portrait", "style_interpolation", "style_library"])
+def test_workflow_runs(server, name):
+    entry = server.run(graph(name))
+    assert entry["status"]["status_str"] == "success", json.dumps(entry["status"])[:3000]
+    (path,) = outputs(entry)
+    video, speech = load_video(server.base / "output" / path), load_audio(ASSETS / "speech.wav")
+    assert len(video) == frame_count(speech.seconds, 25.0) and video.fps == 25.0
+    assert video.audio is not None and abs(video.audio.seconds - speech.seconds) < 0.5 / 25
+
+
+def test_the_hosts_vae_nodes_take_our_vae(server):
+    nodes = {
+        "1": {"class_type": "SVPLoadModel", "inputs": {"model": "built-in demo"}},
+        "2": {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}},
+        "3": {"class_type": "VAEEncode", "inputs": {"pixels": ["2", 0], "vae": ["1", 1]}},
+        "4": {"class_type": "VAEDecode", "inputs": {"samples": ["3", 0], "vae": ["1", 1]}},
+    }
+    tiles = {"vae": ["1", 1], "tile_size": 64, "overlap": 0, "temporal_size": 64, "temporal_overlap": 8}
+    nodes["5"] = {"class_type": "VAEEncodeTiled", "inputs": {"pixels": ["4", 0], **tiles}}
+    nodes["6"] = {"class_type": "VAEDecodeTiled", "inputs": {"samples": ["5", 0], **tiles}}
+    nodes["7"] = {"class_type": "SaveImage", "inputs": {"images": ["6", 0], "filename_prefix": "vae"}}
+    entry = server.run(nodes)
+    assert entry["status"]["status_str"] == "success", json.dumps(entry["status"])[:3000]
+
+
+def test_a_prefix_outside_the_output_folder_is_refused(server):
+    entry = server.run(graph("portrait", SVPVideoCombine={"filename_prefix": "../../escaped"}))
+    assert entry["status"]["status_str"] == "error" and "output folder" in json.dumps(entry["status"])
+    assert not list(server.base.parent.rglob("escaped*"))

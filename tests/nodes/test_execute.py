@@ -1,0 +1,183 @@
+"""Every node executed once through the stand-in, with a tiny random model."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from svp_portrait.nodes.motion import (
+    SVPHeadKpsExtract,
+    SVPHeadKpsManual,
+    SVPHeadKpsRender,
+    SVPHeadKpsRetarget,
+)
+from svp_portrait.nodes.sample import SVPSampler
+from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleSample
+from svp_portrait.nodes.style_files import FROM_INPUT, SVPStyleLoad, SVPStyleSave
+from svp_portrait.nodes.video import SVPVideoCombine
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.media.video import load_video
+
+SAMPLER = {
+    "seed": 0, "steps": 2, "cfg": 2.0, "scheduler": "euler", "reference_weight": 1.0, "audio_weight": 1.0, "style_weight": 1.0,
+    "fps": 25.0, "window": 0, "overlap": -1, "width": 0, "height": 0, "length": "audio",
+}  # fmt: skip
+
+
+def first(output):
+    return output.args[0]
+
+
+@pytest.fixture
+def prior(loaded, clip):
+    return first(SVPStyleExtract.execute(loaded[0], frames=clip["frames"], audio=clip["audio"], fps=25.0))
+
+
+def sample(loaded, clip, motion, **changes):
+    inputs = {**SAMPLER, "portrait": clip["portrait"], "audio": clip["audio"], **changes}
+    return SVPSampler.execute(loaded[0], loaded[1], head_motion=motion, **inputs)
+
+
+def typed(clip):
+    points = "\n".join(f"{0.1 * index + 0.1}, {0.05 * index + 0.2}" for index in range(8))
+    return first(SVPHeadKpsManual.execute(clip["portrait"], points))
+
+
+def test_model_without_built_in_choice_names_the_folder(folders):
+    from svp_portrait.nodes.load import SVPLoadModel
+
+    with pytest.raises(PortraitError, match="missing.safetensors.*svp"):
+        SVPLoadModel.execute("missing.safetensors")
+
+
+def test_vae_socket_speaks_the_hosts_language(loaded):
+    vae = loaded[1]
+    latent = vae.encode(torch.rand(2, 32, 40, 3))
+    assert latent.shape == (2, 4, 4, 5)
+    images = vae.decode(latent)
+    assert images.shape == (2, 32, 40, 3) and 0 <= images.min() and images.max() <= 1
+
+
+@pytest.mark.parametrize("given", [("frames",), ("audio",), ("frames", "audio")])
+def test_style_from_either_or_both(loaded, clip, given):
+    extracted = first(SVPStyleExtract.execute(loaded[0], **{name: clip[name] for name in given}))
+    assert extracted.mu.shape == extracted.sigma.shape == (16,)
+    assert extracted.style_space == loaded[0].portrait.style_space
+
+
+def test_style_without_a_face_says_so(loaded, clip):
+    with pytest.raises(PortraitError, match="no face found in the style clip"):
+        SVPStyleExtract.execute(loaded[0], frames=torch.zeros_like(clip["frames"]))
+
+
+def test_styles_are_sampled_and_interpolated(prior):
+    a, b = (first(SVPStyleSample.execute(prior, seed, 1.0)) for seed in (1, 2))
+    mixed = first(SVPStyleInterpolate.execute(a, b, 0.0, 1.0, "linear"))
+    assert torch.allclose(mixed.at(5)[0], a.codes[0]) and torch.allclose(mixed.at(5)[-1], b.codes[0])
+
+
+def test_style_library_keeps_a_prior(folders, prior):
+    saved = first(SVPStyleSave.execute(prior, "svp_styles/happy"))
+    assert (folders / "output" / saved).is_file()
+    assert "happy_00001_.safetensors" in SVPStyleLoad.define_schema().inputs[0].options
+    for chosen in ({"style": FROM_INPUT, "file": saved}, {"style": "happy_00001_.safetensors"}):
+        assert torch.equal(first(SVPStyleLoad.execute(**chosen)).mu, prior.mu)
+        assert isinstance(SVPStyleLoad.fingerprint_inputs(**chosen), float)
+
+
+def test_style_load_without_a_choice_names_the_cure(folders):
+    with pytest.raises(PortraitError, match="choose a file"):
+        SVPStyleLoad.execute(FROM_INPUT)
+    with pytest.raises(PortraitError, match="passwd"):
+        SVPStyleLoad.execute(FROM_INPUT, file="../../../../etc/passwd")
+
+
+def test_head_motion_is_extracted_retargeted_and_drawn(loaded, clip):
+    motion = first(SVPHeadKpsExtract.execute(loaded[0], clip["frames"], 25.0))
+    assert len(motion) == 10 and (motion.width, motion.height) == (40, 48)
+    moved = first(SVPHeadKpsRetarget.execute(motion, clip["portrait"], "offset", loaded[0]))
+    assert (moved.width, moved.height) == (48, 64)
+    drawn = first(SVPHeadKpsRender.execute(moved, 0, 0, 0))
+    assert drawn.shape == (10, 64, 48, 3) and drawn.max() > 0.5
+    assert first(SVPHeadKpsRender.execute(moved, 32, 24, 3)).shape == (3, 24, 32, 3)
+
+
+def test_typed_points_need_no_model(clip):
+    motion = typed(clip)
+    assert len(motion) == 1 and (motion.width, motion.height) == (48, 64)
+    assert len(first(SVPHeadKpsRetarget.execute(motion, motion, "fix"))) == 1
+    with pytest.raises(PortraitError, match="connect"):
+        SVPHeadKpsRetarget.execute(motion, clip["portrait"], "fix")
+
+
+@pytest.mark.parametrize("samples, frames", [(6400, 10), (640, 1), (5000, 8)])
+def test_sampler_gives_the_frames_of_the_audio(loaded, clip, samples, frames):
+    audio = {"waveform": clip["audio"]["waveform"][..., :samples], "sample_rate": 16000}
+    latent, fps = sample(loaded, clip, typed(clip), audio=audio).args
+    assert latent["samples"].shape == (frames, 4, 4, 4) and fps == 25.0
+    assert torch.isfinite(latent["samples"]).all()
+
+
+def test_sampler_takes_pictures_and_other_sizes(loaded, clip):
+    pictures = first(SVPHeadKpsRender.execute(typed(clip), 0, 0, 3))
+    latent = first(sample(loaded, clip, pictures, width=48, height=32))
+    assert latent["samples"].shape == (10, 4, 4, 6)
+    short = first(sample(loaded, clip, pictures, width=48, height=32, length="shortest"))
+    assert short["samples"].shape == (3, 4, 4, 6)
+
+
+def test_sampler_follows_its_seed_and_style(loaded, clip, prior):
+    style = first(SVPStyleSample.execute(prior, 0, 1.0))
+    once, again, other, plain = (
+        first(sample(loaded, clip, typed(clip), seed=seed, style=chosen))["samples"]
+        for seed, chosen in ((1, style), (1, style), (2, style), (1, None))
+    )
+    assert torch.equal(once, again) and not torch.equal(once, other) and not torch.equal(once, plain)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_portraits_of_any_channels(loaded, clip, channels):
+    latent = first(sample(loaded, clip, typed(clip), portrait=torch.rand(1, 40, 40, channels)))
+    assert len(latent["samples"]) == 10
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"portrait": torch.rand(1, 1, 1, 3)}, "1 x 1"),
+        ({"audio": {"waveform": torch.zeros(1, 1, 0), "sample_rate": 16000}}, "0 samples|empty"),
+        (
+            {"audio": {"waveform": torch.full((1, 1, 6400), float("nan")), "sample_rate": 16000}},
+            "finite|NaN|not a number",
+        ),
+        ({"window": 99}, "window is 99"),
+        ({"width": 44, "height": 44}, "multiple of 8"),
+    ],
+)
+def test_sampler_explains_bad_input(loaded, clip, changes, message):
+    with pytest.raises(PortraitError, match=message):
+        sample(loaded, clip, typed(clip), **changes)
+
+
+def test_video_from_images_and_from_latent(folders, loaded, clip):
+    latent = {"samples": torch.randn(20, 4, 4, 6)}
+    for given in ({"images": clip["frames"]}, {"latent": latent, "vae": loaded[1]}):
+        output = SVPVideoCombine.execute(25.0, 23, "svp/clip", audio=clip["audio"], **given)
+        shown = output.ui.as_dict()["images"][0]
+        path = folders / "output" / shown["subfolder"] / shown["filename"]
+        video = load_video(path)
+        assert len(video) == len(given.get("images", latent["samples"])) and video.fps == 25.0
+        assert video.audio is not None and first(output).get_components().images.shape[0] == len(video)
+
+
+def test_video_refuses_to_leave_the_output_folder(folders, clip):
+    with pytest.raises(PortraitError, match="outside the output folder"):
+        SVPVideoCombine.execute(25.0, 23, "../clip", images=clip["frames"])
+    assert not list(folders.glob("*.mp4"))
+
+
+def test_video_needs_one_source(folders, clip):
+    with pytest.raises(PortraitError, match="either images, or a latent"):
+        SVPVideoCombine.execute(25.0, 23, "clip", images=clip["frames"], latent={"samples": torch.zeros(1, 4, 4, 4)})
+    with pytest.raises(PortraitError, match="at least one frame"):
+        SVPVideoCombine.execute(25.0, 23, "clip", images=clip["frames"][:0])

@@ -1,0 +1,184 @@
+"""Model files: round trip and every way a file can be wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from svp_portrait.svp_models.checkpoints.native import (
+    PortraitModel,
+    load_model,
+    read_metadata,
+    save_model,
+    style_space_of,
+)
+from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.networks.vae import build_vae
+
+TINY = replace(
+    PRESETS["demo"],
+    unet=UNetConfig(
+        latent_channels=8, block_out_channels=(8, 16), layers_per_block=1, attention_levels=(False, True),
+        attention_heads=2, cross_attention_dim=12, norm_groups=4, motion_heads=2, motion_groups=4,
+    ),
+    vae=VaeConfig(kind="portrait", latent_channels=8, scale=1.0, fold=4, encoder_widths=(8, 8), decoder_widths=(8, 8, 8), layers=1),
+    guider=GuiderConfig(channels=(4, 4, 4, 4)),
+    audio=AudioConfig(features="mel", window=3, layers=1, heads=2, head_size=4, feature_size=20),
+    style=StyleConfig(style_size=8, layers=1, heads=2, feed_forward=8, audio_size=20, expression_size=6),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    networks = build_networks(TINY)
+    space = style_space_of(networks.style_extractor)
+    return PortraitModel(TINY, networks, build_vae(TINY.vae), b"onnx bytes", space)
+
+
+@pytest.fixture
+def path(model, tmp_path):
+    file = tmp_path / "folder" / "model.safetensors"
+    save_model(file, model, {"seed": "3", "step": "12", "data_version": "1"})
+    return file
+
+
+def rewrite(path, tensors=lambda each: each, metadata=lambda each: each):
+    with safe_open(path, framework="pt") as file:
+        have, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
+    save_file(tensors(have), path, metadata=metadata(header))
+
+
+def test_round_trip(model, path):
+    loaded = load_model(path)
+    assert loaded.config == TINY and loaded.face_analyzer == b"onnx bytes" and loaded.style_space == model.style_space
+    for name, tensor in model.networks.state_dict().items():
+        again = loaded.networks.state_dict()[name]
+        assert again.dtype == torch.float32 and torch.equal(again, tensor.half().float()), name
+    for name, tensor in model.vae.state_dict().items():
+        expected = tensor.half().float() if tensor.is_floating_point() else tensor
+        assert torch.equal(loaded.vae.state_dict()[name], expected), name
+    assert not loaded.networks.training and not loaded.vae.training
+    assert not any(each.is_meta for each in [*loaded.networks.buffers(), *loaded.vae.buffers()])
+    assert all(each.requires_grad for each in loaded.networks.parameters())
+    header = read_metadata(path)
+    assert loaded.metadata == header
+    expected = {"format": "svp-portrait", "format_version": "1", "kind": "model", "seed": "3", "step": "12"}
+    assert {key: header[key] for key in expected} == expected
+    assert json.loads(header["config"])["name"] == "demo"
+
+
+def test_saved_again_it_holds_the_same(path, tmp_path):
+    again = tmp_path / "again.safetensors"
+    save_model(again, load_model(path), {"seed": "3", "step": "12", "data_version": "1"})
+    assert read_metadata(again) == read_metadata(path)
+    with safe_open(path, framework="pt") as one, safe_open(again, framework="pt") as two:
+        assert list(one.keys()) == list(two.keys())
+        assert all(torch.equal(one.get_tensor(name), two.get_tensor(name)) for name in one.keys())
+    assert [each.name for each in path.parent.iterdir()] == ["model.safetensors"]
+
+
+def test_full_precision_keeps_every_bit_and_the_style_space(model, tmp_path):
+    save_model(tmp_path / "full.safetensors", model, {}, dtype=torch.float32)
+    loaded = load_model(tmp_path / "full.safetensors")
+    assert loaded.style_space == model.style_space
+    assert all(torch.equal(a, b) for a, b in zip(loaded.networks.parameters(), model.networks.parameters()))
+
+
+def test_networks_compute_the_same(model, path):
+    codes = torch.randn(3, 8)
+    expected = model.networks.style_projection(codes)
+    torch.testing.assert_close(load_model(path).networks.style_projection(codes), expected, atol=1e-2, rtol=1e-2)
+
+
+def test_a_missing_key_an_extra_key_and_a_wrong_shape(path):
+    name = "guider.conv_in.weight"
+    good = path.read_bytes()
+    rewrite(path, lambda have: {key: value for key, value in have.items() if key != name})
+    with pytest.raises(
+        PortraitError, match=r"model.safetensors: guider.conv_in.weight is missing, shape \[4, 3, 3, 3\]"
+    ):
+        load_model(path)
+    path.write_bytes(good)
+    rewrite(path, lambda have: {**have, name: torch.zeros(5, 3, 3, 3)})
+    with pytest.raises(PortraitError, match=r"has shape \[5, 3, 3, 3\], \[4, 3, 3, 3\] is needed"):
+        load_model(path)
+    path.write_bytes(good)
+    rewrite(path, lambda have: {**have, "vae.surplus": torch.zeros(2)})
+    with pytest.raises(PortraitError, match=r"vae.surplus of shape \[2\] is unexpected"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 200, -1000])
+def test_truncated_files(path, kept):
+    path.write_bytes(path.read_bytes()[:kept])
+    for read in (load_model, read_metadata):
+        with pytest.raises(PortraitError, match="model.safetensors: not a readable safetensors file"):
+            read(path)
+
+
+def test_garbage_and_absent_files(tmp_path):
+    (tmp_path / "noise").write_bytes(os.urandom(4000))
+    with pytest.raises(PortraitError, match="not a readable"):
+        load_model(tmp_path / "noise")
+    with pytest.raises(PortraitError, match="no such file"):
+        load_model(tmp_path / "nothing")
+    with pytest.raises(PortraitError, match="no such file"):
+        load_model(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": "other"}, "its format is other"),
+        ({"format_version": "7"}, "format version 7, this release reads 1"),
+        ({"kind": "style"}, "holds a style, a model is needed"),
+        ({"config": "{"}, "config is not JSON"),
+        ({"config": '{"name": "demo", "colour": 1}'}, "unknown key colour"),
+        ({"style_space": "0" * 16}, "the file says 0000000000000000"),
+    ],
+)
+def test_wrong_metadata(path, change, message):
+    rewrite(path, metadata=lambda header: {**header, **change})
+    with pytest.raises(PortraitError, match=message):
+        load_model(path)
+
+
+def test_files_of_others_are_refused(tmp_path):
+    save_file({"x": torch.zeros(1)}, tmp_path / "plain.safetensors")
+    with pytest.raises(PortraitError, match="its format is not given"):
+        load_model(tmp_path / "plain.safetensors")
+
+
+def test_values_too_large_for_half_are_refused(model, tmp_path):
+    weight = model.networks.guider.conv_in.bias
+    with torch.no_grad():
+        before = weight.clone()
+        weight[0] = 1e6
+    with pytest.raises(PortraitError, match="guider.conv_in.bias reaches 1e\\+06"):
+        save_model(tmp_path / "large.safetensors", model, {})
+    assert not list(tmp_path.iterdir())
+    with torch.no_grad():
+        weight.copy_(before)
+
+
+def test_a_write_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    target = tmp_path / "model.safetensors"
+    target.write_bytes(b"the old one")
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(PortraitError, match="No space left"):
+        save_model(target, model, {})
+    assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"] and target.read_bytes() == b"the old one"
+    with pytest.raises(PortraitError, match="cannot be written"):
+        save_model(target / "below_a_file.safetensors", model, {})

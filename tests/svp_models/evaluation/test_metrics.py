@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from svp_portrait.svp_models.evaluation.metrics import (
+    correlation,
+    keypoint_error,
+    lagged_correlation,
+    mean_ssim,
+    mouth_opening,
+    psnr,
+)
+
+
+def test_psnr_in_closed_form():
+    black = np.zeros((1, 4, 4, 3), np.uint8)
+    assert psnr(black + 255, black) == pytest.approx(0)
+    assert psnr(black + 16, black) == pytest.approx(20 * np.log10(255 / 16))
+    assert psnr(black, black) == np.inf
+
+
+def test_ssim_of_flat_pictures_in_closed_form():
+    # Without structure only the luminance term is left: (2 a b + C1) / (a^2 + b^2 + C1), C1 = 0.01^2.
+    dark, light = np.full((1, 32, 32, 3), 51, np.uint8), np.full((1, 32, 32, 3), 153, np.uint8)
+    expected = (2 * 0.2 * 0.6 + 1e-4) / (0.2**2 + 0.6**2 + 1e-4)
+    assert mean_ssim(dark, light) == pytest.approx(expected, abs=1e-4)
+    assert mean_ssim(light, light) == pytest.approx(1)
+
+
+def test_ssim_falls_with_noise():
+    rng = np.random.default_rng(0)
+    true = rng.integers(64, 192, (2, 48, 48, 3), dtype=np.uint8)
+    weak, strong = ((true + rng.integers(-n, n + 1, true.shape)).astype(np.uint8) for n in (5, 50))
+    assert 1 > mean_ssim(weak, true) > mean_ssim(strong, true)
+
+
+def test_mouth_opening_is_measured_in_eye_distances():
+    landmarks = np.zeros((1, 68, 2))
+    landmarks[0, 62], landmarks[0, 66] = (5, 10), (5, 14)
+    landmarks[0, 36], landmarks[0, 45] = (0, 0), (8, 0)
+    assert mouth_opening(landmarks)[0] == pytest.approx(0.5)
+
+
+def test_lag_of_a_delayed_series_is_found():
+    series = np.random.default_rng(1).normal(size=60)
+    late = np.concatenate([np.zeros(3), series[:-3]])
+    curve = lagged_correlation(late, series, 5)
+    assert np.argmax(curve) - 5 == 3
+    assert curve[8] == pytest.approx(1)
+
+
+def test_correlation_of_a_constant_is_zero():
+    assert correlation(np.ones(5), np.arange(5)) == 0
+
+
+def test_keypoint_error_is_a_fraction_of_the_width():
+    assert keypoint_error(np.full((2, 8, 2), (3.0, 4.0)), np.zeros((2, 8, 2)), 100) == pytest.approx(0.05)

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.face.drawing import POINT_COLORS, draw_frames, draw_head_keypoints, kps_images
+from svp_portrait.svp_models.values import HeadMotion
+
+FACE = np.array([[20, 50], [22, 80], [100, 50], [98, 80], [44, 52], [76, 52], [60, 40], [60, 70]], np.float32) + 0.5
+
+
+def test_every_point_has_its_color_and_the_rest_is_black():
+    picture = draw_head_keypoints(FACE[None], 128, 128, 128, 128)
+    assert picture.shape == (1, 128, 128, 3) and picture.dtype == np.uint8
+    for (x, y), color in zip(FACE, POINT_COLORS, strict=True):
+        assert np.abs(picture[0, int(y), int(x)].astype(int) - color).max() <= 2
+    assert not picture[0, 100:].any() and not picture[0, :30].any()
+    assert picture[0, 46, 60].any() and picture[0, 65, 21].any()  # bridge and left edge lines
+
+
+@pytest.mark.parametrize("size", [(32, 32), (128, 128), (256, 512), (512, 512), (768, 640)])
+def test_points_are_drawn_where_they_are(size):
+    width, height = size
+    for x, y in ((0.31, 0.42), (0.62, 0.57)):
+        points = np.full((1, 8, 2), (x * 40, y * 80), np.float32)
+        picture = draw_head_keypoints(points, 40, 80, width, height)[0].astype(float).max(axis=2)
+        rows, columns = np.mgrid[:height, :width] + 0.5
+        assert (picture * columns).sum() / picture.sum() == pytest.approx(x * width, abs=0.15)
+        assert (picture * rows).sum() / picture.sum() == pytest.approx(y * height, abs=0.15)
+
+
+def test_movement_of_a_tenth_of_a_pixel_shows():
+    before = draw_head_keypoints(FACE[None], 128, 128, 128, 128)
+    after = draw_head_keypoints(FACE[None] + 0.1, 128, 128, 128, 128)
+    assert (before != after).any() and np.abs(before.astype(int) - after).max() < 128
+
+
+def test_thickness_follows_the_size():
+    light = [draw_head_keypoints(FACE[None], 128, 128, side, side).mean() for side in (64, 256, 512, 1024)]
+    assert max(light) / min(light) < 1.2
+
+
+def test_points_far_outside_are_no_trouble():
+    points = np.stack([FACE - 50, FACE + 1e9, FACE * -1e4, FACE * 0])
+    pictures = draw_head_keypoints(points, 128, 128, 64, 64)
+    assert pictures.shape == (4, 64, 64, 3) and pictures[0].any()
+
+
+def test_wrong_points_are_named():
+    with pytest.raises(PortraitError, match="frames x 8 x 2"):
+        draw_head_keypoints(FACE, 128, 128, 64, 64)
+    points = np.stack([FACE, FACE])
+    points[1, 2] = np.nan
+    with pytest.raises(PortraitError, match="frame 1 are not finite"):
+        draw_head_keypoints(points, 128, 128, 64, 64)
+
+
+def test_images_of_a_clip_mirror_a_short_motion():
+    motion = HeadMotion(torch.from_numpy(np.stack([FACE, FACE + 3, FACE + 6])), 128, 128, 25.0)
+    images = kps_images(motion, 48, 32, 5)
+    assert images.shape == (5, 3, 32, 48) and images.dtype == torch.float32
+    assert 0 <= float(images.min()) and 0.9 < float(images.max()) <= 1
+    assert torch.equal(images[3], images[1]) and torch.equal(images[4], images[0])
+    assert torch.equal(draw_frames(motion, [2, 0], 48, 32), images[[2, 0]])
+    assert len(kps_images(motion, 48, 32, 5, fps=50)) == 5
+
+
+def test_drawing_is_the_same_every_time():
+    first, second = (draw_head_keypoints(FACE[None], 128, 128, 256, 256) for _ in range(2))
+    assert np.array_equal(first, second)

@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.face.analyzer import FaceTrack
+from svp_portrait.svp_models.face.keypoints import (
+    HEAD_KEYPOINT_NAMES,
+    frame_ranges,
+    head_keypoints_from_mesh,
+    interpolate_missing,
+    manual_keypoints,
+    motion_at,
+    motion_from_track,
+)
+from svp_portrait.svp_models.values import HeadMotion
+
+CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
+PIXELS = [
+    (20.0, 50.0),
+    (22.0, 80.0),
+    (100.0, 50.0),
+    (98.0, 80.0),
+    (44.0, 52.0),
+    (76.0, 52.0),
+    (60.0, 50.0),
+    (60.0, 75.5),
+]
+
+
+def ramp_motion(frames: int, fps: float = 25.0, interpolated: tuple[int, ...] = ()) -> HeadMotion:
+    """Every coordinate of frame i is i."""
+    points = torch.arange(float(frames))[:, None, None].expand(-1, 8, 2)
+    return HeadMotion(points, 128, 96, fps, interpolated)
+
+
+def test_missing_frames_are_linear_between_and_held_outside():
+    points = np.zeros((6, 8, 2), np.float32)
+    points[1], points[4] = 10, 40
+    filled, which = interpolate_missing(points, np.array([False, True, False, False, True, False]))
+    assert which == (0, 2, 3, 5)
+    assert filled[:, 3, 1].tolist() == [10, 10, 20, 30, 40, 40] and filled.dtype == np.float32
+
+
+def test_no_face_at_all_is_an_error():
+    with pytest.raises(PortraitError, match="none of the 4 frames"):
+        interpolate_missing(np.zeros((4, 8, 2)), np.zeros(4, bool))
+
+
+def test_motion_from_track_lists_what_was_filled():
+    points = np.arange(3 * 16, dtype=np.float32).reshape(3, 8, 2)
+    present = np.array([True, False, True])
+    empty = np.zeros((3, 0), np.float32)
+    motion = motion_from_track(FaceTrack(empty, empty, points, empty, empty, present, 64, 48), 30)
+    assert motion.interpolated == (1,) and (motion.width, motion.height, motion.fps) == (64, 48, 30.0)
+    assert torch.allclose(motion.keypoints, torch.from_numpy(points))  # the points move evenly
+
+
+def test_frame_ranges():
+    assert frame_ranges((9, 3, 4, 5)) == "3-5, 9" and frame_ranges(()) == ""
+
+
+def test_motion_at_the_same_rate_is_the_same():
+    motion = ramp_motion(5, 29.97, (2,))
+    same = motion_at(motion, 5, 29.97)
+    assert torch.equal(same.keypoints, motion.keypoints) and same.interpolated == (2,)
+
+
+def test_motion_at_another_rate_is_linear_in_time():
+    twice = motion_at(ramp_motion(4, 25, (2,)), 7, 50)
+    assert twice.keypoints[:, 0, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
+    assert twice.interpolated == (3, 4, 5) and twice.fps == 50
+    assert motion_at(ramp_motion(9, 50), 4, 25).keypoints[:, 7, 1].tolist() == [0, 2, 4, 6]
+
+
+def test_short_motion_turns_back_and_forth():
+    longer = motion_at(ramp_motion(4), 12, 25).keypoints[:, 0, 0]
+    assert longer.tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1]
+    assert motion_at(ramp_motion(2), 5, 25).keypoints[:, 0, 0].tolist() == [0, 1, 0, 1, 0]
+
+
+def test_one_frame_is_held():
+    assert motion_at(ramp_motion(1, 1.0), 3, 25).keypoints.tolist() == [[[0.0, 0.0]] * 8] * 3
+
+
+def test_motion_at_nothing_is_refused():
+    with pytest.raises(PortraitError, match="0 frames"):
+        motion_at(ramp_motion(0), 3, 25)
+    with pytest.raises(PortraitError, match="above 0"):
+        motion_at(ramp_motion(3), 0, 25)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(f"{x}, {y}" for x, y in PIXELS),
+        "\n".join(f"  {x} {y}  # note\n" for x, y in PIXELS),
+        "\n".join(f"{name}: ({x}; {y})" for name, (x, y) in zip(HEAD_KEYPOINT_NAMES, PIXELS, strict=True)),
+        str([list(point) for point in PIXELS]),
+    ],
+)
+def test_typed_pixels(text):
+    keypoints = manual_keypoints(text, 128, 96)
+    assert keypoints.dtype == torch.float32 and keypoints.tolist() == [list(point) for point in PIXELS]
+
+
+def test_typed_fractions_become_pixels():
+    text = "\n".join(f"{x / 128},{y / 96}" for x, y in PIXELS)
+    assert torch.allclose(manual_keypoints(text, 128, 96), torch.tensor(PIXELS), atol=1e-4)
+
+
+def test_points_outside_the_picture_are_allowed():
+    text = "\n".join(f"{x - 64},{y}" for x, y in PIXELS)
+    assert manual_keypoints(text, 128, 96)[0].tolist() == [-44, 50]
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("1, 2\n\n3; x\n", "line 3: '3; x'"),
+        ("1, 2\n3, 4", "2 keypoints were typed: 8 are needed"),
+        ("", "0 keypoints"),
+        ("nan, 1\n" * 8, "line 1: 'nan, 1'"),
+        ("[[1, 2],\n [3, 4", "line 2: not valid JSON"),
+        ("[[1, 2], [3]]", r"point 2: \[3\]"),
+        ("[[1, 2], [NaN, 1]]", "point 2"),
+        ("[[1, 2], 7]", "point 2: 7"),
+        ("5, 5\n" * 8, "one spot"),
+    ],
+)
+def test_typing_errors_are_located(text, message):
+    with pytest.raises(PortraitError, match=message):
+        manual_keypoints(text, 128, 96)
+
+
+def test_mesh_indices():
+    mesh = np.arange(2 * 478 * 3, dtype=np.float64).reshape(2, 478, 3)
+    points = head_keypoints_from_mesh(mesh)
+    assert points.shape == (2, 8, 2) and points.dtype == np.float32
+    assert points[0, 5].tolist() == [473 * 3, 473 * 3 + 1]
+    with pytest.raises(PortraitError, match="478 x 3"):
+        head_keypoints_from_mesh(mesh[:, :468])
+
+
+@pytest.mark.skipif(not CLIPS.is_dir(), reason="no ../shared/clips beside the repository")
+def test_mesh_indices_agree_with_the_clips():
+    data = np.load(CLIPS / "vasa_17" / "landmarks.npz")
+    assert np.abs(head_keypoints_from_mesh(data["mesh"]) - data["head_kps"]).max() < 0.05

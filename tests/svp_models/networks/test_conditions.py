@@ -1,0 +1,58 @@
+"""Zeroing, dropping, cutting and stacking of conditions."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.conditions import Conditions, cat
+
+
+@pytest.fixture
+def conditions():
+    torch.manual_seed(0)
+    return Conditions(
+        reference=(torch.randn(2, 9, 4), torch.randn(2, 4, 8)),
+        reference_latent=torch.randn(2, 4, 3, 3),
+        audio=torch.randn(2, 5, 3, 6),
+        kps=torch.randn(2, 5, 4, 3, 3),
+        style=torch.randn(2, 5, 16, 6),
+    )
+
+
+def tensors(conditions: Conditions) -> list[torch.Tensor]:
+    rest = [conditions.reference_latent, conditions.audio, conditions.kps, conditions.style]
+    return [*conditions.reference, *(each for each in rest if each is not None)]
+
+
+def test_unconditional_is_zero_and_keeps_shapes(conditions):
+    zero = conditions.unconditional()
+    assert [each.shape for each in tensors(zero)] == [each.shape for each in tensors(conditions)]
+    assert not any(bool(each.any()) for each in tensors(zero))
+
+
+def test_keep_drops_whole_clips(conditions):
+    kept = conditions.keep(torch.tensor([True, False]))
+    for before, after in zip(tensors(conditions), tensors(kept)):
+        assert torch.equal(after[0], before[0]) and not after[1].any()
+
+
+def test_frames_cuts_what_varies_over_the_clip(conditions):
+    cut = conditions.frames([4, 1])
+    assert torch.equal(cut.audio, conditions.audio[:, [4, 1]])
+    assert torch.equal(cut.kps, conditions.kps[:, [4, 1]]) and torch.equal(cut.style, conditions.style[:, [4, 1]])
+    assert cut.reference is conditions.reference and cut.reference_latent is conditions.reference_latent
+    assert replace(conditions, style=None).frames([0]).style is None
+
+
+def test_cat_and_to(conditions):
+    both = cat(conditions.unconditional(), conditions)
+    assert both.audio.shape[0] == 4 and torch.equal(both.reference[1][2:], conditions.reference[1])
+    assert all(each.dtype == torch.float16 for each in tensors(both.to("cpu", torch.float16)))
+    bare = replace(conditions, style=None, reference_latent=None)
+    assert cat(bare, bare).style is None
+    with pytest.raises(PortraitError, match="carries a style"):
+        cat(conditions, replace(conditions, style=None))

@@ -1,0 +1,178 @@
+"""Denoiser, ReferenceNet, guider and projections on a tiny config."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, UNetConfig
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.attention import BlockContext
+from svp_portrait.svp_models.networks.audio_projection import AudioProjection
+from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
+from svp_portrait.svp_models.networks.denoiser import Denoiser
+from svp_portrait.svp_models.networks.kps_guider import KpsGuider
+from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.networks.reference import ReferenceNet
+from svp_portrait.svp_models.networks.style_projection import StyleProjection
+from svp_portrait.svp_models.networks.temporal import MotionModule
+
+TINY = UNetConfig(
+    block_out_channels=(16, 32), layers_per_block=1, attention_levels=(False, True), attention_heads=2,
+    cross_attention_dim=24, norm_groups=4, motion_heads=2, motion_groups=4, motion_positions=8, reference_concat=True,
+)  # fmt: skip
+
+
+@pytest.fixture
+def denoiser():
+    torch.manual_seed(0)
+    return Denoiser(TINY, style=True).eval()
+
+
+def inputs(frames: int = 3, size: int = 8, batch: int = 2) -> tuple[torch.Tensor, torch.Tensor, Conditions]:
+    torch.manual_seed(1)
+    portrait = torch.randn(batch, 4, size, size)
+    with torch.no_grad():
+        bank = ReferenceNet(TINY)(portrait)
+    conditions = Conditions(
+        reference=bank,
+        reference_latent=portrait,
+        audio=torch.randn(batch, frames, 5, 24),
+        kps=torch.randn(batch, frames, 16, size, size),
+        style=torch.randn(batch, frames, 16, 24),
+    )
+    return torch.randn(batch, frames, 4, size, size), torch.tensor([999.0, 12.5])[:batch], conditions
+
+
+def train_a_little(module: torch.nn.Module) -> None:
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+
+
+@torch.no_grad()
+def test_untrained_style_layers_change_nothing(denoiser):
+    latents, time, conditions = inputs()
+    with_style = denoiser(latents, time, conditions)
+    without = denoiser(latents, time, replace(conditions, style=None))
+    assert with_style.shape == latents.shape
+    assert torch.equal(with_style, without)
+
+
+@torch.no_grad()
+def test_every_condition_and_its_weight_count(denoiser):
+    train_a_little(denoiser)
+    latents, time, conditions = inputs()
+    full = denoiser(latents, time, conditions)
+    for name in ("audio", "kps", "style", "reference_latent"):
+        changed = replace(conditions, **{name: getattr(conditions, name) + 1.0})
+        assert not torch.allclose(full, denoiser(latents, time, changed)), name
+    changed = replace(conditions, reference=tuple(each + torch.randn_like(each) for each in conditions.reference))
+    assert not torch.allclose(full, denoiser(latents, time, changed))
+    without = denoiser(latents, time, replace(conditions, style=None))
+    torch.testing.assert_close(denoiser(latents, time, conditions, ConditionWeights(style=0.0)), without)
+
+
+@torch.no_grad()
+def test_frames_are_independent_until_motion_is_trained(denoiser):
+    latents, time, conditions = inputs(frames=3)
+    together = denoiser(latents, time, conditions)
+    alone = denoiser(latents[:, [1]], time, conditions.frames([1]))
+    torch.testing.assert_close(together[:, [1]], alone, atol=1e-5, rtol=1e-5)
+    train_a_little(denoiser.mid_block.motion_modules[0])
+    assert not torch.allclose(denoiser(latents, time, conditions)[:, [1]], alone, atol=1e-3)
+
+
+@torch.no_grad()
+def test_clips_of_a_batch_do_not_see_each_other(denoiser):
+    train_a_little(denoiser)
+    latents, time, conditions = inputs()
+    both = denoiser(latents, time, conditions)
+    second = Conditions(
+        tuple(each[1:] for each in conditions.reference), conditions.reference_latent[1:], conditions.audio[1:],
+        conditions.kps[1:], conditions.style[1:],
+    )  # fmt: skip
+    torch.testing.assert_close(both[1:], denoiser(latents[1:], time[1:], second), atol=1e-4, rtol=1e-4)
+
+
+@torch.no_grad()
+def test_reference_attention_equals_the_one_per_frame(denoiser):
+    block = denoiser.transformer_blocks()[0]
+    latents, _, conditions = inputs(frames=3, batch=1)
+    hidden, bank = torch.randn(3, 16, 32), conditions.reference[0]
+    attend = block.reference_attn
+    expected = torch.cat([attend(block.reference_norm(each[None]), bank) for each in hidden])
+    context = BlockContext(frames=3, tokens=torch.zeros(3, 1, 24), reference=conditions.reference)
+    torch.testing.assert_close(block._reference(hidden, context), expected)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size", [7, 9])
+def test_odd_latent_sizes(denoiser, size):
+    latents, time, conditions = inputs(frames=1, size=size)
+    assert denoiser(latents, time, conditions).shape == latents.shape
+
+
+def test_mistakes_are_named(denoiser):
+    latents, time, conditions = inputs(frames=3)
+    with pytest.raises(PortraitError, match="audio conditions are for 2 x 2 clips x frames, the latents are 2 x 3"):
+        denoiser(latents, time, replace(conditions, audio=conditions.audio[:, :2]))
+    with pytest.raises(PortraitError, match="bank has 1 entries, the denoiser reads 4"):
+        denoiser(latents, time, replace(conditions, reference=conditions.reference[:1]))
+    with pytest.raises(PortraitError, match="portrait latent"):
+        denoiser(latents, time, replace(conditions, reference_latent=None))
+    with pytest.raises(PortraitError, match="without style layers"):
+        Denoiser(TINY, style=False)(latents, time, conditions)
+    latents, time, conditions = inputs(frames=9)
+    with pytest.raises(PortraitError, match="window of 9 frames is longer than the 8"):
+        denoiser(latents, time, conditions)
+
+
+@torch.no_grad()
+def test_motion_norm_is_per_frame():
+    torch.manual_seed(2)
+    module = MotionModule(8, heads=2, groups=4, positions=8)
+    images = torch.randn(6, 8, 4, 4)  # 2 clips of 3 frames
+    assert torch.equal(module(images, frames=3), images)
+    train_a_little(module)
+    before = module(images, frames=3)
+    louder, other = images.clone(), images.clone()
+    louder[2] *= 100  # a frame's own norm takes this out again, a norm over the clip would not
+    other[2] = torch.randn(8, 4, 4)
+    torch.testing.assert_close(module(louder, frames=3)[:2], before[:2], atol=1e-4, rtol=1e-4)
+    changed = module(other, frames=3) - before
+    assert changed[0].abs().max() > 1e-3 and not changed[3:].any()
+
+
+def test_guider_shape_and_zero_start():
+    guider = KpsGuider(GuiderConfig(channels=(4, 6, 8, 10)), 16)
+    features = guider(torch.rand(2, 3, 3, 32, 24))
+    assert features.shape == (2, 3, 16, 4, 3) and not features.any()
+
+
+def test_projections():
+    audio = AudioProjection(AudioConfig(feature_size=20, window=3, tokens=5, layers=2, heads=2, head_size=8), 24)
+    windows = torch.randn(4, 3, 20)
+    tokens = audio(windows)
+    assert tokens.shape == (4, 5, 24)
+    assert not torch.allclose(tokens, audio(windows.flip(1)), atol=1e-4)  # the order of the rows counts
+    style = StyleProjection(12, 16, 24)(torch.randn(4, 12))
+    assert style.shape == (4, 16, 24)
+    torch.testing.assert_close(style.mean(-1), torch.zeros(4, 16), atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_demo_preset_runs():
+    torch.manual_seed(0)
+    config = PRESETS["demo"]
+    networks = build_networks(config).eval()
+    bank = networks.reference(torch.randn(1, 8, 16, 16))
+    conditions = Conditions(
+        reference=bank,
+        reference_latent=torch.randn(1, 8, 16, 16),
+        audio=networks.audio_projection(torch.randn(2, 3, 1920))[None],
+        kps=networks.guider(torch.rand(1, 2, 3, 128, 128)),
+        style=networks.style_projection(torch.randn(2, config.style.style_size))[None],
+    )
+    assert networks.denoiser(torch.randn(1, 2, 8, 16, 16), torch.tensor([500]), conditions).shape == (1, 2, 8, 16, 16)

@@ -1,0 +1,44 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.vae import PortraitVae, build_vae
+
+
+def test_latents_are_an_eighth_of_the_picture_and_come_back_in_full_size():
+    vae = build_vae(PRESETS["demo"].vae).eval()
+    images = torch.zeros(2, 3, 64, 96)
+    latents = vae.encode(images)
+    assert latents.shape == (2, 8, 8, 12)
+    assert vae.decode(latents).shape == images.shape
+
+
+def test_training_makes_latents_of_unit_variance():
+    torch.manual_seed(0)
+    vae = PortraitVae(PRESETS["demo"].vae).train()
+    latents = vae.encode(torch.rand(4, 3, 64, 64) * 2 - 1)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(8), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(8), atol=1e-2, rtol=0)
+
+
+def test_sd15_vae_has_the_published_shapes():
+    with torch.device("meta"):
+        vae = build_vae(PRESETS["sd15"].vae)
+    shapes = {name: tuple(tensor.shape) for name, tensor in vae.autoencoder.state_dict().items()}
+    assert shapes["encoder.conv_in.weight"] == (128, 3, 3, 3)
+    assert shapes["quant_conv.weight"] == (8, 8, 1, 1)
+    assert shapes["decoder.mid_block.resnets.0.conv1.weight"] == (512, 512, 3, 3)
+    assert sum(tensor.numel() for tensor in vae.parameters()) == 83_653_863  # SD1.5's autoencoder
+
+
+def test_widths_that_do_not_give_the_downscale_are_refused():
+    with pytest.raises(PortraitError, match="do not give 1/8"):
+        PortraitVae(replace(PRESETS["demo"].vae, fold=2))
+
+
+def test_unknown_kind_is_refused():
+    with pytest.raises(PortraitError, match="unknown VAE kind 'x'"):
+        build_vae(replace(PRESETS["demo"].vae, kind="x"))

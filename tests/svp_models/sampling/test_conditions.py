@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
+from svp_portrait.svp_models.sampling import conditions as module
+from svp_portrait.svp_models.sampling.conditions import KpsFeatures, audio_tokens, clip_conditions, style_tokens
+
+
+class Counter(torch.nn.Module):
+    """A guider stand-in: the mean picture of every 8 x 8 cell; remembers how many frames it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.frames: list[int] = []
+
+    def forward(self, images):
+        self.frames.append(images.shape[1])
+        return torch.nn.functional.avg_pool2d(images[0], 8)[None] * self.weight
+
+
+def test_audio_tokens_are_those_of_the_whole_clip(model, clip):
+    config, networks = model.config, model.networks
+    tokens = audio_tokens(networks, config, clip.audio, 40, 25)  # two chunks
+    windows = feature_windows(mel_features(clip.audio, 40, 25), config.audio, 40)
+    assert tokens.shape == (40, 2, 8)
+    torch.testing.assert_close(tokens, networks.audio_projection(windows).detach())
+
+
+def test_several_rows_per_frame(model, clip):
+    audio = replace(model.config.audio, rows_per_frame=2, window=3)
+    tokens = audio_tokens(model.networks, replace(model.config, audio=audio), clip.audio, 6, 25)
+    windows = feature_windows(mel_features(clip.audio, 12, 50), audio, 6)
+    torch.testing.assert_close(tokens, model.networks.audio_projection(windows).detach())
+
+
+@pytest.mark.parametrize("features", ["whisper", "wav2vec2"])
+def test_an_encoder_that_is_not_there_is_named(model, clip, features):
+    config = replace(model.config, audio=replace(model.config.audio, features=features))
+    with pytest.raises(PortraitError, match=f"'tiny' reads {features} features"):
+        audio_tokens(model.networks, config, clip.audio, 4, 25)
+
+
+def test_style_tokens_follow_the_clip(model, clip):
+    tokens = style_tokens(model.networks, clip.style, 35)
+    assert tokens.shape == (35, 3, 8)
+    ends = model.networks.style_projection(clip.style.codes).detach()
+    torch.testing.assert_close(tokens[[0, -1]], ends)
+
+
+def test_kps_features_are_computed_once_per_frame():
+    pictures = torch.rand(9, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    guider = Counter()
+    kps = KpsFeatures(guider, pictures, 24, 16)
+    expected = torch.nn.functional.avg_pool2d(pictures, 8)
+    torch.testing.assert_close(kps.frames([0, 1, 2, 3]), expected[:4])
+    torch.testing.assert_close(kps.frames([2, 3, 4, 5]), expected[2:6])
+    torch.testing.assert_close(kps.frames([8, 0]), expected[[8, 0]])
+    assert guider.frames == [4, 2, 1]
+
+
+def test_kps_features_stay_bounded(monkeypatch):
+    monkeypatch.setattr(module, "CACHE_BYTES", 2 * 3 * 2 * 3 * 4)  # two frames of 3 x 2 x 3 float32
+    guider = Counter()
+    pictures = torch.rand(6, 3, 16, 24, generator=torch.Generator().manual_seed(0))
+    kps = KpsFeatures(guider, pictures, 24, 16)
+    expected = torch.nn.functional.avg_pool2d(pictures, 8)
+    for _ in range(2):
+        torch.testing.assert_close(kps.frames([0, 1, 2, 3]), expected[:4])
+    assert guider.frames == [4, 2]
+
+
+def test_long_windows_reach_the_guider_in_chunks(monkeypatch):
+    monkeypatch.setattr(module, "CHUNK", 3)
+    guider = Counter()
+    kps = KpsFeatures(guider, torch.zeros(8, 3, 16, 24), 24, 16)
+    assert kps.frames(list(range(8))).shape == (8, 3, 2, 3)
+    assert guider.frames == [3, 3, 2]
+
+
+def test_one_picture_holds_for_the_clip():
+    guider = Counter()
+    kps = KpsFeatures(guider, torch.full((1, 3, 16, 24), 0.5), 24, 16)
+    assert kps.frames([3, 4, 5]).shape == (3, 3, 2, 3)
+    assert guider.frames == [1]
+
+
+def test_pictures_of_another_size_are_resized():
+    kps = KpsFeatures(Counter(), torch.full((2, 3, 32, 48), 0.5), 24, 16)
+    torch.testing.assert_close(kps.pictures([1]), torch.full((1, 3, 16, 24), 0.5))
+
+
+def test_head_motion_is_drawn(model, clip):
+    kps = KpsFeatures(model.networks.guider, clip.motion(5), 32, 24)
+    pictures = kps.pictures([0, 4])
+    assert pictures.shape == (2, 3, 24, 32) and pictures.dtype == torch.float32
+    assert pictures.min() == 0 and 0.2 < pictures.max() <= 1 and not torch.equal(pictures[0], pictures[1])
+    assert kps.frames([0, 4]).shape == (2, 8, 3, 4)
+
+
+def test_a_window_of_the_clip(model, clip):
+    made = clip_conditions(
+        model.networks, model.config, clip.latent, clip.audio, clip.motion(7), clip.style, 7, 25, clip.size
+    )
+    torch.testing.assert_close(made.reference_latent, clip.latent * 0.5)
+    bank = model.networks.reference(clip.latent * 0.5)
+    assert all(torch.equal(a, b) for a, b in zip(made.reference, bank, strict=True))
+    like = torch.zeros(1, dtype=torch.float64)
+    window = made.window([3, 4, 5], like)
+    torch.testing.assert_close(window.audio, made.audio[None, 3:6].double())
+    torch.testing.assert_close(window.style, made.style[None, 3:6].double())
+    torch.testing.assert_close(window.kps, made.kps.frames([3, 4, 5])[None].double())
+
+
+def test_no_reference_latent_where_the_model_takes_none(model, clip):
+    config = replace(model.config, unet=replace(model.config.unet, reference_concat=False))
+    made = clip_conditions(model.networks, config, clip.latent, clip.audio, clip.motion(2), None, 2, 25, clip.size)
+    assert made.reference_latent is None and made.style is None

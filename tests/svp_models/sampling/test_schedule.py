@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from svp_portrait.svp_models.config import SchedulerConfig
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.sampling.schedule import (
+    SCHEDULERS,
+    add_noise,
+    alphas_cumprod,
+    inference_timesteps,
+    make_scheduler,
+    predicted_clean,
+    predicted_noise,
+    prediction_target,
+    velocity_target,
+)
+
+V = SchedulerConfig()
+EPSILON = SchedulerConfig(prediction="epsilon", zero_terminal_snr=False)
+CONFIGS = [
+    SchedulerConfig(prediction=prediction, zero_terminal_snr=zero, timestep_spacing=spacing)
+    for prediction in ("v_prediction", "epsilon")
+    for zero in (True, False)
+    for spacing in ("trailing", "leading", "linspace")
+]
+
+
+def draw(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def run(name: str, config: SchedulerConfig, steps: int, start: torch.Tensor, clean_of) -> torch.Tensor:
+    """The scheduler's loop with a network that predicts clean_of(noisy, a): f(unit-variance sample, a_t) -> x_0."""
+    scheduler = make_scheduler(name, config, steps)
+    sample = start * scheduler.init_noise_sigma
+    for t in scheduler.timesteps:
+        noisy = scheduler.scale_model_input(sample, t)
+        a = alphas_cumprod(config)[t.long()].double()
+        clean = clean_of(noisy.double(), a)
+        noise = (noisy.double() - a.sqrt() * clean) / (1 - a).sqrt()
+        prediction = noise if config.prediction == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * clean
+        sample = scheduler.step(prediction.float(), t, sample).prev_sample
+    return sample
+
+
+def test_alphas_are_the_product_of_one_minus_beta():
+    a = alphas_cumprod(EPSILON)
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    torch.testing.assert_close(a.double(), torch.cumprod(1 - betas, 0), rtol=1e-4, atol=1e-6)
+
+
+def test_zero_terminal_snr_ends_at_two_to_minus_24_and_starts_unchanged():
+    a = alphas_cumprod(V)
+    assert a[-1] == 2**-24
+    assert a[0].item() == pytest.approx(1 - 0.00085, abs=1e-6)
+    assert (a.diff() < 0).all()
+
+
+@pytest.mark.parametrize("config", [V, replace(V, prediction="epsilon"), EPSILON])
+def test_clean_and_noise_are_recovered_from_an_exact_prediction(config):
+    clean, noise = draw(5, 2, 3, seed=1), draw(5, 2, 3, seed=2)
+    t = torch.tensor([0, 1, 500, 900, 998])
+    noisy = add_noise(clean, noise, t, config)
+    prediction = prediction_target(clean, noise, t, config)
+    torch.testing.assert_close(predicted_clean(prediction, noisy, t, config), clean, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(predicted_noise(prediction, noisy, t, config), noise, rtol=1e-4, atol=1e-4)
+
+
+def test_velocity_at_the_ends():
+    clean, noise = draw(4, 3, seed=1), draw(4, 3, seed=2)
+    last = torch.tensor(999)  # one timestep for the whole batch
+    torch.testing.assert_close(velocity_target(clean, noise, last, V), -clean, rtol=0, atol=2e-3)
+    torch.testing.assert_close(add_noise(clean, noise, last, V), noise, rtol=0, atol=2e-3)
+    a = 1 - 0.00085
+    expected = a**0.5 * noise - (1 - a) ** 0.5 * clean
+    torch.testing.assert_close(velocity_target(clean, noise, torch.zeros(4), V), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_timesteps():
+    assert inference_timesteps(V, 4).tolist() == [999, 749, 499, 249]
+    assert inference_timesteps(replace(V, timestep_spacing="leading"), 4).tolist() == [751, 501, 251, 1]
+    assert inference_timesteps(replace(V, timestep_spacing="linspace"), 4).tolist() == [999, 666, 333, 0]
+    assert inference_timesteps(V, 1).tolist() == [999]
+
+
+@pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
+def test_timesteps_of_every_step_count(spacing):
+    config = replace(V, timestep_spacing=spacing)
+    for steps in range(1, 1001):
+        t = inference_timesteps(config, steps)
+        assert len(t) == steps and t[-1] >= 0 and t[0] <= 999 and (t.diff() < 0).all()
+        assert spacing == "leading" or t[0] == 999
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+def test_schedulers_visit_the_same_timesteps(name):
+    for steps in (1, 7, 25):
+        torch.testing.assert_close(make_scheduler(name, V, steps).timesteps.long(), inference_timesteps(V, steps))
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda c: f"{c.prediction}-{c.zero_terminal_snr}-{c.timestep_spacing}")
+def test_a_network_that_knows_the_picture_ends_at_it(name, config):
+    clean = draw(2, 4, seed=1)
+    for steps in (1, 2, 7, 25):
+        result = run(name, config, steps, draw(2, 4, seed=2), lambda noisy, a: clean.double())
+        torch.testing.assert_close(result, clean, rtol=0, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "steps", "error"), [("euler", 200, 0.03), ("ddim", 200, 0.03), ("dpmpp_2m", 100, 0.03)]
+)
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+@pytest.mark.parametrize("zero", [True, False])
+def test_gaussian_data_follow_the_exact_flow(name, steps, error, prediction, zero):
+    # For x_0 ~ N(m, s^2) the ideal prediction is known, and the flow maps the noise n to about m + s n.
+    config = SchedulerConfig(prediction=prediction, zero_terminal_snr=zero)
+    m, s, start = 0.7, 0.4, draw(3, 5, seed=4)
+
+    def ideal(noisy: torch.Tensor, a: torch.Tensor) -> torch.Tensor:
+        return m + a.sqrt() * s**2 / (a * s**2 + 1 - a) * (noisy - a.sqrt() * m)
+
+    a = alphas_cumprod(config)[-1]
+    exact = m + s * (start - a.sqrt() * m) / (a * s**2 + 1 - a).sqrt()
+    result = run(name, config, steps, start, ideal)
+    assert (result - exact).abs().max() < error
+
+
+def test_ddim_is_that_of_diffusers_where_steps_divide_the_timesteps():
+    theirs = DDIMScheduler(
+        beta_start=V.beta_start,
+        beta_end=V.beta_end,
+        beta_schedule=V.beta_schedule,
+        prediction_type=V.prediction,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+    )
+    theirs.set_timesteps(20)
+    ours = make_scheduler("ddim", V, 20)
+    a = b = draw(2, 3)
+    for t in ours.timesteps:
+        a = ours.step(torch.sin(a), t, a).prev_sample
+        b = theirs.step(torch.sin(b), t, b).prev_sample
+    torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+def test_ddim_and_euler_are_the_same_flow_for_any_step_count():
+    start = draw(2, 3)
+    for steps in (7, 30):
+        results = [run(name, V, steps, start, lambda noisy, a: torch.sin(noisy)) for name in ("euler", "ddim")]
+        torch.testing.assert_close(results[0], results[1], rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "steps", "message"),
+    [
+        ("heun", V, 5, "unknown scheduler 'heun'.*euler, ddim, dpmpp_2m"),
+        ("euler", V, 0, "steps is 0: choose 1 to 1000"),
+        ("ddim", V, 1001, "steps is 1001"),
+        ("euler", replace(V, prediction="sample"), 5, "scheduler.prediction is 'sample'"),
+        ("euler", replace(V, beta_schedule="odd"), 5, "scheduler.beta_schedule is 'odd'"),
+        ("dpmpp_2m", replace(V, timestep_spacing="odd"), 5, "scheduler.timestep_spacing is 'odd'"),
+    ],
+)
+def test_unusable_schedules_are_named(name, config, steps, message):
+    with pytest.raises(PortraitError, match=message):
+        make_scheduler(name, config, steps)

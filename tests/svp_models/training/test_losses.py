@@ -1,0 +1,57 @@
+import math
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.training.losses import (
+    info_nce,
+    inverse_distance_similarity,
+    picture_loss,
+    region_weight,
+)
+
+
+def test_similarity_is_the_inverse_of_distance_plus_one():
+    first = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    similarity = inverse_distance_similarity(first, first)
+    torch.testing.assert_close(similarity, torch.tensor([[1.0, 1 / 6], [1 / 6, 1.0]]), atol=2e-4, rtol=0)
+
+
+def test_info_nce_in_closed_form():
+    # Two of one label at distance 1, one of another at distances 2 and 3 on a line.
+    codes = torch.tensor([[0.0], [1.0], [3.0]])
+    positive, far, near = math.exp(1 / 2 / 0.5), math.exp(1 / 4 / 0.5), math.exp(1 / 3 / 0.5)
+    expected = (math.log((positive + far) / positive) + math.log((positive + near) / positive)) / 2
+    loss = info_nce(codes, torch.tensor([7, 7, 9]), temperature=0.5)
+    assert loss.item() == pytest.approx(expected, abs=1e-3)
+
+
+def test_info_nce_falls_when_clusters_part():
+    labels = torch.tensor([0, 0, 1, 1])
+    codes = torch.tensor([[0.0], [0.1], [0.2], [0.3]])
+    apart = torch.tensor([[0.0], [0.1], [9.2], [9.3]])
+    assert info_nce(apart, labels, 0.1) < info_nce(codes, labels, 0.1)
+
+
+def test_info_nce_without_positives_is_refused():
+    with pytest.raises(ValueError, match="positives"):
+        info_nce(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 0.1)
+
+
+def test_picture_loss_is_zero_for_equal_pictures_and_weighs_regions():
+    true = torch.rand(1, 3, 16, 16) * 2 - 1
+    weight = torch.ones(1, 1, 16, 16)
+    assert picture_loss(true, true, weight).item() == pytest.approx(0, abs=1e-5)
+    wrong = true.clone()
+    wrong[..., :8] += 0.5
+    weight[..., :8] = 5
+    assert picture_loss(wrong, true, weight) > picture_loss(wrong, true, torch.ones_like(weight))
+
+
+def test_region_weight_marks_the_box_of_the_points():
+    points = torch.tensor([[[0.3, 0.3], [0.6, 0.45]]])
+    weight = region_weight(points, 10, extra=2.0, margin=0.0)[0, 0]
+    expected = torch.ones(10, 10)
+    expected[3:4, 3:6] = 3  # cell centres 0.35, 0.45 in x 0.3..0.6 and y 0.3..0.45
+    expected[4:5, 3:6] = 3 if 0.45 <= 0.45 else 1
+    torch.testing.assert_close(weight, expected)

@@ -1,0 +1,162 @@
+"""The rules of the house that a machine can check: who imports whom, how long files are, what the package holds."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10; pytest brings tomli there
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SOURCES = [ROOT / "__init__.py", *sorted((ROOT / "nodes").rglob("*.py")), *sorted((ROOT / "svp_models").rglob("*.py"))]
+HOST_MODULES = {
+    "comfy",
+    "comfy_api",
+    "comfy_execution",
+    "comfy_extras",
+    "folder_paths",
+    "node_helpers",
+    "latent_preview",
+}
+
+# A package of svp_models may import those of a lower level, and itself.
+LEVELS = (
+    {"errors", "config", "values"},
+    {"media", "face", "networks"},
+    {"checkpoints"},
+    {"sampling"},
+    {"synthetic"},
+    {"training", "evaluation"},
+    {"headless"},
+)
+LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
+
+
+TREES = {path.relative_to(ROOT).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}
+
+
+def imports(name: str) -> list[tuple[int, str | tuple[str, ...]]]:
+    """(line, what a file imports): the parts of a path inside the project, or the name of a module outside it."""
+    found: list[tuple[int, str | tuple[str, ...]]] = []
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            found.append((node.lineno, node.module or ""))
+        elif isinstance(node, ast.ImportFrom):
+            base = (*name.split("/")[: -node.level], *(node.module.split(".") if node.module else ()))
+            found += [(node.lineno, (*base, alias.name)) for alias in node.names]  # the last part may be no file
+    return found
+
+
+def package_imports() -> list[tuple[str, str, str]]:
+    """(where, importing package, imported package) for every import inside svp_models."""
+    found = []
+    for name in TREES:
+        own = name.removesuffix(".py").split("/")
+        for line, target in imports(name):
+            if own[0] == "svp_models" and len(own) > 1 and target[0] == "svp_models" and own[1] != target[1]:
+                found.append((f"{name}:{line}", own[1], target[1]))
+    return found
+
+
+def outside_imports() -> list[tuple[str, str]]:
+    """(where, top-level name) for every import that is not relative."""
+    return [
+        (f"{name}:{line}", target.split(".")[0])
+        for name in TREES
+        for line, target in imports(name)
+        if isinstance(target, str)
+    ]
+
+
+def test_imports_inside_the_package_are_relative():
+    own = {"svp_portrait", "svp_models", "nodes"}
+    assert [each for each in outside_imports() if each[1] in own] == []
+
+
+def test_only_the_host_file_imports_the_host():
+    wrong = [each for each in outside_imports() if each[1] in HOST_MODULES and not each[0].startswith("nodes/host.py:")]
+    assert wrong == []
+
+
+def test_torchvision_and_torchaudio_are_not_imported():
+    assert [each for each in outside_imports() if each[1] in ("torchvision", "torchaudio")] == []
+
+
+def test_svp_models_knows_nothing_of_the_nodes():
+    wrong = [
+        f"{name}:{line}"
+        for name in TREES
+        for line, target in imports(name)
+        if name.startswith("svp_models/") and isinstance(target, tuple) and target[0] != "svp_models"
+    ]
+    assert wrong == []
+
+
+def test_imports_run_from_high_levels_to_low_ones():
+    assert [each for each in package_imports() if LEVEL[each[2]] > LEVEL[each[1]]] == []
+
+
+def test_peers_do_not_import_each_other_in_turn():
+    pairs = {(own, other) for _, own, other in package_imports()}
+    assert [pair for pair in pairs if pair[::-1] in pairs] == []
+
+
+def test_every_package_of_svp_models_has_a_level():
+    names = {name.split("/")[1].removesuffix(".py") for name in TREES if name.startswith("svp_models/")}
+    assert names - {"__init__"} <= set(LEVEL)
+
+
+def test_files_are_short():
+    lengths = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in TREES}
+    assert {name: n for name, n in lengths.items() if n > (200 if name.startswith("nodes/") else 400)} == {}
+
+
+def test_packages_of_svp_models_begin_with_one_line():
+    files = [name for name in TREES if name.startswith("svp_models/") and name.endswith("__init__.py")]
+    assert [name for name in files if not (ast.get_docstring(TREES[name]) and len(TREES[name].body) == 1)] == []
+
+
+def test_exceptions_are_caught_by_name():
+    """No bare `except` and no `except Exception`; catching everything is for cleaning up and must raise again."""
+    wrong = []
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ExceptHandler):
+                names = (
+                    {each.id for each in ast.walk(node.type) if isinstance(each, ast.Name)}
+                    if node.type
+                    else {"Exception"}
+                )
+                again = any(isinstance(each, ast.Raise) for each in node.body)
+                if names & {"Exception", "BaseException"} and not again:
+                    wrong.append(f"{name}:{node.lineno}")
+    assert wrong == []
+
+
+def test_weights_load_strictly_and_safely():
+    wrong = []
+    for name, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call):
+                called = ast.unparse(node.func)
+                given = {each.arg: each.value.value for each in node.keywords if isinstance(each.value, ast.Constant)}
+                lax = called.endswith("load_state_dict") and given.get("strict") is False
+                if lax or (called == "torch.load" and given.get("weights_only") is not True):
+                    wrong.append(f"{name}:{node.lineno}")
+    assert wrong == []
+
+
+def test_the_package_list_is_the_tree():
+    packages = {".".join(("svp_portrait", *name.split("/")[:-1])) for name in TREES if name.endswith("__init__.py")}
+    assert set(PROJECT["tool"]["setuptools"]["packages"]) == packages
+
+
+def test_dependencies_have_lower_bounds_only():
+    listed = [*PROJECT["project"]["dependencies"], *sum(PROJECT["project"]["optional-dependencies"].values(), [])]
+    assert [each for each in listed if ">=" not in each or any(mark in each for mark in ("<", "==", "~", "!"))] == []
