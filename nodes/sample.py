@@ -143,7 +143,7 @@ class SVPSampler(io.ComfyNode):
         sound, motion = audio_from(audio), kps_pictures(head_motion)
         frames = clip_frames(sound.seconds, motion, fps, length)
         motion = fit_motion(motion, frames, fps, *size)
-        picture = fit_portrait(frames_from(portrait)[0], *size)  # 3 h w
+        picture = fit_portrait(frames_from(portrait[:1])[0], *size)  # 3 h w
         latent = vae.encode(images_from(picture[None])).cpu().float()  # 1 c h/8 w/8
         ready = model.ready(sampling_memory(config, options, *size, host.weights_dtype().itemsize))
         samples = sample_portrait(

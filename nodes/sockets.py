@@ -25,6 +25,8 @@ from ..svp_models.errors import PortraitError
 from ..svp_models.values import Audio
 from .host import io, manage, prepare, weights_dtype
 
+CHUNK = 32  # frames converted at a time
+
 SvpModel = io.Custom("SVP_MODEL")
 StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
 StyleSocket = io.Custom("SVP_STYLE")
@@ -72,8 +74,9 @@ def images_from(frames: Tensor) -> Tensor:
 
 
 def bytes_from(images: Tensor) -> np.ndarray:
-    """IMAGE -> n h w 3, uint8."""
-    return torch.round(rgb_from(images).detach().cpu().float().clamp(0, 1) * 255).to(torch.uint8).numpy()
+    """IMAGE -> n h w 3, uint8, rounded; a few frames at a time, because a long clip fills the memory once already."""
+    parts = rgb_from(images).detach().split(CHUNK)
+    return np.concatenate([(each.cpu().float().clamp(0, 1) * 255).round().byte().numpy() for each in parts])
 
 
 def images_from_bytes(frames: np.ndarray) -> Tensor:

@@ -8,7 +8,7 @@ from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
-from .conditions import ConditionWeights
+from .conditions import AS_TRAINED, ConditionWeights
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class BlockContext:
     frames: int
     tokens: Tensor
     style: Tensor | None = None
-    weights: ConditionWeights = ConditionWeights()
+    weights: ConditionWeights = AS_TRAINED
     reference: tuple[Tensor, ...] = ()
     bank: list[Tensor] = field(default_factory=list)
 

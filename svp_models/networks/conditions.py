@@ -20,6 +20,9 @@ class ConditionWeights:
     style: float = 1.0
 
 
+AS_TRAINED = ConditionWeights()
+
+
 @dataclass(frozen=True)
 class Conditions:
     """Conditions of a batch of clips.
@@ -64,7 +67,7 @@ class Conditions:
 def cat(first: Conditions, second: Conditions) -> Conditions:
     """Stacks two along the batch; both or neither must carry a style, and the same for the portrait latent."""
     return Conditions(
-        reference=tuple(torch.cat(pair) for pair in zip(first.reference, second.reference)),
+        reference=tuple(torch.cat(pair) for pair in zip(first.reference, second.reference, strict=True)),
         reference_latent=_cat(first.reference_latent, second.reference_latent, "a portrait latent"),
         audio=torch.cat([first.audio, second.audio]),
         kps=torch.cat([first.kps, second.kps]),

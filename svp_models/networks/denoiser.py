@@ -9,7 +9,7 @@ from torch.nn import functional
 from ..config import UNetConfig
 from ..errors import PortraitError
 from .attention import BlockContext, BlockKind
-from .conditions import Conditions, ConditionWeights
+from .conditions import AS_TRAINED, Conditions, ConditionWeights
 from .unet import UNet
 
 
@@ -28,7 +28,7 @@ class Denoiser(UNet):
         latents: Tensor,
         timestep: Tensor,
         conditions: Conditions,
-        weights: ConditionWeights = ConditionWeights(),
+        weights: ConditionWeights = AS_TRAINED,
     ) -> Tensor:
         """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional -> b f c h w"""
         self._check(latents, conditions)
@@ -58,10 +58,9 @@ class Denoiser(UNet):
                 raise PortraitError(
                     f"{name} conditions are for {have} clips x frames, the latents are {batch} x {frames}: cut both alike"
                 )
-        blocks = len(self.transformer_blocks())
-        if len(conditions.reference) != blocks:
+        if len(conditions.reference) != self.bank_size:
             raise PortraitError(
-                f"the reference bank has {len(conditions.reference)} entries, the denoiser reads {blocks}: use the "
+                f"the reference bank has {len(conditions.reference)} entries, the denoiser reads {self.bank_size}: use the "
                 "ReferenceNet of the same model"
             )
         if conditions.style is not None and not self.style:

@@ -31,7 +31,7 @@ class TemporalBlock(nn.Module):
                 f"layers: set window to {self.positions} or less"
             )
         place = sinusoidal_positions(frames, channels, hidden)
-        for norm, attend in zip(self.norms, self.attention_blocks):
+        for norm, attend in zip(self.norms, self.attention_blocks, strict=True):
             hidden = hidden + attend(norm(hidden) + place)
         return hidden + self.ff(self.ff_norm(hidden))
 

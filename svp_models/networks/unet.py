@@ -85,7 +85,7 @@ class UpBlock(Layers):
         count = config.layers_per_block + 1
         hidden = [below] + [channels] * (count - 1)
         stored = [channels] * (count - 1) + [above]
-        inputs = [first + second for first, second in zip(hidden, stored)]
+        inputs = [first + second for first, second in zip(hidden, stored, strict=True)]
         super().__init__(config, inputs, channels, config.attention_levels[level], kind)
         self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample2D(channels, use_conv=True)])
 
@@ -114,8 +114,10 @@ class UNet(nn.Module):
         self.mid_block = MidBlock(config, kind)
         self.up_blocks = nn.ModuleList([UpBlock(config, level, kind) for level in reversed(levels)])
         self.conv_out = nn.Conv2d(widths[0], config.latent_channels, 3, padding=1)
-        for index, block in enumerate(self.transformer_blocks()):
+        blocks = self.transformer_blocks()
+        for index, block in enumerate(blocks):
             block.index = index
+        self.bank_size = len(blocks)
 
     def transformer_blocks(self) -> list[TransformerBlock]:
         """All spatial transformer blocks in module order: down, middle, up. The bank has one entry for each."""

@@ -38,9 +38,10 @@ class _Stack(nn.Module):
 class PortraitVae(nn.Module):
     """Small autoencoder for drawn portraits; latents come out with zero mean and unit variance per channel.
 
-    Full-resolution convolutions are what costs on a CPU, so pixels are folded into channels first and unfolded last
-    (pixel shuffle). Statistics of the latents are kept as buffers while training (`training=True`) and applied inside, so
-    that `VaeConfig.scale` is 1.
+    A linear path from each patch of pixels to its latent and back carries what principal components can carry
+    (`start_from_components`); convolutions add the rest. Full-resolution convolutions are what costs on a CPU, so pixels
+    are folded into channels first and unfolded last (pixel shuffle). Statistics of the latents are kept as buffers while
+    training (`training=True`) and applied inside, so that `VaeConfig.scale` is 1.
     """
 
     def __init__(self, config: VaeConfig):
@@ -60,7 +61,7 @@ class PortraitVae(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3 * config.fold**2, encoder[0], 3, padding=1)]
         for index, width in enumerate(encoder):
             if index:
-                layers.append(Downsample2D(encoder[index - 1], use_conv=True, out_channels=width))
+                layers.append(Downsample2D(encoder[index - 1], use_conv=True, out_channels=width, name="op"))
             layers.append(_Stack(width, config.layers))
         self.encoder = nn.Sequential(
             *layers,
@@ -77,16 +78,38 @@ class PortraitVae(nn.Module):
         self.decoder = nn.Sequential(
             *layers, nn.GroupNorm(GROUPS, decoder[-1]), nn.SiLU(), nn.Conv2d(decoder[-1], 3 * unfold**2, 3, padding=1)
         )
+        patch = 3 * config.downscale**2
+        self.patch_encoder = nn.Conv2d(patch, config.latent_channels, 1)
+        self.patch_decoder = nn.Conv2d(config.latent_channels, patch, 1)
+        for last in (self.encoder[-1], self.decoder[-1]):  # the linear path alone at first
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
         self.statistics = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.01)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images n x 3 x H x W in [-1, 1] -> latents n x c x H/8 x W/8, unit variance."""
         folded = functional.pixel_unshuffle(images, self.fold)  # n 3*fold^2 H/fold W/fold
-        return self.statistics(self.encoder(folded))
+        patches = functional.pixel_unshuffle(images, self.config.downscale)  # n 192 H/8 W/8
+        return self.statistics(self.encoder(folded) + self.patch_encoder(patches))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents n x c x h x w, unit variance -> images n x 3 x 8h x 8w, nominally in [-1, 1]."""
-        return functional.pixel_shuffle(self.decoder(latents), self.unfold)
+        patches = functional.pixel_shuffle(self.patch_decoder(latents), self.config.downscale)  # n 3 8h 8w
+        return patches + functional.pixel_shuffle(self.decoder(latents), self.unfold)
+
+    @torch.no_grad()
+    def start_from_components(self, images: Tensor) -> None:
+        """Sets the linear path to the principal components of the images' patches (n x 3 x H x W in [-1, 1])."""
+        patches = functional.pixel_unshuffle(images, self.config.downscale).movedim(1, -1).flatten(0, 2)  # m 192
+        mean = patches.mean(0)
+        covariance = (patches - mean).T @ (patches - mean) / len(patches)
+        variances, components = torch.linalg.eigh(covariance)  # ascending
+        count = self.config.latent_channels
+        deviations, components = variances[-count:].sqrt(), components[:, -count:].T  # c, c 192
+        self.patch_encoder.weight.copy_((components / deviations[:, None])[..., None, None])
+        self.patch_encoder.bias.copy_(-(components @ mean) / deviations)
+        self.patch_decoder.weight.copy_((components.T * deviations)[..., None, None])
+        self.patch_decoder.bias.copy_(mean)
 
 
 class StableDiffusionVae(nn.Module):

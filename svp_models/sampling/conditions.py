@@ -58,8 +58,8 @@ class KpsFeatures:
     motion: HeadMotion | Tensor
     width: int
     height: int
-    _kept: dict[int, Tensor] = field(default_factory=dict)  # frame of the motion -> c h w, CPU
-    _kept_bytes: int = 0
+    _kept: dict[int, Tensor] = field(default_factory=dict, init=False)  # frame of the motion -> c h w, CPU
+    _kept_bytes: int = field(default=0, init=False)
 
     @torch.no_grad()
     def frames(self, index: list[int]) -> Tensor:

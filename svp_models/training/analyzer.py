@@ -124,7 +124,7 @@ def train_analyzer(
 
 
 def export_onnx(network: FaceAnalyzerNetwork) -> bytes:
-    """The network as ONNX: input `image`, outputs named as in OUTPUTS, any batch size. Needs the `train` extra (onnx)."""
+    """The network as ONNX with float16 weights: input `image`, outputs as in OUTPUTS, any batch size. Needs the `train` extra."""
     buffer = io.BytesIO()
     torch.onnx.export(
         network.eval(),
@@ -136,4 +136,23 @@ def export_onnx(network: FaceAnalyzerNetwork) -> bytes:
         opset_version=17,
         dynamo=False,
     )
-    return buffer.getvalue()
+    return _half_weights(buffer.getvalue())
+
+
+def _half_weights(model: bytes) -> bytes:
+    """Large weights stored as float16 behind a cast: half the file, computed in float32 as before."""
+    import onnx  # only training needs it
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(model)
+    casts = []
+    for tensor in graph.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= 1024:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.graph.node.insert(0, cast)
+    onnx.checker.check_model(graph)
+    return graph.SerializeToString()

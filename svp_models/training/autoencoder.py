@@ -17,7 +17,8 @@ from .loop import Schedule, run_phase, torch_generator
 from .losses import picture_loss, region_weight
 
 BATCH = 16
-LATENT_NOISE = 0.1  # of a standard deviation: the decoder must forgive what a denoiser leaves
+FIRST_LOOK = 200  # frames that the principal components are taken from
+LATENT_NOISE = 0.04  # of a standard deviation: the decoder must forgive what a denoiser leaves
 EYES_AND_MOUTH = list(range(17, 27)) + list(range(36, 68))
 MOUTH = list(range(48, 68))
 
@@ -38,16 +39,23 @@ def draw_frames(corpus: Corpus, rng: np.random.Generator, batch: int) -> tuple[n
     return chosen, rng.integers(corpus.config.frames, size=batch)
 
 
+def load_frames(corpus: Corpus, clips: np.ndarray, frames: np.ndarray) -> Tensor:
+    """Pictures of the corpus by clip and frame number: n x 3 x h x w in [-1, 1]."""
+    return rearrange(torch.from_numpy(corpus.images[clips, frames]), "n h w c -> n c h w").float() / 127.5 - 1
+
+
 def train_autoencoder(
     corpus: Corpus, config: VaeConfig, schedule: Schedule, folder: Path, seed: int, report: Callable[[str], None]
 ) -> PortraitVae:
     """Trains the VAE of `config`; see run_phase for files and resuming."""
     torch.manual_seed(seed)
     vae = PortraitVae(config)
+    clips, frames = draw_frames(corpus, np.random.default_rng(seed), FIRST_LOOK)
+    vae.start_from_components(load_frames(corpus, clips, frames))
 
     def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         clips, frames = draw_frames(corpus, rng, BATCH)
-        images = rearrange(torch.from_numpy(corpus.images[clips, frames]), "n h w c -> n c h w").float() / 127.5 - 1
+        images = load_frames(corpus, clips, frames)
         landmarks = torch.from_numpy(corpus.landmarks[clips, frames]) / corpus.config.size
         latents = vae.encode(images)
         noise = torch.randn(latents.shape, generator=torch_generator(rng))

@@ -34,19 +34,19 @@ class DemoRecipe:
     """Sizes of all phases; the defaults made the shipped file."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    autoencoder: Schedule = Schedule(1600, 1.5e-3)
-    analyzer: Schedule = Schedule(1500, 1e-3)
-    style: Schedule = Schedule(600, 5e-4)
+    autoencoder: Schedule = Schedule(800, 1e-3)
+    analyzer: Schedule = Schedule(900, 1.5e-3)
+    style: Schedule = Schedule(400, 7e-4)
     stages: tuple[tuple[Stage, Schedule], ...] = (
         (
             Stage(
                 "stage1", ("spatial", "reference", "guider"), clips=16, frames=1, cross_emotion=0.0, mouth_weight=1.0
             ),
-            Schedule(1500, 1e-3, shards=2),
+            Schedule(900, 1e-3, shards=2),
         ),
         (
             Stage("stage2", ("spatial", "temporal", "audio", "audio_projection"), clips=2, frames=12, audio=True),
-            Schedule(2000, 7e-4, shards=2),
+            Schedule(1300, 7e-4, shards=2),
         ),
         (
             Stage(
@@ -58,7 +58,7 @@ class DemoRecipe:
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(1500, 7e-4, shards=2),
+            Schedule(900, 7e-4, shards=2),
         ),
     )
 

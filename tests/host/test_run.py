@@ -22,7 +22,8 @@ from svp_portrait.svp_models.media.video import load_video
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 ASSETS = WORKFLOWS / "assets"
-SECONDS_TO_START, SECONDS_TO_RUN = 180, 600
+AAC_FRAME = 1024  # samples: the last frame of a decoded track is filled up with silence
+SECONDS_TO_START, SECONDS_TO_RUN = 600, 900
 
 
 class Server:
@@ -129,7 +130,7 @@ def test_workflow_runs(server, name):
     (path,) = outputs(entry)
     video, speech = load_video(server.base / "output" / path), load_audio(ASSETS / "speech.wav")
     assert len(video) == frame_count(speech.seconds, 25.0) and video.fps == 25.0
-    assert video.audio is not None and abs(video.audio.seconds - speech.seconds) < 0.5 / 25
+    assert video.audio is not None and abs(video.audio.seconds - speech.seconds) < AAC_FRAME / video.audio.sample_rate
 
 
 def test_the_hosts_vae_nodes_take_our_vae(server):

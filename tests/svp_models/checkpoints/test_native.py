@@ -90,7 +90,9 @@ def test_full_precision_keeps_every_bit_and_the_style_space(model, tmp_path):
     save_model(tmp_path / "full.safetensors", model, {}, dtype=torch.float32)
     loaded = load_model(tmp_path / "full.safetensors")
     assert loaded.style_space == model.style_space
-    assert all(torch.equal(a, b) for a, b in zip(loaded.networks.parameters(), model.networks.parameters()))
+    assert all(
+        torch.equal(a, b) for a, b in zip(loaded.networks.parameters(), model.networks.parameters(), strict=True)
+    )
 
 
 def test_networks_compute_the_same(model, path):

@@ -56,7 +56,7 @@ def test_padding_changes_nothing(extractor):
     short = extractor(audio, expression, mask)
     wide = [torch.cat([each, torch.full((2, 4, each.shape[-1]), 9.0)], dim=1) for each in (audio, expression)]
     padded = extractor(*wide, torch.cat([mask, torch.zeros(2, 4, dtype=torch.bool)], dim=1))
-    for first, second in zip(short, padded):
+    for first, second in zip(short, padded, strict=True):
         assert first.shape == (2, 16)
         torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-5)
 

@@ -12,16 +12,28 @@ def test_latents_are_an_eighth_of_the_picture_and_come_back_in_full_size():
     vae = build_vae(PRESETS["demo"].vae).eval()
     images = torch.zeros(2, 3, 64, 96)
     latents = vae.encode(images)
-    assert latents.shape == (2, 8, 8, 12)
+    assert latents.shape == (2, 16, 8, 12)
     assert vae.decode(latents).shape == images.shape
+
+
+def test_it_starts_as_the_principal_components_of_its_patches():
+    # Patches that live in 16 dimensions come back exactly from 16 channels, before any training.
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.randn(16, 3 * 64, generator=generator)
+    images = torch.pixel_shuffle((torch.randn(4, 8, 8, 16, generator=generator) @ basis).movedim(-1, 1), 8)
+    vae = PortraitVae(PRESETS["demo"].vae).eval()
+    vae.start_from_components(images)
+    latents = vae.encode(images)
+    torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(16), atol=0.02, rtol=0)
+    torch.testing.assert_close(vae.decode(latents), images, atol=0.02, rtol=1e-3)
 
 
 def test_training_makes_latents_of_unit_variance():
     torch.manual_seed(0)
     vae = PortraitVae(PRESETS["demo"].vae).train()
     latents = vae.encode(torch.rand(4, 3, 64, 64) * 2 - 1)
-    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(8), atol=1e-4, rtol=0)
-    torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(8), atol=1e-2, rtol=0)
+    torch.testing.assert_close(latents.mean((0, 2, 3)), torch.zeros(16), atol=1e-4, rtol=0)
+    torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(16), atol=1e-2, rtol=0)
 
 
 def test_sd15_vae_has_the_published_shapes():

@@ -83,7 +83,7 @@ def test_one_step_with_guidance_batch(golden):
         paths = [name for name, module in denoiser.named_modules() if name.endswith("transformer_blocks.0")]
         paths = [path for path in paths if ".attentions." in path]
         assert len(paths) == len(bank) == 16
-        for path, entry in zip(paths, bank):
+        for path, entry in zip(paths, bank, strict=True):
             torch.testing.assert_close(entry, golden[f"bank.{path}"], atol=1e-5, rtol=1e-5)
         conditions = Conditions(
             reference=bank,

@@ -71,7 +71,7 @@ def model() -> PortraitModel:
 
 @pytest.fixture(scope="session")
 def clip() -> SimpleNamespace:
-    """What drives a clip: portrait latent for 32 x 24 pixels, one second of sound, a style; motion(frames) is a head."""
+    """What drives a clip of 32 x 24 pixels: portrait latent, a second of sound, a style; motion(frames) is a head."""
     generator = torch.Generator().manual_seed(3)
 
     def motion(frames: int) -> HeadMotion:

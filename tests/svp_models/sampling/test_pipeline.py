@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -122,6 +123,14 @@ def test_conditions_all_matter(model, clip):
     }
     for name, other in others.items():
         assert not torch.allclose(base, other, atol=1e-4), name
+
+
+def test_other_precision_of_the_network(model, clip):
+    half = replace(model, networks=deepcopy(model.networks).to(torch.bfloat16))
+    latents = sample(half, clip, 6)
+    assert latents.dtype == torch.float32 and torch.isfinite(latents).all()
+    difference = (latents - sample(model, clip, 6)).abs().mean()
+    assert 0 < difference < 0.5
 
 
 def test_one_keypoint_picture_is_held(model, clip):

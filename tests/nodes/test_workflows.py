@@ -1,0 +1,111 @@
+"""The bundled workflows: valid for the runner, and the same graph in both forms."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svp_portrait.nodes import NODE_CLASSES
+from svp_portrait.svp_models.headless.core_nodes import core_nodes
+from svp_portrait.svp_models.headless.folders import Folders
+from svp_portrait.svp_models.headless.graph import check_graph, load_graph
+from svp_portrait.svp_models.headless.runner import build_registry
+
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
+NAMES = ["portrait", "style_interpolation", "style_library"]
+ASSETS = ["portrait.png", "speech.wav", "style_happy.mp4", "style_sad.mp4", "driving.mp4"]
+SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
+CORE_WIDGETS = {"LoadImage": "image", "LoadAudio": "audio", "LoadVideo": "file"}  # first widget; the others only show
+TITLE_BAR = 30  # pixels above a node's position
+
+
+@pytest.fixture(params=NAMES)
+def name(request) -> str:
+    return request.param
+
+
+def drawn(name: str) -> dict[str, Any]:
+    return json.loads((WORKFLOWS / f"{name}.json").read_text())
+
+
+def api(name: str) -> dict[str, Any]:
+    return json.loads((WORKFLOWS / "api" / f"{name}.json").read_text())
+
+
+def widget_names(node_type: str) -> list[str | None]:
+    """The input behind each widget value; None for one that is no input."""
+    if node_type not in SCHEMAS:
+        return [CORE_WIDGETS[node_type]] if node_type in CORE_WIDGETS else []
+    names: list[str | None] = []
+    for each in sorted(
+        SCHEMAS[node_type].inputs, key=lambda given: given.optional
+    ):  # the host lists required ones first
+        options = each.as_dict()
+        if "default" in options:
+            names.append(each.id)
+        if options.get("control_after_generate"):
+            names.append(None)
+    return names
+
+
+def as_api(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """What the host's front end posts for a drawn graph."""
+    sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
+    nodes = {}
+    for node in graph["nodes"]:
+        inputs = dict(zip(widget_names(node["type"]), node["widgets_values"], strict=False))
+        inputs.update({each["name"]: sources[each["link"]] for each in node["inputs"] if each["link"] is not None})
+        inputs.pop(None, None)
+        nodes[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
+    return nodes
+
+
+def test_there_are_these_workflows():
+    assert sorted(path.stem for path in WORKFLOWS.glob("*.json")) == NAMES
+    assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == NAMES
+
+
+def test_the_runner_accepts_it(name, tmp_path):
+    for asset in ASSETS:
+        (tmp_path / asset).touch()
+    registry = build_registry([*core_nodes(Folders(tmp_path, tmp_path, tmp_path)), *NODE_CLASSES])
+    graph = load_graph(WORKFLOWS / "api" / f"{name}.json")
+    assert check_graph(graph, registry.specs, registry.nodes) == []
+
+
+def test_both_forms_are_the_same_graph(name):
+    posted = {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in api(name).items()}
+    assert as_api(drawn(name)) == posted
+
+
+def test_widget_values_are_complete(name):
+    for node in drawn(name)["nodes"]:
+        if node["type"] in SCHEMAS:
+            assert len(node["widgets_values"]) == len(widget_names(node["type"])), node["type"]
+
+
+def test_links_and_slots_agree(name):
+    graph = drawn(name)
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    assert graph["last_node_id"] == max(nodes) and graph["last_link_id"] == max(link[0] for link in graph["links"])
+    for link, source, source_slot, target, target_slot, kind in graph["links"]:
+        output, given = nodes[source]["outputs"][source_slot], nodes[target]["inputs"][target_slot]
+        assert link in output["links"] and given["link"] == link and output["type"] == kind
+        assert kind in given["type"].split(",")
+    for node in graph["nodes"]:
+        if node["type"] in SCHEMAS:
+            types = {each.id: each.get_io_type() for each in SCHEMAS[node["type"]].inputs}
+            assert {each["name"]: each["type"] for each in node["inputs"]}.items() <= types.items()
+            wanted = [each.get_io_type() for each in SCHEMAS[node["type"]].outputs]
+            assert [each["type"] for each in node["outputs"]] == wanted
+
+
+def test_nodes_do_not_overlap(name):
+    boxes = [(node["type"], *node["pos"], *node["size"]) for node in drawn(name)["nodes"]]
+    for (a, ax, ay, aw, ah), (b, bx, by, bw, bh) in itertools.combinations(boxes, 2):
+        apart = ax + aw <= bx or bx + bw <= ax or ay + ah <= by - TITLE_BAR or by + bh <= ay - TITLE_BAR
+        assert apart, f"{a} and {b}"
