@@ -22,7 +22,8 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# --no-compile leaves byte code to the first import, which saves half of the installation. The stamp makes the second run start at once; a change of the dependencies installs again.
+# --no-compile leaves byte code to the first import, which halves the time of the installation. The stamp makes the second
+# run start at once; a change of the dependencies installs again.
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_FLAGS) -c constraints.txt -e ".[dev]"

@@ -35,6 +35,28 @@ class _Stack(nn.Module):
         return hidden
 
 
+class RunningNorm(nn.Module):
+    """Zero mean and unit variance per channel by running statistics, in training too.
+
+    A batch's own statistics (BatchNorm) would hide its mean colour from the decoder.
+    """
+
+    def __init__(self, channels: int, momentum: float = 0.01):
+        super().__init__()
+        self.momentum = momentum
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("variance", torch.ones(channels))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """n c h w -> n c h w; while training also follows the statistics of what passes."""
+        if self.training:
+            now = hidden.detach()
+            self.mean.lerp_(now.mean((0, 2, 3)), self.momentum)
+            spread = (now - self.mean[:, None, None]).square().mean((0, 2, 3))
+            self.variance.lerp_(spread, self.momentum)
+        return (hidden - self.mean[:, None, None]) / self.variance[:, None, None].sqrt()
+
+
 class PortraitVae(nn.Module):
     """Small autoencoder for drawn portraits; latents come out with zero mean and unit variance per channel.
 
@@ -84,7 +106,7 @@ class PortraitVae(nn.Module):
         for last in (self.encoder[-1], self.decoder[-1]):  # the linear path alone at first
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
-        self.statistics = nn.BatchNorm2d(config.latent_channels, affine=False, momentum=0.01)
+        self.statistics = RunningNorm(config.latent_channels)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images n x 3 x H x W in [-1, 1] -> latents n x c x H/8 x W/8, unit variance."""

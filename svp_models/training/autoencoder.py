@@ -18,7 +18,7 @@ from .losses import picture_loss, region_weight
 
 BATCH = 16
 FIRST_LOOK = 200  # frames that the principal components are taken from
-LATENT_NOISE = 0.04  # of a standard deviation: the decoder must forgive what a denoiser leaves
+LATENT_NOISE = 0.05  # of a standard deviation: the decoder must forgive what a denoiser leaves
 EYES_AND_MOUTH = list(range(17, 27)) + list(range(36, 68))
 MOUTH = list(range(48, 68))
 
@@ -39,9 +39,9 @@ def draw_frames(corpus: Corpus, rng: np.random.Generator, batch: int) -> tuple[n
     return chosen, rng.integers(corpus.config.frames, size=batch)
 
 
-def load_frames(corpus: Corpus, clips: np.ndarray, frames: np.ndarray) -> Tensor:
-    """Pictures of the corpus by clip and frame number: n x 3 x h x w in [-1, 1]."""
-    return rearrange(torch.from_numpy(corpus.images[clips, frames]), "n h w c -> n c h w").float() / 127.5 - 1
+def load_frames(corpus: Corpus, clips: np.ndarray | int, frames: np.ndarray | slice) -> Tensor:
+    """Pictures of the corpus by clip and frame: n x 3 x h x w in [-1, 1]."""
+    return rearrange(torch.from_numpy(np.array(corpus.images[clips, frames])), "n h w c -> n c h w").float() / 127.5 - 1
 
 
 def train_autoencoder(

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import nn
 
 from ..checkpoints.native import PortraitModel, save_model, style_space_of
@@ -22,7 +21,7 @@ from ..networks.face_analyzer import ANALYZER_SIZE, FaceAnalyzerNetwork
 from ..networks.portrait_model import PortraitNetworks, build_networks
 from ..synthetic.clips import DATA_VERSION
 from .analyzer import export_onnx, train_analyzer
-from .autoencoder import train_autoencoder
+from .autoencoder import load_frames, train_autoencoder
 from .corpus import Corpus, CorpusConfig, build_corpus
 from .diffusion import DiffusionData, Stage, encode_corpus, train_stage
 from .loop import Schedule
@@ -35,7 +34,7 @@ class DemoRecipe:
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     autoencoder: Schedule = Schedule(800, 1e-3)
-    analyzer: Schedule = Schedule(900, 1.5e-3)
+    analyzer: Schedule = Schedule(2000, 1.5e-3)
     style: Schedule = Schedule(400, 7e-4)
     stages: tuple[tuple[Stage, Schedule], ...] = (
         (
@@ -72,7 +71,7 @@ def estimate_expressions(
         return np.load(file)
     rows = []
     for index in range(corpus.config.clips):
-        images = rearrange(torch.from_numpy(corpus.images[index]), "f h w c -> f c h w").float() / 255
+        images = (load_frames(corpus, index, slice(None)) + 1) / 2  # f 3 h w
         if images.shape[-1] != ANALYZER_SIZE:
             images = nn.functional.interpolate(images, (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")
         rows.append(network.raw(images)["expression"].numpy())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..networks.conditions import Conditions
 from ..networks.portrait_model import PortraitNetworks
 from ..networks.vae import PortraitVae
 from ..sampling.schedule import add_noise, prediction_target
-from .autoencoder import EYES_AND_MOUTH, MOUTH
+from .autoencoder import EYES_AND_MOUTH, MOUTH, load_frames
 from .corpus import Corpus
 from .loop import Schedule, run_phase, torch_generator
 from .losses import region_weight
@@ -80,20 +81,25 @@ def trained_parameters(networks: nn.Module, groups: tuple[str, ...]) -> Iterator
             yield parameter
 
 
-@torch.no_grad()
 def encode_corpus(corpus: Corpus, vae: PortraitVae, file: Path, report: Callable[[str], None]) -> Tensor:
     """Latents of every frame, clips x f x c x h x w in float16, kept in `file`."""
     if file.exists():
         return torch.load(file, weights_only=True)
+
+    @torch.no_grad()
+    def encode(clip: int) -> Tensor:
+        torch.set_num_threads(1)
+        return vae.encode(load_frames(corpus, clip, slice(None))).half()
+
     encoded = []
-    for index in range(corpus.config.clips):
-        images = rearrange(torch.from_numpy(corpus.images[index]), "f h w c -> f c h w").float() / 127.5 - 1
-        encoded.append(vae.encode(images).half())
-        if index % 100 == 99:
-            report(f"latents {index + 1}/{corpus.config.clips} clips")
-    latents = torch.stack(encoded)
-    torch.save(latents, file)
-    return latents
+    with ThreadPoolExecutor() as threads:
+        for latents in threads.map(encode, range(corpus.config.clips)):
+            encoded.append(latents)
+            if len(encoded) % 100 == 0:
+                report(f"latents {len(encoded)}/{corpus.config.clips} clips")
+    stacked = torch.stack(encoded)
+    torch.save(stacked, file)
+    return stacked
 
 
 class StageBatches:
