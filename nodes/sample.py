@@ -7,6 +7,7 @@ from typing import Any
 from einops import rearrange
 from torch import Tensor
 
+from ..svp_models.sampling.checks import check_size
 from ..svp_models.sampling.clip import LENGTHS, clip_frames, fit_motion, sampling_memory
 from ..svp_models.sampling.decode import fit_portrait
 from ..svp_models.sampling.pipeline import SamplerOptions, sample_portrait
@@ -140,6 +141,7 @@ class SVPSampler(io.ComfyNode):
             overlap if overlap >= 0 else None,
         )
         size = (width or config.size, height or config.size)
+        check_size(*size, config.vae.downscale)
         sound, motion = audio_from(audio), kps_pictures(head_motion)
         frames = clip_frames(sound.seconds, motion, fps, length)
         motion = fit_motion(motion, frames, fps, *size)

@@ -141,7 +141,7 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         guider=GuiderConfig(channels=(8, 16, 32, 64)),
         audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
-        style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512),
+        style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
     ),
     "sd15": ModelConfig(name="sd15", overlap=6, scheduler=SchedulerConfig()),
     "vexpress": ModelConfig(

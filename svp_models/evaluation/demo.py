@@ -49,7 +49,7 @@ class EvaluationSize:
     still_seconds: float
 
 
-QUICK = EvaluationSize(rounds=1, seconds=2.0, still_seconds=0.8)
+QUICK = EvaluationSize(rounds=2, seconds=1.6, still_seconds=0.64)
 FULL = EvaluationSize(rounds=3, seconds=3.0, still_seconds=2.0)
 
 

@@ -25,7 +25,7 @@ class Folders:
         return {"input": self.input, "output": self.output, "temp": self.temp}[kind]
 
     def find(self, name: str) -> Path:
-        """The file a load node names: below the input folder, `name [output]` and `name [temp]` below those, or any path."""
+        """The file a load node names: below input, `name [output]` and `name [temp]` below those, or any path."""
         marked = _MARKED.match(name)
         if marked:
             return self.of(marked["folder"]) / marked["name"]
@@ -36,7 +36,7 @@ class Folders:
         return self.find(name).is_file()
 
     def save_target(self, prefix: str, width: int, height: int, kind: str = "output") -> SaveTarget:
-        """The next free numbered name for `prefix`, which may have subfolders and %date% fields but must stay in the folder."""
+        """The next free number for `prefix`, which may have subfolders and %date% fields but stays in the folder."""
         folder = self.of(kind).resolve()
         prefix = os.path.normpath(_fill_fields(prefix, width, height))
         target = (folder / prefix).resolve()

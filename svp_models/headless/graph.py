@@ -1,4 +1,4 @@
-"""An API-format workflow: reading it, changing its inputs, and finding everything that is wrong with it before it runs."""
+"""An API-format workflow: reading it, changing its inputs, finding all that is wrong with it before it runs."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def find_node(graph: Graph, name: str) -> GraphNode:
 
 
 def set_input(graph: Graph, specs: Mapping[str, NodeSpec], assignment: str) -> None:
-    """Applies `NODE.INPUT=VALUE`: VALUE is JSON where it parses as such, else text; a text input takes it as it stands."""
+    """Applies `NODE.INPUT=VALUE`: VALUE is JSON where it parses as such, else text; text inputs take it as is."""
     target, equals, text = assignment.partition("=")
     name, dot, input_name = target.strip().rpartition(".")
     if not (equals and dot and name and input_name):
@@ -190,7 +190,8 @@ def _link_problem(wanted: InputSpec, link: Link, graph: Graph, specs: Mapping[st
     if spec is None:
         return None  # reported once, as an unknown class
     if not 0 <= link.output < len(spec.outputs):
-        return f"is linked to output {link.output} of {source.label}, which has {len(spec.outputs)} outputs (counted from 0)"
+        count = len(spec.outputs)
+        return f"is linked to output {link.output} of {source.label}, which has {count} outputs (counted from 0)"
     given = spec.outputs[link.output]
     if not types_match(given, wanted.io_type):
         return f"wants {wanted.io_type}, but output {link.output} of {source.label} is {given}"

@@ -1,4 +1,4 @@
-"""What the runner needs to know of a node: its inputs, outputs and types, read from a V3 schema or written down directly."""
+"""What the runner needs to know of a node: inputs, outputs and types, from a V3 schema or written down."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _read_input(given: Any) -> InputSpec:
 
 
 def types_match(given: str, wanted: str) -> bool:
-    """Whether an output of type `given` may be linked to an input of type `wanted`: `*` fits all, lists need one in common."""
+    """Whether an output of type `given` fits an input of type `wanted`: `*` fits all, lists need one in common."""
     given_types = {each.strip() for each in given.split(",")}
     wanted_types = {each.strip() for each in wanted.split(",")}
     return ANY_TYPE in given_types | wanted_types or bool(given_types & wanted_types)
@@ -71,7 +71,7 @@ def types_match(given: str, wanted: str) -> bool:
 def convert_value(spec: InputSpec, value: Any, check_range: bool = True) -> tuple[Any, str | None]:
     """(the value as the node expects it, None), or (the value, what is wrong with it).
 
-    An INT is accepted for a FLOAT and a whole FLOAT for an INT. check_range=False leaves bounds and options to the node.
+    An INT is accepted for a FLOAT and a whole FLOAT for an INT. check_range=False leaves bounds to the node.
     """
     kinds = [each.strip() for each in spec.io_type.split(",")]
     if ANY_TYPE in kinds:

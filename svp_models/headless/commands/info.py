@@ -55,7 +55,7 @@ def describe(path: Path) -> dict:
 
 
 def _part(key: str) -> str:
-    """The network a tensor belongs to: the first word of its key, or the second below `networks`; a lone word is itself."""
+    """The network a tensor belongs to: the first word of its key, or the second below `networks`."""
     words = key.split(".")
     return words[1] if words[0] == "networks" and len(words) > 1 else words[0]
 
