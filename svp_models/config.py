@@ -103,6 +103,7 @@ class ModelConfig:
     window: int = 24
     overlap: int = 4
     keypoints: str = "head8"  # or vexpress3
+    residual: bool = False  # what is diffused is the difference to the portrait's latent: still parts need no learning
     unet: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     guider: GuiderConfig = field(default_factory=GuiderConfig)
@@ -116,6 +117,7 @@ PRESETS: dict[str, ModelConfig] = {
         name="demo",
         size=128,
         window=12,
+        residual=True,
         overlap=4,
         unet=UNetConfig(
             latent_channels=16,

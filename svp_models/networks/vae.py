@@ -58,7 +58,7 @@ class RunningNorm(nn.Module):
 
 
 class PortraitVae(nn.Module):
-    """Small autoencoder for drawn portraits; latents come out with zero mean and unit variance per channel.
+    """Small autoencoder for drawn portraits; latents come out with zero mean and, unless rescaled, unit variance per channel.
 
     A linear path from each patch of pixels to its latent and back carries what principal components can carry
     (`start_from_components`); convolutions add the rest. Full-resolution convolutions are what costs on a CPU, so pixels
@@ -132,6 +132,13 @@ class PortraitVae(nn.Module):
         self.patch_encoder.bias.copy_(-(components @ mean) / deviations)
         self.patch_decoder.weight.copy_((components.T * deviations)[..., None, None])
         self.patch_decoder.bias.copy_(mean)
+
+    @torch.no_grad()
+    def rescale(self, factors: Tensor) -> None:
+        """Multiplies every latent channel by its factor (c); pictures come back as before."""
+        self.statistics.variance /= factors.square()
+        for first in (self.decoder[0], self.patch_decoder):
+            first.weight /= factors[:, None, None]
 
 
 class StableDiffusionVae(nn.Module):

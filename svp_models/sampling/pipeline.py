@@ -77,8 +77,19 @@ def sample_portrait(
     noise = clip_noise(frames, tuple(portrait_latent.shape[1:]), seed)
     conditions = clip_conditions(model.networks, config, portrait_latent, audio, motion, style, frames, fps, size)
     windows = frame_windows(frames, window, overlap)
-    latents = denoise(model, noise, conditions, scheduler, windows, options, progress, on_latents)
-    return latents / config.vae.scale
+
+    def preview(step: int, clean: Tensor) -> None:
+        on_latents(step, finished(clean, portrait_latent, config))
+
+    watch = None if on_latents is None else preview
+    latents = denoise(model, noise, conditions, scheduler, windows, options, progress, watch)
+    return finished(latents, portrait_latent, config)
+
+
+def finished(latents: Tensor, portrait_latent: Tensor, config: ModelConfig) -> Tensor:
+    """What the denoiser works on, f c h w -> latents as the VAE has them; a residual model's are added to the portrait's."""
+    unscaled = latents / config.vae.scale
+    return unscaled + portrait_latent.float().cpu() if config.residual else unscaled
 
 
 @torch.no_grad()
@@ -92,7 +103,10 @@ def denoise(
     progress: Progress | None = None,
     on_latents: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
-    """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step."""
+    """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step.
+
+    on_latents gets the step and the predicted clean latents, scaled.
+    """
     config = model.config
     denoiser = model.networks.denoiser
     like = next(denoiser.parameters())
@@ -118,7 +132,7 @@ def denoise(
             if progress is not None:
                 progress(done, total)
         if on_latents is not None:
-            on_latents(step, predicted_clean(prediction, noisy, timestep, config.scheduler) / config.vae.scale)
+            on_latents(step, predicted_clean(prediction, noisy, timestep, config.scheduler))
         latents = scheduler.step(prediction, timestep, latents).prev_sample
     return latents
 

@@ -1,8 +1,8 @@
 """The recipe of the built-in model: every phase in the paper's order, on drawn talking heads, on an ordinary CPU.
 
 At this scale the networks start from nothing and see minutes of data, where the paper fine-tunes Stable Diffusion on 300
-hours. Two things follow, both of them choices of this recipe alone: stages 2 and 3 also go on training the denoiser's
-spatial layers (the paper freezes them), and each stage is a few thousand steps long.
+hours. Two things follow, both of them choices of this recipe alone: stage 2 goes on training what stage 1 trained and
+stage 3 the denoiser's spatial and audio layers (the paper freezes them), and each stage is a thousand steps or so long.
 """
 
 from __future__ import annotations
@@ -41,11 +41,17 @@ class DemoRecipe:
             Stage(
                 "stage1", ("spatial", "reference", "guider"), clips=16, frames=1, cross_emotion=0.0, mouth_weight=1.0
             ),
-            Schedule(900, 1e-3, shards=2),
+            Schedule(400, 1e-3, shards=2),
         ),
         (
-            Stage("stage2", ("spatial", "temporal", "audio", "audio_projection"), clips=2, frames=12, audio=True),
-            Schedule(1300, 7e-4, shards=2),
+            Stage(
+                "stage2",
+                ("spatial", "temporal", "reference", "guider", "audio", "audio_projection"),
+                clips=2,
+                frames=12,
+                audio=True,
+            ),
+            Schedule(1300, 1e-3, shards=2),
         ),
         (
             Stage(
@@ -57,7 +63,7 @@ class DemoRecipe:
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(900, 7e-4, shards=2),
+            Schedule(900, 1e-3, shards=2),
         ),
     )
 

@@ -12,7 +12,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from ..config import ModelConfig, SchedulerConfig
+from ..config import ModelConfig
 from ..face.drawing import draw_head_keypoints
 from ..networks.audio_features import feature_windows
 from ..networks.conditions import Conditions
@@ -43,7 +43,7 @@ class Stage:
     cross_emotion: float = 0.0
     unconditional: float = 0.05
     no_style: float = 0.1
-    high_noise: float = 0.6  # timestep = T u^high_noise: few-step sampling is decided at high noise
+    high_noise: float = 0.75  # timestep = T u^high_noise: few-step sampling is decided at high noise
     mouth_weight: float = 4.0
     face_weight: float = 1.0
 
@@ -164,7 +164,7 @@ def stage_loss(
     networks: PortraitNetworks,
     batch: dict[str, Tensor],
     stage: Stage,
-    config: SchedulerConfig,
+    config: ModelConfig,
     rng: np.random.Generator,
 ) -> Tensor:
     """Weighted squared error of the network's prediction (eq. 1) for one batch; see StageBatches.draw."""
@@ -182,10 +182,12 @@ def stage_loss(
         style=style,
     ).keep(torch.rand(clips, generator=generator) >= stage.unconditional)
     uniform = torch.rand(clips, generator=generator)
-    timestep = ((config.train_steps - 1) * uniform**stage.high_noise).round().long()
-    noise = torch.randn(batch["target"].shape, generator=generator)
-    predicted = networks.denoiser(add_noise(batch["target"], noise, timestep, config), timestep, conditions)
-    error = (predicted - prediction_target(batch["target"], noise, timestep, config)).square()
+    timestep = ((config.scheduler.train_steps - 1) * uniform**stage.high_noise).round().long()
+    clean = batch["target"] - batch["portrait"][:, None] if config.residual else batch["target"]
+    clean = clean * config.vae.scale
+    noise = torch.randn(clean.shape, generator=generator)
+    predicted = networks.denoiser(add_noise(clean, noise, timestep, config.scheduler), timestep, conditions)
+    error = (predicted - prediction_target(clean, noise, timestep, config.scheduler)).square()
     return (batch["weight"] * error).mean()
 
 
@@ -204,6 +206,6 @@ def train_stage(
     parameters = list(trained_parameters(networks, stage.trains))
 
     def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        return stage_loss(networks, batches.draw(rng), stage, config.scheduler, rng), {}
+        return stage_loss(networks, batches.draw(rng), stage, config, rng), {}
 
     return run_phase(stage.name, networks, parameters, loss_function, schedule, folder, seed, report)

@@ -40,6 +40,18 @@ def test_statistics_follow_the_latents_while_training():
     assert torch.equal(norm.mean, before)
 
 
+def test_rescaled_channels_give_the_same_picture():
+    torch.manual_seed(0)
+    vae = PortraitVae(PRESETS["demo"].vae).eval()
+    images = torch.rand(1, 3, 32, 32) * 2 - 1
+    latents = vae.encode(images)
+    picture = vae.decode(latents)
+    factors = torch.linspace(0.5, 2, 16)
+    vae.rescale(factors)
+    torch.testing.assert_close(vae.encode(images), latents * factors[:, None, None])
+    torch.testing.assert_close(vae.decode(vae.encode(images)), picture, atol=1e-5, rtol=1e-4)
+
+
 def test_sd15_vae_has_the_published_shapes():
     with torch.device("meta"):
         vae = build_vae(PRESETS["sd15"].vae)

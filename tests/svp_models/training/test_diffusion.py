@@ -86,7 +86,7 @@ def test_a_stage_moves_its_parameters_and_no_other(networks, data, config, group
     optimizer = torch.optim.SGD(list(trained_parameters(networks, groups)), lr=0.1)
     rng = np.random.default_rng(1)
     batch = StageBatches(data, config, stage).draw(rng)
-    stage_loss(networks, batch, stage, config.scheduler, rng).backward()
+    stage_loss(networks, batch, stage, config, rng).backward()
     optimizer.step()
     moved = {
         parameter_group(name) for name, parameter in networks.named_parameters() if not parameter.equal(before[name])
@@ -133,7 +133,5 @@ def test_a_dropped_clip_sees_no_condition(networks, data, config):
     stage = replace(STAGE, unconditional=1.0, no_style=0.0)
     first = StageBatches(data, config, stage).draw(np.random.default_rng(0))
     other = {**first, **{key: torch.rand_like(first[key]) for key in ("portrait", "kps", "audio", "style")}}
-    losses = [
-        stage_loss(networks, batch, stage, config.scheduler, np.random.default_rng(5)) for batch in (first, other)
-    ]
+    losses = [stage_loss(networks, batch, stage, config, np.random.default_rng(5)) for batch in (first, other)]
     assert torch.equal(*losses)
