@@ -7,13 +7,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import SchedulerConfig
+from svp_portrait.svp_models.config import ModelConfig, SchedulerConfig, VaeConfig
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.sampling.pipeline import (
     SamplerOptions,
     clip_noise,
     denoise,
+    finished,
     resolve_windows,
     sample_portrait,
 )
@@ -205,7 +206,15 @@ def test_latents_are_scaled_for_the_network_alone(model, clip):
     torch.testing.assert_close(latents, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=2e-3)
     assert [step for step, _ in seen] == [0, 1, 2, 3]
     for _, clean in seen:
-        torch.testing.assert_close(clean, torch.full((3, 1, 2, 2), 6.0), rtol=0, atol=5e-3)
+        torch.testing.assert_close(clean, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_finished_latents_are_unscaled_and_rest_on_the_portrait_if_residual(residual):
+    config = ModelConfig(name="x", vae=VaeConfig(scale=0.5), residual=residual)
+    portrait = torch.arange(4.0).reshape(1, 1, 2, 2)
+    result = finished(torch.full((3, 1, 2, 2), 3.0), portrait, config)
+    torch.testing.assert_close(result, 6.0 + (portrait if residual else 0) + torch.zeros(3, 1, 2, 2))
 
 
 def test_progress_counts_windows_of_steps(model, clip):
