@@ -7,7 +7,7 @@ OUT ?= output/demo
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-slow lint clean
 
 demo: $(INSTALLED)
 	$(VENV)/bin/svp demo --out "$(OUT)"
@@ -15,8 +15,8 @@ demo: $(INSTALLED)
 test: $(INSTALLED)
 	$(VENV)/bin/python -m pytest -q -m "not slow"
 
-test-all: $(INSTALLED)
-	$(VENV)/bin/python -m pytest -q
+test-slow: $(INSTALLED)
+	$(VENV)/bin/python -m pytest -q -m slow
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -7,6 +7,6 @@ from typing import Any
 
 async def comfy_entrypoint() -> Any:
     """The extension that lists the nodes; imported only now, so that `svp_models` can be used without them."""
-    from .nodes import PortraitExtension
+    from .nodes.registry import PortraitExtension
 
     return PortraitExtension()

@@ -10,7 +10,7 @@ from ..svp_models.headless.folders import Folders
 
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:
     """The pack's node classes, reading and writing in these folders and reporting their steps to `progress`."""
-    from . import NODE_CLASSES  # here, because `svp info` need not wait for the networks
+    from .registry import NODE_CLASSES  # here, because `svp info` need not wait for the networks
     from .host import ProgressBar, folder_paths
 
     folder_paths.set_input_directory(str(folders.input))

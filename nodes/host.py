@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -60,6 +61,7 @@ __all__ = [
     "ComfyExtension",
     "InputImpl",
     "Vae",
+    "check_prefix",
     "find_file",
     "folder_paths",
     "io",
@@ -107,6 +109,14 @@ def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> tu
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
     name = f"{stem}_{counter:05}_.{suffix}"
     return os.path.join(folder, name), ui.SavedResult(name, subfolder, io.FolderType.output)
+
+
+def check_prefix(prefix: str) -> bool | str:
+    """For a node's `validate_inputs`: True, or what is wrong with a prefix that leaves the output folder."""
+    root = Path(folder_paths.get_output_directory()).resolve()
+    if (root / prefix).resolve().is_relative_to(root):
+        return True
+    return f"filename_prefix {prefix!r} leads outside the output folder {root}: use a name inside it"
 
 
 def weights_dtype() -> torch.dtype:

@@ -45,6 +45,10 @@ class SVPStyleSave(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+        return host.check_prefix(filename_prefix)
+
+    @classmethod
     def execute(cls, style_prior, filename_prefix: str) -> io.NodeOutput:
         path, saved = host.output_file(filename_prefix, "safetensors")
         save_style(path, style_prior)

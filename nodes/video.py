@@ -78,6 +78,10 @@ class SVPVideoCombine(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+        return host.check_prefix(filename_prefix)
+
+    @classmethod
     def execute(
         cls, fps: float, crf: int, filename_prefix: str, images=None, latent=None, vae=None, audio=None
     ) -> io.NodeOutput:

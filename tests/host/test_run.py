@@ -149,6 +149,6 @@ def test_the_hosts_vae_nodes_take_our_vae(server):
 
 
 def test_a_prefix_outside_the_output_folder_is_refused(server):
-    entry = server.run(graph("portrait", SVPVideoCombine={"filename_prefix": "../../escaped"}))
-    assert entry["status"]["status_str"] == "error" and "output folder" in json.dumps(entry["status"])
+    with pytest.raises(pytest.fail.Exception, match="outside the output folder"):
+        server.run(graph("portrait", SVPVideoCombine={"filename_prefix": "../../escaped"}))
     assert not list(server.base.parent.rglob("escaped*"))

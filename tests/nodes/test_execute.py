@@ -181,3 +181,10 @@ def test_video_needs_one_source(folders, clip):
         SVPVideoCombine.execute(25.0, 23, "clip", images=clip["frames"], latent={"samples": torch.zeros(1, 4, 4, 4)})
     with pytest.raises(PortraitError, match="at least one frame"):
         SVPVideoCombine.execute(25.0, 23, "clip", images=clip["frames"][:0])
+
+
+@pytest.mark.parametrize("prefix", ["../up", "a/../../up", "/tmp/up"])
+def test_a_prefix_outside_the_output_folder_is_refused_before_the_run(prefix):
+    for node in (SVPVideoCombine, SVPStyleSave):
+        assert "leads outside the output folder" in node.validate_inputs(filename_prefix=prefix)
+        assert node.validate_inputs(filename_prefix="svp/portrait") is True

@@ -8,7 +8,7 @@ import textwrap
 
 import pytest
 
-from svp_portrait.nodes import NODE_CLASSES
+from svp_portrait.nodes.registry import NODE_CLASSES
 
 # Saved graphs name nodes, inputs and outputs; nothing here is ever renamed or taken away, new inputs are optional.
 FROZEN = {

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from svp_portrait.nodes import NODE_CLASSES
+from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.headless.core_nodes import core_nodes
 from svp_portrait.svp_models.headless.folders import Folders
 from svp_portrait.svp_models.headless.graph import check_graph, load_graph

@@ -166,13 +166,15 @@ def test_projections():
 def test_demo_preset_runs():
     torch.manual_seed(0)
     config = PRESETS["demo"]
+    channels = config.vae.latent_channels
     networks = build_networks(config).eval()
-    bank = networks.reference(torch.randn(1, 8, 16, 16))
+    bank = networks.reference(torch.randn(1, channels, 16, 16))
     conditions = Conditions(
         reference=bank,
-        reference_latent=torch.randn(1, 8, 16, 16),
+        reference_latent=torch.randn(1, channels, 16, 16),
         audio=networks.audio_projection(torch.randn(2, 3, 1920))[None],
         kps=networks.guider(torch.rand(1, 2, 3, 128, 128)),
         style=networks.style_projection(torch.randn(2, config.style.style_size))[None],
     )
-    assert networks.denoiser(torch.randn(1, 2, 8, 16, 16), torch.tensor([500]), conditions).shape == (1, 2, 8, 16, 16)
+    latents = torch.randn(1, 2, channels, 16, 16)
+    assert networks.denoiser(latents, torch.tensor([500]), conditions).shape == latents.shape

@@ -1,0 +1,33 @@
+"""The pack's nodes, as the host and the command line list them."""
+
+from __future__ import annotations
+
+from .host import ComfyExtension, io
+from .load import SVPLoadModel
+from .motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget
+from .sample import SVPSampler
+from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleSample
+from .style_files import SVPStyleLoad, SVPStyleSave
+from .video import SVPVideoCombine
+
+NODE_CLASSES: list[type[io.ComfyNode]] = [
+    SVPLoadModel,
+    SVPStyleExtract,
+    SVPStyleSample,
+    SVPStyleInterpolate,
+    SVPStyleSave,
+    SVPStyleLoad,
+    SVPHeadKpsExtract,
+    SVPHeadKpsRetarget,
+    SVPHeadKpsManual,
+    SVPHeadKpsRender,
+    SVPSampler,
+    SVPVideoCombine,
+]
+
+
+class PortraitExtension(ComfyExtension):
+    """Lists the nodes for the host."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return NODE_CLASSES
