@@ -10,8 +10,8 @@ from ..svp_models.headless.folders import Folders
 
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:
     """The pack's node classes, reading and writing in these folders and reporting their steps to `progress`."""
-    from .registry import NODE_CLASSES  # here, because `svp info` need not wait for the networks
     from .host import ProgressBar, folder_paths
+    from .registry import NODE_CLASSES  # here, because `svp info` need not wait for the networks
 
     folder_paths.set_input_directory(str(folders.input))
     folder_paths.set_output_directory(str(folders.output))

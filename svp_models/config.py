@@ -83,7 +83,7 @@ class StyleConfig:
 class SchedulerConfig:
     """Noise schedule shared by training and sampling."""
 
-    prediction: str = "v_prediction"  # or epsilon
+    prediction: str = "v_prediction"  # or epsilon, or sample: the clean latent itself
     beta_start: float = 0.00085
     beta_end: float = 0.012
     beta_schedule: str = "scaled_linear"
@@ -144,6 +144,7 @@ PRESETS: dict[str, ModelConfig] = {
         guider=GuiderConfig(channels=(8, 16, 32, 64)),
         audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
         style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
+        scheduler=SchedulerConfig(prediction="sample"),
     ),
     "sd15": ModelConfig(name="sd15", overlap=6, scheduler=SchedulerConfig()),
     "vexpress": ModelConfig(

@@ -19,7 +19,7 @@ from ..values import Audio, HeadMotion, Style
 from .checks import check_clip, check_motion, check_portrait, check_size
 from .conditions import ClipConditions, clip_conditions
 from .guidance import guided_prediction
-from .schedule import make_scheduler, predicted_clean
+from .schedule import make_scheduler, predicted_clean, velocity_of_clean
 from .style import check_style
 from .windows import blend_weights, frame_windows
 
@@ -133,6 +133,8 @@ def denoise(
                 progress(done, total)
         if on_latents is not None:
             on_latents(step, predicted_clean(prediction, noisy, timestep, config.scheduler))
+        if config.scheduler.prediction == "sample":
+            prediction = velocity_of_clean(prediction, noisy, timestep, config.scheduler)
         latents = scheduler.step(prediction, timestep, latents).prev_sample
     return latents
 

@@ -10,6 +10,7 @@ hold.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -21,7 +22,7 @@ from torch import Tensor
 from ..config import SchedulerConfig
 from ..errors import PortraitError
 
-PREDICTIONS = ("epsilon", "v_prediction")
+PREDICTIONS = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 SPACINGS = ("trailing", "leading", "linspace")
 
@@ -45,8 +46,10 @@ def velocity_target(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerCo
 
 
 def prediction_target(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
-    """What the network is to predict (eq. 1): the noise or the velocity, as the config says."""
+    """What the network is to predict (eq. 1): the noise, the velocity or the clean sample, as the config says."""
     _check(config)
+    if config.prediction == "sample":
+        return clean
     return noise if config.prediction == "epsilon" else velocity_target(clean, noise, t, config)
 
 
@@ -54,18 +57,26 @@ def predicted_clean(prediction: Tensor, noisy: Tensor, t: Tensor, config: Schedu
     """x_0 that a prediction at x_t stands for; inverts `add_noise` exactly when the prediction is exact."""
     _check(config)
     signal, spread = _signal_and_spread(t, noisy, config)
+    if config.prediction == "sample":
+        return prediction
     if config.prediction == "epsilon":
         return (noisy - spread * prediction) / signal
     return signal * noisy - spread * prediction
 
 
+def velocity_of_clean(clean: Tensor, noisy: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
+    """The velocity that leads from x_t to x_0: v = (sqrt(a_t) x_t - x_0) / sqrt(1 - a_t)."""
+    signal, spread = _signal_and_spread(t, noisy, config)
+    return (signal * noisy - clean) / spread
+
+
 def predicted_noise(prediction: Tensor, noisy: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
     """n that a prediction at x_t stands for."""
     _check(config)
-    if config.prediction == "epsilon":
-        return prediction
     signal, spread = _signal_and_spread(t, noisy, config)
-    return signal * prediction + spread * noisy
+    if config.prediction == "sample":
+        return (noisy - signal * prediction) / spread
+    return prediction if config.prediction == "epsilon" else signal * prediction + spread * noisy
 
 
 def inference_timesteps(config: SchedulerConfig, steps: int) -> Tensor:
@@ -142,9 +153,15 @@ SCHEDULERS: dict[str, Callable[[SchedulerConfig, Tensor], Any]] = {
 
 
 def make_scheduler(name: str, config: SchedulerConfig, steps: int) -> Any:
-    """A fresh diffusers scheduler with its timesteps set. name: `euler`, `ddim` or `dpmpp_2m`."""
+    """A fresh diffusers scheduler with its timesteps set. name: `euler`, `ddim` or `dpmpp_2m`.
+
+    A model that predicts the clean sample gets a scheduler for velocities (see `velocity_of_clean`): diffusers' Euler
+    scheduler knows no other way that stays exact at zero terminal SNR.
+    """
     if name not in SCHEDULERS:
         raise PortraitError(f"unknown scheduler {name!r}: choose one of {', '.join(SCHEDULERS)}")
+    if config.prediction == "sample":
+        config = replace(config, prediction="v_prediction")
     return SCHEDULERS[name](config, inference_timesteps(config, steps))
 
 

@@ -41,7 +41,7 @@ class DemoRecipe:
             Stage(
                 "stage1", ("spatial", "reference", "guider"), clips=16, frames=1, cross_emotion=0.0, mouth_weight=1.0
             ),
-            Schedule(400, 1e-3, shards=2),
+            Schedule(220, 1e-3, shards=2),
         ),
         (
             Stage(
@@ -51,7 +51,7 @@ class DemoRecipe:
                 frames=12,
                 audio=True,
             ),
-            Schedule(1300, 1e-3, shards=2),
+            Schedule(900, 1e-3, shards=2),
         ),
         (
             Stage(
@@ -63,7 +63,7 @@ class DemoRecipe:
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(900, 1e-3, shards=2),
+            Schedule(700, 1e-3, shards=2),
         ),
     )
 

@@ -43,7 +43,7 @@ class Stage:
     cross_emotion: float = 0.0
     unconditional: float = 0.05
     no_style: float = 0.1
-    high_noise: float = 0.75  # timestep = T u^high_noise: few-step sampling is decided at high noise
+    high_noise: float = 0.5  # timestep = T u^high_noise: few-step sampling is decided at high noise
     mouth_weight: float = 4.0
     face_weight: float = 1.0
 

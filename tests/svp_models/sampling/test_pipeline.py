@@ -73,7 +73,7 @@ def test_every_length_works(model, clip):
 
 
 @pytest.mark.parametrize("scheduler", SCHEDULERS)
-@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon"])
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon", "sample"])
 @pytest.mark.parametrize("zero", [True, False])
 def test_every_schedule_runs(model, clip, scheduler, prediction, zero):
     config = replace(model.config, scheduler=SchedulerConfig(prediction=prediction, zero_terminal_snr=zero))

@@ -17,6 +17,7 @@ from svp_portrait.svp_models.sampling.schedule import (
     predicted_clean,
     predicted_noise,
     prediction_target,
+    velocity_of_clean,
     velocity_target,
 )
 
@@ -24,7 +25,7 @@ V = SchedulerConfig()
 EPSILON = SchedulerConfig(prediction="epsilon", zero_terminal_snr=False)
 CONFIGS = [
     SchedulerConfig(prediction=prediction, zero_terminal_snr=zero, timestep_spacing=spacing)
-    for prediction in ("v_prediction", "epsilon")
+    for prediction in ("v_prediction", "epsilon", "sample")
     for zero in (True, False)
     for spacing in ("trailing", "leading", "linspace")
 ]
@@ -61,7 +62,7 @@ def test_zero_terminal_snr_ends_at_two_to_minus_24_and_starts_unchanged():
     assert (a.diff() < 0).all()
 
 
-@pytest.mark.parametrize("config", [V, replace(V, prediction="epsilon"), EPSILON])
+@pytest.mark.parametrize("config", [V, replace(V, prediction="epsilon"), replace(V, prediction="sample"), EPSILON])
 def test_clean_and_noise_are_recovered_from_an_exact_prediction(config):
     clean, noise = draw(5, 2, 3, seed=1), draw(5, 2, 3, seed=2)
     t = torch.tensor([0, 1, 500, 900, 998])
@@ -69,6 +70,15 @@ def test_clean_and_noise_are_recovered_from_an_exact_prediction(config):
     prediction = prediction_target(clean, noise, t, config)
     torch.testing.assert_close(predicted_clean(prediction, noisy, t, config), clean, rtol=1e-4, atol=1e-3)
     torch.testing.assert_close(predicted_noise(prediction, noisy, t, config), noise, rtol=1e-4, atol=1e-4)
+
+
+def test_velocity_of_the_clean_sample():
+    clean, noise = draw(4, 3, seed=1), draw(4, 3, seed=2)
+    t = torch.tensor([1, 300, 700, 999])
+    expected = velocity_target(clean, noise, t, V)
+    torch.testing.assert_close(
+        velocity_of_clean(clean, add_noise(clean, noise, t, V), t, V), expected, rtol=1e-3, atol=1e-3
+    )
 
 
 def test_velocity_at_the_ends():
@@ -163,7 +173,7 @@ def test_ddim_and_euler_are_the_same_flow_for_any_step_count():
         ("heun", V, 5, "unknown scheduler 'heun'.*euler, ddim, dpmpp_2m"),
         ("euler", V, 0, "steps is 0: choose 1 to 1000"),
         ("ddim", V, 1001, "steps is 1001"),
-        ("euler", replace(V, prediction="sample"), 5, "scheduler.prediction is 'sample'"),
+        ("euler", replace(V, prediction="odd"), 5, "scheduler.prediction is 'odd'"),
         ("euler", replace(V, beta_schedule="odd"), 5, "scheduler.beta_schedule is 'odd'"),
         ("dpmpp_2m", replace(V, timestep_spacing="odd"), 5, "scheduler.timestep_spacing is 'odd'"),
     ],
