@@ -37,6 +37,7 @@ class UNetConfig:
     norm_groups: int = 32
     style_attention: bool = True
     reference_concat: bool = False  # portrait latent also stacked onto the input channels, as image-to-video models do
+    condition_embedding: bool = False  # audio and style also join the time embedding, which reaches every layer
     motion_heads: int = 8
     motion_groups: int = 32
     motion_positions: int = 32  # longest window of frames
@@ -116,9 +117,9 @@ PRESETS: dict[str, ModelConfig] = {
     "demo": ModelConfig(
         name="demo",
         size=128,
-        window=12,
+        window=8,
+        overlap=2,
         residual=True,
-        overlap=4,
         unet=UNetConfig(
             latent_channels=16,
             block_out_channels=(56, 72, 96),
@@ -128,6 +129,7 @@ PRESETS: dict[str, ModelConfig] = {
             cross_attention_dim=128,
             norm_groups=8,
             reference_concat=True,
+            condition_embedding=True,
             motion_heads=4,
             motion_groups=8,
             motion_positions=32,

@@ -21,6 +21,13 @@ class Denoiser(UNet):
         super().__init__(config, inputs, BlockKind(reference=True, style=style, motion=True))
         self.reference_concat = config.reference_concat
         self.style = style
+        self.condition_embedding = config.condition_embedding
+        if config.condition_embedding:
+            time = 4 * config.block_out_channels[0]
+            self.audio_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
+            self.style_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
+            for embedding in (self.audio_embedding, self.style_embedding):
+                nn.init.zeros_(embedding.weight)
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.block_out_channels[0], eps=1e-5)
 
     def forward(
@@ -38,6 +45,8 @@ class Denoiser(UNet):
             latents = torch.cat([latents, portrait], dim=2)  # b f 2c h w
         images = self.conv_in(latents.flatten(0, 1)) + conditions.kps.flatten(0, 1)  # (b f) c0 h w
         time = self.embed_time(timestep).repeat_interleave(frames, dim=0)  # (b f) 4*c0
+        if self.condition_embedding:
+            time = time + self._embed_conditions(conditions, weights).flatten(0, 1)
         context = BlockContext(
             frames=frames,
             tokens=conditions.audio.flatten(0, 1),  # (b f) tokens d
@@ -48,6 +57,13 @@ class Denoiser(UNet):
         images = self.trunk(images, time, context)
         images = self.conv_out(functional.silu(self.conv_norm_out(images)))
         return images.unflatten(0, (batch, frames))
+
+    def _embed_conditions(self, conditions: Conditions, weights: ConditionWeights) -> Tensor:
+        """What audio and style add to the time embedding of every frame: b f 4*c0, zero where they are zero."""
+        embedded = self.audio_embedding(conditions.audio.mean(2)) * weights.audio
+        if conditions.style is not None:
+            embedded = embedded + self.style_embedding(conditions.style.mean(2)) * weights.style
+        return embedded
 
     def _check(self, latents: Tensor, conditions: Conditions) -> None:
         batch, frames = latents.shape[:2]

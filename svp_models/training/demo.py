@@ -47,23 +47,23 @@ class DemoRecipe:
             Stage(
                 "stage2",
                 ("spatial", "temporal", "reference", "guider", "audio", "audio_projection"),
-                clips=2,
-                frames=12,
+                clips=3,
+                frames=8,
                 audio=True,
             ),
-            Schedule(900, 1e-3, shards=2),
+            Schedule(700, 1e-3, shards=2),
         ),
         (
             Stage(
                 "stage3",
                 ("spatial", "style", "style_projection", "audio", "audio_projection"),
-                clips=2,
-                frames=12,
+                clips=3,
+                frames=8,
                 audio=True,
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(700, 1e-3, shards=2),
+            Schedule(600, 1e-3, shards=2),
         ),
     )
 

@@ -67,7 +67,7 @@ def parameter_group(name: str) -> str:
         return "temporal"
     if "style_" in rest:
         return "style"
-    if ".attn2." in rest or ".norm2." in rest and "transformer_blocks" in rest:
+    if ".attn2." in rest or "audio_embedding" in rest or (".norm2." in rest and "transformer_blocks" in rest):
         return "audio"
     return "spatial"
 

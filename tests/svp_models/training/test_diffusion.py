@@ -34,6 +34,7 @@ def config():
             cross_attention_dim=16,
             norm_groups=4,
             reference_concat=True,
+            condition_embedding=True,
             motion_heads=2,
             motion_groups=4,
         ),
@@ -101,9 +102,7 @@ def test_groups_cover_every_parameter(networks):
         "style_extractor",
     }  # fmt: skip
     style = {name for name, _ in networks.denoiser.named_parameters() if parameter_group(f"denoiser.{name}") == "style"}
-    assert style == {
-        name for name, _ in networks.denoiser.named_parameters() if ".style_attn" in name or ".style_norm" in name
-    }
+    assert style == {name for name, _ in networks.denoiser.named_parameters() if "style_" in name}
 
 
 def test_batch_shapes(data, config):

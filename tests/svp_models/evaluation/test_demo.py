@@ -1,0 +1,60 @@
+"""The built-in model itself: what is in the file, and what the evaluation says of it."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.evaluation.demo import EvaluationSize, evaluate
+from svp_portrait.svp_models.evaluation.metrics import keypoint_error
+from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, require_face
+from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
+from svp_portrait.svp_models.synthetic.speakers import speaker
+
+FIGURES = {
+    "psnr", "ssim", "mouth_corr", "mouth_lag", "mouth_corr_swapped", "emotion_acc", "emotion_acc_no_style",
+    "emotion_acc_wrong_style", "kps_error", "clips", "seed", "analyser_kps_error", "analyser_mouth_corr",
+    "analyser_emotion_acc",
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_model(BUILTIN_MODEL)
+
+
+def test_the_file_is_small_and_says_how_it_was_made(model):
+    assert BUILTIN_MODEL.stat().st_size <= 30e6
+    assert asdict(model.config) == asdict(PRESETS["demo"])
+    assert model.metadata["data_version"] == DATA_VERSION
+    assert int(model.metadata["step"]) > 0
+    assert int(model.metadata["seed"]) >= 0
+
+
+def test_the_analyser_finds_the_face_of_a_stranger(model):
+    portrait = neutral_portrait(speaker(12345, "test"), 256)
+    track = FaceAnalyzer(model.face_analyzer).analyze(portrait.images)
+    assert track.present.all()
+    assert keypoint_error(track.head_keypoints, portrait.head_keypoints, 256) < 0.02
+
+
+@pytest.mark.parametrize("picture", ["grey", "noise"])
+def test_the_analyser_says_when_there_is_no_face(model, picture):
+    noise = np.random.default_rng(0).integers(0, 256, (1, 96, 128, 3), dtype=np.uint8)
+    frames = noise if picture == "noise" else np.full_like(noise, 128)
+    track = FaceAnalyzer(model.face_analyzer).analyze(frames)
+    with pytest.raises(PortraitError, match="no face found in the portrait"):
+        require_face(track, "the portrait")
+
+
+@pytest.mark.slow
+def test_the_evaluation_gives_every_figure(model):
+    figures = evaluate(model, EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.04), seed=1)
+    assert set(figures) == FIGURES
+    assert figures["clips"] == 8
+    assert figures["ssim"] > 0.7
+    assert figures["kps_error"] < 0.05
+    assert figures["analyser_kps_error"] < 0.02
