@@ -1,8 +1,9 @@
 """The recipe of the built-in model: every phase in the paper's order, on drawn talking heads, on an ordinary CPU.
 
 At this scale the networks start from nothing and see minutes of data, where the paper fine-tunes Stable Diffusion on 300
-hours. Two things follow, both of them choices of this recipe alone: stage 2 goes on training what stage 1 trained and
-stage 3 the denoiser's spatial and audio layers (the paper freezes them), and each stage is a thousand steps or so long.
+hours. Three things follow, all of them choices of this recipe alone: the projections of audio and style are trained before
+the denoiser (`projections`) and then kept; stage 2 goes on training what stage 1 trained and stage 3 the denoiser's spatial
+and audio layers (the paper freezes them); and each stage is some hundred steps long.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from .autoencoder import load_frames, train_autoencoder
 from .corpus import Corpus, CorpusConfig, build_corpus
 from .diffusion import DiffusionData, Stage, encode_corpus, train_stage
 from .loop import Schedule
+from .projections import train_projections
 from .style import corpus_priors, train_style_extractor
 
 
@@ -36,6 +38,7 @@ class DemoRecipe:
     autoencoder: Schedule = Schedule(800, 1e-3)
     analyzer: Schedule = Schedule(2000, 1.5e-3)
     style: Schedule = Schedule(400, 7e-4)
+    projections: Schedule = Schedule(600, 1e-3)
     stages: tuple[tuple[Stage, Schedule], ...] = (
         (
             Stage(
@@ -46,24 +49,24 @@ class DemoRecipe:
         (
             Stage(
                 "stage2",
-                ("spatial", "temporal", "reference", "guider", "audio", "audio_projection"),
+                ("spatial", "temporal", "reference", "guider", "audio"),
                 clips=3,
                 frames=8,
                 audio=True,
             ),
-            Schedule(700, 1e-3, shards=2),
+            Schedule(450, 1e-3, shards=2),
         ),
         (
             Stage(
                 "stage3",
-                ("spatial", "style", "style_projection", "audio", "audio_projection"),
+                ("spatial", "style", "audio"),
                 clips=3,
                 frames=8,
                 audio=True,
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(600, 1e-3, shards=2),
+            Schedule(550, 1e-3, shards=2),
         ),
     )
 
@@ -104,6 +107,7 @@ def train_demo(
     train_style_extractor(corpus, expression, networks.style_extractor, recipe.style, folder, seed, report)
     mu, sigma = corpus_priors(corpus, expression, networks.style_extractor)
     latents = encode_corpus(corpus, vae, folder / "latents.pt", report)
+    train_projections(networks, corpus, mu, sigma, config, recipe.projections, folder, seed, report)
     data = DiffusionData(corpus, latents, mu, sigma)
     for stage, schedule in recipe.stages:
         train_stage(networks, data, config, stage, schedule, folder, seed, report)
@@ -141,5 +145,6 @@ def scaled(recipe: DemoRecipe, factor: float) -> DemoRecipe:
         autoencoder=shorter(recipe.autoencoder),
         analyzer=shorter(recipe.analyzer),
         style=shorter(recipe.style),
+        projections=shorter(recipe.projections),
         stages=tuple((stage, shorter(schedule)) for stage, schedule in recipe.stages),
     )

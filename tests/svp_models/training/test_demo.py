@@ -60,6 +60,7 @@ def test_the_whole_recipe_writes_a_model_that_loads(corpus, tmp_path):
         autoencoder=short,
         analyzer=short,
         style=short,
+        projections=short,
         stages=tuple((replace(stage, clips=2), short) for stage, _ in recipe.stages),
     )
     folder = tmp_path / "run"
