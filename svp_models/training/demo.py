@@ -54,7 +54,7 @@ class DemoRecipe:
                 frames=8,
                 audio=True,
             ),
-            Schedule(450, 1e-3, shards=2),
+            Schedule(400, 1e-3, shards=2),
         ),
         (
             Stage(
@@ -66,7 +66,7 @@ class DemoRecipe:
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(550, 1e-3, shards=2),
+            Schedule(450, 1e-3, shards=2),
         ),
     )
 

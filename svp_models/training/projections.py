@@ -1,8 +1,9 @@
 """Warm start of the two projections: their tokens first learn to tell the expression that the denoiser is to draw.
 
 Left to the denoising loss alone, small projections collapse early to tokens that say nothing, because a denoiser that cannot
-draw yet gains nothing from them. Here the mean of a frame's audio tokens tells the frame's expression coefficients and the
-mean of a clip's style tokens the clip's mean expression, each through a linear read-out that is thrown away afterwards.
+draw yet gains nothing from them. Here the first numbers of the mean of a frame's audio tokens become the frame's expression
+coefficients, and those of a clip's style tokens the clip's mean expression, both standardised: a read-out of its own could
+blow up a whisper, tokens of unit size cannot be overheard.
 """
 
 from __future__ import annotations
@@ -24,11 +25,10 @@ CLIPS = 64  # a batch; of each clip every FRAME_STEP-th frame is read
 FRAME_STEP = 5
 
 
-class _ReadOut(nn.Module):
-    def __init__(self, networks: PortraitNetworks, width: int, coefficients: int):
+class _Projections(nn.Module):
+    def __init__(self, networks: PortraitNetworks):
         super().__init__()
         self.audio_projection, self.style_projection = networks.audio_projection, networks.style_projection
-        self.audio_head, self.style_head = nn.Linear(width, coefficients), nn.Linear(width, coefficients)
 
 
 def train_projections(
@@ -43,9 +43,12 @@ def train_projections(
     report: Callable[[str], None],
 ) -> None:
     """Trains audio and style projection in place. mu, sigma: 3 x clips x d_s, see corpus_priors; files as run_phase."""
-    module = _ReadOut(networks, config.unet.cross_attention_dim, config.style.expression_size)
+    module = _Projections(networks)
     truth = torch.from_numpy(np.array(corpus.expression))  # n f 64
-    unit = truth.flatten(0, 1).std(0)  # coefficients that hardly move must not be drowned out
+    count = truth.shape[-1]
+    frames = (truth - truth.mean((0, 1))) / truth.std((0, 1))  # n f 64
+    clip_means = truth.mean(1)
+    clip_means = (clip_means - clip_means.mean(0)) / clip_means.std(0)  # n 64
 
     def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         clips = rng.choice(corpus.config.clips, min(CLIPS, corpus.config.clips), replace=False)
@@ -55,13 +58,13 @@ def train_projections(
             for clip in clips
         ]
         heard = torch.cat([each[first::FRAME_STEP] for each in windows])  # m w F
-        spoken = module.audio_head(module.audio_projection(heard).mean(1))  # m 64
-        audio = ((spoken - truth[clips][:, first::FRAME_STEP].flatten(0, 1)) / unit).square().mean()
+        spoken = module.audio_projection(heard).mean(1)[:, :count]  # m 64
+        audio = (spoken - frames[clips][:, first::FRAME_STEP].flatten(0, 1)).square().mean()
         kind = torch.from_numpy(rng.choice(3, len(clips), p=(0.7, 0.2, 0.1)))
         noise = torch.randn(mu.shape[-1], generator=torch_generator(rng))
         codes = mu[kind, clips] + sigma[kind, clips] * noise
-        felt = module.style_head(module.style_projection(codes).mean(1))  # n 64
-        style = ((felt - truth[clips].mean(1)) / unit).square().mean()
+        felt = module.style_projection(codes).mean(1)[:, :count]  # n 64
+        style = (felt - clip_means[clips]).square().mean()
         return audio + style, {"audio": audio.item(), "style": style.item()}
 
     run_phase("projections", module, module.parameters(), loss_function, schedule, folder, seed, report)
