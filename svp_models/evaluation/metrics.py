@@ -35,8 +35,8 @@ def mouth_opening(landmarks: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def correlation(first: NDArray[np.floating], second: NDArray[np.floating]) -> float:
-    """Pearson correlation of two series; 0 when one of them is constant."""
-    if np.ptp(first) == 0 or np.ptp(second) == 0:
+    """Pearson correlation of two series; 0 when they are shorter than two or one of them is constant."""
+    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 

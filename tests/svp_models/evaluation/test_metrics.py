@@ -48,8 +48,10 @@ def test_lag_of_a_delayed_series_is_found():
     assert curve[8] == pytest.approx(1)
 
 
-def test_correlation_of_a_constant_is_zero():
+def test_correlation_of_a_constant_or_of_too_few_is_zero():
     assert correlation(np.ones(5), np.arange(5)) == 0
+    assert correlation(np.ones(1), np.ones(1)) == 0
+    assert lagged_correlation(np.arange(3.0), np.arange(3.0), 5)[[0, 5, 10]].tolist() == pytest.approx([0, 1, 0])
 
 
 def test_keypoint_error_is_a_fraction_of_the_width():
