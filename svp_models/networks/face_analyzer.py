@@ -5,6 +5,8 @@ It plays the part that a 3DMM regressor and a landmark detector play for photogr
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -45,7 +47,7 @@ class FaceAnalyzerNetwork(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.PixelUnshuffle(4), nn.Conv2d(48, widths[0], 3, padding=1), nn.SiLU()]
         layers.append(_Residual(widths[0]))
-        for narrow, wide in zip(widths, widths[1:], strict=False):
+        for narrow, wide in pairwise(widths):
             layers += [_shrink(narrow, wide), _Residual(wide)]
         side = ANALYZER_SIZE // 4 // 2 ** (len(widths) - 1)
         self.trunk = nn.Sequential(*layers, nn.Conv2d(widths[-1], 32, 1), nn.SiLU(), nn.Flatten())

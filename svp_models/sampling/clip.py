@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from ..config import ModelConfig
@@ -11,6 +9,7 @@ from ..errors import PortraitError
 from ..face.keypoints import motion_at
 from ..media.audio import frame_count
 from ..values import HeadMotion
+from .decode import centre_cut
 from .pipeline import SamplerOptions, resolve_windows
 
 LENGTHS = ("audio", "shortest")
@@ -44,13 +43,6 @@ def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int,
     period = max(1, 2 * (len(motion) - 1))
     order = [min(each % period, period - each % period) for each in range(frames)] if len(motion) > 1 else [0]
     return motion[order][..., top : top + high, left : left + wide]  # f 3 high wide
-
-
-def centre_cut(wide: int, high: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """The largest part of a wide x high picture with the aspect of width x height: (left, top, width, height)."""
-    keep_wide = min(wide, max(1, math.floor(high * width / height + 0.5)))
-    keep_high = min(high, max(1, math.floor(wide * height / width + 0.5)))
-    return (wide - keep_wide) // 2, (high - keep_high) // 2, keep_wide, keep_high
 
 
 def sampling_memory(

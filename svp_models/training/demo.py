@@ -32,7 +32,7 @@ from .style import corpus_priors, train_style_extractor
 
 @dataclass(frozen=True)
 class DemoRecipe:
-    """Sizes of all phases; the defaults made the shipped file."""
+    """Sizes of all phases of the built-in model; the file itself names the steps and seed that it was made with."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
     autoencoder: Schedule = Schedule(800, 1e-3)

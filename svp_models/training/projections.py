@@ -61,7 +61,7 @@ def train_projections(
         spoken = module.audio_projection(heard).mean(1)[:, :count]  # m 64
         audio = (spoken - frames[clips][:, first::FRAME_STEP].flatten(0, 1)).square().mean()
         kind = torch.from_numpy(rng.choice(3, len(clips), p=(0.7, 0.2, 0.1)))
-        noise = torch.randn(mu.shape[-1], generator=torch_generator(rng))
+        noise = torch.randn((len(clips), mu.shape[-1]), generator=torch_generator(rng))  # eq. 4
         codes = mu[kind, clips] + sigma[kind, clips] * noise
         felt = module.style_projection(codes).mean(1)[:, :count]  # n 64
         style = (felt - clip_means[clips]).square().mean()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -23,7 +25,7 @@ def test_windows_cover_every_frame_and_stay_in_the_clip(window, overlap):
         assert sorted({each for part in windows for each in part}) == list(range(frames))
         assert all(len(part) == min(window, frames) for part in windows)
         assert all(part == list(range(part[0], part[0] + len(part))) for part in windows)
-        shared = [before[-1] - after[0] + 1 for before, after in zip(windows, windows[1:], strict=False)]
+        shared = [before[-1] - after[0] + 1 for before, after in pairwise(windows)]
         assert all(overlap <= each < window for each in shared)
         assert len(windows) == 1 or len(windows) == -(-(frames - window) // (window - overlap)) + 1
 

@@ -24,7 +24,6 @@ def test_a_corpus_holds_every_clip_of_its_labels(corpus):
     assert sorted((label.speaker, label.emotion) for label in corpus.labels) == [
         (s, e) for s in range(2) for e in range(8)
     ]
-    # The keypoints fit the pictures: where the pupils are, it is darker than the white beside them.
     images, points = corpus.images[0], corpus.head_keypoints[0]
     assert images.shape == (20, 128, 128, 3)
     assert ((points > 0) & (points < 128)).all()
