@@ -132,7 +132,7 @@ class SVPHeadKpsManual(io.ComfyNode):
     def execute(cls, image: Tensor, points: str) -> io.NodeOutput:
         height, width = rgb_from(image).shape[1:3]
         keypoints = manual_keypoints(points, width, height)
-        return io.NodeOutput(HeadMotion(keypoints[None], width, height, fps=25.0))
+        return io.NodeOutput(HeadMotion(keypoints[None], width, height, fps=25.0, portrait=keypoints))
 
 
 class SVPHeadKpsRender(io.ComfyNode):

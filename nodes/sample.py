@@ -12,6 +12,7 @@ from ..svp_models.sampling.clip import LENGTHS, clip_frames, fit_motion, samplin
 from ..svp_models.sampling.decode import fit_portrait
 from ..svp_models.sampling.pipeline import SamplerOptions, sample_portrait
 from ..svp_models.sampling.schedule import SCHEDULERS
+from ..svp_models.sampling.warp import warped_latents
 from ..svp_models.values import HeadMotion
 from . import host
 from .host import io
@@ -30,6 +31,11 @@ def kps_pictures(head_motion: Tensor | HeadMotion) -> Tensor | HeadMotion:
     if isinstance(head_motion, HeadMotion):
         return head_motion
     return rearrange(rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
+
+
+def sampler_options(window: int, overlap: int, **others: Any) -> SamplerOptions:
+    """The widgets named as the options are; 0 for window and -1 for overlap leave them to the model."""
+    return SamplerOptions(window=window or None, overlap=overlap if overlap >= 0 else None, **others)
 
 
 class SVPSampler(io.ComfyNode):
@@ -125,21 +131,10 @@ class SVPSampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], head_motion: Tensor | HeadMotion, seed: int, steps: int,
-        cfg: float, scheduler: str, reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int,
-        overlap: int, width: int, height: int, length: str, style=None,
+        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], head_motion: Tensor | HeadMotion, seed: int, fps: float,
+        width: int, height: int, length: str, style=None, **widgets: Any,
     ) -> io.NodeOutput:  # fmt: skip
-        config = model.portrait.config
-        options = SamplerOptions(
-            steps,
-            cfg,
-            scheduler,
-            reference_weight,
-            audio_weight,
-            style_weight,
-            window or None,
-            overlap if overlap >= 0 else None,
-        )
+        config, options = model.portrait.config, sampler_options(**widgets)
         size = (width or config.size, height or config.size)
         check_size(*size, config.vae.downscale)
         sound, motion = audio_from(audio), kps_pictures(head_motion)
@@ -147,8 +142,9 @@ class SVPSampler(io.ComfyNode):
         motion = fit_motion(motion, frames, fps, *size)
         picture = fit_portrait(frames_from(portrait[:1])[0], *size)  # 3 h w
         latent = vae.encode(images_from(picture[None])).cpu().float()  # 1 c h/8 w/8
+        warped = warped_latents(model.portrait, lambda part: vae.encode(images_from(part)), picture, motion)
         ready = model.ready(sampling_memory(config, options, *size, host.weights_dtype().itemsize))
         samples = sample_portrait(
-            ready, latent, sound, motion, style, frames, fps, size, seed, options, host.progress()
+            ready, latent, sound, motion, style, frames, fps, size, seed, options, host.progress(), warped=warped
         )  # f c h/8 w/8
         return io.NodeOutput({"samples": samples}, fps)

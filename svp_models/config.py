@@ -37,6 +37,7 @@ class UNetConfig:
     norm_groups: int = 32
     style_attention: bool = True
     reference_concat: bool = False  # portrait latent also stacked onto the input channels, as image-to-video models do
+    reference_warp: bool = False  # and that of the portrait bent to the frame's head keypoints
     condition_embedding: bool = False  # audio and style also join the time embedding, which reaches every layer
     motion_heads: int = 8
     motion_groups: int = 32
@@ -104,7 +105,9 @@ class ModelConfig:
     window: int = 24
     overlap: int = 4
     keypoints: str = "head8"  # or vexpress3
-    residual: bool = False  # what is diffused is the difference to the portrait's latent: still parts need no learning
+    residual: bool = (
+        False  # what is diffused is the difference to the (bent) portrait's latent: still parts need no learning
+    )
     unet: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     guider: GuiderConfig = field(default_factory=GuiderConfig)
@@ -129,6 +132,7 @@ PRESETS: dict[str, ModelConfig] = {
             cross_attention_dim=128,
             norm_groups=8,
             reference_concat=True,
+            reference_warp=True,
             condition_embedding=True,
             motion_heads=4,
             motion_groups=8,
@@ -139,7 +143,7 @@ PRESETS: dict[str, ModelConfig] = {
             latent_channels=16,
             scale=1.0,
             fold=4,
-            encoder_widths=(64, 96),
+            encoder_widths=(40, 80),
             decoder_widths=(96, 64, 24),
             layers=2,
         ),

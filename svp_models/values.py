@@ -54,6 +54,7 @@ class HeadMotion:
     keypoints: n x 8 x 2, float32, x right and y down in pixels of a picture of `width` x `height`; order: left edge
     upper, left edge lower, right edge upper, right edge lower, left pupil, right pupil, bridge top, bridge bottom, where
     left is the image's left. fps: frames per second. interpolated: frames whose points were filled in between neighbours.
+    portrait: 8 x 2, the points of the still picture that the motion was fitted to; None where nobody has looked.
     """
 
     keypoints: Tensor
@@ -61,6 +62,7 @@ class HeadMotion:
     height: int
     fps: float
     interpolated: tuple[int, ...] = ()
+    portrait: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.keypoints)

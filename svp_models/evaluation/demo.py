@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,10 +15,13 @@ from einops import rearrange
 
 from ..checkpoints.native import PortraitModel
 from ..face.analyzer import FaceAnalyzer, FaceTrack
+from ..networks.vae import encode_images
 from ..sampling.decode import decode_latents, encode_image
 from ..sampling.pipeline import SamplerOptions, sample_portrait
 from ..sampling.style import extract_style, sample_style
+from ..sampling.warp import warped_latents
 from ..synthetic.clips import Clip, make_clip, neutral_portrait
+from ..synthetic.drawing import DrawnClip
 from ..synthetic.emotions import EMOTIONS, classify_emotion
 from ..synthetic.speakers import speaker
 from ..values import Audio, HeadMotion, Style
@@ -34,7 +38,7 @@ class Case:
     """One test clip with all that drives it. other: a clip of another emotion and sentence; style clips share no sentence with it."""
 
     clip: Clip
-    portrait: np.ndarray  # h w 3 uint8, the relaxed face
+    portrait: DrawnClip  # the relaxed face, one frame
     style: Style
     wrong_style: Style
     other: Clip
@@ -67,12 +71,15 @@ class Evaluator:
         return sample_style(extract_style(self.model, expression, audio_of(clip), clip.fps), seed)
 
     def generate(
-        self, portrait: np.ndarray, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
+        self, portrait: Clip | DrawnClip, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
     ) -> np.ndarray:
-        """Frames n h w 3 uint8 of the portrait moving its head as in `clip` and saying `audio`."""
-        image = rearrange(torch.from_numpy(portrait.copy()), "h w c -> c h w").float() / 127.5 - 1
+        """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`."""
+        image = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
+        own = torch.from_numpy(portrait.head_keypoints[0])
         latent = encode_image(self.model.vae, image, self.size, self.size)
-        motion = HeadMotion(torch.from_numpy(clip.head_keypoints[:frames]), self.size, self.size, clip.fps)
+        points = torch.from_numpy(clip.head_keypoints[:frames])
+        motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
+        warped = warped_latents(self.model, partial(encode_images, self.model.vae), image, motion)
         latents = sample_portrait(
             self.model,
             latent,
@@ -84,6 +91,7 @@ class Evaluator:
             (self.size, self.size),
             seed,
             DEMO_SAMPLING,
+            warped=warped,
         )
         decoded = torch.cat(list(decode_latents(self.model.vae, latents)))
         pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte()
@@ -114,7 +122,7 @@ def draw_cases(evaluator: Evaluator, size: EvaluationSize, seed: int) -> list[Ca
             cases.append(
                 Case(
                     clip=clip,
-                    portrait=neutral_portrait(who, pixels).images[0],
+                    portrait=neutral_portrait(who, pixels),
                     style=evaluator.style_of(right_clip, seeds[5]),
                     wrong_style=evaluator.style_of(wrong_clip, seeds[5]),
                     other=other,
@@ -135,8 +143,8 @@ def evaluate(
         clip, sound = case.clip, audio_of(case.clip)
         frames = len(clip.images)
         still = max(1, round(size.still_seconds * clip.fps))
-        made = evaluator.generate(clip.images[0], clip, sound, case.style, frames, seed + index)
-        swapped = evaluator.generate(clip.images[0], clip, audio_of(case.other), case.style, frames, seed + index)
+        made = evaluator.generate(clip, clip, sound, case.style, frames, seed + index)
+        swapped = evaluator.generate(clip, clip, audio_of(case.other), case.style, frames, seed + index)
         opening = mouth_opening(clip.landmarks)
         tracks = {"generated": evaluator.read(made), "swapped": evaluator.read(swapped)}
         tracks["analyser"] = evaluator.read(clip.images)

@@ -29,6 +29,7 @@ POINT_RADIUS = 1 / 48  # of the smaller side of the picture
 LINE_WIDTH = 1 / 72
 SMOOTH_SIDE = 512  # smaller pictures are drawn larger and averaged down, which keeps fractions of a pixel
 SUBPIXEL_BITS = 4
+COLOR_REACH = 0.2  # a pixel belongs to a point whose colour is nearer than this (red, green, blue of 0 .. 1)
 FAR = 30_000.0  # pixels; what lies further out is drawn towards there
 
 
@@ -62,6 +63,21 @@ def _draw(points: np.ndarray, width: int, height: int, zoom: int) -> np.ndarray:
     for point, color in zip(fixed, POINT_COLORS, strict=True):
         cv2.circle(canvas, point, radius, color, cv2.FILLED, cv2.LINE_AA, SUBPIXEL_BITS)
     return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA) if zoom > 1 else canvas
+
+
+def find_head_keypoints(pictures: Tensor) -> Tensor:
+    """The points back out of drawn pictures: n 3 H W in [0, 1] -> n 8 2 in pixels; NaN in frames that lack one of them."""
+    height, width = pictures.shape[-2:]
+    colors = torch.tensor(POINT_COLORS) / 255  # 8 3
+    place = torch.stack(torch.meshgrid(torch.arange(width) + 0.5, torch.arange(height) + 0.5, indexing="xy"), dim=-1)
+    found = []
+    for picture in pictures.float().cpu():
+        distance = (picture[None] - colors[:, :, None, None]).norm(dim=1)  # 8 H W
+        share = (COLOR_REACH - distance).clamp(min=0)
+        total = share.sum((1, 2))  # 8
+        centres = torch.einsum("khw,hwc->kc", share, place) / total[:, None]
+        found.append(centres if bool((total > 0).all()) else torch.full_like(centres, torch.nan))
+    return torch.stack(found)
 
 
 def draw_frames(motion: HeadMotion, indices: Sequence[int], width: int, height: int) -> Tensor:

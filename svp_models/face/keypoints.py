@@ -102,7 +102,7 @@ def motion_at(motion: HeadMotion, frames: int, fps: float) -> HeadMotion:
     missing[list(motion.interpolated)] = True
     touched = (missing[low] & (share < 1)) | (missing[high] & (share > 0))
     filled = tuple(touched.nonzero().flatten().tolist())
-    return HeadMotion(points.float(), motion.width, motion.height, float(fps), filled)  # frames 8 2
+    return HeadMotion(points.float(), motion.width, motion.height, float(fps), filled, motion.portrait)  # frames 8 2
 
 
 def manual_keypoints(text: str, width: int, height: int) -> Tensor:

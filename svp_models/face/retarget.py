@@ -36,7 +36,8 @@ def retarget(motion: HeadMotion, portrait: HeadMotion, mode: str) -> HeadMotion:
         anchor = driving[nearest_pose(driving, target)]  # 8 2
         ratio = face_size(target) / face_size(anchor)
         points = face_centre(target) + (driving - face_centre(anchor)) * ratio
-    return HeadMotion(points.float(), portrait.width, portrait.height, motion.fps, motion.interpolated)  # n 8 2
+    own = portrait.keypoints[0]
+    return HeadMotion(points.float(), portrait.width, portrait.height, motion.fps, motion.interpolated, own)  # n 8 2
 
 
 def face_centre(points: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ class Conditions:
 
     reference: one b x tokens x channels per transformer block, in module order (ReferenceNet's bank);
     reference_latent: b c h w, scaled portrait latent, only for models with `reference_concat`, otherwise None;
+    reference_warped: b f c h w, the same of the portrait bent to each frame's keypoints, only with `reference_warp`;
     audio: b f tokens d; kps: b f c0 h w, the guider's output; style: b f style-tokens d, or None to skip the style layers.
     """
 
@@ -37,6 +38,7 @@ class Conditions:
     audio: Tensor
     kps: Tensor
     style: Tensor | None
+    reference_warped: Tensor | None = None
 
     def unconditional(self) -> Conditions:
         """The other half of classifier-free guidance: every condition zero (sec. 3.2)."""
@@ -49,7 +51,10 @@ class Conditions:
     def frames(self, index: list[int]) -> Conditions:
         """The same clips at the frames of `index` alone; what belongs to the whole clip stays as it is."""
         style = None if self.style is None else self.style[:, index]
-        return Conditions(self.reference, self.reference_latent, self.audio[:, index], self.kps[:, index], style)
+        warped = None if self.reference_warped is None else self.reference_warped[:, index]
+        return Conditions(
+            self.reference, self.reference_latent, self.audio[:, index], self.kps[:, index], style, warped
+        )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditions:
         return self._each(lambda value: value.to(device=device, dtype=dtype))
@@ -61,6 +66,7 @@ class Conditions:
             audio=change(self.audio),
             kps=change(self.kps),
             style=None if self.style is None else change(self.style),
+            reference_warped=None if self.reference_warped is None else change(self.reference_warped),
         )
 
 
@@ -72,6 +78,7 @@ def cat(first: Conditions, second: Conditions) -> Conditions:
         audio=torch.cat([first.audio, second.audio]),
         kps=torch.cat([first.kps, second.kps]),
         style=_cat(first.style, second.style, "a style"),
+        reference_warped=_cat(first.reference_warped, second.reference_warped, "a bent portrait"),
     )
 
 

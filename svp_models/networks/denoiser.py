@@ -17,9 +17,9 @@ class Denoiser(UNet):
     """Noisy latents and conditions -> noise or velocity, whichever the schedule predicts."""
 
     def __init__(self, config: UNetConfig, style: bool) -> None:
-        inputs = config.latent_channels * (2 if config.reference_concat else 1)
+        inputs = config.latent_channels * (1 + config.reference_concat + config.reference_warp)
         super().__init__(config, inputs, BlockKind(reference=True, style=style, motion=True))
-        self.reference_concat = config.reference_concat
+        self.reference_concat, self.reference_warp = config.reference_concat, config.reference_warp
         self.style = style
         self.condition_embedding = config.condition_embedding
         if config.condition_embedding:
@@ -43,6 +43,8 @@ class Denoiser(UNet):
         if self.reference_concat:
             portrait = conditions.reference_latent[:, None].expand(-1, frames, -1, -1, -1)
             latents = torch.cat([latents, portrait], dim=2)  # b f 2c h w
+        if self.reference_warp:
+            latents = torch.cat([latents, conditions.reference_warped], dim=2)  # b f 3c h w
         images = self.conv_in(latents.flatten(0, 1)) + conditions.kps.flatten(0, 1)  # (b f) c0 h w
         time = self.embed_time(timestep).repeat_interleave(frames, dim=0)  # (b f) 4*c0
         if self.condition_embedding:
@@ -67,7 +69,7 @@ class Denoiser(UNet):
 
     def _check(self, latents: Tensor, conditions: Conditions) -> None:
         batch, frames = latents.shape[:2]
-        for name in ("audio", "kps", "style"):
+        for name in ("audio", "kps", "style", "reference_warped"):
             value = getattr(conditions, name)
             if value is not None and tuple(value.shape[:2]) != (batch, frames):
                 have = " x ".join(str(size) for size in value.shape[:2])
@@ -85,3 +87,5 @@ class Denoiser(UNet):
             )
         if self.reference_concat and conditions.reference_latent is None:
             raise PortraitError("this denoiser also takes the portrait latent: set Conditions.reference_latent")
+        if self.reference_warp and conditions.reference_warped is None:
+            raise PortraitError("this denoiser also takes the bent portrait: set Conditions.reference_warped")

@@ -45,6 +45,17 @@ def check_portrait(latent: Tensor, config: ModelConfig, width: int, height: int)
         raise PortraitError("the portrait's latent holds numbers that are not finite: check the portrait")
 
 
+def check_warped(warped: Tensor | None, config: ModelConfig, portrait_latent: Tensor, frames: int) -> None:
+    """Models with `reference_warp` have the bent portrait of every frame (or one, held), others have none."""
+    if config.unet.reference_warp != (warped is not None):
+        wants = "needs" if config.unet.reference_warp else "takes no"
+        raise PortraitError(f"model {config.name!r} {wants} bent portraits: make them with `warped_latents`")
+    if warped is not None and (warped.shape[1:] != portrait_latent.shape[1:] or len(warped) not in (1, frames)):
+        raise PortraitError(
+            f"the bent portraits have shape {tuple(warped.shape)}, {(frames, *portrait_latent.shape[1:])} is needed"
+        )
+
+
 def check_motion(
     motion: HeadMotion | Tensor, config: ModelConfig, frames: int, fps: float, size: tuple[int, int]
 ) -> None:

@@ -37,8 +37,9 @@ def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int,
     if isinstance(motion, HeadMotion):
         left, top, wide, high = centre_cut(motion.width, motion.height, width, height)
         moved = motion_at(motion, frames, fps)
-        points = moved.keypoints - moved.keypoints.new_tensor([left, top])  # f 8 2
-        return HeadMotion(points, wide, high, fps, moved.interpolated)
+        corner = moved.keypoints.new_tensor([left, top])
+        portrait = None if moved.portrait is None else moved.portrait - corner  # 8 2
+        return HeadMotion(moved.keypoints - corner, wide, high, fps, moved.interpolated, portrait)
     left, top, wide, high = centre_cut(motion.shape[-1], motion.shape[-2], width, height)
     period = max(1, 2 * (len(motion) - 1))
     order = [min(each % period, period - each % period) for each in range(frames)] if len(motion) > 1 else [0]

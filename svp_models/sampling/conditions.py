@@ -95,6 +95,7 @@ class ClipConditions:
     """The conditions of a whole clip; `window` cuts some frames out of them, on the device of the networks.
 
     reference: the ReferenceNet's bank, 1 x tokens x ch each; reference_latent: 1 c h w, scaled, or None;
+    reference_warped: f c h w (or 1, held), scaled, on the CPU, or None;
     audio: f tokens d and style: f 16 d or None, on the CPU.
     """
 
@@ -103,6 +104,7 @@ class ClipConditions:
     audio: Tensor
     style: Tensor | None
     kps: KpsFeatures
+    reference_warped: Tensor | None = None
 
     def window(self, index: list[int], like: Tensor) -> Conditions:
         """Conditions of those frames with a batch of 1, device and dtype as `like`."""
@@ -112,7 +114,14 @@ class ClipConditions:
             audio=self.audio[index][None].to(like),
             kps=self.kps.frames(index)[None].to(like),
             style=None if self.style is None else self.style[index][None].to(like),
+            reference_warped=self._warped(index, like),
         )
+
+    def _warped(self, index: list[int], like: Tensor) -> Tensor | None:
+        if self.reference_warped is None:
+            return None
+        held = len(self.reference_warped) == 1
+        return self.reference_warped[[0] * len(index) if held else index][None].to(like)
 
 
 @torch.no_grad()
@@ -126,8 +135,12 @@ def clip_conditions(
     frames: int,
     fps: float,
     size: tuple[int, int],
+    warped: Tensor | None = None,
 ) -> ClipConditions:
-    """Runs every condition network that does not depend on the step. portrait_latent: 1 c h w, unscaled."""
+    """Runs every condition network that does not depend on the step.
+
+    portrait_latent: 1 c h w, warped: f c h w (see `warped_latents`), both unscaled.
+    """
     like = next(networks.reference.parameters())
     scaled = (portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
     return ClipConditions(
@@ -136,4 +149,5 @@ def clip_conditions(
         audio=audio_tokens(networks, config, audio, frames, fps),
         style=None if style is None else style_tokens(networks, style, frames),
         kps=KpsFeatures(networks.guider, motion, width=size[0], height=size[1]),
+        reference_warped=None if warped is None else warped * config.vae.scale,
     )

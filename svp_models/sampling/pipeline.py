@@ -16,7 +16,7 @@ from ..errors import PortraitError
 from ..media.audio import check_audio
 from ..networks.conditions import ConditionWeights
 from ..values import Audio, HeadMotion, Style
-from .checks import check_clip, check_motion, check_portrait, check_size
+from .checks import check_clip, check_motion, check_portrait, check_size, check_warped
 from .conditions import ClipConditions, clip_conditions
 from .guidance import guided_prediction
 from .schedule import make_scheduler, predicted_clean, velocity_of_clean
@@ -54,10 +54,11 @@ def sample_portrait(
     options: SamplerOptions = SamplerOptions(),
     progress: Progress | None = None,
     on_latents: Callable[[int, Tensor], None] | None = None,
+    warped: Tensor | None = None,
 ) -> Tensor:
     """A talking portrait: f c h/8 w/8 unscaled latents, float32 on the CPU.
 
-    portrait_latent: 1 c h/8 w/8, unscaled; motion: a HeadMotion or Head-Kps pictures f 3 H W in [0, 1], one per frame
+    portrait_latent: 1 c h/8 w/8, unscaled; warped: from `warped_latents`, for the models that ask for it; motion: a HeadMotion or Head-Kps pictures f 3 H W in [0, 1], one per frame
     or a single one, held still; style: None samples without style layers; size: width, height in pixels.
     progress(done, total) is called after every window of every step, total = steps x windows; on_latents(step, clean)
     gets the predicted clean latents (f c h/8 w/8, unscaled) of every step. Either may raise to stop the work.
@@ -71,25 +72,30 @@ def sample_portrait(
     check_audio(audio)
     check_portrait(portrait_latent, config, width, height)
     check_motion(motion, config, frames, fps, size)
+    check_warped(warped, config, portrait_latent, frames)
     if style is not None:
         check_style(style, model)
     scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
     noise = clip_noise(frames, tuple(portrait_latent.shape[1:]), seed)
-    conditions = clip_conditions(model.networks, config, portrait_latent, audio, motion, style, frames, fps, size)
+    conditions = clip_conditions(
+        model.networks, config, portrait_latent, audio, motion, style, frames, fps, size, warped
+    )
+    start = portrait_latent if warped is None else warped
     windows = frame_windows(frames, window, overlap)
 
     def preview(step: int, clean: Tensor) -> None:
-        on_latents(step, finished(clean, portrait_latent, config))
+        on_latents(step, finished(clean, start, config))
 
     watch = None if on_latents is None else preview
     latents = denoise(model, noise, conditions, scheduler, windows, options, progress, watch)
-    return finished(latents, portrait_latent, config)
+    return finished(latents, start, config)
 
 
-def finished(latents: Tensor, portrait_latent: Tensor, config: ModelConfig) -> Tensor:
-    """What the denoiser works on, f c h w -> latents as the VAE has them; a residual model's are added to the portrait's."""
+def finished(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:
+    """What the denoiser works on, f c h w -> latents as the VAE has them; a residual model's are added to `start`, the
+    portrait's as it is or bent (1 or f c h w)."""
     unscaled = latents / config.vae.scale
-    return unscaled + portrait_latent.float().cpu() if config.residual else unscaled
+    return unscaled + start.float().cpu() if config.residual else unscaled
 
 
 @torch.no_grad()

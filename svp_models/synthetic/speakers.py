@@ -11,7 +11,7 @@ from .parameters import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE
 from .sentences import SPLITS
 from .speech import Voice
 
-TRAIN_SPEAKERS = 96
+TRAIN_SPEAKERS = 384
 TEST_SPEAKERS = 24
 POPULATION = 0x535650  # seed of everybody
 

@@ -14,8 +14,8 @@ import torch
 from ..errors import PortraitError
 from ..networks.audio_features import mel_features
 from ..synthetic.clips import DATA_VERSION, make_clip
-from ..synthetic.emotions import EMOTIONS
-from ..synthetic.speakers import speaker
+from ..synthetic.emotions import EMOTIONS, INTENSITIES
+from ..synthetic.speakers import TRAIN_SPEAKERS, speaker
 from ..values import Audio
 
 SAMPLE_RATE = 16000
@@ -23,10 +23,13 @@ SAMPLE_RATE = 16000
 
 @dataclass(frozen=True)
 class CorpusConfig:
-    """Size of the corpus. repeats: clips of every speaker and emotion; frames: frames of a clip."""
+    """Size of the corpus. emotions: how many each speaker shows, one clip each, neutral always; frames: of a clip.
 
-    speakers: int = 96
-    repeats: int = 2
+    Many people in few moods: what the networks must learn to tell apart is faces they have never seen.
+    """
+
+    speakers: int = TRAIN_SPEAKERS
+    emotions: int = 4
     frames: int = 40
     fps: float = 25.0
     size: int = 128
@@ -34,7 +37,7 @@ class CorpusConfig:
 
     @property
     def clips(self) -> int:
-        return self.speakers * len(EMOTIONS) * self.repeats
+        return self.speakers * self.emotions
 
 
 @dataclass(frozen=True)
@@ -65,11 +68,11 @@ def clip_labels(config: CorpusConfig) -> list[ClipLabel]:
     rng = np.random.default_rng(config.seed)
     labels = []
     for who in range(config.speakers):
-        for emotion in range(len(EMOTIONS)):
-            for repeat in range(config.repeats):
-                # The first repeat is always strong: weak emotions alone would leave the style space undecided.
-                intensity = 3 if repeat == 0 else int(rng.integers(1, 4))
-                labels.append(ClipLabel(who, emotion, intensity, int(rng.integers(2**31))))
+        moods = 1 + rng.choice(len(EMOTIONS) - 1, config.emotions - 1, replace=False)
+        for emotion in (0, *moods):
+            # Mostly strong: weak emotions alone would leave the style space undecided.
+            intensity = int(rng.choice(INTENSITIES, p=(0.15, 0.2, 0.65)))
+            labels.append(ClipLabel(who, int(emotion), intensity, int(rng.integers(2**31))))
     return [labels[index] for index in rng.permutation(len(labels))]
 
 

@@ -35,7 +35,7 @@ class DemoRecipe:
     """Sizes of all phases of the built-in model; the file itself names the steps and seed that it was made with."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
-    autoencoder: Schedule = Schedule(800, 1e-3)
+    autoencoder: Schedule = Schedule(750, 1e-3, average=0.0)
     analyzer: Schedule = Schedule(2000, 1.5e-3)
     style: Schedule = Schedule(400, 7e-4)
     projections: Schedule = Schedule(600, 1e-3)
@@ -44,7 +44,7 @@ class DemoRecipe:
             Stage(
                 "stage1", ("spatial", "reference", "guider"), clips=16, frames=1, cross_emotion=0.0, mouth_weight=1.0
             ),
-            Schedule(220, 1e-3, shards=2),
+            Schedule(300, 1e-3, shards=2),
         ),
         (
             Stage(
@@ -108,7 +108,7 @@ def train_demo(
     mu, sigma = corpus_priors(corpus, expression, networks.style_extractor)
     latents = encode_corpus(corpus, vae, folder / "latents.pt", report)
     train_projections(networks, corpus, mu, sigma, config, recipe.projections, folder, seed, report)
-    data = DiffusionData(corpus, latents, mu, sigma)
+    data = DiffusionData(corpus, latents, vae, mu, sigma)
     for stage, schedule in recipe.stages:
         train_stage(networks, data, config, stage, schedule, folder, seed, report)
     steps = sum(schedule.steps for _, schedule in recipe.stages)

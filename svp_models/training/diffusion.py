@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..face.drawing import draw_head_keypoints
+from ..face.warp import warp_to_keypoints
 from ..networks.audio_features import feature_windows
 from ..networks.conditions import Conditions
 from ..networks.portrait_model import PortraitNetworks
@@ -24,14 +26,17 @@ from .corpus import Corpus
 from .loop import Schedule, run_phase, torch_generator
 from .losses import region_weight
 
+SHAKE, BIAS = 0.0015, 0.004  # standard deviations of a keypoint's error, of the picture's width
+
 
 @dataclass(frozen=True)
 class Stage:
     """One stage of the paper's schedule.
 
     trains: parameter groups that learn, everything else is frozen. clips x frames: a batch; consecutive frames come from
-    one clip. cross_emotion: share of the clips whose portrait shows another emotion than the target. unconditional: share
-    of the clips whose conditions are all zero, for guidance. no_style: share of the steps without any style.
+    one clip. cross_emotion: share of the clips whose portrait shows another emotion than the target, which only a style can
+    tell. unconditional: share of the clips whose conditions are all zero, for guidance. no_style: share of the steps without
+    any style, whose portraits show the target's emotion.
     """
 
     name: str
@@ -50,10 +55,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class DiffusionData:
-    """What the stages read. latents: clips x f x c x h x w; mu, sigma: 3 x clips x d_s by input (both, expression, audio)."""
+    """What the stages read. latents: clips x f x c x h x w, made by `vae`; mu, sigma: 3 x clips x d_s by input (both, expression, audio)."""
 
     corpus: Corpus
     latents: Tensor
+    vae: PortraitVae
     mu: Tensor
     sigma: Tensor
 
@@ -111,9 +117,9 @@ class StageBatches:
         for index, label in enumerate(data.corpus.labels):
             self.by_speaker.setdefault(label.speaker, []).append(index)
 
-    def _portrait_clip(self, clip: int, rng: np.random.Generator) -> int:
-        """The clip that lends the portrait: the target's own, or one of the same speaker in another emotion."""
-        if rng.random() >= self.stage.cross_emotion:
+    def _portrait_clip(self, clip: int, rng: np.random.Generator, cross: float) -> int:
+        """The clip that lends the portrait: the target's own, or with chance `cross` the speaker's in another emotion."""
+        if rng.random() >= cross:
             return clip
         labels = self.data.corpus.labels
         others = [
@@ -133,31 +139,60 @@ class StageBatches:
         return int(rng.choice(alike))
 
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
-        """Target latents b f c h w, portrait latent b c h w, kps images b f 3 H W, audio windows b f w F, style codes b d_s, weight b f 1 h w."""
+        """Target latents b f c h w, portrait latent b c h w and its bent ones b f c h w, kps images b f 3 H W, audio windows
+        b f w F, loss weight b f 1 h w, and, unless this step goes without, style codes b d_s."""
         corpus, stage = self.data.corpus, self.stage
-        size, total = corpus.config.size, corpus.config.frames
+        total = corpus.config.frames
         clips = rng.choice(corpus.config.clips, stage.clips, replace=False)
         starts = rng.integers(0, total - stage.frames + 1, stage.clips)
-        batch: dict[str, list[Tensor]] = {key: [] for key in ("target", "portrait", "kps", "audio", "style", "weight")}
+        styled = stage.style and rng.random() >= stage.no_style
+        batch: dict[str, list[Tensor]] = defaultdict(list)
         for clip, start in zip(clips, starts, strict=True):
             frames = np.arange(start, start + stage.frames)
-            latent_size = self.data.latents.shape[-1]
             batch["target"].append(self.data.latents[clip, start : start + stage.frames].float())
-            lender = self._portrait_clip(int(clip), rng)
-            batch["portrait"].append(self.data.latents[lender, int(rng.integers(total))].float())
-            jitter = rng.normal(0, 0.002 * size, (1, 8, 2)) + rng.normal(0, 0.001 * size, (stage.frames, 8, 2))
-            drawn = draw_head_keypoints(corpus.head_keypoints[clip, frames] + jitter, size, size, size, size)
-            batch["kps"].append(rearrange(torch.from_numpy(drawn), "f h w c -> f c h w").float() / 255)
+            lender = self._portrait_clip(int(clip), rng, stage.cross_emotion if styled or not stage.style else 0.0)
+            still = int(rng.integers(total))
+            batch["portrait"].append(self.data.latents[lender, still].float())
+            for key, value in self._motion(int(clip), frames, lender, still, rng).items():
+                batch[key].append(value)
             features = torch.from_numpy(corpus.mel[clip]).float()
             batch["audio"].append(feature_windows(features, self.config.audio, total)[frames])
-            source, kind = self._style_clip(int(clip), rng), int(rng.choice(3, p=(0.7, 0.2, 0.1)))
-            noise = torch.from_numpy(rng.standard_normal(self.data.mu.shape[-1])).float()
-            batch["style"].append(self.data.mu[kind, source] + self.data.sigma[kind, source] * noise)  # eq. 4
-            landmarks = torch.from_numpy(corpus.landmarks[clip, frames]) / size
-            mouth = region_weight(landmarks[:, MOUTH], latent_size, stage.mouth_weight, 0.03)
-            face = region_weight(landmarks[:, EYES_AND_MOUTH], latent_size, stage.face_weight, 0.03)
-            batch["weight"].append(mouth + face - 1)
-        return {key: torch.stack(values) for key, values in batch.items()}
+            if styled:
+                batch["style"].append(self._style_code(int(clip), rng))
+            batch["weight"].append(self._weight(int(clip), frames))
+        stacked = {key: torch.stack(values) for key, values in batch.items()}
+        with torch.no_grad():
+            bent = self.data.vae.encode(stacked.pop("bent").flatten(0, 1))
+        return {**stacked, "bent": bent.unflatten(0, (stage.clips, stage.frames))}
+
+    def _motion(
+        self, clip: int, frames: np.ndarray, lender: int, still: int, rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """Kps images of the target frames f 3 H W and the portrait bent to them f 3 H W, as inexact as points found in pictures are."""
+        corpus, size = self.data.corpus, self.data.corpus.config.size
+        found = corpus.head_keypoints[clip, frames] + rng.normal(0, SHAKE * size, (len(frames), 8, 2))
+        own = corpus.head_keypoints[lender, still] + rng.normal(0, SHAKE * size, (8, 2))
+        bias = rng.normal(0, BIAS * size, (8, 2))  # an analyser errs alike on all pictures of a face
+        targets, source = (np.float32(each + bias) for each in (found, own))
+        drawn = draw_head_keypoints(targets, size, size, size, size)
+        picture = load_frames(corpus, lender, slice(still, still + 1))[0]  # 3 H W
+        return {
+            "kps": rearrange(torch.from_numpy(drawn), "f h w c -> f c h w").float() / 255,
+            "bent": warp_to_keypoints(picture, torch.from_numpy(source), torch.from_numpy(targets)),
+        }
+
+    def _style_code(self, clip: int, rng: np.random.Generator) -> Tensor:
+        """A draw from a style prior (eq. 4), mostly the target's own clip's and mostly of frames and sound: d_s."""
+        source, kind = self._style_clip(clip, rng), int(rng.choice(3, p=(0.7, 0.2, 0.1)))
+        noise = torch.from_numpy(rng.standard_normal(self.data.mu.shape[-1])).float()
+        return self.data.mu[kind, source] + self.data.sigma[kind, source] * noise
+
+    def _weight(self, clip: int, frames: np.ndarray) -> Tensor:
+        """How much an error counts, f 1 h w: most at the mouth."""
+        size, stage = self.data.latents.shape[-1], self.stage
+        landmarks = torch.from_numpy(self.data.corpus.landmarks[clip, frames]) / self.data.corpus.config.size
+        mouth = region_weight(landmarks[:, MOUTH], size, stage.mouth_weight, 0.03)
+        return mouth + region_weight(landmarks[:, EYES_AND_MOUTH], size, stage.face_weight, 0.03) - 1
 
 
 def stage_loss(
@@ -172,18 +207,20 @@ def stage_loss(
     clips, frames = batch["target"].shape[:2]
     tokens = networks.audio_projection(batch["audio"].flatten(0, 1)).unflatten(0, (clips, frames))  # b f t d
     style = None
-    if stage.style and rng.random() >= stage.no_style:
+    if "style" in batch:
         style = repeat(networks.style_projection(batch["style"]), "b t d -> b f t d", f=frames)
+    start = batch["bent"] if networks.denoiser.reference_warp else batch["portrait"][:, None]  # b f|1 c h w
     conditions = Conditions(
         reference=networks.reference(batch["portrait"]),
         reference_latent=batch["portrait"] if networks.denoiser.reference_concat else None,
         audio=tokens if stage.audio else torch.zeros_like(tokens),
         kps=networks.guider(batch["kps"]),
         style=style,
+        reference_warped=batch["bent"] if networks.denoiser.reference_warp else None,
     ).keep(torch.rand(clips, generator=generator) >= stage.unconditional)
     uniform = torch.rand(clips, generator=generator)
     timestep = ((config.scheduler.train_steps - 1) * uniform**stage.high_noise).round().long()
-    clean = batch["target"] - batch["portrait"][:, None] if config.residual else batch["target"]
+    clean = batch["target"] - start if config.residual else batch["target"]
     clean = clean * config.vae.scale
     noise = torch.randn(clean.shape, generator=generator)
     predicted = networks.denoiser(add_noise(clean, noise, timestep, config.scheduler), timestep, conditions)

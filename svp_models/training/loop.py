@@ -63,7 +63,7 @@ def run_phase(
     seed: int,
     report: Callable[[str], None],
 ) -> nn.Module:
-    """Trains `parameters` of `module` and leaves their running average in it; returns the module.
+    """Trains `parameters` of `module` and leaves the running average of them and of its statistics in it; returns the module.
 
     `folder/<name>.safetensors` is written at the end and makes a later call return at once; until then
     `folder/<name>.resume.pt` lets a killed run go on from its last checkpoint. A loss that is not finite raises
@@ -78,7 +78,9 @@ def run_phase(
     optimizer = torch.optim.AdamW(
         chosen, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, betas=(0.9, 0.98)
     )
-    average = [parameter.detach().clone() for parameter in chosen]
+    # Running statistics belong to the weights they were taken with, so they are averaged alike.
+    averaged = [*chosen, *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+    average = [value.detach().clone() for value in averaged]
     start = 0
     if resume.exists():
         state = torch.load(resume, weights_only=True)
@@ -87,8 +89,10 @@ def run_phase(
         average, start = state["average"], state["step"]
         report(f"{name}: resumed at step {start}")
 
+    cores = max(1, torch.get_num_threads() // schedule.shards)
+
     def shard_gradients(step: int, shard: int) -> tuple[Tensor, tuple[Tensor | None, ...], dict[str, float]]:
-        torch.set_num_threads(1)
+        torch.set_num_threads(cores)
         loss, metrics = loss_function(step, step_generator(seed, name, step, shard))
         return loss.detach(), torch.autograd.grad(loss, chosen, allow_unused=True), metrics
 
@@ -113,7 +117,7 @@ def run_phase(
         optimizer.step()
         decay = min(schedule.average, (step + 1) / (step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(average, [parameter.detach() for parameter in chosen], 1 - decay)
+            torch._foreach_lerp_(average, [value.detach() for value in averaged], 1 - decay)
         for key, value in {"loss": loss.item(), "seconds": time.monotonic() - began, **metrics}.items():
             smooth[key] = value if key not in smooth else 0.95 * smooth[key] + 0.05 * value
         if step % 25 == 24 or step + 1 == schedule.steps:
@@ -134,8 +138,8 @@ def run_phase(
 
     threads.shutdown()
     with torch.no_grad():
-        for parameter, mean in zip(chosen, average, strict=True):
-            parameter.copy_(mean)
+        for value, mean in zip(averaged, average, strict=True):
+            value.copy_(mean)
     _replace(
         finished, lambda path: save_file({key: value.contiguous() for key, value in module.state_dict().items()}, path)
     )

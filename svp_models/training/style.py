@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..networks.style_extractor import StyleExtractor
+from ..synthetic.emotions import EMOTIONS
 from .corpus import Corpus
 from .loop import Schedule, run_phase, torch_generator
 from .losses import info_nce
@@ -25,13 +26,13 @@ def style_batch(corpus: Corpus, rng: np.random.Generator) -> tuple[np.ndarray, T
     by_style: dict[tuple[int, int], list[int]] = {}
     for index, label in enumerate(corpus.labels):
         by_style.setdefault((label.speaker, label.emotion), []).append(index)
-    emotions = sorted({emotion for _, emotion in by_style})
     clips, labels = [], []
     for who in rng.choice(corpus.config.speakers, min(SPEAKERS, corpus.config.speakers), replace=False):
-        for emotion in rng.choice(emotions, EMOTIONS_EACH, replace=False):
+        shown = [emotion for speaker, emotion in by_style if speaker == who]
+        for emotion in rng.choice(shown, min(EMOTIONS_EACH, len(shown)), replace=False):
             choices = by_style[int(who), int(emotion)]
             clips += [int(each) for each in rng.choice(choices, CLIPS_EACH, replace=len(choices) < CLIPS_EACH)]
-            labels += [int(who) * len(emotions) + int(emotion)] * CLIPS_EACH
+            labels += [int(who) * len(EMOTIONS) + int(emotion)] * CLIPS_EACH
     return np.array(clips), torch.tensor(labels)
 
 

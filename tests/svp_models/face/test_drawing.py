@@ -5,7 +5,13 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.drawing import POINT_COLORS, draw_frames, draw_head_keypoints, kps_images
+from svp_portrait.svp_models.face.drawing import (
+    POINT_COLORS,
+    draw_frames,
+    draw_head_keypoints,
+    find_head_keypoints,
+    kps_images,
+)
 from svp_portrait.svp_models.values import HeadMotion
 
 FACE = np.array([[20, 50], [22, 80], [100, 50], [98, 80], [44, 52], [76, 52], [60, 40], [60, 70]], np.float32) + 0.5
@@ -70,3 +76,14 @@ def test_images_of_a_clip_mirror_a_short_motion():
 def test_drawing_is_the_same_every_time():
     first, second = (draw_head_keypoints(FACE[None], 128, 128, 256, 256) for _ in range(2))
     assert np.array_equal(first, second)
+
+
+@pytest.mark.parametrize("size", [64, 128, 512])
+def test_points_are_found_again_in_their_picture(size):
+    points = torch.from_numpy(FACE)[None] * size / 128
+    pictures = draw_frames(HeadMotion(points, size, size, 25.0), [0], size, size)
+    torch.testing.assert_close(find_head_keypoints(pictures), points, atol=max(0.3, size / 400), rtol=0)
+
+
+def test_a_picture_that_lacks_a_point_has_none():
+    assert torch.isnan(find_head_keypoints(torch.zeros(1, 3, 64, 64))).all()

@@ -20,11 +20,18 @@ def conditions():
         audio=torch.randn(2, 5, 3, 6),
         kps=torch.randn(2, 5, 4, 3, 3),
         style=torch.randn(2, 5, 16, 6),
+        reference_warped=torch.randn(2, 5, 4, 3, 3),
     )
 
 
 def tensors(conditions: Conditions) -> list[torch.Tensor]:
-    rest = [conditions.reference_latent, conditions.audio, conditions.kps, conditions.style]
+    rest = [
+        conditions.reference_latent,
+        conditions.audio,
+        conditions.kps,
+        conditions.style,
+        conditions.reference_warped,
+    ]
     return [*conditions.reference, *(each for each in rest if each is not None)]
 
 
@@ -44,6 +51,7 @@ def test_frames_cuts_what_varies_over_the_clip(conditions):
     cut = conditions.frames([4, 1])
     assert torch.equal(cut.audio, conditions.audio[:, [4, 1]])
     assert torch.equal(cut.kps, conditions.kps[:, [4, 1]]) and torch.equal(cut.style, conditions.style[:, [4, 1]])
+    assert torch.equal(cut.reference_warped, conditions.reference_warped[:, [4, 1]])
     assert cut.reference is conditions.reference and cut.reference_latent is conditions.reference_latent
     assert replace(conditions, style=None).frames([0]).style is None
 
@@ -52,7 +60,7 @@ def test_cat_and_to(conditions):
     both = cat(conditions.unconditional(), conditions)
     assert both.audio.shape[0] == 4 and torch.equal(both.reference[1][2:], conditions.reference[1])
     assert all(each.dtype == torch.float16 for each in tensors(both.to("cpu", torch.float16)))
-    bare = replace(conditions, style=None, reference_latent=None)
+    bare = replace(conditions, style=None, reference_latent=None, reference_warped=None)
     assert cat(bare, bare).style is None
     with pytest.raises(PortraitError, match="carries a style"):
         cat(conditions, replace(conditions, style=None))

@@ -22,6 +22,7 @@ from svp_portrait.svp_models.networks.temporal import MotionModule
 TINY = UNetConfig(
     block_out_channels=(16, 32), layers_per_block=1, attention_levels=(False, True), attention_heads=2,
     cross_attention_dim=24, norm_groups=4, motion_heads=2, motion_groups=4, motion_positions=8, reference_concat=True,
+    reference_warp=True,
 )  # fmt: skip
 
 
@@ -42,6 +43,7 @@ def inputs(frames: int = 3, size: int = 8, batch: int = 2) -> tuple[torch.Tensor
         audio=torch.randn(batch, frames, 5, 24),
         kps=torch.randn(batch, frames, 16, size, size),
         style=torch.randn(batch, frames, 16, 24),
+        reference_warped=torch.randn(batch, frames, 4, size, size),
     )
     return torch.randn(batch, frames, 4, size, size), torch.tensor([999.0, 12.5])[:batch], conditions
 
@@ -65,7 +67,7 @@ def test_every_condition_and_its_weight_count(denoiser):
     train_a_little(denoiser)
     latents, time, conditions = inputs()
     full = denoiser(latents, time, conditions)
-    for name in ("audio", "kps", "style", "reference_latent"):
+    for name in ("audio", "kps", "style", "reference_latent", "reference_warped"):
         changed = replace(conditions, **{name: getattr(conditions, name) + 1.0})
         assert not torch.allclose(full, denoiser(latents, time, changed)), name
     changed = replace(conditions, reference=tuple(each + torch.randn_like(each) for each in conditions.reference))
@@ -91,7 +93,7 @@ def test_clips_of_a_batch_do_not_see_each_other(denoiser):
     both = denoiser(latents, time, conditions)
     second = Conditions(
         tuple(each[1:] for each in conditions.reference), conditions.reference_latent[1:], conditions.audio[1:],
-        conditions.kps[1:], conditions.style[1:],
+        conditions.kps[1:], conditions.style[1:], conditions.reference_warped[1:],
     )  # fmt: skip
     torch.testing.assert_close(both[1:], denoiser(latents[1:], time[1:], second), atol=1e-4, rtol=1e-4)
 
@@ -122,6 +124,8 @@ def test_mistakes_are_named(denoiser):
         denoiser(latents, time, replace(conditions, reference=conditions.reference[:1]))
     with pytest.raises(PortraitError, match="portrait latent"):
         denoiser(latents, time, replace(conditions, reference_latent=None))
+    with pytest.raises(PortraitError, match="bent portrait"):
+        denoiser(latents, time, replace(conditions, reference_warped=None))
     with pytest.raises(PortraitError, match="without style layers"):
         Denoiser(TINY, style=False)(latents, time, conditions)
     latents, time, conditions = inputs(frames=9)
@@ -175,6 +179,7 @@ def test_demo_preset_runs():
         audio=networks.audio_projection(torch.randn(2, 3, 1920))[None],
         kps=networks.guider(torch.rand(1, 2, 3, 128, 128)),
         style=networks.style_projection(torch.randn(2, config.style.style_size))[None],
+        reference_warped=torch.randn(1, 2, channels, 16, 16),
     )
     latents = torch.randn(1, 2, channels, 16, 16)
     assert networks.denoiser(latents, torch.tensor([500]), conditions).shape == latents.shape

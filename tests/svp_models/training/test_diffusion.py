@@ -4,6 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from svp_portrait.svp_models.config import PRESETS, GuiderConfig, StyleConfig, UNetConfig
 from svp_portrait.svp_models.networks.portrait_model import build_networks
@@ -34,6 +35,7 @@ def config():
             cross_attention_dim=16,
             norm_groups=4,
             reference_concat=True,
+            reference_warp=True,
             condition_embedding=True,
             motion_heads=2,
             motion_groups=4,
@@ -57,13 +59,15 @@ def data():
     corpus = SimpleNamespace(
         config=SimpleNamespace(clips=CLIPS, frames=FRAMES, size=SIZE),
         labels=labels,
+        images=rng.integers(0, 256, (CLIPS, FRAMES, SIZE, SIZE, 3), np.uint8),
         landmarks=rng.uniform(8, 24, (CLIPS, FRAMES, 68, 2)).astype(np.float32),
         head_keypoints=rng.uniform(8, 24, (CLIPS, FRAMES, 8, 2)).astype(np.float32),
         mel=rng.standard_normal((CLIPS, FRAMES, 1920)).astype(np.float16),
     )
     # Every clip's latent is its own number, so that a batch tells where its portrait came from.
     latents = torch.arange(CLIPS).half()[:, None, None, None, None].expand(-1, FRAMES, 8, 4, 4)
-    return DiffusionData(corpus, latents, torch.zeros(3, CLIPS, 8), torch.ones(3, CLIPS, 8))
+    vae = SimpleNamespace(encode=lambda images: nn.functional.avg_pool2d(images, 8).repeat(1, 3, 1, 1)[:, :8])
+    return DiffusionData(corpus, latents, vae, torch.zeros(3, CLIPS, 8), torch.ones(3, CLIPS, 8))
 
 
 STAGE = Stage("x", (), clips=3, frames=4, audio=True, style=True)
@@ -106,7 +110,7 @@ def test_groups_cover_every_parameter(networks):
 
 
 def test_batch_shapes(data, config):
-    batch = StageBatches(data, config, STAGE).draw(np.random.default_rng(0))
+    batch = StageBatches(data, config, replace(STAGE, no_style=0.0)).draw(np.random.default_rng(0))
     assert {key: tuple(value.shape) for key, value in batch.items()} == {
         "target": (3, 4, 8, 4, 4),
         "portrait": (3, 8, 4, 4),
@@ -114,12 +118,21 @@ def test_batch_shapes(data, config):
         "audio": (3, 4, config.audio.window, 1920),
         "style": (3, 8),
         "weight": (3, 4, 1, 4, 4),
+        "bent": (3, 4, 8, 4, 4),
     }
+
+
+def test_without_a_style_the_portrait_shows_the_emotion_already(data, config):
+    batches = StageBatches(data, config, replace(STAGE, cross_emotion=1.0, no_style=1.0))
+    for seed in range(5):
+        batch = batches.draw(np.random.default_rng(seed))
+        assert "style" not in batch
+        assert torch.equal(batch["target"][:, 0], batch["portrait"])
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
 def test_portraits_come_from_the_same_speaker_in_the_emotion_asked_for(data, config, share):
-    batches = StageBatches(data, config, replace(STAGE, cross_emotion=share))
+    batches = StageBatches(data, config, replace(STAGE, cross_emotion=share, no_style=0.0))
     for seed in range(5):
         batch = batches.draw(np.random.default_rng(seed))
         for target, portrait in zip(batch["target"][:, 0, 0, 0, 0], batch["portrait"][:, 0, 0, 0], strict=True):
@@ -132,6 +145,6 @@ def test_a_dropped_clip_sees_no_condition(networks, data, config):
     stage = replace(STAGE, unconditional=1.0, no_style=0.0)
     config = replace(config, residual=False)  # the target itself would move with the portrait
     first = StageBatches(data, config, stage).draw(np.random.default_rng(0))
-    other = {**first, **{key: torch.rand_like(first[key]) for key in ("portrait", "kps", "audio", "style")}}
+    other = {**first, **{key: torch.rand_like(first[key]) for key in ("portrait", "bent", "kps", "audio", "style")}}
     losses = [stage_loss(networks, batch, stage, config, np.random.default_rng(5)) for batch in (first, other)]
     assert torch.equal(*losses)

@@ -25,6 +25,21 @@ def test_it_learns_and_leaves_the_averaged_weights(tmp_path):
     torch.testing.assert_close(module.weight, torch.ones(1, 3), atol=0.05, rtol=0)
 
 
+def test_running_statistics_are_averaged_with_the_weights(tmp_path):
+    module = nn.BatchNorm1d(1, momentum=1.0)
+
+    def loss_function(step, rng):
+        return module(torch.tensor([[-1.0], [1.0]]) + step).square().mean(), {}
+
+    schedule = Schedule(6, 0.0, warmup=1, average=0.5)
+    run_phase("norm", module, module.parameters(), loss_function, schedule, tmp_path, 0, lambda line: None)
+    expected = 0.0
+    for step in range(6):
+        decay = min(0.5, (step + 1) / (step + 10))
+        expected = decay * expected + (1 - decay) * step
+    torch.testing.assert_close(module.running_mean, torch.tensor([expected]))
+
+
 def test_a_killed_run_ends_bit_equal_to_an_uninterrupted_one(tmp_path):
     whole = fit(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):
