@@ -33,9 +33,9 @@ def kps_pictures(head_motion: Tensor | HeadMotion) -> Tensor | HeadMotion:
     return rearrange(rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
-def sampler_options(window: int, overlap: int, **others: Any) -> SamplerOptions:
-    """The widgets named as the options are; 0 for window and -1 for overlap leave them to the model."""
-    return SamplerOptions(window=window or None, overlap=overlap if overlap >= 0 else None, **others)
+def model_window(window: int, overlap: int) -> tuple[int | None, int | None]:
+    """The two widgets as SamplerOptions has them: None, the model's own, for a window of 0 and an overlap of -1."""
+    return window or None, overlap if overlap >= 0 else None
 
 
 class SVPSampler(io.ComfyNode):
@@ -131,10 +131,14 @@ class SVPSampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], head_motion: Tensor | HeadMotion, seed: int, fps: float,
-        width: int, height: int, length: str, style=None, **widgets: Any,
+        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], head_motion: Tensor | HeadMotion, seed: int, steps: int,
+        cfg: float, scheduler: str, reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int,
+        overlap: int, width: int, height: int, length: str, style=None,
     ) -> io.NodeOutput:  # fmt: skip
-        config, options = model.portrait.config, sampler_options(**widgets)
+        config = model.portrait.config
+        options = SamplerOptions(
+            steps, cfg, scheduler, reference_weight, audio_weight, style_weight, *model_window(window, overlap)
+        )
         size = (width or config.size, height or config.size)
         check_size(*size, config.vae.downscale)
         sound, motion = audio_from(audio), kps_pictures(head_motion)
