@@ -120,7 +120,7 @@ PRESETS: dict[str, ModelConfig] = {
     "demo": ModelConfig(
         name="demo",
         size=128,
-        window=8,
+        window=6,
         overlap=2,
         residual=True,
         unet=UNetConfig(

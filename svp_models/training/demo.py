@@ -2,8 +2,8 @@
 
 At this scale the networks start from nothing and see minutes of data, where the paper fine-tunes Stable Diffusion on 300
 hours. Three things follow, all of them choices of this recipe alone: the projections of audio and style are trained before
-the denoiser (`projections`) and then kept; stage 2 goes on training what stage 1 trained and stage 3 the denoiser's spatial
-and audio layers (the paper freezes them); and each stage is some hundred steps long.
+the denoiser (`projections`) and then kept; stage 2 goes on training what stage 1 trained and stage 3 the denoiser's layers
+of stages 1 and 2 (the paper freezes them); and each stage is some hundred to thousand steps long.
 """
 
 from __future__ import annotations
@@ -41,32 +41,30 @@ class DemoRecipe:
     projections: Schedule = Schedule(600, 1e-3)
     stages: tuple[tuple[Stage, Schedule], ...] = (
         (
-            Stage(
-                "stage1", ("spatial", "reference", "guider"), clips=16, frames=1, cross_emotion=0.0, mouth_weight=1.0
-            ),
-            Schedule(300, 1e-3, shards=2),
+            Stage("stage1", ("spatial", "reference", "guider"), clips=16, frames=1, mouth_weight=2.0),
+            Schedule(600, 1e-3, shards=2),
         ),
         (
             Stage(
                 "stage2",
                 ("spatial", "temporal", "reference", "guider", "audio"),
-                clips=3,
-                frames=8,
+                clips=4,
+                frames=4,
                 audio=True,
             ),
-            Schedule(400, 1e-3, shards=2),
+            Schedule(1200, 1e-3, shards=2),
         ),
         (
             Stage(
                 "stage3",
-                ("spatial", "style", "audio"),
+                ("spatial", "temporal", "style", "audio"),
                 clips=3,
-                frames=8,
+                frames=6,
                 audio=True,
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(450, 1e-3, shards=2),
+            Schedule(4000, 1e-3, average=0.998, shards=2),
         ),
     )
 

@@ -49,8 +49,8 @@ class Stage:
     unconditional: float = 0.05
     no_style: float = 0.1
     high_noise: float = 0.5  # timestep = T u^high_noise: few-step sampling is decided at high noise
-    mouth_weight: float = 4.0
-    face_weight: float = 1.0
+    mouth_weight: float = 6.0  # added to the 1 of every cell
+    face_weight: float = 2.0
 
 
 @dataclass(frozen=True)
