@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor
 
-from ..svp_models.sampling.checks import check_size
-from ..svp_models.sampling.clip import LENGTHS, clip_frames, fit_motion, sampling_memory
-from ..svp_models.sampling.decode import fit_portrait
+from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip, sampling_memory
 from ..svp_models.sampling.pipeline import SamplerOptions, sample_portrait
 from ..svp_models.sampling.schedule import SCHEDULERS
-from ..svp_models.sampling.warp import warped_latents
 from ..svp_models.values import HeadMotion
 from . import host
 from .host import io
@@ -36,6 +34,11 @@ def kps_pictures(head_motion: Tensor | HeadMotion) -> Tensor | HeadMotion:
 def model_window(window: int, overlap: int) -> tuple[int | None, int | None]:
     """The two widgets as SamplerOptions has them: None, the model's own, for a window of 0 and an overlap of -1."""
     return window or None, overlap if overlap >= 0 else None
+
+
+def encoder(vae: Any) -> Callable[[Tensor], Tensor]:
+    """The host's VAE on frames n 3 h w in [-1, 1]."""
+    return lambda frames: vae.encode(images_from(frames))
 
 
 class SVPSampler(io.ComfyNode):
@@ -140,15 +143,9 @@ class SVPSampler(io.ComfyNode):
             steps, cfg, scheduler, reference_weight, audio_weight, style_weight, *model_window(window, overlap)
         )
         size = (width or config.size, height or config.size)
-        check_size(*size, config.vae.downscale)
-        sound, motion = audio_from(audio), kps_pictures(head_motion)
+        sound, motion, face = audio_from(audio), kps_pictures(head_motion), frames_from(portrait[:1])[0]
         frames = clip_frames(sound.seconds, motion, fps, length)
-        motion = fit_motion(motion, frames, fps, *size)
-        picture = fit_portrait(frames_from(portrait[:1])[0], *size)  # 3 h w
-        latent = vae.encode(images_from(picture[None])).cpu().float()  # 1 c h/8 w/8
-        warped = warped_latents(model.portrait, lambda part: vae.encode(images_from(part)), picture, motion)
+        request = prepare_clip(model.portrait, encoder(vae), face, sound, motion, style, frames, fps, size)
         ready = model.ready(sampling_memory(config, options, *size, host.weights_dtype().itemsize))
-        samples = sample_portrait(
-            ready, latent, sound, motion, style, frames, fps, size, seed, options, host.progress(), warped=warped
-        )  # f c h/8 w/8
+        samples = sample_portrait(ready, request, seed, options, host.progress())  # f c h/8 w/8
         return io.NodeOutput({"samples": samples}, fps)

@@ -16,10 +16,10 @@ from einops import rearrange
 from ..checkpoints.native import PortraitModel
 from ..face.analyzer import FaceAnalyzer, FaceTrack
 from ..networks.vae import encode_images
-from ..sampling.decode import decode_latents, encode_image
+from ..sampling.clip import prepare_clip
+from ..sampling.decode import decode_latents
 from ..sampling.pipeline import SamplerOptions, sample_portrait
 from ..sampling.style import extract_style, sample_style
-from ..sampling.warp import warped_latents
 from ..synthetic.clips import Clip, make_clip, neutral_portrait
 from ..synthetic.drawing import DrawnClip
 from ..synthetic.emotions import EMOTIONS, classify_emotion
@@ -74,25 +74,12 @@ class Evaluator:
         self, portrait: Clip | DrawnClip, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
     ) -> np.ndarray:
         """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`."""
-        image = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
-        own = torch.from_numpy(portrait.head_keypoints[0])
-        latent = encode_image(self.model.vae, image, self.size, self.size)
-        points = torch.from_numpy(clip.head_keypoints[:frames])
+        face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
+        points, own = (torch.from_numpy(each) for each in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
         motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
-        warped = warped_latents(self.model, partial(encode_images, self.model.vae), image, motion)
-        latents = sample_portrait(
-            self.model,
-            latent,
-            audio,
-            motion,
-            style,
-            frames,
-            clip.fps,
-            (self.size, self.size),
-            seed,
-            DEMO_SAMPLING,
-            warped=warped,
-        )
+        encode, size = partial(encode_images, self.model.vae), (self.size, self.size)
+        request = prepare_clip(self.model, encode, face, audio, motion, style, frames, clip.fps, size)
+        latents = sample_portrait(self.model, request, seed, DEMO_SAMPLING)
         decoded = torch.cat(list(decode_latents(self.model.vae, latents)))
         pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte()
         return rearrange(pixels, "n c h w -> n h w c").numpy()

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
-from ..values import HeadMotion
+from ..values import HeadMotion, Style, StylePrior
 
 ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
 
@@ -43,6 +44,23 @@ def check_portrait(latent: Tensor, config: ModelConfig, width: int, height: int)
         )
     if not torch.isfinite(latent).all():
         raise PortraitError("the portrait's latent holds numbers that are not finite: check the portrait")
+
+
+def check_style(style: Style | StylePrior, model: PortraitModel) -> None:
+    """Raises PortraitError unless the style was made by this model's extractor."""
+    if style.style_space != model.style_space:
+        raise PortraitError(
+            f"the style was made in style space {style.style_space!r}, the model reads {model.style_space!r}: extract "
+            "the style again with this model, or load the model the style was made with"
+        )
+    numbers = style.codes if isinstance(style, Style) else torch.stack([style.mu, style.sigma])
+    if numbers.dim() != 2 or len(numbers) < 1 or numbers.shape[-1] != model.config.style.style_size:
+        raise PortraitError(
+            f"the style has shape {tuple(numbers.shape)}, the model reads codes of {model.config.style.style_size} "
+            "numbers: extract the style again with this model"
+        )
+    if not torch.isfinite(numbers).all():
+        raise PortraitError("the style holds numbers that are not finite: extract it again")
 
 
 def check_warped(warped: Tensor | None, config: ModelConfig, portrait_latent: Tensor, frames: int) -> None:

@@ -4,16 +4,45 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
 from ..face.keypoints import motion_at
 from ..media.audio import frame_count
-from ..values import HeadMotion
-from .decode import centre_cut
+from ..values import Audio, HeadMotion, Style
+from .checks import check_clip, check_size
+from .decode import centre_cut, fit_portrait
 from .pipeline import SamplerOptions, resolve_windows
+from .request import ClipRequest
+from .warp import Encode, warped_latents
 
 LENGTHS = ("audio", "shortest")
 BYTES_PER_CELL = 10_486  # working memory of one latent cell per byte of precision, as the host reckons for SD1.5's UNet
+
+
+def prepare_clip(
+    model: PortraitModel,
+    encode: Encode,
+    portrait: Tensor,
+    audio: Audio,
+    motion: HeadMotion | Tensor,
+    style: Style | None,
+    frames: int,
+    fps: float,
+    size: tuple[int, int],
+) -> ClipRequest:
+    """Everything cut and encoded for `sample_portrait`.
+
+    portrait: 3 h w in [-1, 1] of any size; motion: of any length, rate and picture; encode: frames n 3 h w in [-1, 1] ->
+    unscaled latents n c h/8 w/8; size: width, height in pixels.
+    """
+    check_size(*size, model.config.vae.downscale)
+    check_clip(frames, fps)
+    motion = fit_motion(motion, frames, fps, *size)
+    picture = fit_portrait(portrait, *size)
+    latent = encode(picture[None]).float().cpu()
+    warped = warped_latents(model, encode, picture, motion)
+    return ClipRequest(latent, audio, motion, style, frames, fps, size, warped)
 
 
 def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length: str) -> int:

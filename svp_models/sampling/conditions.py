@@ -14,6 +14,7 @@ from ..face.drawing import draw_frames
 from ..networks.audio_features import feature_windows, mel_features
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
+from .request import ClipRequest
 
 CHUNK = 32  # frames that the small networks see at once
 CACHE_BYTES = 512 * 2**20  # kps features of a clip are kept up to this size, beyond it they are made anew per window
@@ -125,29 +126,16 @@ class ClipConditions:
 
 
 @torch.no_grad()
-def clip_conditions(
-    networks: nn.Module,
-    config: ModelConfig,
-    portrait_latent: Tensor,
-    audio: Audio,
-    motion: HeadMotion | Tensor,
-    style: Style | None,
-    frames: int,
-    fps: float,
-    size: tuple[int, int],
-    warped: Tensor | None = None,
-) -> ClipConditions:
-    """Runs every condition network that does not depend on the step.
-
-    portrait_latent: 1 c h w, warped: f c h w (see `warped_latents`), both unscaled.
-    """
+def clip_conditions(networks: nn.Module, config: ModelConfig, request: ClipRequest) -> ClipConditions:
+    """Runs every condition network that does not depend on the step."""
     like = next(networks.reference.parameters())
-    scaled = (portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
+    scaled = (request.portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
+    width, height = request.size
     return ClipConditions(
         reference=tuple(networks.reference(scaled)),
         reference_latent=scaled if config.unet.reference_concat else None,
-        audio=audio_tokens(networks, config, audio, frames, fps),
-        style=None if style is None else style_tokens(networks, style, frames),
-        kps=KpsFeatures(networks.guider, motion, width=size[0], height=size[1]),
-        reference_warped=None if warped is None else warped * config.vae.scale,
+        audio=audio_tokens(networks, config, request.audio, request.frames, request.fps),
+        style=None if request.style is None else style_tokens(networks, request.style, request.frames),
+        kps=KpsFeatures(networks.guider, request.motion, width, height),
+        reference_warped=None if request.warped is None else request.warped * config.vae.scale,
     )

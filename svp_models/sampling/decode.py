@@ -45,13 +45,6 @@ def centre_cut(wide: int, high: int, width: int, height: int) -> tuple[int, int,
     return (wide - keep_wide) // 2, (high - keep_high) // 2, keep_wide, keep_high
 
 
-@torch.no_grad()
-def encode_image(vae: nn.Module, image: Tensor, width: int, height: int) -> Tensor:
-    """A picture 3 h w in [-1, 1] of any size -> 1 c height/8 width/8, unscaled, float32 on the CPU."""
-    like = next(vae.parameters())
-    return vae.encode(fit_portrait(image, width, height)[None].to(like)).float().cpu()
-
-
 def decode_latents(
     vae: nn.Module, latents: Tensor, chunk: int = 8, progress: Callable[[int, int], None] | None = None
 ) -> Iterator[Tensor]:

@@ -13,14 +13,11 @@ from torch import Tensor
 from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
-from ..media.audio import check_audio
 from ..networks.conditions import ConditionWeights
-from ..values import Audio, HeadMotion, Style
-from .checks import check_clip, check_motion, check_portrait, check_size, check_warped
 from .conditions import ClipConditions, clip_conditions
 from .guidance import guided_prediction
+from .request import ClipRequest
 from .schedule import make_scheduler, predicted_clean, velocity_of_clean
-from .style import check_style
 from .windows import blend_weights, frame_windows
 
 Progress = Callable[[int, int], None]
@@ -43,45 +40,26 @@ class SamplerOptions:
 
 def sample_portrait(
     model: PortraitModel,
-    portrait_latent: Tensor,
-    audio: Audio,
-    motion: HeadMotion | Tensor,
-    style: Style | None,
-    frames: int,
-    fps: float,
-    size: tuple[int, int],
+    request: ClipRequest,
     seed: int,
     options: SamplerOptions = SamplerOptions(),
     progress: Progress | None = None,
     on_latents: Callable[[int, Tensor], None] | None = None,
-    warped: Tensor | None = None,
 ) -> Tensor:
     """A talking portrait: f c h/8 w/8 unscaled latents, float32 on the CPU.
 
-    portrait_latent: 1 c h/8 w/8, unscaled; warped: from `warped_latents`, for the models that ask for it; motion: a HeadMotion or Head-Kps pictures f 3 H W in [0, 1], one per frame
-    or a single one, held still; style: None samples without style layers; size: width, height in pixels.
     progress(done, total) is called after every window of every step, total = steps x windows; on_latents(step, clean)
     gets the predicted clean latents (f c h/8 w/8, unscaled) of every step. Either may raise to stop the work.
     """
     config = model.config
     window, overlap = resolve_windows(config, options)
-    width, height = size
-    check_clip(frames, fps)
-    check_size(width, height, config.vae.downscale)
     check_options(options)
-    check_audio(audio)
-    check_portrait(portrait_latent, config, width, height)
-    check_motion(motion, config, frames, fps, size)
-    check_warped(warped, config, portrait_latent, frames)
-    if style is not None:
-        check_style(style, model)
+    request.check(model)
     scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
-    noise = clip_noise(frames, tuple(portrait_latent.shape[1:]), seed)
-    conditions = clip_conditions(
-        model.networks, config, portrait_latent, audio, motion, style, frames, fps, size, warped
-    )
-    start = portrait_latent if warped is None else warped
-    windows = frame_windows(frames, window, overlap)
+    noise = clip_noise(request.frames, tuple(request.portrait_latent.shape[1:]), seed)
+    conditions = clip_conditions(model.networks, config, request)
+    start = request.portrait_latent if request.warped is None else request.warped
+    windows = frame_windows(request.frames, window, overlap)
 
     def preview(step: int, clean: Tensor) -> None:
         on_latents(step, finished(clean, start, config))

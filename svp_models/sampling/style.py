@@ -129,23 +129,6 @@ def interpolate_styles(a: Style, b: Style, start: float = 0.0, end: float = 1.0,
     return Style(codes=codes, style_space=a.style_space, label=f"{a.label or 'style'} > {b.label or 'style'}")
 
 
-def check_style(style: Style | StylePrior, model: PortraitModel) -> None:
-    """Raises PortraitError unless the style was made by this model's extractor."""
-    if style.style_space != model.style_space:
-        raise PortraitError(
-            f"the style was made in style space {style.style_space!r}, the model reads {model.style_space!r}: extract "
-            "the style again with this model, or load the model the style was made with"
-        )
-    numbers = style.codes if isinstance(style, Style) else torch.stack([style.mu, style.sigma])
-    if numbers.dim() != 2 or len(numbers) < 1 or numbers.shape[-1] != model.config.style.style_size:
-        raise PortraitError(
-            f"the style has shape {tuple(numbers.shape)}, the model reads codes of {model.config.style.style_size} "
-            "numbers: extract the style again with this model"
-        )
-    if not torch.isfinite(numbers).all():
-        raise PortraitError("the style holds numbers that are not finite: extract it again")
-
-
 def _checked_expression(expression: Tensor, size: int) -> Tensor:
     if expression.dim() != 2 or expression.shape[1] != size or len(expression) < 1:
         raise PortraitError(

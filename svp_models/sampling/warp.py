@@ -16,11 +16,11 @@ from ..values import HeadMotion
 
 CHUNK = 16  # frames bent and encoded at a time
 
+Encode = Callable[[Tensor], Tensor]
+
 
 @torch.no_grad()
-def warped_latents(
-    model: PortraitModel, encode: Callable[[Tensor], Tensor], picture: Tensor, motion: HeadMotion | Tensor
-) -> Tensor | None:
+def warped_latents(model: PortraitModel, encode: Encode, picture: Tensor, motion: HeadMotion | Tensor) -> Tensor | None:
     """Unscaled latents f c h/8 w/8 of the portrait bent to every frame of the motion, or None for models without it.
 
     picture: 3 h w in [-1, 1], as large as the frames; motion: of the frames' aspect, see `fit_motion`; one frame gives one

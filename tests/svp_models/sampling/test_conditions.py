@@ -9,6 +9,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
 from svp_portrait.svp_models.sampling import conditions as module
 from svp_portrait.svp_models.sampling.conditions import KpsFeatures, audio_tokens, clip_conditions, style_tokens
+from svp_portrait.svp_models.sampling.request import ClipRequest
 
 
 class Counter(torch.nn.Module):
@@ -104,9 +105,8 @@ def test_head_motion_is_drawn(model, clip):
 
 
 def test_a_window_of_the_clip(model, clip):
-    made = clip_conditions(
-        model.networks, model.config, clip.latent, clip.audio, clip.motion(7), clip.style, 7, 25, clip.size
-    )
+    request = ClipRequest(clip.latent, clip.audio, clip.motion(7), clip.style, 7, 25, clip.size)
+    made = clip_conditions(model.networks, model.config, request)
     torch.testing.assert_close(made.reference_latent, clip.latent * 0.5)
     bank = model.networks.reference(clip.latent * 0.5)
     assert all(torch.equal(a, b) for a, b in zip(made.reference, bank, strict=True))
@@ -119,5 +119,6 @@ def test_a_window_of_the_clip(model, clip):
 
 def test_no_reference_latent_where_the_model_takes_none(model, clip):
     config = replace(model.config, unet=replace(model.config.unet, reference_concat=False))
-    made = clip_conditions(model.networks, config, clip.latent, clip.audio, clip.motion(2), None, 2, 25, clip.size)
+    request = ClipRequest(clip.latent, clip.audio, clip.motion(2), None, 2, 25, clip.size)
+    made = clip_conditions(model.networks, config, request)
     assert made.reference_latent is None and made.style is None

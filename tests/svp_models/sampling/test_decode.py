@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.sampling.decode import decode_latents, encode_image, fit_portrait
+from svp_portrait.svp_models.sampling.decode import decode_latents, fit_portrait
 
 
 class Halver(torch.nn.Module):
@@ -60,12 +60,6 @@ def test_every_shape_fits(high, wide):
 def test_unusable_portraits(image, message):
     with pytest.raises(PortraitError, match=message):
         fit_portrait(image, 64, 64)
-
-
-def test_encode():
-    latent = encode_image(Halver(), torch.full((3, 100, 70), 0.25), 32, 48)
-    assert latent.shape == (1, 3, 6, 4) and not latent.requires_grad
-    torch.testing.assert_close(latent, torch.full((1, 3, 6, 4), 0.25))
 
 
 def test_decode_in_chunks():

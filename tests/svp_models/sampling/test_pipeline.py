@@ -18,6 +18,7 @@ from svp_portrait.svp_models.sampling.pipeline import (
     resolve_windows,
     sample_portrait,
 )
+from svp_portrait.svp_models.sampling.request import ClipRequest
 from svp_portrait.svp_models.sampling.schedule import SCHEDULERS, alphas_cumprod, make_scheduler
 from svp_portrait.svp_models.sampling.windows import frame_windows
 from svp_portrait.svp_models.values import Audio, Style
@@ -35,10 +36,9 @@ def sample(model, clip, frames: int, options: SamplerOptions = QUICK, seed: int 
         "frames": frames,
         "fps": 25.0,
         "size": clip.size,
-        "seed": seed,
-        "options": options,
     }
-    return sample_portrait(model, **{**given, **changes})
+    control = {"progress": changes.pop("progress", None), "on_latents": changes.pop("on_latents", None)}
+    return sample_portrait(model, ClipRequest(**{**given, **changes}), seed, options, **control)
 
 
 def stand_in(denoiser, latent_scale: float = 1.0):

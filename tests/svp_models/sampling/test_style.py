@@ -7,9 +7,9 @@ import torch
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.audio_features import mel_features
+from svp_portrait.svp_models.sampling.checks import check_style
 from svp_portrait.svp_models.sampling.style import (
     EASINGS,
-    check_style,
     extract_style,
     interpolate_styles,
     mixture_moments,

@@ -10,7 +10,7 @@ import torch
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.drawing import draw_frames
-from svp_portrait.svp_models.sampling.pipeline import SamplerOptions, sample_portrait
+from svp_portrait.svp_models.sampling.request import ClipRequest
 from svp_portrait.svp_models.sampling.warp import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -60,8 +60,9 @@ def test_targets_are_read_back_from_pictures(clip):
 
 
 def test_a_model_with_them_is_not_sampled_without(model, clip):
-    given = (clip.latent, clip.audio, clip.motion(2), None, 2, 25.0, clip.size, 0, SamplerOptions(steps=1))
+    request = ClipRequest(clip.latent, clip.audio, clip.motion(2), None, 2, 25.0, clip.size)
     with pytest.raises(PortraitError, match="'tiny' needs bent portraits"):
-        sample_portrait(with_warp(model), *given)
+        request.check(with_warp(model))
+    request.check(model)
     with pytest.raises(PortraitError, match="'tiny' takes no bent portraits"):
-        sample_portrait(model, *given, warped=torch.zeros(2, 4, 3, 4))
+        replace(request, warped=torch.zeros(2, 4, 3, 4)).check(model)
