@@ -1,0 +1,80 @@
+"""Weights as others publish them: safetensors, or what torch.save wrote, read without running any code of theirs."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..errors import PortraitError
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")  # in the order they are looked for
+WRAPPERS = ("state_dict", "module", "model")  # keys under which trainers put the weights
+
+
+def find_weights(folder: Path | str, stem: str) -> Path:
+    """The file `stem` with any of the known suffixes in a folder; raises PortraitError naming what was looked for."""
+    folder = Path(folder)
+    for suffix in SUFFIXES:
+        if (folder / f"{stem}{suffix}").is_file():
+            return folder / f"{stem}{suffix}"
+    raise PortraitError(f"{folder}: there is no {stem} with one of the endings {', '.join(SUFFIXES)}: put it there")
+
+
+def read_weights(path: Path | str) -> dict[str, Tensor]:
+    """Tensors of a file by name, as stored (memory-mapped where the format allows it).
+
+    A wrapper (`state_dict`, ...) around them is taken off. Files whose pickle holds anything but tensors and plain values,
+    truncated files and files without tensors raise PortraitError.
+    """
+    path = Path(path)
+    content = _read(path)
+    for wrapper in WRAPPERS:
+        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
+            content = content[wrapper]
+    tensors = dict(_tensors(content)) if isinstance(content, dict) else {}
+    if not tensors:
+        raise PortraitError(f"{path}: it holds no tensors by name, but {_described(content)}: choose another file")
+    return tensors
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file():
+        raise PortraitError(f"{path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except pickle.UnpicklingError as error:
+        raise PortraitError(
+            f"{path}: its pickle holds more than tensors, and code in weights is never run ({_first_line(error)}): use a "
+            "safetensors version of it"
+        ) from error
+    except (SafetensorError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise PortraitError(
+            f"{path}: not a readable weight file ({path.stat().st_size} bytes; {_first_line(error)}): it is truncated or "
+            "of another format, copy or download it again"
+        ) from error
+
+
+def _tensors(content: dict[Any, Any]) -> Iterator[tuple[str, Tensor]]:
+    for name, value in content.items():
+        if isinstance(value, Tensor):
+            yield str(name), value
+
+
+def _described(content: Any) -> str:
+    return (
+        f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else type(content).__name__
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
