@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from ..errors import PortraitError
 from ..networks.audio_features import mel_features
 from ..synthetic.clips import DATA_VERSION, make_clip
 from ..synthetic.emotions import EMOTIONS, INTENSITIES
 from ..synthetic.speakers import TRAIN_SPEAKERS, speaker
 from ..values import Audio
+from .store import fill_store, open_store
 
 SAMPLE_RATE = 16000
 
@@ -59,7 +58,6 @@ def _fields(config: CorpusConfig) -> dict[str, tuple[tuple[int, ...], str]]:
         "expression": ((n, f, 64), "float32"),
         "pose": ((n, f, 6), "float32"),
         "mel": ((n, f, 1920), "float16"),
-        "done": ((n,), "bool"),
     }
 
 
@@ -84,19 +82,8 @@ class Corpus:
 
     def __init__(self, folder: Path, config: CorpusConfig, mode: str = "r"):
         self.folder, self.config, self.labels = folder, config, clip_labels(config)
-        wanted = {**asdict(config), "data_version": DATA_VERSION}
-        card = folder / "corpus.json"
-        if not card.exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            for name, (shape, kind) in _fields(config).items():
-                np.lib.format.open_memmap(folder / f"{name}.npy", "w+", kind, shape)
-            card.write_text(json.dumps(wanted))
-        found = json.loads(card.read_text())
-        if found != wanted:
-            raise PortraitError(
-                f"{folder} holds the corpus {found}, wanted is {wanted}: remove the folder or choose another"
-            )
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode=mode) for name in _fields(config)}
+        card = {**asdict(config), "data_version": DATA_VERSION}
+        arrays = open_store(folder, card, _fields(config), mode)
         self.images = arrays["images"]  # n f h w 3
         self.landmarks = arrays["landmarks"]  # n f 68 2, pixels
         self.head_keypoints = arrays["head_keypoints"]  # n f 8 2, pixels
@@ -131,15 +118,5 @@ def _draw(folder: Path, config: CorpusConfig, indices: list[int]) -> int:
 
 def build_corpus(folder: Path, config: CorpusConfig, workers: int, report: Callable[[str], None]) -> Corpus:
     """Draws what is missing of the corpus with `workers` processes and opens it; a killed build goes on where it stopped."""
-    corpus = Corpus(folder, config)
-    missing = [int(index) for index in np.flatnonzero(~corpus.done)]
-    if missing:
-        blocks = [missing[start : start + 8] for start in range(0, len(missing), 8)]
-        with ProcessPoolExecutor(workers) as pool:
-            drawn = config.clips - len(missing)
-            futures = [pool.submit(_draw, folder, config, block) for block in blocks]
-            for count, future in enumerate(futures):
-                drawn += future.result()
-                if count % 10 == 9 or count + 1 == len(futures):
-                    report(f"corpus {drawn}/{config.clips} clips")
+    fill_store(Corpus(folder, config).done, partial(_draw, folder, config), workers, "corpus", report)
     return Corpus(folder, config)

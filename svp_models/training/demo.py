@@ -27,7 +27,8 @@ from .corpus import Corpus, CorpusConfig, build_corpus
 from .diffusion import DiffusionData, Stage, encode_corpus, train_stage
 from .loop import Schedule
 from .projections import train_projections
-from .style import corpus_priors, train_style_extractor
+from .style import StyleData, corpus_priors, train_style_extractor
+from .takes import build_takes
 
 
 @dataclass(frozen=True)
@@ -35,10 +36,11 @@ class DemoRecipe:
     """Sizes of all phases of the built-in model; the file itself names the steps and seed that it was made with."""
 
     corpus: CorpusConfig = field(default_factory=CorpusConfig)
+    takes: int = 5  # of every clip, without pictures
     autoencoder: Schedule = Schedule(750, 1e-3, average=0.0)
     analyzer: Schedule = Schedule(2000, 1.5e-3)
-    style: Schedule = Schedule(400, 7e-4)
-    projections: Schedule = Schedule(600, 1e-3)
+    style: Schedule = Schedule(500, 7e-4)
+    projections: Schedule = Schedule(1000, 1e-3)
     stages: tuple[tuple[Stage, Schedule], ...] = (
         (
             Stage("stage1", ("spatial", "reference", "guider"), clips=16, frames=1, mouth_weight=2.0),
@@ -52,7 +54,7 @@ class DemoRecipe:
                 frames=4,
                 audio=True,
             ),
-            Schedule(1200, 1e-3, shards=2),
+            Schedule(900, 1e-3, shards=2),
         ),
         (
             Stage(
@@ -64,7 +66,7 @@ class DemoRecipe:
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(4000, 1e-3, average=0.998, shards=2),
+            Schedule(3000, 1e-3, average=0.998, shards=2),
         ),
     )
 
@@ -102,10 +104,12 @@ def train_demo(
 
     torch.manual_seed(seed)
     networks = build_networks(config)
-    train_style_extractor(corpus, expression, networks.style_extractor, recipe.style, folder, seed, report)
-    mu, sigma = corpus_priors(corpus, expression, networks.style_extractor)
+    takes = build_takes(folder / "takes", recipe.corpus, recipe.takes, workers, report)
+    styles = StyleData(corpus, expression, takes)
+    train_style_extractor(styles, networks.style_extractor, recipe.style, folder, seed, report)
+    mu, sigma = corpus_priors(styles, networks.style_extractor, seed)
     latents = encode_corpus(corpus, vae, folder / "latents.pt", report)
-    train_projections(networks, corpus, mu, sigma, config, recipe.projections, folder, seed, report)
+    train_projections(networks, corpus, takes, mu[:, 0], sigma[:, 0], config, recipe.projections, folder, seed, report)
     data = DiffusionData(corpus, latents, vae, mu, sigma)
     for stage, schedule in recipe.stages:
         train_stage(networks, data, config, stage, schedule, folder, seed, report)

@@ -55,7 +55,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class DiffusionData:
-    """What the stages read. latents: clips x f x c x h x w, made by `vae`; mu, sigma: 3 x clips x d_s by input (both, expression, audio)."""
+    """What the stages read. latents: clips x f x c x h x w, made by `vae`; mu, sigma: see corpus_priors."""
 
     corpus: Corpus
     latents: Tensor
@@ -127,17 +127,6 @@ class StageBatches:
         ]
         return int(rng.choice(others))
 
-    def _style_clip(self, clip: int, rng: np.random.Generator) -> int:
-        """The clip that lends the style: mostly the target itself, else one of equal speaker, emotion and intensity."""
-        labels = self.data.corpus.labels
-        own = labels[clip]
-        alike = [
-            each
-            for each in self.by_speaker[own.speaker]
-            if labels[each].emotion == own.emotion and labels[each].intensity == own.intensity
-        ]
-        return int(rng.choice(alike))
-
     def draw(self, rng: np.random.Generator) -> dict[str, Tensor]:
         """Target latents b f c h w, portrait latent b c h w and its bent ones b f c h w, kps images b f 3 H W, audio windows
         b f w F, loss weight b f 1 h w, and, unless this step goes without, style codes b d_s."""
@@ -182,10 +171,13 @@ class StageBatches:
         }
 
     def _style_code(self, clip: int, rng: np.random.Generator) -> Tensor:
-        """A draw from a style prior (eq. 4), mostly the target's own clip's and mostly of frames and sound: d_s."""
-        source, kind = self._style_clip(clip, rng), int(rng.choice(3, p=(0.7, 0.2, 0.1)))
+        """A draw from a style prior (eq. 4), mostly of another take than the target and mostly of frames and sound: d_s.
+
+        The paper takes the target's own; a user's style clip, too, says something else than the voice.
+        """
+        take, kind = int(rng.integers(self.data.mu.shape[1])), int(rng.choice(3, p=(0.7, 0.2, 0.1)))
         noise = torch.from_numpy(rng.standard_normal(self.data.mu.shape[-1])).float()
-        return self.data.mu[kind, source] + self.data.sigma[kind, source] * noise
+        return self.data.mu[kind, take, clip] + self.data.sigma[kind, take, clip] * noise
 
     def _weight(self, clip: int, frames: np.ndarray) -> Tensor:
         """How much an error counts, f 1 h w: most at the mouth."""

@@ -20,6 +20,7 @@ from ..networks.audio_features import feature_windows
 from ..networks.portrait_model import PortraitNetworks
 from .corpus import Corpus
 from .loop import Schedule, run_phase, torch_generator
+from .takes import Takes
 
 CLIPS = 64  # a batch; of each clip every FRAME_STEP-th frame is read
 FRAME_STEP = 5
@@ -34,6 +35,7 @@ class _Projections(nn.Module):
 def train_projections(
     networks: PortraitNetworks,
     corpus: Corpus,
+    takes: Takes,
     mu: Tensor,
     sigma: Tensor,
     config: ModelConfig,
@@ -42,24 +44,32 @@ def train_projections(
     seed: int,
     report: Callable[[str], None],
 ) -> None:
-    """Trains audio and style projection in place. mu, sigma: 3 x clips x d_s, see corpus_priors; files as run_phase."""
+    """Trains audio and style projection in place, the former also on the takes. mu, sigma: 3 x clips x d_s, see corpus_priors; files as run_phase."""
     module = _Projections(networks)
     truth = torch.from_numpy(np.array(corpus.expression))  # n f 64
     count = truth.shape[-1]
-    frames = (truth - truth.mean((0, 1))) / truth.std((0, 1))  # n f 64
+    middle, spread = truth.mean((0, 1)), truth.std((0, 1))
     clip_means = truth.mean(1)
     clip_means = (clip_means - clip_means.mean(0)) / clip_means.std(0)  # n 64
+
+    def take(clip: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mel f x 1920 and expression f x 64 of a take of a clip; 0 is the drawn one."""
+        if number == 0:
+            return corpus.mel[clip], corpus.expression[clip]
+        return takes.mel[clip, number - 1], takes.expression[clip, number - 1]
 
     def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
         clips = rng.choice(corpus.config.clips, min(CLIPS, corpus.config.clips), replace=False)
         first = int(rng.integers(FRAME_STEP))
+        numbers = rng.integers(takes.count + 1, size=len(clips))
+        said = [take(int(clip), int(number)) for clip, number in zip(clips, numbers, strict=True)]
         windows = [
-            feature_windows(torch.from_numpy(corpus.mel[clip]).float(), config.audio, corpus.config.frames)
-            for clip in clips
+            feature_windows(torch.from_numpy(mel).float(), config.audio, corpus.config.frames) for mel, _ in said
         ]
         heard = torch.cat([each[first::FRAME_STEP] for each in windows])  # m w F
         spoken = module.audio_projection(heard).mean(1)[:, :count]  # m 64
-        audio = (spoken - frames[clips][:, first::FRAME_STEP].flatten(0, 1)).square().mean()
+        shown = torch.from_numpy(np.stack([expression[first::FRAME_STEP] for _, expression in said])).flatten(0, 1)
+        audio = (spoken - (shown - middle) / spread).square().mean()
         kind = torch.from_numpy(rng.choice(3, len(clips), p=(0.7, 0.2, 0.1)))
         noise = torch.randn((len(clips), mu.shape[-1]), generator=torch_generator(rng))  # eq. 4
         codes = mu[kind, clips] + sigma[kind, clips] * noise

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -10,48 +12,72 @@ import torch
 from torch import Tensor
 
 from ..networks.style_extractor import StyleExtractor
-from ..synthetic.emotions import EMOTIONS
 from .corpus import Corpus
 from .loop import Schedule, run_phase, torch_generator
 from .losses import info_nce
+from .takes import ReadingError, Takes, as_read
 
-SPEAKERS, EMOTIONS_EACH, CLIPS_EACH = 8, 4, 2  # a batch: every anchor has a positive and both kinds of hard negatives
+SPEAKERS, EMOTIONS_EACH, TAKES_EACH = 8, 4, 2  # a batch: every anchor has a positive and both kinds of hard negatives
 SHORTEST = 20  # frames
-DROP_AUDIO, DROP_EXPRESSION = 0.2, 0.25  # never both
+DROP_AUDIO, DROP_EXPRESSION = 0.3, 0.2  # never both
 TEMPERATURE = 0.1
+INPUTS = ((1, 1), (0, 1), (1, 0))  # sound and expression, expression alone, sound alone
+CLIPS_AT_ONCE = 64
 
 
-def style_batch(corpus: Corpus, rng: np.random.Generator) -> tuple[np.ndarray, Tensor]:
-    """Clip numbers (two a speaker and emotion) and one label a clip, equal for the same speaker and emotion."""
-    by_style: dict[tuple[int, int], list[int]] = {}
+@dataclass(frozen=True)
+class StyleData:
+    """What the extractor learns from: clips drawn once and performed a few times more, see Takes.
+
+    corpus: the drawn clips; expression: n x f x 64, theirs as the analyser reads it; takes: the further ones.
+    """
+
+    corpus: Corpus
+    expression: np.ndarray
+    takes: Takes
+
+    @cached_property
+    def error(self) -> ReadingError:
+        return ReadingError.between(self.expression, np.array(self.corpus.expression))
+
+    def take(self, clip: int, number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Take `number` of a clip, 0 the drawn one: mel f x 1920 and expression f x 64 as an analyser reads it."""
+        if number == 0:
+            return self.corpus.mel[clip], self.expression[clip]
+        return self.takes.mel[clip, number - 1], as_read(self.takes.expression[clip, number - 1], self.error, rng)
+
+
+def style_batch(corpus: Corpus, takes: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Tensor]:
+    """Clip numbers, take numbers (two different ones a clip) and labels, equal for the same speaker and emotion."""
+    by_speaker: dict[int, list[int]] = {}
     for index, label in enumerate(corpus.labels):
-        by_style.setdefault((label.speaker, label.emotion), []).append(index)
-    clips, labels = [], []
-    for who in rng.choice(corpus.config.speakers, min(SPEAKERS, corpus.config.speakers), replace=False):
-        shown = [emotion for speaker, emotion in by_style if speaker == who]
-        for emotion in rng.choice(shown, min(EMOTIONS_EACH, len(shown)), replace=False):
-            choices = by_style[int(who), int(emotion)]
-            clips += [int(each) for each in rng.choice(choices, CLIPS_EACH, replace=len(choices) < CLIPS_EACH)]
-            labels += [int(who) * len(EMOTIONS) + int(emotion)] * CLIPS_EACH
-    return np.array(clips), torch.tensor(labels)
+        by_speaker.setdefault(label.speaker, []).append(index)
+    clips, numbers, labels = [], [], []
+    for who in rng.choice(list(by_speaker), min(SPEAKERS, len(by_speaker)), replace=False):
+        shown = by_speaker[int(who)]
+        for clip in rng.choice(shown, min(EMOTIONS_EACH, len(shown)), replace=False):
+            clips += [int(clip)] * TAKES_EACH
+            numbers += list(rng.choice(takes + 1, TAKES_EACH, replace=False))
+            labels += [int(clip)] * TAKES_EACH
+    return np.array(clips), np.array(numbers), torch.tensor(labels)
 
 
 def train_style_extractor(
-    corpus: Corpus,
-    expression: np.ndarray,
+    data: StyleData,
     extractor: StyleExtractor,
     schedule: Schedule,
     folder: Path,
     seed: int,
     report: Callable[[str], None],
 ) -> StyleExtractor:
-    """Trains the extractor on the corpus's audio and on `expression` (clips x frames x 64, as the analyser reads it)."""
+    """Trains the extractor on sound and expressions; see run_phase for files and resuming."""
 
     def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        clips, labels = style_batch(corpus, rng)
-        frames = corpus.config.frames
-        audio = torch.from_numpy(corpus.mel[clips]).float()  # n f 1920
-        beta = torch.from_numpy(expression[clips]).float()  # n f 64
+        clips, numbers, labels = style_batch(data.corpus, data.takes.count, rng)
+        frames = data.corpus.config.frames
+        pairs = [data.take(int(clip), int(number), rng) for clip, number in zip(clips, numbers, strict=True)]
+        audio = torch.from_numpy(np.stack([mel for mel, _ in pairs])).float()  # n f 1920
+        beta = torch.from_numpy(np.stack([expression for _, expression in pairs])).float()  # n f 64
         length = torch.from_numpy(rng.integers(SHORTEST, frames + 1, len(clips)))
         start = (torch.from_numpy(rng.random(len(clips))) * (frames - length + 1)).long()
         position = torch.arange(frames)[None]
@@ -70,18 +96,24 @@ def train_style_extractor(
 
 
 @torch.no_grad()
-def corpus_priors(corpus: Corpus, expression: np.ndarray, extractor: StyleExtractor) -> tuple[Tensor, Tensor]:
-    """Style priors of all clips by input: mu and sigma, each 3 x clips x d_s for both inputs, expression alone, audio alone."""
+def corpus_priors(data: StyleData, extractor: StyleExtractor, seed: int) -> tuple[Tensor, Tensor]:
+    """Style priors of every take of every clip by input: mu and sigma, each 3 x takes + 1 x clips x d_s.
+
+    First for both inputs, then for expression alone and audio alone; take 0 is the drawn clip.
+    """
     extractor.eval()
-    means, deviations = [], []
-    for with_audio, with_expression in ((1, 1), (0, 1), (1, 0)):
-        mean, deviation = [], []
-        for start in range(0, corpus.config.clips, 64):
-            audio = torch.from_numpy(corpus.mel[start : start + 64]).float() * with_audio
-            beta = torch.from_numpy(expression[start : start + 64]).float() * with_expression
-            mu, sigma = extractor(audio, beta, torch.ones(audio.shape[:2], dtype=torch.bool))
-            mean.append(mu)
-            deviation.append(sigma)
-        means.append(torch.cat(mean))
-        deviations.append(torch.cat(deviation))
-    return torch.stack(means), torch.stack(deviations)
+    rng = np.random.default_rng(seed)
+    count, clips = data.takes.count + 1, data.corpus.config.clips
+    mu = torch.empty(3, count, clips, extractor.pool.in_features)
+    sigma = torch.empty_like(mu)
+    for start in range(0, clips, CLIPS_AT_ONCE):
+        rows = range(start, min(start + CLIPS_AT_ONCE, clips))
+        for number in range(count):
+            pairs = [data.take(clip, number, rng) for clip in rows]
+            audio = torch.from_numpy(np.stack([mel for mel, _ in pairs])).float()  # n f 1920
+            beta = torch.from_numpy(np.stack([expression for _, expression in pairs])).float()  # n f 64
+            whole = torch.ones(audio.shape[:2], dtype=torch.bool)
+            for kind, (heard, seen) in enumerate(INPUTS):
+                place = (kind, number, slice(rows.start, rows.stop))
+                mu[place], sigma[place] = extractor(audio * heard, beta * seen, whole)
+    return mu, sigma

@@ -56,6 +56,7 @@ def test_the_whole_recipe_writes_a_model_that_loads(corpus, tmp_path):
     recipe = replace(
         recipe,
         corpus=CORPUS,
+        takes=1,
         autoencoder=short,
         analyzer=short,
         style=short,

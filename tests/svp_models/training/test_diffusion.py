@@ -67,7 +67,7 @@ def data():
     # Every clip's latent is its own number, so that a batch tells where its portrait came from.
     latents = torch.arange(CLIPS).half()[:, None, None, None, None].expand(-1, FRAMES, 8, 4, 4)
     vae = SimpleNamespace(encode=lambda images: nn.functional.avg_pool2d(images, 8).repeat(1, 3, 1, 1)[:, :8])
-    return DiffusionData(corpus, latents, vae, torch.zeros(3, CLIPS, 8), torch.ones(3, CLIPS, 8))
+    return DiffusionData(corpus, latents, vae, torch.zeros(3, 2, CLIPS, 8), torch.ones(3, 2, CLIPS, 8))
 
 
 STAGE = Stage("x", (), clips=3, frames=4, audio=True, style=True)
