@@ -66,7 +66,7 @@ class DemoRecipe:
                 style=True,
                 cross_emotion=0.7,
             ),
-            Schedule(3000, 1e-3, average=0.998, shards=2),
+            Schedule(2500, 1e-3, average=0.998, shards=2),
         ),
     )
 
