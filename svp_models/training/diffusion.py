@@ -34,7 +34,8 @@ class Stage:
     """One stage of the paper's schedule.
 
     trains: parameter groups that learn, everything else is frozen. clips x frames: a batch; consecutive frames come from
-    one clip. cross_emotion: share of the clips whose portrait shows another emotion than the target, which only a style can
+    one clip. singles: share of the steps whose batch is as many frames of as many clips instead, which shows more people and
+    styles at once. cross_emotion: share of the clips whose portrait shows another emotion than the target, which only a style can
     tell. unconditional: share of the clips whose conditions are all zero, for guidance. no_style: share of the steps without
     any style, whose portraits show the target's emotion.
     """
@@ -43,6 +44,7 @@ class Stage:
     trains: tuple[str, ...]
     clips: int
     frames: int
+    singles: float = 0.0
     audio: bool = False
     style: bool = False
     cross_emotion: float = 0.0
@@ -132,13 +134,16 @@ class StageBatches:
         b f w F, loss weight b f 1 h w, and, unless this step goes without, style codes b d_s."""
         corpus, stage = self.data.corpus, self.stage
         total = corpus.config.frames
-        clips = rng.choice(corpus.config.clips, stage.clips, replace=False)
-        starts = rng.integers(0, total - stage.frames + 1, stage.clips)
+        count, length = stage.clips, stage.frames
+        if rng.random() < stage.singles:
+            count, length = count * length, 1
+        clips = rng.choice(corpus.config.clips, count, replace=False)
+        starts = rng.integers(0, total - length + 1, count)
         styled = stage.style and rng.random() >= stage.no_style
         batch: dict[str, list[Tensor]] = defaultdict(list)
         for clip, start in zip(clips, starts, strict=True):
-            frames = np.arange(start, start + stage.frames)
-            batch["target"].append(self.data.latents[clip, start : start + stage.frames].float())
+            frames = np.arange(start, start + length)
+            batch["target"].append(self.data.latents[clip, start : start + length].float())
             lender = self._portrait_clip(int(clip), rng, stage.cross_emotion if styled or not stage.style else 0.0)
             still = int(rng.integers(total))
             batch["portrait"].append(self.data.latents[lender, still].float())
@@ -152,7 +157,7 @@ class StageBatches:
         stacked = {key: torch.stack(values) for key, values in batch.items()}
         with torch.no_grad():
             bent = self.data.vae.encode(stacked.pop("bent").flatten(0, 1))
-        return {**stacked, "bent": bent.unflatten(0, (stage.clips, stage.frames))}
+        return {**stacked, "bent": bent.unflatten(0, (count, length))}
 
     def _motion(
         self, clip: int, frames: np.ndarray, lender: int, still: int, rng: np.random.Generator
