@@ -9,11 +9,11 @@ from ..svp_models.errors import PortraitError
 from ..svp_models.face.drawing import kps_images
 from ..svp_models.face.keypoints import HEAD_KEYPOINT_NAMES, manual_keypoints, motion_from_track
 from ..svp_models.face.retarget import RETARGET_MODES, retarget
-from ..svp_models.face.tracking import track_face
+from ..svp_models.face.tracking import FaceTracker, track_face
 from ..svp_models.values import HeadMotion
 from . import host
 from .host import io
-from .sockets import HeadMotionSocket, SvpModel, bytes_from, rgb_from
+from .sockets import FaceAnalyzerSocket, HeadMotionSocket, SvpModel, bytes_from, rgb_from
 
 EXAMPLE_POINTS = "\n".join(
     f"{name}: {x}, {y}"
@@ -25,16 +25,17 @@ EXAMPLE_POINTS = "\n".join(
 )
 
 
-def portrait_points(portrait: Tensor | HeadMotion, model) -> HeadMotion:
+def portrait_points(portrait: Tensor | HeadMotion, model, face_analyzer: FaceTracker | None) -> HeadMotion:
     """The points of the portrait, found in its first picture unless they are given."""
     if isinstance(portrait, HeadMotion):
         return portrait
-    if model is None:
+    if model is None and face_analyzer is None:
         raise PortraitError(
-            "the points of a portrait picture are found by a model: connect one, or the points of Type Head Keypoints"
+            "the points of a portrait picture are found by a model: connect one, a face analyzer, or the points of Type "
+            "Head Keypoints"
         )
-    track = track_face(model.portrait.face_analyzer, bytes_from(portrait[:1]), "the portrait")
-    return motion_from_track(track, model.portrait.config.fps)
+    track = track_face(face_analyzer or model.portrait.face_analyzer, bytes_from(portrait[:1]), "the portrait")
+    return motion_from_track(track, 25.0 if model is None else model.portrait.config.fps)
 
 
 class SVPHeadKpsExtract(io.ComfyNode):
@@ -58,14 +59,19 @@ class SVPHeadKpsExtract(io.ComfyNode):
                     step=0.01,
                     tooltip="Frames per second of the clip; connect the fps of Get Video Components.",
                 ),
+                FaceAnalyzerSocket.Input(
+                    "face_analyzer",
+                    optional=True,
+                    tooltip="From Load Face Analyzer, for photographs. Without: the model's own, which knows drawn faces.",
+                ),
             ],
             outputs=[HeadMotionSocket.Output("head_motion", tooltip="8 keypoints for every frame, in its pixels.")],
         )
 
     @classmethod
-    def execute(cls, model, frames: Tensor, fps: float) -> io.NodeOutput:
-        analyzer = model.portrait.face_analyzer
-        track = track_face(analyzer, bytes_from(frames), "the driving clip", host.progress())
+    def execute(cls, model, frames: Tensor, fps: float, face_analyzer: FaceTracker | None = None) -> io.NodeOutput:
+        analyzer = face_analyzer or model.portrait.face_analyzer
+        track = track_face(analyzer, bytes_from(frames), "the driving clip", host.progress(), fps)
         return io.NodeOutput(motion_from_track(track, fps))
 
 
@@ -96,13 +102,20 @@ class SVPHeadKpsRetarget(io.ComfyNode):
                 SvpModel.Input(
                     "model", optional=True, tooltip="Finds the face in a portrait picture; not needed for points."
                 ),
+                FaceAnalyzerSocket.Input(
+                    "face_analyzer",
+                    optional=True,
+                    tooltip="From Load Face Analyzer: finds the face in a photograph, instead of the model.",
+                ),
             ],
             outputs=[HeadMotionSocket.Output("head_motion", tooltip="The motion in pixels of the portrait.")],
         )
 
     @classmethod
-    def execute(cls, head_motion, portrait: Tensor | HeadMotion, mode: str, model=None) -> io.NodeOutput:
-        return io.NodeOutput(retarget(head_motion, portrait_points(portrait, model), mode))
+    def execute(
+        cls, head_motion, portrait: Tensor | HeadMotion, mode: str, model=None, face_analyzer: FaceTracker | None = None
+    ) -> io.NodeOutput:
+        return io.NodeOutput(retarget(head_motion, portrait_points(portrait, model, face_analyzer), mode))
 
 
 class SVPHeadKpsManual(io.ComfyNode):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..svp_models.face.tracking import expression_of, track_face
+from ..svp_models.face.tracking import FaceTracker, expression_of, track_face
 from ..svp_models.sampling.style import EASINGS, extract_style, interpolate_styles, sample_style
 from . import host
 from .host import io
-from .sockets import StylePriorSocket, StyleSocket, SvpModel, audio_from, bytes_from
+from .sockets import FaceAnalyzerSocket, StylePriorSocket, StyleSocket, SvpModel, audio_from, bytes_from
 
 
 class SVPStyleExtract(io.ComfyNode):
@@ -42,17 +42,31 @@ class SVPStyleExtract(io.ComfyNode):
                     step=0.01,
                     tooltip="Frames per second of the clip; connect the fps of Get Video Components.",
                 ),
+                FaceAnalyzerSocket.Input(
+                    "face_analyzer",
+                    optional=True,
+                    tooltip="From Load Face Analyzer, for a model that learnt from the expressions it reads. Without: the model's "
+                    "own.",
+                ),
             ],
             outputs=[StylePriorSocket.Output("style_prior", tooltip="Mean and spread of the style.")],
         )
 
     @classmethod
-    def execute(cls, model, frames: Tensor | None = None, audio=None, fps: float = 25.0) -> io.NodeOutput:
+    def execute(
+        cls,
+        model,
+        frames: Tensor | None = None,
+        audio=None,
+        fps: float = 25.0,
+        face_analyzer: FaceTracker | None = None,
+    ) -> io.NodeOutput:
         portrait = model.ready()
         expression = None
         if frames is not None:
-            pictures = bytes_from(frames)
-            expression = expression_of(track_face(portrait.face_analyzer, pictures, "the style clip", host.progress()))
+            analyzer = face_analyzer or portrait.face_analyzer
+            track = track_face(analyzer, bytes_from(frames), "the style clip", host.progress(), fps)
+            expression = expression_of(track)
         sound = None if audio is None else audio_from(audio)
         return io.NodeOutput(extract_style(portrait, expression, sound, fps))
 

@@ -11,6 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ..errors import PortraitError
+from .head_template import five_points_from_68
 from .keypoints import frame_ranges
 
 INPUT_SIDE = 128  # pixels of the square the network sees
@@ -31,18 +32,22 @@ LOAD_ERRORS = (
 class FaceTrack:
     """One face in every frame. Positions are pixels of the analysed frames: continuous, (0, 0) is the top left corner.
 
-    boxes: n 4 (left, top, right, bottom); landmarks: n 68 2; head_keypoints: n 8 2; expression: n 64; pose: n 6; all
-    float32. present: n bool; where it is False the other rows mean nothing. width, height: of the frames.
+    boxes: n 4 (left, top, right, bottom); landmarks: n 68 2; head_keypoints: n 8 2; expression: n 64; pose: n 3 or more,
+    yaw, pitch, roll in degrees (positive: nose to the image's right, nose down, head tilted clockwise), from the built-in
+    analyser shift x, shift y and scale too; all float32. landmarks, expression and pose are None where the backend does
+    not know them. present: n bool; where it is False the other rows mean nothing. width, height: of the frames.
+    five_points: n 5 2, eyes, nose tip, mouth corners.
     """
 
     boxes: np.ndarray
-    landmarks: np.ndarray
+    landmarks: np.ndarray | None
     head_keypoints: np.ndarray
-    expression: np.ndarray
-    pose: np.ndarray
+    expression: np.ndarray | None
+    pose: np.ndarray | None
     present: np.ndarray
     width: int
     height: int
+    five_points: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.present)
@@ -103,6 +108,7 @@ class FaceAnalyzer:
             present=joined["present"] >= PRESENT_FROM,
             width=width,
             height=height,
+            five_points=five_points_from_68(landmarks),
         )
 
 

@@ -1,31 +1,113 @@
-"""A model's face analyser applied to a clip, with messages that name the clip."""
+"""A face analyser applied to a clip: the chosen face as one track, with messages that name the clip."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import PortraitError
 from .analyzer import FaceAnalyzer, FaceTrack, require_face
-from .keypoints import interpolate_missing
+from .detection import FaceBackend, track_of
+from .keypoints import frame_ranges, interpolate_missing
+from .one_euro import smooth_points
+from .recon import read_faces
+from .selection import choose_faces
+
+Progress = Callable[[int, int], None]
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FaceTracker:
+    """A backend, which of its faces is meant, and what is done to its track.
+
+    choice, index: see `selection.choose_faces`. smoothing: 0 (off) to 1, see `one_euro.smooth_points`. recon: a
+    `FaceReconNetwork` that gives expression (and pose, where the backend has none); None: what the backend gives.
+    """
+
+    backend: FaceBackend
+    choice: str = "largest"
+    index: int = 0
+    smoothing: float = 0.0
+    recon: nn.Module | None = None
+
+    def analyze(self, frames: np.ndarray, progress: Progress | None = None, fps: float = 25.0) -> FaceTrack:
+        """The chosen face in frames n h w 3 (uint8 RGB) of one clip at `fps`. progress(frames done, frames in all)."""
+        found = []
+        for faces in self.backend.detect(frames):
+            found.append(faces)
+            if progress is not None:
+                progress(len(found), len(frames))
+        chosen = choose_faces(found, self.choice, self.index)
+        track = track_of(chosen, frames.shape[2], frames.shape[1])
+        if not track.present.any():
+            return track
+        if self.recon is not None:
+            expression, pose = read_faces(self.recon, frames, track)
+            track = replace(track, expression=expression, pose=pose if track.pose is None else track.pose)
+        return smoothed(track, fps, self.smoothing) if self.smoothing else track
+
+
+def smoothed(track: FaceTrack, fps: float, strength: float) -> FaceTrack:
+    """The track with its points and boxes smoothed; frames without the face are bridged first and stay marked."""
+
+    def smooth(points: np.ndarray) -> np.ndarray:
+        return smooth_points(interpolate_missing(points, track.present)[0], fps, strength, size)
+
+    pupils = track.head_keypoints[track.present][:, 4:6]
+    size = float(np.median(np.linalg.norm(pupils[:, 1] - pupils[:, 0], axis=1)))
+    return replace(
+        track,
+        boxes=smooth(track.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        head_keypoints=smooth(track.head_keypoints),
+        landmarks=None if track.landmarks is None else smooth(track.landmarks),
+        five_points=None if track.five_points is None else smooth(track.five_points),
+    )
 
 
 def track_face(
-    onnx: bytes | None, frames: np.ndarray, what: str, progress: Callable[[int, int], None] | None = None
+    analyzer: FaceTracker | bytes | None,
+    frames: np.ndarray,
+    what: str,
+    progress: Progress | None = None,
+    fps: float = 25.0,
 ) -> FaceTrack:
-    """The face in frames n h w 3 (uint8), found by the analyser `onnx`; `what` is what a message calls the frames."""
-    if onnx is None:
+    """The face in frames n h w 3 (uint8) at `fps`; `what` is what a message calls the frames.
+
+    analyzer: a FaceTracker, or the ONNX bytes of a model's own analyser. No face at all raises PortraitError; frames
+    without it are named in a warning.
+    """
+    if analyzer is None:
         raise PortraitError(
-            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it"
+            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
+            "Load Face Analyzer"
         )
-    track = FaceAnalyzer(onnx).analyze(frames, progress)
+    if isinstance(analyzer, FaceTracker):
+        track = analyzer.analyze(frames, progress, fps)
+    else:
+        track = FaceAnalyzer(analyzer).analyze(frames, progress)
     require_face(track, what)
+    missing = np.flatnonzero(~track.present).tolist()
+    if missing:
+        LOG.warning(
+            "no face in frames %s of %d of %s: they are filled in between their neighbours",
+            frame_ranges(missing),
+            len(track),
+            what,
+        )
     return track
 
 
 def expression_of(track: FaceTrack) -> Tensor:
     """Expression coefficients of every frame, n 64 float32; frames without a face lie between their neighbours."""
+    if track.expression is None:
+        raise PortraitError(
+            "this face analyser finds points but no expression: set 'expression' of Load Face Analyzer to deep3d, or "
+            "extract the style from the voice alone"
+        )
     return torch.from_numpy(interpolate_missing(track.expression, track.present)[0])

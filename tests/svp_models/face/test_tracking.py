@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.face.analyzer import FaceTrack
-from svp_portrait.svp_models.face.tracking import expression_of, track_face
+from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.face.keypoints import motion_from_track
+from svp_portrait.svp_models.face.tracking import FaceTracker, expression_of, track_face
 
 
 def test_a_model_without_analyser_says_what_to_do():
@@ -30,3 +34,75 @@ def test_expressions_of_missing_frames_lie_between():
     )
     filled = expression_of(track)
     assert filled.dtype == torch.float32 and torch.equal(filled[1], torch.ones(64))
+
+
+class Backend:
+    """Two faces in every frame: a still one, and a larger one that moves and is away in some frames."""
+
+    name = "test"
+
+    def __init__(self, away: tuple[int, ...] = ()):
+        self.away = away
+
+    def detect(self, frames):
+        for frame in range(len(frames)):
+            faces = [self.face(5, 10)]
+            if frame not in self.away:
+                faces.append(self.face(50 + frame, 30))
+            yield faces
+
+    @staticmethod
+    def face(x: float, side: float) -> FaceDetection:
+        points = np.array([x, 20.0]) + side * np.linspace(0, 1, 16).reshape(8, 2)
+        return FaceDetection(np.array([x, 20, x + side, 20 + side]), points, points[:5])
+
+
+FRAMES = np.zeros((6, 64, 128, 3), np.uint8)
+
+
+def test_a_tracker_follows_the_chosen_face_and_reports_progress():
+    calls = []
+    track = FaceTracker(Backend(), "largest").analyze(FRAMES, lambda done, total: calls.append((done, total)))
+    assert track.boxes[:, 0].tolist() == [50, 51, 52, 53, 54, 55] and calls[-1] == (6, 6) and len(calls) == 6
+    still = FaceTracker(Backend(), "left to right", 0).analyze(FRAMES)
+    assert still.boxes[:, 0].tolist() == [5] * 6
+    staying = FaceTracker(Backend(away=(2, 3)), "stays").analyze(FRAMES)
+    assert staying.boxes[:, 0].tolist() == [5] * 6
+
+
+def test_missing_frames_are_named_in_a_warning(caplog):
+    tracker = FaceTracker(Backend(away=(1, 2, 5)), "left to right", 1)
+    with caplog.at_level(logging.WARNING):
+        track = track_face(tracker, FRAMES, "the style clip")
+    assert "frames 1-2, 5 of 6 of the style clip" in caplog.text
+    assert motion_from_track(track, 25).interpolated == (1, 2, 5)
+
+
+def test_smoothing_bridges_gaps_and_leaves_the_marks():
+    tracker = FaceTracker(Backend(away=(2,)), "left to right", 1, smoothing=0.2)
+    track = tracker.analyze(FRAMES)
+    assert track.present.tolist() == [True, True, False, True, True, True]
+    assert np.isclose(track.head_keypoints[2, 0, 0], 52, atol=0.6) and track.landmarks is None
+
+
+def test_cancelling_stops_the_tracker():
+    def cancel(done: int, total: int) -> None:
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        FaceTracker(Backend()).analyze(FRAMES, cancel)
+
+
+def test_expression_comes_from_the_network_where_there_is_one():
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, images):
+            return {"expression": self.weight.expand(len(images), 64), "angle": torch.zeros(len(images), 3)}
+
+    track = FaceTracker(Backend(away=(1,)), "left to right", 1, recon=Network()).analyze(FRAMES)
+    assert torch.equal(expression_of(track), torch.full((6, 64), 2.0)) and track.pose.shape == (6, 3)
+    with pytest.raises(PortraitError, match="no expression"):
+        expression_of(FaceTracker(Backend()).analyze(FRAMES))

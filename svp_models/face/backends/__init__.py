@@ -1,0 +1,1 @@
+"""Ways to find faces, one file each, behind one interface (`face.detection.FaceBackend`)."""

@@ -1,0 +1,34 @@
+"""`built-in`: the small network of a portrait model, which knows drawn faces, one a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from ..analyzer import BATCH, FaceAnalyzer
+from ..detection import FaceDetection, check_frames
+
+
+class BuiltInBackend:
+    """onnx: a model's `face_analyzer`. Gives everything, expression coefficients and pose (with shift and scale) too."""
+
+    name = "built-in"
+
+    def __init__(self, onnx: bytes) -> None:
+        self._analyzer = FaceAnalyzer(onnx)
+
+    def detect(self, frames: np.ndarray) -> Iterator[list[FaceDetection]]:
+        check_frames(frames)
+        for start in range(0, len(frames), BATCH):
+            track = self._analyzer.analyze(frames[start : start + BATCH])
+            for row in range(len(track)):
+                face = FaceDetection(
+                    box=track.boxes[row],
+                    head_keypoints=track.head_keypoints[row],
+                    five_points=track.five_points[row],
+                    landmarks=track.landmarks[row],
+                    pose=track.pose[row],
+                    expression=track.expression[row],
+                )
+                yield [face] if track.present[row] else []

@@ -1,0 +1,97 @@
+"""`mediapipe`: Google's face landmarker, 478 points per face with irises; an optional package and one model file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from ...errors import PortraitError
+from ..detection import FaceDetection, check_frames
+from ..head_pose import pose_of_rotation, rotation_between
+from ..head_template import MESH_68, MESH_FIVE, TEMPLATE_3D
+from ..keypoints import HEAD_KEYPOINT_MESH_INDICES, head_keypoints_from_mesh
+
+FILE = "face_landmarker.task"
+MOST_FACES = 5
+FRAME_MILLISECONDS = 40  # only their order matters to the tracker
+IN_TEMPLATE = (*HEAD_KEYPOINT_MESH_INDICES, *MESH_FIVE[3:])  # the mesh's points in the order of TEMPLATE_3D
+
+
+class MediaPipeBackend:
+    """path: face_landmarker.task. Gives everything but expression coefficients."""
+
+    name = "mediapipe"
+
+    def __init__(self, path: Path | str) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise PortraitError(f"{self._path}: there is no such file: put MediaPipe's {FILE} there")
+        self._mediapipe = _package()
+
+    def detect(self, frames: np.ndarray) -> Iterator[list[FaceDetection]]:
+        check_frames(frames)
+        height, width = frames.shape[1:3]
+        landmarker = self._landmarker()  # a new one for every clip: it remembers the faces of the frame before
+        try:
+            for index, frame in enumerate(frames):
+                picture = self._mediapipe.Image(
+                    image_format=self._mediapipe.ImageFormat.SRGB, data=np.ascontiguousarray(frame)
+                )
+                answer = landmarker.detect_for_video(picture, index * FRAME_MILLISECONDS)
+                yield [face_of_mesh(_mesh(each, width, height)) for each in answer.face_landmarks]
+        finally:
+            landmarker.close()
+
+    def _landmarker(self) -> Any:
+        vision = self._mediapipe.tasks.vision
+        options = vision.FaceLandmarkerOptions(
+            base_options=self._mediapipe.tasks.BaseOptions(model_asset_path=str(self._path)),
+            running_mode=vision.RunningMode.VIDEO,
+            num_faces=MOST_FACES,
+        )
+        try:
+            return vision.FaceLandmarker.create_from_options(options)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise PortraitError(
+                f"{self._path}: MediaPipe cannot use it ({(str(error).splitlines() or [''])[0]}): copy {FILE} again"
+            ) from error
+
+
+def face_of_mesh(mesh: np.ndarray) -> FaceDetection:
+    """One face from its 478 points: 478 3 (x, y, z in pixels; smaller z is nearer)."""
+    points = mesh.astype(np.float32)
+    head = head_keypoints_from_mesh(points)  # refuses a mesh without irises
+    upright = mesh[list(IN_TEMPLATE)] * (1, -1, -1)  # x right, y up, z towards the viewer
+    return FaceDetection(
+        box=np.concatenate([points[:, :2].min(axis=0), points[:, :2].max(axis=0)]),
+        head_keypoints=head,
+        five_points=points[list(MESH_FIVE), :2],
+        landmarks=points[list(MESH_68), :2],
+        pose=pose_of_rotation(rotation_between(TEMPLATE_3D, upright)),
+    )
+
+
+def _mesh(landmarks: Any, width: int, height: int) -> np.ndarray:
+    """MediaPipe's normalised points -> 478 3 in pixels; its z is in units of the picture's width."""
+    return np.array([(each.x, each.y, each.z) for each in landmarks]) * (width, height, width)
+
+
+def _package() -> ModuleType:
+    try:
+        package = import_module("mediapipe")
+    except ModuleNotFoundError as error:
+        raise PortraitError(
+            "the backend mediapipe needs the package mediapipe, which is not installed: pip install "
+            "'mediapipe>=1.0', or choose another backend"
+        ) from error
+    if not hasattr(package, "tasks") or not hasattr(package.tasks, "vision"):
+        raise PortraitError(
+            f"the installed mediapipe {getattr(package, '__version__', 'of unknown version')} has no tasks.vision: "
+            "pip install --upgrade 'mediapipe>=1.0'"
+        )
+    return package
