@@ -56,16 +56,21 @@ if HOSTED:
 else:
     from .standin import ComfyExtension, InputImpl, ProgressBar, Vae, folder_paths, io, ui
 
+NOTHING = "(none found)"  # the one choice of a list without files
+
 __all__ = [
     "HOSTED",
+    "NOTHING",
     "ComfyExtension",
     "InputImpl",
     "Vae",
     "check_prefix",
     "find_file",
+    "find_folder",
     "folder_paths",
     "io",
     "list_files",
+    "list_folders",
     "manage",
     "output_file",
     "prepare",
@@ -83,9 +88,30 @@ def _vae_bytes(pixels: int, dtype: torch.dtype) -> int:
 
 def list_files(kind: str) -> list[str]:
     """The safetensors files in `models/<kind>`, `output/<kind>` and what the host's settings name for that kind."""
+    return [each for each in _all_files(kind) if each.endswith(".safetensors")]
+
+
+def list_folders(kind: str) -> dict[str, list[str]]:
+    """The folders in those places, `a/b/` each, and the files in each as the host lists them."""
+    folders: dict[str, list[str]] = {}
+    for each in _all_files(kind):
+        folders.setdefault(os.path.dirname(each).replace(os.sep, "/") + "/", []).append(each)
+    return folders
+
+
+def find_folder(kind: str, name: str) -> str:
+    """The path of one of those folders."""
+    for each in list_folders(kind).get(name, []):
+        return os.path.dirname(folder_paths.get_full_path_or_raise(kind, each))
+    raise PortraitError(
+        f"there is no folder '{name}' in {os.path.join(folder_paths.models_dir, kind)} or output/{kind}"
+    )
+
+
+def _all_files(kind: str) -> list[str]:
     for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
         folder_paths.add_model_folder_path(kind, os.path.join(parent, kind))
-    return [each for each in folder_paths.get_filename_list(kind) if each.endswith(".safetensors")]
+    return folder_paths.get_filename_list(kind)
 
 
 def find_file(kind: str, name: str) -> str:
@@ -128,18 +154,16 @@ def manage(networks: nn.Module) -> Any:
     """Puts networks under the host's memory management: the handle that `prepare` takes, None without a host."""
     if not HOSTED:
         return None
-    return ModelPatcher(
-        networks,
-        load_device=model_management.get_torch_device(),
-        offload_device=model_management.unet_offload_device(),
-    )
+    rest = model_management.unet_offload_device()
+    # The host takes them to rest there; networks made from others that are in use are on the device those are on.
+    return ModelPatcher(networks.to(rest), load_device=model_management.get_torch_device(), offload_device=rest)
 
 
-def prepare(handle: Any, memory: int) -> None:
+def prepare(handles: list[Any], memory: int) -> None:
     """Brings managed networks onto the host's device with `memory` bytes left to work in; others make room for them."""
     if HOSTED:
         # The layers are plain torch: streaming only some of them to the device, as the host does with its own, cannot work.
-        model_management.load_models_gpu([handle], memory_required=memory, force_full_load=True)
+        model_management.load_models_gpu(handles, memory_required=memory, force_full_load=True)
 
 
 def progress() -> Callable[[int, int], None]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from .audio import SVPApplyAudioEncoder, SVPLoadAudioEncoder
+from .face import SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
 from .load import SVPLoadModel
 from .motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget
 from .sample import SVPSampler
 from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleSample
 from .style_files import SVPStyleLoad, SVPStyleSave
+from .style_layer import SVPLoadStyleLayer, SVPSaveStyleLayer
 from .video import SVPVideoCombine
 
 NODE_CLASSES: list[type[io.ComfyNode]] = [
@@ -23,6 +26,11 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPHeadKpsRender,
     SVPSampler,
     SVPVideoCombine,
+    SVPLoadAudioEncoder,
+    SVPApplyAudioEncoder,
+    SVPLoadStyleLayer,
+    SVPSaveStyleLayer,
+    SVPLoadFaceAnalyzer,
 ]
 
 

@@ -3,9 +3,11 @@
 | socket          | value                                                        |
 |-----------------|--------------------------------------------------------------|
 | SVP_MODEL       | LoadedModel: a PortraitModel under the host's memory management |
+| SVP_AUDIO_ENCODER | LoadedAudioEncoder: an AudioEncoder under the same |
 | SVP_STYLE_PRIOR | values.StylePrior: mean and spread of a speaking style       |
 | SVP_STYLE       | values.Style: style codes over a clip                        |
 | SVP_HEAD_MOTION | values.HeadMotion: 8 head keypoints per frame                |
+| SVP_FACE_ANALYZER | face.tracking.FaceTracker: a way to find faces, and which of them |
 
 Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
 """
@@ -22,23 +24,27 @@ from torch import Tensor
 
 from ..svp_models.checkpoints.native import PortraitModel
 from ..svp_models.errors import PortraitError
+from ..svp_models.networks.audio_encoder import AudioEncoder
 from ..svp_models.values import Audio
 from .host import io, manage, prepare, weights_dtype
 
 CHUNK = 32  # frames converted at a time
 
 SvpModel = io.Custom("SVP_MODEL")
+AudioEncoderSocket = io.Custom("SVP_AUDIO_ENCODER")
 StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
 StyleSocket = io.Custom("SVP_STYLE")
 HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
+FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and the host's handle on its memory (None without a host)."""
+    """A model and the host's handles on its memory and on that of its audio encoder, if it has one (None without a host)."""
 
     portrait: PortraitModel
     handle: Any
+    encoder_handle: Any = None
 
     @classmethod
     def of(cls, portrait: PortraitModel) -> LoadedModel:
@@ -47,8 +53,21 @@ class LoadedModel:
 
     def ready(self, memory: int = 0) -> PortraitModel:
         """The model with its networks on the device they run on, and `memory` bytes free beside them."""
-        prepare(self.handle, memory)
+        prepare([each for each in (self.handle, self.encoder_handle) if each is not None], memory)
         return self.portrait
+
+
+@dataclass(frozen=True)
+class LoadedAudioEncoder:
+    """An audio encoder and the host's handle on its memory (None without a host)."""
+
+    encoder: AudioEncoder
+    handle: Any
+
+    @classmethod
+    def of(cls, encoder: AudioEncoder) -> LoadedAudioEncoder:
+        """In float32, as it was loaded: the host's choice of precision is for denoisers."""
+        return cls(encoder, manage(encoder))
 
 
 def audio_from(audio: dict[str, Any]) -> Audio:

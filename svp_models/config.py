@@ -93,6 +93,7 @@ class SchedulerConfig:
     zero_terminal_snr: bool = True
     timestep_spacing: str = "trailing"
     steps_offset: int = 1
+    exact_terminal: bool = False  # zero terminal SNR is exactly 0 and not 2^-24, as V-Express' DDIM has it
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,8 @@ class ModelConfig:
     window: int = 24
     overlap: int = 4
     keypoints: str = "head8"  # or vexpress3
+    reference_weight: float = 1.0  # the strength of each attention that a sampler's weight of 1 stands for
+    audio_weight: float = 1.0
     residual: bool = (
         False  # what is diffused is the difference to the (bent) portrait's latent: still parts need no learning
     )
@@ -157,9 +160,12 @@ PRESETS: dict[str, ModelConfig] = {
         name="vexpress",
         fps=30.0,
         keypoints="vexpress3",
+        reference_weight=0.95,
+        audio_weight=3.0,
         unet=UNetConfig(style_attention=True),
         audio=AudioConfig(features="wav2vec2", feature_size=768, window=10, rows_per_frame=2),
         style=StyleConfig(audio_size=768),
+        scheduler=SchedulerConfig(exact_terminal=True),
     ),
 }
 

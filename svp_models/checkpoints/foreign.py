@@ -45,6 +45,11 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     return tensors
 
 
+def read_content(path: Path | str) -> Any:
+    """Whatever a file holds, as stored, for formats that keep more than one set of weights in it; errors as above."""
+    return _read(Path(path))
+
+
 def _read(path: Path) -> Any:
     if not path.is_file():
         raise PortraitError(f"{path}: there is no such file")

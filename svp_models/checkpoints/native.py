@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig, config_from_dict, config_to_json
 from ..errors import PortraitError
+from ..networks.audio_encoder import AudioEncoder
 from ..networks.portrait_model import PortraitNetworks, build_networks
 from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import build_vae
@@ -23,11 +24,13 @@ __all__ = ["BUILTIN_MODEL", "PortraitModel", "load_model", "read_metadata", "sav
 
 BUILTIN_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
 ANALYZER_KEY = "face_analyzer.onnx"
+EXTRACTOR = "style_extractor."
 
 
 @dataclass
 class PortraitModel:
-    """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit."""
+    """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit;
+    audio_encoder: what the model hears through unless it reads mel features, joined to it and never saved with it."""
 
     config: ModelConfig
     networks: PortraitNetworks
@@ -35,12 +38,17 @@ class PortraitModel:
     face_analyzer: bytes | None
     style_space: str
     metadata: dict[str, str] = field(default_factory=dict)
+    audio_encoder: AudioEncoder | None = None
 
 
 def style_space_of(extractor: StyleExtractor) -> str:
     """16 hex digits of the SHA-256 over the extractor's float16 tensors; the precision it is kept in does not matter."""
+    return _space_of(extractor.state_dict())
+
+
+def _space_of(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for name, tensor in sorted(extractor.state_dict().items()):
+    for name, tensor in sorted(tensors.items()):
         half = tensor.detach().cpu().to(torch.float16).contiguous()
         digest.update(f"{name}{list(half.shape)}".encode())
         digest.update(half.numpy().tobytes())
@@ -51,20 +59,24 @@ def save_model(
     path: Path | str, model: PortraitModel, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
     """Writes the model with floats as dtype; metadata (seed, step, data_version, ...) joins config and style space."""
-    tensors = {name: _cast(path, name, tensor, dtype) for name, tensor in model.networks.state_dict().items()}
+    tensors = {name: cast_weight(path, name, tensor, dtype) for name, tensor in model.networks.state_dict().items()}
     for name, tensor in model.vae.state_dict().items():
-        tensors[f"vae.{name}"] = _cast(path, f"vae.{name}", tensor, dtype)
+        tensors[f"vae.{name}"] = cast_weight(path, f"vae.{name}", tensor, dtype)
     if model.face_analyzer is not None:
         tensors[ANALYZER_KEY] = torch.from_numpy(np.frombuffer(model.face_analyzer, dtype=np.uint8).copy())
-    space = style_space_of(model.networks.style_extractor)
+    space = _space_of(_extractor(tensors))  # of what is written: bfloat16 is coarse enough to make another space
     header = {**metadata, "config": config_to_json(model.config), "style_space": space}
     write_tensor_file(path, "model", tensors, header)
 
 
 def load_model(
-    path: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    path: Path | str, dtype: torch.dtype | None = torch.float32, device: torch.device | str = "cpu"
 ) -> PortraitModel:
-    """Reads a model file; networks and VAE come in eval mode. Any difference to its config raises PortraitError."""
+    """Reads a model file; networks and VAE come in eval mode. Any difference to its config raises PortraitError.
+
+    dtype: what floats become; None leaves them as stored. Where nothing has to be converted or moved, the weights stay in
+    the file, which is mapped into memory: pages are read when they are used and can be dropped again.
+    """
     tensors, metadata = read_tensor_file(path, "model")
     try:
         values = json.loads(metadata.get("config", ""))
@@ -72,13 +84,14 @@ def load_model(
         raise PortraitError(f"{path}: its config is not JSON ({error}): the file is damaged, get it again") from error
     config = config_from_dict(ModelConfig, values, f"{path}: config")
     analyzer = tensors.pop(ANALYZER_KEY, None)
-    floats = {name: tensor.to(dtype) if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
+    space = _space_of(_extractor(tensors))
+    # One after the other, so that what was converted does not wait in memory for the last one.
+    floats = {name: _as(tensors.pop(name), dtype) for name in list(tensors)}
     of_vae = {name.removeprefix("vae."): floats.pop(name) for name in list(floats) if name.startswith("vae.")}
     with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
         networks, vae = build_networks(config), build_vae(config.vae)
     load_strict(networks, floats, path)
     load_strict(vae, of_vae, path, prefix="vae.")
-    space = style_space_of(networks.style_extractor)
     if space != metadata.get("style_space"):
         raise PortraitError(
             f"{path}: the style extractor is {space}, the file says {metadata.get('style_space')}: it was changed after "
@@ -94,11 +107,19 @@ def load_model(
     )
 
 
-def _cast(path: Path | str, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _extractor(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(EXTRACTOR): tensor for name, tensor in tensors.items() if name.startswith(EXTRACTOR)}
+
+
+def _as(tensor: Tensor, dtype: torch.dtype | None) -> Tensor:
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def cast_weight(path: Path | str, name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor to be saved at `path`, floats as dtype; values that do not fit into it raise PortraitError."""
     if not tensor.is_floating_point():
         return tensor
-    # A copy: some layers register one weight under two names, which safetensors refuses to write from shared memory.
-    cast = tensor.detach().to(dtype, copy=True)
+    cast = tensor.detach().to(dtype)
     if not bool(cast.isfinite().all()):
         largest = float(tensor.detach().abs().max())
         raise PortraitError(

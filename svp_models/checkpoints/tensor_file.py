@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -21,7 +21,7 @@ def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor]
     """Writes all or nothing: to a temporary file beside `path`, moved into place once it is complete."""
     path = Path(path)
     header = {**metadata, "format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
-    on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    on_cpu = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
@@ -35,6 +35,21 @@ def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor]
             temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise PortraitError(f"{path}: cannot be written ({error}): check the folder's rights and free space") from error
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, those copied that share their memory with others: safetensors refuses to write such ones.
+
+    Some layers register one weight under two names, and those of a mapped file may be parts of it.
+    """
+    seen: set[int] = set()
+    apart = {}
+    for name, tensor in tensors.items():
+        storage = tensor.untyped_storage()
+        shared = storage.data_ptr() in seen or storage.nbytes() > tensor.nbytes
+        seen.add(storage.data_ptr())
+        apart[name] = tensor.clone() if shared else tensor
+    return apart
 
 
 def read_metadata(path: Path | str) -> dict[str, str]:
@@ -84,16 +99,23 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], path: Path | s
 
     The first missing or unexpected name or wrong shape raises PortraitError with the file, the name in it and both shapes.
     """
-    wanted = module.state_dict()
-    for name, own in wanted.items():
+    check_tensors({name: own.shape for name, own in module.state_dict().items()}, tensors, path, prefix)
+    module.load_state_dict(dict(tensors), strict=True, assign=True)
+
+
+def check_tensors(
+    wanted: Mapping[str, Sequence[int]], tensors: Mapping[str, Tensor], path: Path | str, prefix: str = ""
+) -> None:
+    """Raises PortraitError for the first name that is missing, of another shape than `wanted` has it, or not wanted."""
+    for name, shape in wanted.items():
         have = tensors.get(name)
         if have is None:
             raise PortraitError(
-                f"{path}: {prefix}{name} is missing, shape {list(own.shape)} is needed: file and config differ"
+                f"{path}: {prefix}{name} is missing, shape {list(shape)} is needed: file and config differ"
             )
-        if have.shape != own.shape:
+        if tuple(have.shape) != tuple(shape):
             raise PortraitError(
-                f"{path}: {prefix}{name} has shape {list(have.shape)}, {list(own.shape)} is needed: file and config differ"
+                f"{path}: {prefix}{name} has shape {list(have.shape)}, {list(shape)} is needed: file and config differ"
             )
     for name, have in tensors.items():
         if name not in wanted:
@@ -101,4 +123,3 @@ def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], path: Path | s
                 f"{path}: {prefix}{name} of shape {list(have.shape)} is unexpected, the model has no such tensor: "
                 "file and config differ"
             )
-    module.load_state_dict(dict(tensors), strict=True, assign=True)

@@ -18,8 +18,12 @@ COMMANDS = {
     "run": "run an API-format workflow without ComfyUI",
     "demo": "a portrait speaks in two styles: the bundled graph with the bundled model",
     "info": "describe a model or style file",
+    "convert": "make a model file of published weights, or V-Express' files of a model file",
+    "models": "list the published weights: which are there, which are missing, what they enable",
+    "download": "download published weights into the models folder",
     "evaluate": "measure a model on generated clips",
     "train": "train a model",
+    "check-parity": "compare the pack with V-Express' own numbers on a folder of its weights and outputs",
     "synthesize": "write a synthetic talking head, the training data, as a video",
 }
 INTERRUPTED = 130  # the shell's code for a program ended by Ctrl-C
@@ -37,7 +41,7 @@ def main(open_nodes: OpenNodes, argv: Sequence[str] | None = None) -> int:
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
-            module = importlib.import_module(f".commands.{name}", __package__)
+            module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
             module.add_arguments(command)
     args = parser.parse_args(argv)
     try:

@@ -1,13 +1,12 @@
-"""Audio -> one row of 1920 features per video frame: log-mel, or the hidden states of Whisper-tiny's encoder."""
+"""Audio -> one row of 1920 log-mel features per video frame, and the windows of rows around the frames."""
 
 from __future__ import annotations
 
 import librosa
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
-from transformers import WhisperFeatureExtractor
 
 from ..config import AudioConfig
 from ..errors import PortraitError
@@ -19,8 +18,6 @@ MEL_WINDOW = 400  # 25 ms
 MEL_BANDS = 80
 MEL_ROWS = 24  # 240 ms around a frame
 MEL_FLOOR = 1e-5
-WHISPER_RATE = 50  # encoder positions a second
-WHISPER_SEGMENT = 30  # seconds the encoder takes at once
 
 
 def mel_features(audio: Audio, frames: int, fps: float) -> Tensor:
@@ -45,28 +42,6 @@ def mel_features(audio: Audio, frames: int, fps: float) -> Tensor:
     scaled = (np.log10(np.maximum(mel.T, MEL_FLOOR)) + 4) / 4  # rows bands
     picked = (first + before)[:, None] + np.arange(MEL_ROWS)  # frames 24
     return torch.from_numpy(scaled[picked].reshape(frames, -1).astype(np.float32))
-
-
-def whisper_features(model: nn.Module, audio: Audio, frames: int, fps: float) -> Tensor:
-    """frames x 1920 float32: the encoder's 5 hidden states x 384 at each frame's centre.
-
-    model: a transformers WhisperModel (tiny for 1920). Positions are 20 ms apart; between them is interpolated linearly,
-    which at 25 fps is the mean of the two positions of a frame.
-    """
-    samples, size = _samples(audio), WHISPER_SEGMENT * SAMPLE_RATE
-    prepare = WhisperFeatureExtractor()
-    weight = next(model.parameters())
-    segments = []
-    for start in range(0, max(len(samples), 1), size):
-        heard = prepare(samples[start : start + size], sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
-        with torch.no_grad():
-            states = model.encoder(heard.to(weight), output_hidden_states=True).hidden_states
-        segments.append(torch.cat(states, dim=-1)[0].float().cpu())  # 1500 1920
-    positions = torch.cat(segments)
-    place = ((torch.arange(frames) + 0.5) / fps * WHISPER_RATE - 0.5).clamp(0, len(positions) - 1)
-    low = place.floor().long()
-    high = (low + 1).clamp(max=len(positions) - 1)
-    return torch.lerp(positions[low], positions[high], (place - low)[:, None])
 
 
 def feature_windows(features: Tensor, config: AudioConfig, frames: int) -> Tensor:

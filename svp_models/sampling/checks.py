@@ -12,6 +12,7 @@ from ..config import ModelConfig
 from ..errors import PortraitError
 from ..values import HeadMotion, Style, StylePrior
 
+KEYPOINTS = ("head8", "vexpress3")  # what a head motion can be drawn as
 ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
 
 
@@ -83,18 +84,17 @@ def check_motion(
             f"{frames} frames at {fps:g} fps are asked, Head-Kps has {len(motion)}: trim the audio, give {frames} "
             "frames of Head-Kps (or a single one, held still), or set 'length' to 'shortest'"
         )
+    if config.keypoints not in KEYPOINTS:
+        raise PortraitError(
+            f"model {config.name!r} reads {config.keypoints} keypoints; known are {', '.join(KEYPOINTS)}"
+        )
     if isinstance(motion, HeadMotion):
-        _check_keypoints(motion, config)
+        _check_keypoints(motion)
     else:
         _check_pictures(motion, size)
 
 
-def _check_keypoints(motion: HeadMotion, config: ModelConfig) -> None:
-    if config.keypoints != "head8":
-        raise PortraitError(
-            f"model {config.name!r} reads {config.keypoints} keypoints, a head motion has 8: give Head-Kps as "
-            "pictures drawn for that model"
-        )
+def _check_keypoints(motion: HeadMotion) -> None:
     if tuple(motion.keypoints.shape[1:]) != (8, 2) or not torch.isfinite(motion.keypoints).all():
         raise PortraitError(
             f"the head motion has shape {tuple(motion.keypoints.shape)}: frames x 8 x 2 finite numbers are needed"

@@ -8,36 +8,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..config import ModelConfig
-from ..errors import PortraitError
+from ..checkpoints.audio_encoder import check_audio_encoder
+from ..checkpoints.native import PortraitModel
 from ..face.drawing import draw_frames
+from ..face.vexpress_keypoints import draw_three_frames
 from ..networks.audio_features import feature_windows, mel_features
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
 from .request import ClipRequest
 
 CHUNK = 32  # frames that the small networks see at once
+DRAWINGS = {"head8": draw_frames, "vexpress3": draw_three_frames}  # how a head motion is drawn for a kind of keypoints
 CACHE_BYTES = 512 * 2**20  # kps features of a clip are kept up to this size, beyond it they are made anew per window
 
 
-def audio_features(config: ModelConfig, audio: Audio, frames: int, fps: float) -> Tensor:
-    """One row of audio features per frame: frames x feature size, float32 on the CPU."""
-    if config.audio.features == "mel":
-        return mel_features(audio, frames, fps)
-    raise PortraitError(
-        f"model {config.name!r} reads {config.audio.features} features, and the weights of the {config.audio.features} "
-        "encoder are not part of it: load a model with 'mel' features, such as the built-in one"
-    )
+def audio_features(model: PortraitModel, audio: Audio, frames: int, fps: float, rows_per_frame: int = 1) -> Tensor:
+    """The audio features that the model reads: (frames x rows_per_frame) x feature size, float32 on the CPU."""
+    check_audio_encoder(model.config, model.audio_encoder)
+    if model.audio_encoder is None:
+        return mel_features(audio, frames * rows_per_frame, fps * rows_per_frame)
+    return model.audio_encoder.features(audio, frames, fps, rows_per_frame)
 
 
 @torch.no_grad()
-def audio_tokens(networks: nn.Module, config: ModelConfig, audio: Audio, frames: int, fps: float) -> Tensor:
+def audio_tokens(model: PortraitModel, audio: Audio, frames: int, fps: float) -> Tensor:
     """Audio -> tokens of every frame: frames x tokens x d, on the CPU."""
-    rows = config.audio.rows_per_frame
-    features = audio_features(config, audio, frames * rows, fps * rows)
-    windows = feature_windows(features, config.audio, frames)  # f window F
-    like = next(networks.audio_projection.parameters())
-    return torch.cat([networks.audio_projection(chunk.to(like)).cpu() for chunk in windows.split(CHUNK)])
+    config, projection = model.config.audio, model.networks.audio_projection
+    features = audio_features(model, audio, frames, fps, config.rows_per_frame)
+    windows = feature_windows(features, config, frames)  # f window F
+    like = next(projection.parameters())
+    return torch.cat([projection(chunk.to(like)).cpu() for chunk in windows.split(CHUNK)])
 
 
 @torch.no_grad()
@@ -52,13 +52,14 @@ class KpsFeatures:
     """Guider features of any frames of a clip, with bounded memory.
 
     motion: HeadMotion, drawn when needed, or pictures f x 3 x H x W in [0, 1], resized when needed; a motion of one
-    frame holds for the whole clip. width, height: pixels of the frames to be sampled.
+    frame holds for the whole clip. width, height: pixels of the frames to be sampled; keypoints: as ModelConfig has it.
     """
 
     guider: nn.Module
     motion: HeadMotion | Tensor
     width: int
     height: int
+    keypoints: str = "head8"
     _kept: dict[int, Tensor] = field(default_factory=dict, init=False)  # frame of the motion -> c h w, CPU
     _kept_bytes: int = field(default=0, init=False)
 
@@ -84,7 +85,8 @@ class KpsFeatures:
     def pictures(self, index: list[int]) -> Tensor:
         """Head-Kps pictures of some frames of the motion: f 3 H W in [0, 1]."""
         if isinstance(self.motion, HeadMotion):
-            return draw_frames(self.motion, index, self.width, self.height)
+            draw = DRAWINGS[self.keypoints]
+            return draw(self.motion, index, self.width, self.height)
         chosen = self.motion[index].float()
         if chosen.shape[-2:] == (self.height, self.width):
             return chosen
@@ -126,16 +128,17 @@ class ClipConditions:
 
 
 @torch.no_grad()
-def clip_conditions(networks: nn.Module, config: ModelConfig, request: ClipRequest) -> ClipConditions:
+def clip_conditions(model: PortraitModel, request: ClipRequest) -> ClipConditions:
     """Runs every condition network that does not depend on the step."""
+    networks, config = model.networks, model.config
     like = next(networks.reference.parameters())
     scaled = (request.portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
     width, height = request.size
     return ClipConditions(
         reference=tuple(networks.reference(scaled)),
         reference_latent=scaled if config.unet.reference_concat else None,
-        audio=audio_tokens(networks, config, request.audio, request.frames, request.fps),
+        audio=audio_tokens(model, request.audio, request.frames, request.fps),
         style=None if request.style is None else style_tokens(networks, request.style, request.frames),
-        kps=KpsFeatures(networks.guider, request.motion, width, height),
+        kps=KpsFeatures(networks.guider, request.motion, width, height, config.keypoints),
         reference_warped=None if request.warped is None else request.warped * config.vae.scale,
     )

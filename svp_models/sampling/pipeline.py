@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,10 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """How to sample. window, overlap: frames, None takes the model's; blend: how overlapping windows are joined."""
+    """How to sample. window, overlap: frames, None takes the model's; blend: how overlapping windows are joined.
+
+    The weights are factors on the model's own: 1 is 0.95 (reference) and 3 (audio) for V-Express, 1 for the others.
+    """
 
     steps: int = 25
     cfg: float = 3.5
@@ -57,7 +60,7 @@ def sample_portrait(
     request.check(model)
     scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
     noise = clip_noise(request.frames, tuple(request.portrait_latent.shape[1:]), seed)
-    conditions = clip_conditions(model.networks, config, request)
+    conditions = clip_conditions(model, request)
     start = request.portrait_latent if request.warped is None else request.warped
     windows = frame_windows(request.frames, window, overlap)
 
@@ -65,8 +68,17 @@ def sample_portrait(
         on_latents(step, finished(clean, start, config))
 
     watch = None if on_latents is None else preview
-    latents = denoise(model, noise, conditions, scheduler, windows, options, progress, watch)
+    latents = denoise(model, noise, conditions, scheduler, windows, weighted(options, config), progress, watch)
     return finished(latents, start, config)
+
+
+def weighted(options: SamplerOptions, config: ModelConfig) -> SamplerOptions:
+    """The options with the strengths that the denoiser is given: each weight times the model's own."""
+    return replace(
+        options,
+        reference_weight=options.reference_weight * config.reference_weight,
+        audio_weight=options.audio_weight * config.audio_weight,
+    )
 
 
 def finished(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:
@@ -89,7 +101,7 @@ def denoise(
 ) -> Tensor:
     """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step.
 
-    on_latents gets the step and the predicted clean latents, scaled.
+    The weights of the options are taken as they are (see `weighted`). on_latents gets the step and the predicted clean latents, scaled.
     """
     config = model.config
     denoiser = model.networks.denoiser

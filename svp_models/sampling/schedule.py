@@ -3,6 +3,7 @@
 Noisy latents are x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with a = `alphas_cumprod(config)`. With zero terminal SNR the
 last a would be exactly 0 and its sigma infinite; like diffusers' Euler and DPM++ schedulers this module holds it at
 2^-24 (sigma 4096) in every scheduler and in training, so that all of them stay finite and agree to the last timestep.
+`SchedulerConfig.exact_terminal` takes the 0 for DDIM and training: V-Express has it so, and its numbers differ by 2e-4.
 Zero terminal SNR is meant for v-prediction: an epsilon network learns nothing at the last timestep, though the formulas
 hold.
 """
@@ -30,7 +31,10 @@ SPACINGS = ("trailing", "leading", "linspace")
 @lru_cache(maxsize=8)
 def alphas_cumprod(config: SchedulerConfig) -> Tensor:
     """a_t of every training timestep: train_steps, float32, falling from almost 1 to almost 0. Not to be written to."""
-    return EulerDiscreteScheduler(**_common(config)).alphas_cumprod
+    a = EulerDiscreteScheduler(**_common(config)).alphas_cumprod
+    if config.exact_terminal and config.zero_terminal_snr:
+        a[-1] = 0
+    return a
 
 
 def add_noise(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
@@ -197,3 +201,7 @@ def _check(config: SchedulerConfig) -> None:
         value = getattr(config, name)
         if value not in known:
             raise PortraitError(f"scheduler.{name} is {value!r}: it must be one of {', '.join(known)}")
+    if config.exact_terminal and config.prediction == "epsilon":
+        raise PortraitError(
+            "scheduler.exact_terminal asks for pure noise, from which no epsilon leads back: use v_prediction"
+        )

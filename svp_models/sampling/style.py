@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.native import PortraitModel
+from ..config import ModelConfig
 from ..errors import PortraitError
 from ..media.audio import check_audio, frame_count
 from ..values import Audio, Style, StylePrior
@@ -42,13 +43,14 @@ def extract_style(
         expression = resample_rows(_checked_expression(expression, config.style.expression_size), fps, config.fps)
     if audio is not None:
         check_audio(audio)
+        _check_hearing(config)
     lengths = [] if expression is None else [len(expression)]
     lengths += [] if audio is None else [frame_count(audio.seconds, config.fps)]
     frames = min(lengths)
     alpha = torch.zeros(frames, config.style.audio_size)
     beta = torch.zeros(frames, config.style.expression_size)
     if audio is not None:
-        alpha = audio_features(config, audio, frames, config.fps)  # n A
+        alpha = audio_features(model, audio, frames, config.fps)  # n A
     if expression is not None:
         beta = expression[:frames]  # n 64
     extractor = model.networks.style_extractor
@@ -127,6 +129,15 @@ def interpolate_styles(a: Style, b: Style, start: float = 0.0, end: float = 1.0,
     weight = (start + (end - start) * eased)[:, None]  # 64 1
     codes = (1 - weight) * a.at(INTERPOLATION_SAMPLES) + weight * b.at(INTERPOLATION_SAMPLES)
     return Style(codes=codes, style_space=a.style_space, label=f"{a.label or 'style'} > {b.label or 'style'}")
+
+
+def _check_hearing(config: ModelConfig) -> None:
+    """Style layers of another model may come with an extractor for other audio features than this model has."""
+    if config.style.audio_size != config.audio.feature_size:
+        raise PortraitError(
+            f"the style extractor hears {config.style.audio_size} numbers a frame, model {config.name!r} has "
+            f"{config.audio.feature_size} ({config.audio.features}): read the style from frames alone"
+        )
 
 
 def _checked_expression(expression: Tensor, size: int) -> Tensor:

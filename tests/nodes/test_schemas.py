@@ -13,13 +13,13 @@ from svp_portrait.nodes.registry import NODE_CLASSES
 # Saved graphs name nodes, inputs and outputs; nothing here is ever renamed or taken away, new inputs are optional.
 FROZEN = {
     "SVPLoadModel": (["model"], ["SVP_MODEL", "VAE"]),
-    "SVPStyleExtract": (["model", "frames", "audio", "fps"], ["SVP_STYLE_PRIOR"]),
+    "SVPStyleExtract": (["model", "frames", "audio", "fps", "face_analyzer"], ["SVP_STYLE_PRIOR"]),
     "SVPStyleSample": (["style_prior", "seed", "temperature"], ["SVP_STYLE"]),
     "SVPStyleInterpolate": (["style_a", "style_b", "start", "end", "easing"], ["SVP_STYLE"]),
     "SVPStyleSave": (["style_prior", "filename_prefix"], ["STRING"]),
     "SVPStyleLoad": (["style", "file"], ["SVP_STYLE_PRIOR"]),
-    "SVPHeadKpsExtract": (["model", "frames", "fps"], ["SVP_HEAD_MOTION"]),
-    "SVPHeadKpsRetarget": (["head_motion", "portrait", "mode", "model"], ["SVP_HEAD_MOTION"]),
+    "SVPHeadKpsExtract": (["model", "frames", "fps", "face_analyzer"], ["SVP_HEAD_MOTION"]),
+    "SVPHeadKpsRetarget": (["head_motion", "portrait", "mode", "model", "face_analyzer"], ["SVP_HEAD_MOTION"]),
     "SVPHeadKpsManual": (["image", "points"], ["SVP_HEAD_MOTION"]),
     "SVPHeadKpsRender": (["head_motion", "width", "height", "frames"], ["IMAGE"]),
     "SVPSampler": (
@@ -28,6 +28,11 @@ FROZEN = {
         ["LATENT", "FLOAT"],
     ),
     "SVPVideoCombine": (["fps", "crf", "filename_prefix", "images", "latent", "vae", "audio"], ["VIDEO"]),
+    "SVPLoadAudioEncoder": (["audio_encoder"], ["SVP_AUDIO_ENCODER"]),
+    "SVPApplyAudioEncoder": (["model", "audio_encoder"], ["SVP_MODEL"]),
+    "SVPLoadStyleLayer": (["model", "style_layer", "strength"], ["SVP_MODEL"]),
+    "SVPSaveStyleLayer": (["model", "filename_prefix"], ["STRING"]),
+    "SVPLoadFaceAnalyzer": (["backend", "face", "index", "smoothing", "expression"], ["SVP_FACE_ANALYZER"]),
 }
 
 

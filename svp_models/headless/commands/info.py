@@ -14,11 +14,14 @@ from ...errors import PortraitError
 from ..session import OpenNodes
 
 FORMAT = "svp-portrait"
+STYLE_LAYER = "style_layer"
 FIRST_KEYS = ("format", "format_version", "kind", "label", "style_space", "seed", "step", "data_version")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE", help="a .safetensors file: model, style prior or style")
+    parser.add_argument(
+        "file", type=Path, metavar="FILE", help="a .safetensors file: model, style layers, style prior or style"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
 
 
@@ -60,6 +63,16 @@ def _part(key: str) -> str:
     return words[1] if words[0] == "networks" and len(words) > 1 else words[0]
 
 
+def _fitting(config: dict) -> str:
+    """Which models the style layers of a file fit."""
+    base, style = config["base"], config["style"]
+    widths = ", ".join(map(str, base["block_out_channels"]))
+    return (
+        f"style layers for a model of widths {widths} and tokens of {base['cross_attention_dim']}; styles of "
+        f"{style['style_size']} numbers from {config['features']} features and {style['expression_size']} coefficients"
+    )
+
+
 def as_text(described: dict) -> str:
     """The description as aligned lines."""
     metadata = described["metadata"]
@@ -68,6 +81,8 @@ def as_text(described: dict) -> str:
         lines.append("not written by this pack; its tensors:")
     ordered = [key for key in FIRST_KEYS if key in metadata] + sorted(set(metadata) - set(FIRST_KEYS))
     lines += [f"  {key:<16}{metadata[key]}" for key in ordered]
+    if metadata.get("kind") == STYLE_LAYER and described["config"]:
+        lines.append(f"  {_fitting(described['config'])}")
     lines.append("  values")
     for part, entry in described["parts"].items():
         lines.append(f"    {part:<24}{entry['values']:>14,}  {', '.join(entry['dtypes'])}")

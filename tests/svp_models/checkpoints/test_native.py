@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -93,6 +94,32 @@ def test_full_precision_keeps_every_bit_and_the_style_space(model, tmp_path):
     assert all(
         torch.equal(a, b) for a, b in zip(loaded.networks.parameters(), model.networks.parameters(), strict=True)
     )
+
+
+def mapped(path):
+    """Ranges of addresses at which a file is mapped into this process."""
+    lines = [line.split() for line in Path("/proc/self/maps").read_text().splitlines()]
+    return [tuple(int(each, 16) for each in line[0].split("-")) for line in lines if line[-1] == str(path)]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").is_file(), reason="the system does not list its mappings")
+def test_as_stored_the_weights_stay_in_the_mapped_file(path):
+    loaded = load_model(path, dtype=None)
+    ranges = mapped(path)
+    for name, each in [*loaded.networks.named_parameters(), *loaded.vae.named_parameters()]:
+        assert each.dtype == torch.float16 and any(low <= each.data_ptr() < high for low, high in ranges), name
+    with torch.no_grad():
+        before = path.read_bytes()
+        loaded.networks.guider.conv_in.bias.add_(1)  # training may change the weights, the file stays as it is
+    assert path.read_bytes() == before
+    loaded = load_model(path)
+    assert not any(low <= each.data_ptr() < high for low, high in ranges for each in loaded.networks.parameters())
+
+
+def test_bfloat16_is_written_with_a_style_space_that_holds(model, tmp_path):
+    save_model(tmp_path / "coarse.safetensors", model, {}, dtype=torch.bfloat16)
+    loaded = load_model(tmp_path / "coarse.safetensors", dtype=torch.bfloat16)
+    assert loaded.style_space == load_model(tmp_path / "coarse.safetensors").style_space != model.style_space
 
 
 def test_networks_compute_the_same(model, path):

@@ -1,4 +1,4 @@
-"""Log-mel rows in closed form, Whisper's positions, windows."""
+"""Log-mel rows in closed form, windows."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 
 import pytest
 import torch
-from transformers import WhisperConfig, WhisperModel
 
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features, whisper_features
+from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
 from svp_portrait.svp_models.values import Audio
 
 RATE = 16000
@@ -91,18 +90,3 @@ def test_windows_are_centred_and_zero_outside():
     ]
     with pytest.raises(PortraitError, match="6 rows of audio features for 4 frames"):
         feature_windows(features, AudioConfig(window=3), 4)
-
-
-def test_whisper_takes_the_mean_of_a_frames_two_positions():
-    torch.manual_seed(0)
-    config = WhisperConfig(
-        d_model=8, encoder_layers=4, encoder_attention_heads=2, encoder_ffn_dim=16, decoder_layers=1,
-        decoder_attention_heads=2, decoder_ffn_dim=16, vocab_size=16, pad_token_id=0, bos_token_id=0, eos_token_id=0,
-        decoder_start_token_id=0, suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
-    model = WhisperModel(config).eval()
-    audio = Audio(torch.randn(1, RATE // 2) * 0.1, RATE)
-    at25 = whisper_features(model, audio, 12, 25.0)
-    at50 = whisper_features(model, audio, 24, 50.0)  # positions themselves
-    assert at25.shape == (12, 40)
-    torch.testing.assert_close(at25, at50.view(12, 2, 40).mean(1))

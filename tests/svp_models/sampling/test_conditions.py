@@ -5,10 +5,20 @@ from dataclasses import replace
 import pytest
 import torch
 
+from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.face.drawing import draw_frames
+from svp_portrait.svp_models.face.vexpress_keypoints import draw_three_frames
+from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments
 from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
 from svp_portrait.svp_models.sampling import conditions as module
-from svp_portrait.svp_models.sampling.conditions import KpsFeatures, audio_tokens, clip_conditions, style_tokens
+from svp_portrait.svp_models.sampling.conditions import (
+    KpsFeatures,
+    audio_features,
+    audio_tokens,
+    clip_conditions,
+    style_tokens,
+)
 from svp_portrait.svp_models.sampling.request import ClipRequest
 
 
@@ -26,25 +36,64 @@ class Counter(torch.nn.Module):
 
 
 def test_audio_tokens_are_those_of_the_whole_clip(model, clip):
-    config, networks = model.config, model.networks
-    tokens = audio_tokens(networks, config, clip.audio, 40, 25)  # two chunks
-    windows = feature_windows(mel_features(clip.audio, 40, 25), config.audio, 40)
+    tokens = audio_tokens(model, clip.audio, 40, 25)  # two chunks
+    windows = feature_windows(mel_features(clip.audio, 40, 25), model.config.audio, 40)
     assert tokens.shape == (40, 2, 8)
-    torch.testing.assert_close(tokens, networks.audio_projection(windows).detach())
+    torch.testing.assert_close(tokens, model.networks.audio_projection(windows).detach())
 
 
 def test_several_rows_per_frame(model, clip):
     audio = replace(model.config.audio, rows_per_frame=2, window=3)
-    tokens = audio_tokens(model.networks, replace(model.config, audio=audio), clip.audio, 6, 25)
+    tokens = audio_tokens(replace(model, config=replace(model.config, audio=audio)), clip.audio, 6, 25)
     windows = feature_windows(mel_features(clip.audio, 12, 50), audio, 6)
     torch.testing.assert_close(tokens, model.networks.audio_projection(windows).detach())
 
 
-@pytest.mark.parametrize("features", ["whisper", "wav2vec2"])
-def test_an_encoder_that_is_not_there_is_named(model, clip, features):
-    config = replace(model.config, audio=replace(model.config.audio, features=features))
-    with pytest.raises(PortraitError, match=f"'tiny' reads {features} features"):
-        audio_tokens(model.networks, config, clip.audio, 4, 25)
+def hearing(model, features: str, size: int, **changes):
+    """The model as one that reads other features."""
+    return replace(
+        model, config=replace(model.config, audio=AudioConfig(features=features, feature_size=size)), **changes
+    )
+
+
+class Steps(AudioEncoder):
+    """An encoder whose rows count from 0."""
+
+    kind = "wav2vec2"
+
+    def __init__(self) -> None:
+        super().__init__(torch.nn.Identity(), 4, Segments())
+
+    def _places(self, samples, rows, rate):
+        return rows, torch.arange(rows, dtype=torch.float64)
+
+    def _hidden(self, samples, starts):
+        yield torch.arange(50.0)[:, None].expand(-1, 4)
+
+
+@pytest.mark.parametrize(("features", "folder"), [("whisper", "whisper-tiny"), ("wav2vec2", "wav2vec2-base-960h")])
+def test_an_encoder_that_is_not_there_is_named(model, clip, features, folder):
+    message = f"'tiny' reads {features} features of 768 numbers.*models/audio_encoders/{folder}.*Apply Audio Encoder"
+    with pytest.raises(PortraitError, match=message):
+        audio_tokens(hearing(model, features, 768), clip.audio, 4, 25)
+
+
+def test_the_model_hears_through_its_encoder(model, clip):
+    rows = audio_features(hearing(model, "wav2vec2", 4, audio_encoder=Steps()), clip.audio, 25, 25, rows_per_frame=2)
+    assert rows.shape == (50, 4) and rows[:, 0].tolist() == list(range(50))
+
+
+@pytest.mark.parametrize(
+    ("features", "size", "message"),
+    [
+        ("wav2vec2", 768, "features of 768 numbers, the audio encoder gives wav2vec2 features of 4 numbers"),
+        ("whisper", 4, "reads whisper features of 4 numbers, the audio encoder gives wav2vec2"),
+        ("mel", 4, "needs no audio encoder: leave the wav2vec2 encoder out"),
+    ],
+)
+def test_an_encoder_that_does_not_fit(model, clip, features, size, message):
+    with pytest.raises(PortraitError, match=message):
+        audio_features(hearing(model, features, size, audio_encoder=Steps()), clip.audio, 4, 25)
 
 
 def test_style_tokens_follow_the_clip(model, clip):
@@ -106,7 +155,7 @@ def test_head_motion_is_drawn(model, clip):
 
 def test_a_window_of_the_clip(model, clip):
     request = ClipRequest(clip.latent, clip.audio, clip.motion(7), clip.style, 7, 25, clip.size)
-    made = clip_conditions(model.networks, model.config, request)
+    made = clip_conditions(model, request)
     torch.testing.assert_close(made.reference_latent, clip.latent * 0.5)
     bank = model.networks.reference(clip.latent * 0.5)
     assert all(torch.equal(a, b) for a, b in zip(made.reference, bank, strict=True))
@@ -120,5 +169,12 @@ def test_a_window_of_the_clip(model, clip):
 def test_no_reference_latent_where_the_model_takes_none(model, clip):
     config = replace(model.config, unet=replace(model.config.unet, reference_concat=False))
     request = ClipRequest(clip.latent, clip.audio, clip.motion(2), None, 2, 25, clip.size)
-    made = clip_conditions(model.networks, config, request)
+    made = clip_conditions(replace(model, config=config), request)
     assert made.reference_latent is None and made.style is None
+
+
+def test_a_head_motion_is_drawn_for_the_kind_of_keypoints(clip):
+    motion = clip.motion(3)
+    eight, three = (KpsFeatures(Counter(), motion, 64, 48, kind).pictures([1]) for kind in ("head8", "vexpress3"))
+    assert torch.equal(eight, draw_frames(motion, [1], 64, 48))
+    assert torch.equal(three, draw_three_frames(motion, [1], 64, 48))

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import ModelConfig, SchedulerConfig, VaeConfig
+from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.sampling.pipeline import (
@@ -124,6 +124,16 @@ def test_conditions_all_matter(model, clip):
     }
     for name, other in others.items():
         assert not torch.allclose(base, other, atol=1e-4), name
+
+
+def test_a_weight_of_1_is_the_models_own(model, clip):
+    own = replace(model, config=replace(model.config, reference_weight=0.5, audio_weight=3.0))
+    asked = sample(model, clip, 3, replace(QUICK, reference_weight=0.5, audio_weight=3.0))
+    assert torch.equal(sample(own, clip, 3), asked)
+    half = replace(QUICK, reference_weight=2.0, audio_weight=1 / 3)
+    torch.testing.assert_close(sample(own, clip, 3, half), sample(model, clip, 3), rtol=1e-4, atol=1e-4)
+    assert (PRESETS["vexpress"].reference_weight, PRESETS["vexpress"].audio_weight) == (0.95, 3.0)
+    assert {PRESETS[name].audio_weight for name in ("demo", "sd15")} == {1.0}
 
 
 def test_other_precision_of_the_network(model, clip):

@@ -62,6 +62,32 @@ def test_zero_terminal_snr_ends_at_two_to_minus_24_and_starts_unchanged():
     assert (a.diff() < 0).all()
 
 
+def test_an_exact_terminal_is_zero_and_ddim_is_that_of_diffusers_to_rounding():
+    exact = replace(V, exact_terminal=True)
+    assert alphas_cumprod(exact)[-1] == 0 and torch.equal(alphas_cumprod(exact)[:-1], alphas_cumprod(V)[:-1])
+    assert torch.equal(
+        alphas_cumprod(replace(EPSILON, prediction="sample", exact_terminal=True)), alphas_cumprod(EPSILON)
+    )
+    theirs = DDIMScheduler(
+        beta_start=V.beta_start,
+        beta_end=V.beta_end,
+        beta_schedule=V.beta_schedule,
+        prediction_type=V.prediction,
+        timestep_spacing="trailing",
+        rescale_betas_zero_snr=True,
+        clip_sample=False,
+    )
+    theirs.set_timesteps(5)
+    ours = make_scheduler("ddim", exact, 5)
+    a = b = draw(2, 3)
+    for t in ours.timesteps:
+        a = ours.step(torch.sin(a), t, a).prev_sample
+        b = theirs.step(torch.sin(b), t, b).prev_sample
+    torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-6)
+    with pytest.raises(PortraitError, match="exact_terminal asks for pure noise"):
+        alphas_cumprod(replace(exact, prediction="epsilon"))
+
+
 @pytest.mark.parametrize("config", [V, replace(V, prediction="epsilon"), replace(V, prediction="sample"), EPSILON])
 def test_clean_and_noise_are_recovered_from_an_exact_prediction(config):
     clean, noise = draw(5, 2, 3, seed=1), draw(5, 2, 3, seed=2)

@@ -6,9 +6,14 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from svp_portrait.svp_models.checkpoints.native import PortraitModel
+from svp_portrait.svp_models.checkpoints.style_layer import save_style_layer
+from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.headless.cli import main
-from svp_portrait.svp_models.headless.commands.info import describe
+from svp_portrait.svp_models.headless.commands.info import as_text, describe
+from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.networks.vae import build_vae
 
 
 @pytest.fixture
@@ -40,6 +45,23 @@ def test_as_text_and_json(file, capsys):
     assert "kind            model" in text and 'config.name             "tiny"' in text
     assert main(lambda folders, progress: [], ["info", "--json", str(file)]) == 0
     assert json.loads(capsys.readouterr().out)["parts"]["vae"]["values"] == 5
+
+
+def test_style_layers_say_which_models_they_fit(tmp_path):
+    torch.manual_seed(0)
+    config = PRESETS["demo"]
+    networks = build_networks(config)
+    file = tmp_path / "layers.safetensors"
+    save_style_layer(file, PortraitModel(config, networks, build_vae(config.vae), None, "0" * 16), {"step": "7"})
+    described = describe(file)
+    assert described["metadata"]["kind"] == "style_layer" and set(described["parts"]) == {
+        "denoiser",
+        "style_projection",
+        "style_extractor",
+    }
+    text = as_text(described)
+    assert "style layers for a model of widths 56, 72, 96 and tokens of 128; styles of 128 numbers from mel" in text
+    assert f"style_space     {'0' * 16}" in text
 
 
 def test_unreadable_files(file, tmp_path):

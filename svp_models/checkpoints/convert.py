@@ -1,0 +1,120 @@
+"""Published weights of one or more makers -> one model file of the pack, with the proof of where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ..config import PRESETS, ModelConfig
+from ..errors import PortraitError
+from ..networks.portrait_model import PortraitNetworks
+from . import catalog
+from .animatediff import read_motion
+from .assemble import assemble
+from .foreign import find_weights
+from .native import PortraitModel, load_model, save_model, style_space_of
+from .sd15 import read_unet
+from .sd_vae import find_sd_vae, load_vae
+from .sources import MOTION, NATIVE, SD15, VAE, VEXPRESS, hashes_of, kind_of
+from .vexpress import FILES, load_vexpress_networks
+
+DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+# The catalogue's entry whose licence a kind of source has.
+LICENSED_AS = {SD15: "sd15", VEXPRESS: "vexpress", VAE: "sd-vae-ft-mse", MOTION: "animatediff-v3"}
+
+
+def convert(
+    sources: Sequence[Path | str],
+    out: Path | str,
+    dtype: torch.dtype | None = None,
+    config: ModelConfig = PRESETS["sd15"],
+    seed: int = 0,
+) -> list[str]:
+    """Writes `out`, a single model file, from: a model file; SD1.5 (with AnimateDiff, with an autoencoder); or a V-Express
+    folder (with an autoencoder). Returns lines saying what was taken from where.
+
+    dtype: None keeps a model file's precision and makes float16 of all others. config, seed: see `assemble`.
+    """
+    kinds = _kinds([Path(each) for each in sources])
+    if NATIVE in kinds:
+        model, files, lines = _native(kinds[NATIVE])
+        dtype = dtype or next(model.networks.parameters()).dtype
+    elif SD15 in kinds:
+        model, files, lines = _sd15(kinds, config, dtype or torch.float16, seed)
+    else:
+        model, files, lines = _vexpress(kinds)
+    known = json.loads(model.metadata.get("sources", "{}"))
+    licences = [model.metadata["licence"]] if model.metadata.get("licence") else []
+    licences += [f"{kind}: {catalog.ENTRIES[LICENSED_AS[kind]].licence}" for kind in kinds if kind in LICENSED_AS]
+    metadata = {
+        **model.metadata,
+        "sources": json.dumps({**known, **hashes_of(files)}),
+        "licence": "; ".join(licences) or "not stated by the source",
+    }
+    save_model(out, model, metadata, dtype or torch.float16)
+    return lines
+
+
+def _kinds(paths: Sequence[Path]) -> dict[str, Path]:
+    """Kind -> path, for sources that make up one model."""
+    kinds: dict[str, Path] = {}
+    for path in paths:
+        kind = kind_of(path)
+        if kind in kinds:
+            raise PortraitError(f"{kinds[kind]} and {path} are both of kind {kind}: name one of them")
+        kinds[kind] = path
+    joined = {SD15: {SD15, MOTION, VAE}, VEXPRESS: {VEXPRESS, VAE}, NATIVE: {NATIVE}}
+    main = [kind for kind in joined if kind in kinds]
+    if len(main) != 1 or not set(kinds) <= joined[main[0]]:
+        raise PortraitError(
+            f"the sources are of kinds {', '.join(kinds) or 'none'}: give one model file of this pack, or Stable Diffusion "
+            "1.5 (sd15, with animatediff and vae as you like), or a V-Express folder (vexpress, with vae as you like)"
+        )
+    return kinds
+
+
+def _native(path: Path) -> tuple[PortraitModel, list[Path], list[str]]:
+    model = load_model(path, dtype=None)
+    return model, [path], [_taken("networks", model.networks, path), _taken("VAE", model.vae, path)]
+
+
+def _sd15(
+    kinds: dict[str, Path], config: ModelConfig, dtype: torch.dtype, seed: int
+) -> tuple[PortraitModel, list[Path], list[str]]:
+    base = read_unet(kinds[SD15], config.unet)
+    motion = read_motion(kinds[MOTION], config.unet) if MOTION in kinds else None
+    config, networks, report = assemble(base, motion, config, seed, dtype)
+    of_vae, vae, file = load_vae(kinds.get(VAE, kinds[SD15]), config.vae)
+    files = [*base.files, *(motion.files if motion else ()), file]
+    return _model(replace(config, vae=of_vae), networks, vae), files, [*report.lines(), _taken("VAE", vae, file)]
+
+
+def _vexpress(kinds: dict[str, Path]) -> tuple[PortraitModel, list[Path], list[str]]:
+    folder = kinds[VEXPRESS]
+    config, networks = load_vexpress_networks(folder)
+    of_vae, vae, file = load_vae(kinds[VAE] if VAE in kinds else find_sd_vae(folder), config.vae)
+    files = [find_weights(folder, stem) for stem in FILES]
+    parts = (
+        ("denoiser", networks.denoiser, f"{files[0].name}, {files[1].name}"),
+        ("ReferenceNet", networks.reference, files[2].name),
+        ("guider", networks.guider, files[3].name),
+        ("audio projection", networks.audio_projection, files[4].name),
+    )
+    lines = [_taken(*part) for part in parts] + [_taken("VAE", vae, file)]
+    lines.append("fresh  style attention (output zero), style projection, style extractor")
+    return _model(replace(config, vae=of_vae), networks, vae), [*files, file], lines
+
+
+def _taken(part: str, module: nn.Module, source: Path | str) -> str:
+    state = module.state_dict().values()
+    name = source.name if isinstance(source, Path) else source
+    return f"taken  {part:<44}{len(state):>5} tensors {sum(tensor.numel() for tensor in state):>13,}  {name}"
+
+
+def _model(config: ModelConfig, networks: PortraitNetworks, vae: nn.Module) -> PortraitModel:
+    return PortraitModel(config, networks, vae, None, style_space_of(networks.style_extractor))

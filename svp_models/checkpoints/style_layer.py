@@ -1,0 +1,162 @@
+"""Style layers apart from their base: style projection, style attention and style extractor in one small file.
+
+They fit every model whose UNet has the same blocks and widths, however its other weights were trained.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import ModelConfig, StyleConfig, UNetConfig, config_from_dict, config_to_json
+from ..errors import PortraitError
+from ..networks.portrait_model import PortraitNetworks, build_networks
+from ..networks.style_extractor import StyleExtractor
+from .native import PortraitModel, cast_weight, style_space_of
+from .tensor_file import check_tensors, load_strict, read_tensor_file, write_tensor_file
+
+KIND = "style_layer"
+# What the layers add to the picture leaves through these: scaled, they act as much weaker.
+OUTPUTS = (".style_attn.to_out.0.weight", ".style_attn.to_out.0.bias", ".style_embedding.weight")
+
+
+@dataclass(frozen=True)
+class BaseShape:
+    """What of a UNet decides which style layers it has and how wide they are; see UNetConfig."""
+
+    block_out_channels: tuple[int, ...]
+    layers_per_block: int
+    attention_levels: tuple[bool, ...]
+    attention_heads: int
+    cross_attention_dim: int
+    condition_embedding: bool
+
+    @classmethod
+    def of(cls, unet: UNetConfig) -> BaseShape:
+        return cls(**{each.name: getattr(unet, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class StyleLayerConfig:
+    """What a file says of itself. features: the audio features that its extractor hears."""
+
+    style: StyleConfig
+    base: BaseShape
+    features: str
+
+
+def is_style_layer(name: str) -> bool:
+    """Whether a tensor of PortraitNetworks belongs to the style layers."""
+    network, _, rest = name.partition(".")
+    return network in ("style_projection", "style_extractor") or (network == "denoiser" and "style_" in rest)
+
+
+def style_tensors(networks: PortraitNetworks) -> dict[str, Tensor]:
+    """The tensors of the style layers by name."""
+    return {name: tensor for name, tensor in networks.state_dict().items() if is_style_layer(name)}
+
+
+def save_style_layer(
+    path: Path | str, model: PortraitModel, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+) -> None:
+    """Writes the model's style layers with floats as dtype; metadata (seed, step, ...) joins config and style space."""
+    if not model.config.unet.style_attention:
+        count = len(model.networks.denoiser.transformer_blocks())
+        raise PortraitError(
+            f"model {model.config.name!r} has style layers in 0 of its {count} transformer blocks: save them from a model that "
+            "was built with style_attention"
+        )
+    own = style_tensors(model.networks)
+    tensors = {name: cast_weight(path, name, tensor, dtype) for name, tensor in own.items()}
+    config = StyleLayerConfig(model.config.style, BaseShape.of(model.config.unet), model.config.audio.features)
+    header = {
+        **metadata,
+        "config": config_to_json(config),
+        "style_space": model.style_space,
+        "extractor": _extractor_of(path, tensors, model.config.style),
+    }
+    write_tensor_file(path, KIND, tensors, header)
+
+
+def read_style_layer(path: Path | str) -> tuple[dict[str, Tensor], StyleLayerConfig, dict[str, str]]:
+    """Tensors as stored, config and metadata of a file."""
+    tensors, metadata = read_tensor_file(path, KIND)
+    try:
+        values = json.loads(metadata.get("config", ""))
+    except json.JSONDecodeError as error:
+        raise PortraitError(f"{path}: its config is not JSON ({error}): the file is damaged, get it again") from error
+    config = config_from_dict(StyleLayerConfig, values, f"{path}: config")
+    if not metadata.get("style_space"):
+        raise PortraitError(f"{path}: names no style space, so no style could fit it: save the style layers again")
+    return tensors, config, metadata
+
+
+@torch.no_grad()
+def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 1.0) -> PortraitModel:
+    """A model with the style layers of the file in place of its own, which it need not have; `model` stays as it is.
+
+    strength: 1 as trained, 0 gives exactly what the base gives without a style. All other tensors are shared with `model`,
+    so that several strengths or styles of one base take little more memory than one.
+    """
+    if not (math.isfinite(strength) and strength >= 0):
+        raise PortraitError(f"strength is {strength}: it must be 0 (no effect) or more; 1 is as trained")
+    tensors, layer, metadata = read_style_layer(path)
+    _check_base(path, layer, model.config)
+    config = replace(model.config, style=layer.style, unet=replace(model.config.unet, style_attention=True))
+    with torch.device("meta"):
+        networks = build_networks(config)
+    check_tensors({name: tensor.shape for name, tensor in style_tensors(networks).items()}, tensors, path)
+    extractor = _extractor_of(path, tensors, layer.style)
+    if extractor != metadata.get("extractor"):
+        raise PortraitError(
+            f"{path}: the style extractor is {extractor}, the file says {metadata.get('extractor')}: it was changed after "
+            "saving, get the original file"
+        )
+    like = next(model.networks.denoiser.parameters())
+    shared = {name: tensor for name, tensor in model.networks.state_dict().items() if not is_style_layer(name)}
+    own = {
+        name: (tensor.float() * (strength if name.endswith(OUTPUTS) else 1)).to(like)
+        for name, tensor in tensors.items()
+    }
+    load_strict(networks, {**shared, **own}, path)
+    note = {"style_layer": Path(path).name, "style_strength": f"{strength:g}", "style_space": metadata["style_space"]}
+    return replace(
+        model,
+        config=config,
+        networks=networks.train(model.networks.training),
+        style_space=metadata["style_space"],
+        metadata={**model.metadata, **note},
+    )
+
+
+def _check_base(path: Path | str, layer: StyleLayerConfig, config: ModelConfig) -> None:
+    trained, base = asdict(layer.base), asdict(BaseShape.of(config.unet))
+    differing = [f"{name} {base[name]}, not {wanted}" for name, wanted in trained.items() if base[name] != wanted]
+    if differing:
+        raise PortraitError(
+            f"{path}: its style layers do not fit model {config.name!r}, which has {'; '.join(differing)}: apply them to a "
+            "model of the widths they were trained at"
+        )
+    # Of unequal size, the extractor still reads frames, and asking it for a voice is refused by the sizes.
+    if layer.features != config.audio.features and layer.style.audio_size == config.audio.feature_size:
+        raise PortraitError(
+            f"{path}: its style extractor hears {layer.features} features, model {config.name!r} reads "
+            f"{config.audio.features} features; both have {layer.style.audio_size} numbers, but they mean different "
+            "things: apply the layers to a model that reads the same"
+        )
+
+
+def _extractor_of(path: Path | str, tensors: Mapping[str, Tensor], style: StyleConfig) -> str:
+    """Which extractor the tensors hold; see style_space_of."""
+    prefix = "style_extractor."
+    stored = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    with torch.device("meta"):
+        extractor = StyleExtractor(style)
+    load_strict(extractor, stored, path, prefix)
+    return style_space_of(extractor)

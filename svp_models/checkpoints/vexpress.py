@@ -1,0 +1,209 @@
+"""V-Express weights: five files in a folder, under V-Express' own names, any of them in any format of `foreign`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..errors import PortraitError
+from ..networks.denoiser import Denoiser
+from ..networks.portrait_model import PortraitNetworks, build_networks
+from ..networks.positions import sinusoidal_positions
+from ..networks.style_extractor import StyleExtractor
+from ..networks.style_projection import StyleProjection
+from .foreign import SUFFIXES, find_weights, read_weights
+from .native import PortraitModel, style_space_of
+from .sd_vae import find_sd_vae, load_sd_vae
+from .tensor_file import check_tensors, load_strict
+from .vexpress_config import vexpress_config
+
+DENOISER, MOTION, REFERENCE = "denoising_unet", "motion_module", "reference_net"
+GUIDER, AUDIO = "v_kps_guider", "audio_projection"
+FILES = (DENOISER, MOTION, REFERENCE, GUIDER, AUDIO)
+FRESH_SEED = 0  # of the layers that V-Express has not: the style space has to be the same at every loading
+
+# Their names of a layer of the audio projection for ours; ours keeps keys and values apart.
+AUDIO_LAYER = {
+    "ln0": "0.norm1", "ln1": "0.norm2", "attn.to_q": "0.to_q", "attn.to_out.0": "0.to_out",
+    "ff.0": "1.0", "ff.1.net.0.proj": "1.1", "ff.1.net.2": "1.3",
+}  # fmt: skip
+KEYS, VALUES, KEYS_AND_VALUES = "attn.to_k", "attn.to_v", "0.to_kv"
+POSITIONS = "pos_encoder.pe"
+POSITIONS_APART = 2**-8
+
+
+def holds_vexpress(names: Iterable[str]) -> bool:
+    """Whether files of these names (no folders) are the five of V-Express, each in one of the known formats."""
+    names = set(names)
+    return all(any(f"{stem}{suffix}" in names for suffix in SUFFIXES) for stem in FILES)
+
+
+def load_vexpress(
+    folder: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> PortraitModel:
+    """The model of a V-Express folder, networks in `dtype`, with the VAE (float32) that lies beside it, see `load_sd_vae`.
+
+    It has no face analyser, and its style layers are new: their output is zero, so that the pictures are V-Express' own.
+    """
+    folder = Path(folder)
+    find_sd_vae(folder)  # its absence is told before gigabytes are read
+    config, networks = load_vexpress_networks(folder)
+    vae_config, vae = load_sd_vae(folder, config.vae)
+    style_space = style_space_of(networks.style_extractor)  # of the unrounded weights: the same in every precision
+    return PortraitModel(
+        config=replace(config, vae=vae_config),
+        networks=networks.to(device=device, dtype=dtype),
+        vae=vae.to(device=device),
+        face_analyzer=None,
+        style_space=style_space,
+        metadata={"source": folder.name},
+    )
+
+
+def load_vexpress_networks(folder: Path | str) -> tuple[ModelConfig, PortraitNetworks]:
+    """Config and networks (float32, on the CPU, eval mode) from the five files and the JSON files beside them.
+
+    Every tensor of every file is used or checked; the first that is missing, unexpected or of another shape raises
+    PortraitError with the file, its name there and both shapes.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PortraitError(f"{folder}: there is no such folder")
+    config = vexpress_config(folder)
+    paths = {stem: find_weights(folder, stem) for stem in FILES}
+    with torch.device("meta"):  # weights come from the files: no time is lost on drawing random ones
+        networks = build_networks(config)
+    networks.style_projection, networks.style_extractor = _fresh_style(config)
+    _load_denoiser(networks.denoiser, paths[DENOISER], paths[MOTION])
+    load_strict(networks.reference, _read_floats(paths[REFERENCE]), paths[REFERENCE])
+    load_strict(networks.guider, _read_floats(paths[GUIDER]), paths[GUIDER])
+    _load_audio(networks.audio_projection, paths[AUDIO])
+    return config, networks.eval()
+
+
+def denoiser_names(own: Iterable[str]) -> dict[str, str]:
+    """V-Express' name -> ours, for the denoiser's tensors that V-Express has; motion modules included."""
+    named = {}
+    for name in own:
+        if ".style_" in name:
+            continue
+        theirs = name.replace("reference_attn.", "attn1_5.").replace("reference_norm.", "norm1_5.")
+        named[re.sub(r"(motion_modules\.\d+)\.", r"\1.temporal_transformer.", theirs)] = name
+    return named
+
+
+def audio_names(own: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """V-Express' name -> ours; where V-Express has one tensor for two of ours, both, in the order they are stacked."""
+    named: dict[str, tuple[str, ...]] = {}
+    for name in own:
+        if not name.startswith("layers."):
+            named[name] = (name,)
+            continue
+        layer, rest = re.match(r"(layers\.\d+)\.(.*)", name).groups()
+        part, kind = rest.rsplit(".", 1)
+        if part in (KEYS, VALUES):
+            named[f"{layer}.{KEYS_AND_VALUES}.{kind}"] = tuple(f"{layer}.{each}.{kind}" for each in (KEYS, VALUES))
+        else:
+            named[f"{layer}.{AUDIO_LAYER[part]}.{kind}"] = (name,)
+    return named
+
+
+def _load_denoiser(denoiser: Denoiser, spatial_path: Path, motion_path: Path) -> None:
+    """The spatial layers from one file, the temporal ones from the other; temporal ones in the first are only checked."""
+    own = denoiser.state_dict()
+    names = denoiser_names(own)
+    tables = _position_tables(denoiser)
+    shapes = {theirs: own[name].shape for theirs, name in names.items()}
+    shapes |= {theirs: table.shape for theirs, table in tables.items()}
+    spatial, motion = _read_floats(spatial_path), _read_floats(motion_path)
+    stale = {name: tensor for name, tensor in spatial.items() if _is_motion(name)}
+    check_tensors({name: shape for name, shape in shapes.items() if _is_motion(name)}, motion, motion_path)
+    check_tensors({name: shapes[name] for name in stale if name in shapes}, stale, spatial_path)
+    spatial = {name: tensor for name, tensor in spatial.items() if not _is_motion(name)}
+    check_tensors({name: shape for name, shape in shapes.items() if not _is_motion(name)}, spatial, spatial_path)
+    for path, tensors in ((motion_path, motion), (spatial_path, stale)):
+        _check_positions(tables, tensors, path)
+    theirs = spatial | motion
+    loaded = {ours: theirs[name] for name, ours in names.items()}
+    load_strict(denoiser, loaded | _fresh_style_layers(denoiser), spatial_path)
+
+
+def _load_audio(projection: nn.Module, path: Path) -> None:
+    own = projection.state_dict()
+    names = audio_names(own)
+    shapes = {
+        theirs: (sum(own[name].shape[0] for name in ours), *own[ours[0]].shape[1:]) for theirs, ours in names.items()
+    }
+    tensors = _read_floats(path)
+    check_tensors(shapes, tensors, path)
+    loaded = {}
+    for theirs, ours in names.items():
+        loaded |= zip(ours, tensors[theirs].chunk(len(ours)), strict=True)
+    load_strict(projection, loaded, path)
+
+
+def _position_tables(denoiser: Denoiser) -> dict[str, Tensor]:
+    """The frame positions that V-Express stores with every temporal attention: name -> 1 positions channels."""
+    tables: dict[tuple[int, int], Tensor] = {}
+    named = {}
+    for theirs, name in denoiser_names(denoiser.state_dict()).items():
+        if match := re.match(r"(.*attention_blocks\.\d+)\.to_q\.weight$", theirs):
+            channels = denoiser.get_parameter(name).shape[1]
+            block = denoiser.get_submodule(name.split(".attention_blocks")[0])
+            size = (block.positions, channels)
+            if size not in tables:
+                tables[size] = sinusoidal_positions(*size, torch.zeros(()))[None]
+            named[f"{match[1]}.{POSITIONS}"] = tables[size]
+    return named
+
+
+def _check_positions(tables: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Our temporal layers compute their positions: stored ones have to be those, up to the rounding of bfloat16."""
+    for name in tables.keys() & tensors.keys():
+        apart = float((tensors[name] - tables[name]).abs().max())
+        if not apart <= POSITIONS_APART:
+            raise PortraitError(
+                f"{path}: {name} is up to {apart:g} off the sinusoidal positions ({POSITIONS_APART:g} is allowed): these "
+                "weights were made for other positions and cannot be used"
+            )
+
+
+def _is_motion(name: str) -> bool:
+    return "motion_module" in name
+
+
+def _read_floats(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file as float32; one that holds whole numbers is no weight."""
+    tensors = read_weights(path)
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point():
+            raise PortraitError(f"{path}: {name} holds {tensor.dtype}, weights are floats: take the unquantised file")
+    return {name: tensor.float() for name, tensor in tensors.items()}
+
+
+def _fresh_style(config: ModelConfig) -> tuple[StyleProjection, StyleExtractor]:
+    """What reads styles, untrained and always the same."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FRESH_SEED)
+        style = config.style
+        return StyleProjection(style.style_size, style.tokens, config.unet.cross_attention_dim), StyleExtractor(style)
+
+
+def _fresh_style_layers(denoiser: Denoiser) -> dict[str, Tensor]:
+    """Untrained style layers of all blocks, always the same; those at the output are zero (see TransformerBlock)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FRESH_SEED)
+        for block in denoiser.transformer_blocks():
+            for part in (block.style_norm, block.style_attn):
+                for layer in part.to_empty(device="cpu").modules():
+                    if isinstance(layer, nn.Linear | nn.LayerNorm):
+                        layer.reset_parameters()
+            for last in block.style_attn.to_out[0].parameters():
+                nn.init.zeros_(last)
+    return {name: tensor for name, tensor in denoiser.state_dict().items() if ".style_" in name}

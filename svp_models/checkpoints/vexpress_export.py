@@ -1,0 +1,79 @@
+"""Writes a model as V-Express' five files, for programs that read those."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..config import PRESETS
+from ..errors import PortraitError
+from ..networks.positions import sinusoidal_positions
+from .animatediff import TABLE
+from .native import PortraitModel
+from .vexpress import AUDIO, DENOISER, FILES, GUIDER, MOTION, REFERENCE, audio_names, denoiser_names
+
+QUERY = "to_q.weight"
+
+
+def vexpress_tensors(model: PortraitModel) -> dict[str, dict[str, Tensor]]:
+    """Name of each of the five files, without its ending -> its tensors by V-Express' names, in the model's precision."""
+    networks, positions = model.networks, model.config.unet.motion_positions
+    own = networks.denoiser.state_dict()
+    files: dict[str, dict[str, Tensor]] = {stem: {} for stem in FILES}
+    for theirs, name in denoiser_names(own).items():
+        file = files[MOTION if ".motion_modules." in name else DENOISER]
+        file[theirs] = own[name]
+        if ".motion_modules." in name and theirs.endswith(QUERY):
+            table = sinusoidal_positions(positions, own[name].shape[1], torch.empty(0))
+            file[theirs.removesuffix(QUERY) + TABLE] = table[None].to(own[name].dtype)
+    files[REFERENCE] = dict(networks.reference.state_dict())
+    files[GUIDER] = dict(networks.guider.state_dict())
+    audio = networks.audio_projection.state_dict()
+    files[AUDIO] = {theirs: torch.cat([audio[each] for each in ours]) for theirs, ours in audio_names(audio).items()}
+    return files
+
+
+def export_vexpress(folder: Path | str, model: PortraitModel) -> list[Path]:
+    """Writes the five files, each all or nothing, and returns their paths. The model's own style layers have no place there.
+
+    A model that V-Express has no room for (layers, keypoints or audio features of another kind) raises PortraitError.
+    """
+    folder, config, theirs = Path(folder), model.config, PRESETS["vexpress"]
+    unet = config.unet
+    wrong = [
+        f"{name} is {have!r}, V-Express has {needed!r}"
+        for name, have, needed in (
+            ("keypoints", config.keypoints, theirs.keypoints),
+            ("audio.features", config.audio.features, theirs.audio.features),
+            ("vae.kind", config.vae.kind, theirs.vae.kind),
+            ("residual", config.residual, False),
+            ("unet.reference_concat", unet.reference_concat, False),
+            ("unet.reference_warp", unet.reference_warp, False),
+            ("unet.condition_embedding", unet.condition_embedding, False),
+        )
+        if have != needed
+    ]
+    if wrong:
+        raise PortraitError(f"this model cannot be written as V-Express' files: {'; '.join(wrong)}")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / f"{stem}.bin", tensors) for stem, tensors in vexpress_tensors(model).items()]
+    except OSError as error:
+        raise PortraitError(f"{folder}: cannot be written ({error}): check its rights and free space") from error
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> Path:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
+    os.close(handle)
+    try:
+        # Clones: torch.save would write the whole of the memory that a tensor is a part of.
+        torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, name)
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return path

@@ -1,0 +1,149 @@
+"""Parity of what surrounds the networks: pictures, retargeting, windows, audio windows, median filter, noise schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.vexpress_config import scheduler_config
+from ..config import AudioConfig, ModelConfig
+from ..errors import PortraitError
+from ..face.vexpress_keypoints import draw_three_points, resize_keypoints, retarget_three_points, turn
+from ..media.median import median_filter
+from ..networks.audio_encoder import Wav2Vec2AudioEncoder
+from ..networks.audio_features import SAMPLE_RATE, feature_windows
+from ..sampling.schedule import alphas_cumprod, inference_timesteps
+from ..sampling.windows import frame_windows
+from ..values import Audio
+from .parity import IDENTICAL, PROCESSING, Measure, ParityFolder, compared, relative_error
+
+PICTURES = {"draw_kps_images": "draw_kps.keypoints", "loop_kps_images": "loop.keypoints"}
+POSITION = 320  # samples per row of wav2vec2
+KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)  # of wav2vec2's convolutions
+HEARD = 400  # samples that one row of wav2vec2 sees
+
+
+def check_processing(folder: ParityFolder, config: ModelConfig) -> Iterator[Measure]:
+    """Everything but networks and loops."""
+    yield from _check_pictures(folder)
+    yield from _check_retargeting(folder)
+    states, windows = folder["audio_windows.encoder_states"], "audio_windows.windows"
+    ours = stored_audio_windows(states, config.audio, len(folder[windows]))
+    yield compared(folder, windows, ours, PROCESSING)
+    filtered = median_filter(folder["median_filter.input"].transpose(0, 1)).transpose(0, 1)  # c f h w
+    yield compared(folder, "median_filter.output", filtered, PROCESSING)
+    yield from _check_windows(folder)
+    yield from _check_schedule(folder)
+
+
+def whole_windows(frames: int, window: int, overlap: int) -> bool:
+    """Whether windows of this stride end exactly with the clip; only such lengths occur in V-Express."""
+    return frames <= window or (frames - window) % (window - overlap) == 0
+
+
+def scanned_frame(driving: Tensor, reference: Tensor) -> int:
+    """The frame that sets the scale of V-Express' retargeting: it takes every frame whose turn is nearer to the
+    reference's than the turn (not the distance) of the frame taken before is large. n 3 2, 3 2 -> index."""
+    chosen, bound = 0, 10_000.0
+    for index, each in enumerate(turn(driving.double()).tolist()):
+        if abs(each - float(turn(reference.double()))) < bound:
+            chosen, bound = index, each
+    return chosen
+
+
+def stored_audio_windows(states: Tensor, audio: AudioConfig, frames: int) -> Tensor:
+    """The windows of our audio features where wav2vec2's last hidden state is `states` (1 x rows x F): f window F."""
+    samples = HEARD + (states.shape[1] - 1) * POSITION
+    encoder = Wav2Vec2AudioEncoder(_Stored(states), normalize=False)
+    silence = Audio(torch.zeros(1, samples), SAMPLE_RATE)
+    features = encoder.features(silence, frames, frames / silence.seconds, audio.rows_per_frame)
+    return feature_windows(features, audio, frames)
+
+
+class _Stored(nn.Module):
+    """Takes the place of a wav2vec2 model whose output is known."""
+
+    def __init__(self, states: Tensor) -> None:
+        super().__init__()
+        self.states = nn.Parameter(states, requires_grad=False)
+        self.config = SimpleNamespace(hidden_size=states.shape[-1], conv_kernel=KERNELS, conv_stride=STRIDES)
+
+    def forward(self, values: Tensor) -> SimpleNamespace:
+        return SimpleNamespace(last_hidden_state=self.states)
+
+
+def _check_pictures(folder: ParityFolder) -> Iterator[Measure]:
+    stored = folder.pictures("kps_images.npz")
+    if stored.keys() != PICTURES.keys():
+        raise PortraitError(f"{folder.path / 'kps_images.npz'}: holds {sorted(stored)}, {sorted(PICTURES)} are needed")
+    for name, theirs in stored.items():
+        ours = draw_three_points(folder[PICTURES[name]], theirs.shape[2], theirs.shape[1])  # n H W 3
+        if ours.shape != theirs.shape:
+            raise PortraitError(f"{name}: ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}")
+        differing = int((ours != theirs).any(axis=-1).sum())
+        yield Measure(name, IDENTICAL, differing, f"of {int(np.prod(theirs.shape[:3]))} pixels differ")
+
+
+def _check_retargeting(folder: ParityFolder) -> Iterator[Measure]:
+    reference, driving = folder["retarget.reference_keypoints"], folder["retarget.target_keypoints"]
+    still = retarget_three_points(reference, driving, "fix_face")
+    error = relative_error(still, reference.expand_as(driving), "retarget.fix_face")
+    yield Measure("retarget.fix_face", PROCESSING, error)
+    anchor = scanned_frame(driving, reference)
+    for mode in ("offset", "naive"):
+        ours = retarget_three_points(reference, driving, mode, anchor)
+        yield compared(folder, f"retarget.{mode}", ours, PROCESSING, f"with V-Express' frame {anchor}")
+    resized = resize_keypoints(driving, len(folder["kps_interpolate.output"]))
+    yield compared(folder, "kps_interpolate.output", resized, PROCESSING)
+
+
+def _check_windows(folder: ParityFolder) -> Iterator[Measure]:
+    stored = folder.values("context_windows.json")
+    for each in stored["windows"]:
+        frames, window, overlap = each["num_frames"], each["context_frames"], each["context_overlap"]
+        name, ours = f"context_windows.{frames}.{window}.{overlap}", frame_windows(frames, window, overlap)
+        if whole_windows(frames, window, overlap):
+            yield Measure(name, IDENTICAL, _differing(ours, each["windows"]), "windows differ")
+        else:
+            yield Measure(name, IDENTICAL, _faults(ours, frames, window, overlap), "faults; every frame is kept")
+    for each in stored["video_length"]:
+        frames, window, overlap = each["video_length"], each["context_frames"], each["context_overlap"]
+        name = f"video_length.{each['init_video_length']}.{window}.{overlap}"
+        if frames < 1:  # too short for V-Express
+            continue
+        ends = [[part[0], part[-1]] for part in frame_windows(frames, window, overlap)]
+        yield Measure(
+            name, IDENTICAL, _differing(ends, each["indices_inclusive"]), f"windows of its {frames} frames differ"
+        )
+
+
+def _differing(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> int:
+    common = zip(ours, theirs, strict=False)
+    return sum(list(one) != list(other) for one, other in common) + abs(len(ours) - len(theirs))
+
+
+def _faults(windows: Sequence[Sequence[int]], frames: int, window: int, overlap: int) -> int:
+    """Frames left out, invented or out of order, windows of another length, and joins that share too few frames."""
+    seen = {frame for part in windows for frame in part}
+    odd = sum(list(part) != list(range(part[0], part[0] + window)) for part in windows)
+    loose = sum(one[-1] + 1 - other[0] < overlap for one, other in zip(windows, windows[1:], strict=False))
+    return len(seen ^ set(range(frames))) + odd + loose
+
+
+def _check_schedule(folder: ParityFolder) -> Iterator[Measure]:
+    stored = folder.values("ddim.json")
+    config = scheduler_config(
+        {**stored["config"], "num_train_timesteps": stored["num_train_timesteps"]}, folder.path / "ddim.json"
+    )
+    for steps, theirs in stored["timesteps"].items():
+        ours = inference_timesteps(config, int(steps)).tolist()
+        yield Measure(f"ddim.timesteps.{steps}", IDENTICAL, _differing([ours], [theirs]), "schedules differ")
+    theirs = torch.tensor(stored["alphas_cumprod"])
+    error = relative_error(alphas_cumprod(config), theirs, "ddim.alphas_cumprod")
+    yield Measure("ddim.alphas_cumprod", PROCESSING, error)
+    last = float(alphas_cumprod(config)[-1] - theirs[-1])
+    yield Measure("ddim.alphas_cumprod.last", IDENTICAL, abs(last), "off V-Express' last value")

@@ -1,0 +1,217 @@
+"""Whisper's encoder and wav2vec2 as sources of audio features: one row per frame, or several, for sounds of any length.
+
+Both give a position every 20 ms. Beyond one segment (30 s) a sound is read in overlapping segments; near the ends of a
+segment the networks lack context, so those positions come from its neighbour, and between the two is faded. Whatever is
+measured over a whole sound (loudness, norms) is measured over all of it, never over a segment.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import WhisperFeatureExtractor
+
+from ..media.audio import frame_count, to_mono
+from ..values import Audio
+from .audio_features import SAMPLE_RATE
+
+POSITION = 320  # samples, 20 ms
+LOG_MEL_RANGE = 2.0  # Whisper lifts everything to at most 8 decades below the loudest; its log-mel scale is decades / 4
+STATISTICS_CHUNK = 16000  # outputs of wav2vec2's first convolution whose moments are taken at once
+
+
+@dataclass(frozen=True)
+class Segments:
+    """How a long sound is cut, in positions: length, least overlap, and how much of its middle the fade takes."""
+
+    size: int = 1500
+    overlap: int = 300
+    fade: int = 100
+
+    @classmethod
+    def of_size(cls, size: int) -> Segments:
+        """The proportions of 30 s segments at another length."""
+        return cls(size, size // 5, max(1, size // 15))
+
+    def starts(self, positions: int) -> list[int]:
+        """Where the segments begin: one for a sound that fits, else evenly spread and all of full length."""
+        if positions <= self.size:
+            return [0]
+        joins = math.ceil((positions - self.size) / (self.size - self.overlap))
+        return [round(each * (positions - self.size) / joins) for each in range(joins + 1)]
+
+    def shares(self, positions: int) -> list[tuple[int, Tensor]]:
+        """Start and share (length of the segment, 0 to 1) of every segment; at each position the shares add up to 1."""
+        starts = self.starts(positions)
+        length = min(self.size, positions)
+        place = torch.arange(positions) + 0.5
+        rises = [
+            ((place - (before + length + after) / 2) / self.fade + 0.5).clamp(0, 1)
+            for before, after in zip(starts, starts[1:], strict=False)
+        ]
+        rises = [torch.ones(positions), *rises, torch.zeros(positions)]
+        return [
+            (start, (rises[index] * (1 - rises[index + 1]))[start : start + length])
+            for index, start in enumerate(starts)
+        ]
+
+
+class AudioEncoder(nn.Module, ABC):
+    """kind: `whisper` or `wav2vec2`, as AudioConfig.features has it; feature_size: numbers in a row."""
+
+    kind: str
+
+    def __init__(self, model: nn.Module, feature_size: int, segments: Segments) -> None:
+        super().__init__()
+        self.model = model.requires_grad_(False)
+        self.feature_size = feature_size
+        self.segments = segments
+        self.eval()
+
+    @torch.no_grad()
+    def features(self, audio: Audio, frames: int, fps: float, rows_per_frame: int = 1) -> Tensor:
+        """(frames x rows_per_frame) x feature_size, float32 on the CPU, linear between positions.
+
+        A sound that does not last `frames` frames (rounded) is cut, or padded with silence, to frames / fps seconds.
+        """
+        samples = _fitted_samples(audio, frames, fps)
+        rows = frames * rows_per_frame
+        positions, place = self._places(len(samples), rows, fps * rows_per_frame)
+        place = place.clamp(0, positions - 1)
+        low = place.floor().long()
+        high = (low + 1).clamp(max=positions - 1)
+        upper = (place - low).float()[:, None]  # rows 1
+        shares = self.segments.shares(positions)
+        features = torch.zeros(rows, self.feature_size)
+        hidden = self._hidden(samples, [start for start, _ in shares])
+        for (start, share), states in zip(shares, hidden, strict=True):
+            states = states.float().cpu() * share[:, None]  # length feature_size
+            for index, weight in ((low, 1 - upper), (high, upper)):
+                inside = (index >= start) & (index < start + len(states))
+                features[inside] += weight[inside] * states[index[inside] - start]
+        return features
+
+    @abstractmethod
+    def _places(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
+        """Number of positions of a sound, and the position (fractional) of each of its rows at `rate` Hz."""
+
+    @abstractmethod
+    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Iterator[Tensor]:
+        """The positions of each segment in turn: length x feature_size."""
+
+
+class WhisperAudioEncoder(AudioEncoder):
+    """All hidden states of Whisper's encoder side by side: 5 x 384 of the tiny one.
+
+    model: a transformers Whisper encoder. It adds its place within the segment to every state; at a join this signal moves
+    over within the fade and does not jump.
+    """
+
+    kind = "whisper"
+
+    def __init__(self, model: nn.Module) -> None:
+        config = model.config
+        size = config.max_source_positions
+        super().__init__(model, config.d_model * (config.encoder_layers + 1), Segments.of_size(size))
+        self.spectrogram = WhisperFeatureExtractor(
+            feature_size=config.num_mel_bins, chunk_length=size * POSITION // SAMPLE_RATE
+        )
+
+    def _places(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
+        # In time: the centre of row i is at (i + 0.5) / rate, that of position j at (j + 0.5) x 20 ms.
+        place = (torch.arange(rows, dtype=torch.float64) + 0.5) / rate * (SAMPLE_RATE / POSITION) - 0.5
+        return max(math.ceil(samples / POSITION), self.segments.size), place  # a segment ends in silence
+
+    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Iterator[Tensor]:
+        size = self.segments.size
+        mels = [self._log_mel(samples[start * POSITION : (start + size) * POSITION]) for start in starts]
+        floor = max(float(mel.max()) for mel in mels) - LOG_MEL_RANGE
+        weight = next(self.model.parameters())
+        for mel in mels:
+            states = self.model(mel.clamp(min=floor).to(weight), output_hidden_states=True).hidden_states
+            yield torch.cat(states, dim=-1)[0]  # size (layers + 1)*d
+
+    def _log_mel(self, samples: np.ndarray) -> Tensor:
+        """1 bands 2*size, silence behind the end."""
+        return self.spectrogram(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+
+
+class Wav2Vec2AudioEncoder(AudioEncoder):
+    """The last hidden state of wav2vec2, 768 numbers of the base one, stretched over the rows as V-Express does.
+
+    model: a transformers Wav2Vec2Model; normalize: its inputs have zero mean and unit variance.
+    """
+
+    kind = "wav2vec2"
+
+    def __init__(self, model: nn.Module, normalize: bool = True) -> None:
+        super().__init__(model, model.config.hidden_size, Segments())
+        self.normalize = normalize
+        kernels, strides = model.config.conv_kernel, model.config.conv_stride
+        self.reach = 1 + sum((each - 1) * math.prod(strides[:at]) for at, each in enumerate(kernels))  # samples heard
+
+    def _places(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
+        positions = max(samples - self.reach, 0) // POSITION + 1
+        # Linear interpolation with align_corners = False, in float32 as torch reckons it.
+        return positions, torch.tensor(positions / rows) * (torch.arange(rows) + 0.5) - 0.5
+
+    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Iterator[Tensor]:
+        if self.normalize:
+            samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        samples = np.pad(samples, (0, max(0, self.reach - len(samples))))
+        values = torch.from_numpy(samples)[None].to(next(self.model.parameters()))  # 1 samples
+        if len(starts) == 1:
+            yield self.model(values).last_hidden_state[0]
+            return
+        heard = (self.segments.size - 1) * POSITION + self.reach
+        with self._norm_of_the_whole(values):
+            for start in starts:
+                yield self.model(values[:, start * POSITION :][:, :heard]).last_hidden_state[0]  # size 768
+
+    @contextmanager
+    def _norm_of_the_whole(self, values: Tensor) -> Iterator[None]:
+        """The first convolution's norm runs over time; inside, a segment is normed as part of the whole sound (1 x samples)."""
+        first = self.model.feature_extractor.conv_layers[0]
+        norm = getattr(first, "layer_norm", None)
+        if not isinstance(norm, nn.GroupNorm):  # the large models norm each position by itself
+            yield
+            return
+        mean, variance = _convolved_moments(first.conv, values)
+
+        def normed(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+            return functional.batch_norm(inputs[0], mean, variance, layer.weight, layer.bias, eps=layer.eps)
+
+        hook = norm.register_forward_hook(normed)
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
+def _convolved_moments(convolution: nn.Conv1d, values: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance over time of a convolution's channels, a piece of the sound (1 x samples) at a time."""
+    kernel, stride = convolution.kernel_size[0], convolution.stride[0]
+    outputs = (values.shape[-1] - kernel) // stride + 1
+    total = square = torch.zeros((), dtype=torch.float64, device=values.device)
+    for start in range(0, outputs, STATISTICS_CHUNK):
+        end = min(start + STATISTICS_CHUNK, outputs)
+        piece = convolution(values[:, None, start * stride : (end - 1) * stride + kernel])[0].double()  # channels n
+        total, square = total + piece.sum(-1), square + piece.square().sum(-1)
+    mean = total / outputs
+    return mean.to(values), (square / outputs - mean.square()).clamp(min=0).to(values)
+
+
+def _fitted_samples(audio: Audio, frames: int, fps: float) -> np.ndarray:
+    samples = to_mono(audio, SAMPLE_RATE).numpy()
+    if frame_count(audio.seconds, fps) == frames:
+        return samples
+    wanted = max(1, round(frames / fps * SAMPLE_RATE))
+    return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))
