@@ -29,7 +29,7 @@ from .metrics import keypoint_error, lagged_correlation, mean_ssim, mouth_openin
 
 SAMPLE_RATE = 16000
 LAG_REACH = 5  # frames
-DEMO_SAMPLING = SamplerOptions(steps=3, cfg=1.0)  # as in the bundled workflows
+DEMO_SAMPLING = SamplerOptions(steps=2, cfg=1.0)  # as in the bundled workflows
 STYLE_SECONDS = 2.0
 
 
