@@ -108,9 +108,7 @@ class ModelConfig:
     keypoints: str = "head8"  # or vexpress3
     reference_weight: float = 1.0  # the strength of each attention that a sampler's weight of 1 stands for
     audio_weight: float = 1.0
-    residual: bool = (
-        False  # what is diffused is the difference to the (bent) portrait's latent: still parts need no learning
-    )
+    residual: bool = False  # the difference to the (bent) portrait's latent is diffused: still parts need no learning
     unet: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     guider: GuiderConfig = field(default_factory=GuiderConfig)

@@ -11,9 +11,9 @@ from safetensors import SafetensorError, safe_open
 from ..errors import PortraitError
 from .foreign import SUFFIXES, read_weights
 from .tensor_file import FORMAT
+from .vexpress import DENOISER
 
 NATIVE, VEXPRESS, SD15, VAE, MOTION = "native", "vexpress", "sd15", "vae", "animatediff"
-VEXPRESS_STEMS = ("denoising_unet", "motion_module", "reference_net", "v_kps_guider", "audio_projection")
 CHUNK = 1 << 22  # bytes read at a time
 
 Progress = Callable[[int, int], None]
@@ -46,7 +46,7 @@ def _kind_of_folder(folder: Path) -> str:
     def has(place: Path, stem: str) -> bool:
         return any((place / f"{stem}{suffix}").is_file() for suffix in SUFFIXES)
 
-    if has(folder, VEXPRESS_STEMS[0]):
+    if has(folder, DENOISER):
         return VEXPRESS
     if (folder / "unet").is_dir():
         return SD15

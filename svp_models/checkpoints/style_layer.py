@@ -16,12 +16,13 @@ from torch import Tensor
 
 from ..config import ModelConfig, StyleConfig, UNetConfig, config_from_dict, config_to_json
 from ..errors import PortraitError
-from ..networks.portrait_model import PortraitNetworks, build_networks
+from ..networks.portrait_model import PortraitNetworks, build_networks, parameter_group
 from ..networks.style_extractor import StyleExtractor
 from .native import PortraitModel, cast_weight, style_space_of
 from .tensor_file import check_tensors, load_strict, read_tensor_file, write_tensor_file
 
 KIND = "style_layer"
+STYLE_GROUPS = ("style", "style_projection", "style_extractor")
 # What the layers add to the picture leaves through these: scaled, they act as much weaker.
 OUTPUTS = (".style_attn.to_out.0.weight", ".style_attn.to_out.0.bias", ".style_embedding.weight")
 
@@ -53,8 +54,7 @@ class StyleLayerConfig:
 
 def is_style_layer(name: str) -> bool:
     """Whether a tensor of PortraitNetworks belongs to the style layers."""
-    network, _, rest = name.partition(".")
-    return network in ("style_projection", "style_extractor") or (network == "denoiser" and "style_" in rest)
+    return parameter_group(name) in STYLE_GROUPS
 
 
 def style_tensors(networks: PortraitNetworks) -> dict[str, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -130,7 +131,7 @@ def _faults(windows: Sequence[Sequence[int]], frames: int, window: int, overlap:
     """Frames left out, invented or out of order, windows of another length, and joins that share too few frames."""
     seen = {frame for part in windows for frame in part}
     odd = sum(list(part) != list(range(part[0], part[0] + window)) for part in windows)
-    loose = sum(one[-1] + 1 - other[0] < overlap for one, other in zip(windows, windows[1:], strict=False))
+    loose = sum(one[-1] + 1 - other[0] < overlap for one, other in pairwise(windows))
     return len(seen ^ set(range(frames))) + odd + loose
 
 

@@ -81,11 +81,7 @@ class FaceAnalyzer:
 
     def analyze(self, frames: np.ndarray, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
         """Find the face in frames of one clip: n h w 3, uint8 RGB. progress(frames done, frames in all)."""
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-            raise PortraitError(
-                f"the frames to analyse are {frames.dtype} of shape {tuple(frames.shape)}: they must be uint8 of shape "
-                "frames x height x width x 3, with none of them 0"
-            )
+        check_frames(frames)
         count, height, width = frames.shape[:3]
         results: dict[str, list[np.ndarray]] = {name: [] for name in OUTPUTS}
         for start in range(0, count, BATCH):
@@ -109,6 +105,15 @@ class FaceAnalyzer:
             width=width,
             height=height,
             five_points=five_points_from_68(landmarks),
+        )
+
+
+def check_frames(frames: np.ndarray) -> None:
+    """Raise PortraitError unless frames are n h w 3, uint8, with none of them 0."""
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
+        raise PortraitError(
+            f"the frames to analyse are {frames.dtype} of shape {tuple(frames.shape)}: they must be uint8 of shape "
+            "frames x height x width x 3, with none of them 0"
         )
 
 

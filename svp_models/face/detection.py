@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 
-from ..errors import PortraitError
 from .analyzer import FaceTrack
 
 
@@ -41,15 +40,6 @@ class FaceBackend(Protocol):
     def detect(self, frames: np.ndarray) -> Iterator[list[FaceDetection]]:
         """The faces of every frame of one clip, in order: n h w 3, uint8 RGB; an empty list where there are none."""
         ...
-
-
-def check_frames(frames: np.ndarray) -> None:
-    """Raise PortraitError unless frames are n h w 3, uint8, with none of them 0."""
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-        raise PortraitError(
-            f"the frames to analyse are {frames.dtype} of shape {tuple(frames.shape)}: they must be uint8 of shape "
-            "frames x height x width x 3, with none of them 0"
-        )
 
 
 def track_of(chosen: Sequence[FaceDetection | None], width: int, height: int) -> FaceTrack:

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class Segments:
         place = torch.arange(positions) + 0.5
         rises = [
             ((place - (before + length + after) / 2) / self.fade + 0.5).clamp(0, 1)
-            for before, after in zip(starts, starts[1:], strict=False)
+            for before, after in pairwise(starts)
         ]
         rises = [torch.ones(positions), *rises, torch.zeros(positions)]
         return [

@@ -30,3 +30,20 @@ class PortraitNetworks(nn.Module):
 def build_networks(config: ModelConfig) -> PortraitNetworks:
     """Freshly initialised networks; inside `torch.device("meta")` only their shapes."""
     return PortraitNetworks(config)
+
+
+def parameter_group(name: str) -> str:
+    """The group a tensor of PortraitNetworks belongs to by its name.
+
+    Parts of the denoiser are spatial, temporal, audio or style; everything else is of the group of its network's name.
+    """
+    network, _, rest = name.partition(".")
+    if network != "denoiser":
+        return network
+    if "motion_modules" in rest:
+        return "temporal"
+    if "style_" in rest:
+        return "style"
+    if ".attn2." in rest or "audio_embedding" in rest or (".norm2." in rest and "transformer_blocks" in rest):
+        return "audio"
+    return "spatial"

@@ -18,7 +18,7 @@ from ..face.drawing import draw_head_keypoints
 from ..face.warp import warp_to_keypoints
 from ..networks.audio_features import feature_windows
 from ..networks.conditions import Conditions
-from ..networks.portrait_model import PortraitNetworks
+from ..networks.portrait_model import PortraitNetworks, parameter_group
 from ..networks.vae import PortraitVae
 from ..sampling.schedule import add_noise, prediction_target
 from .autoencoder import EYES_AND_MOUTH, MOUTH, load_frames
@@ -64,20 +64,6 @@ class DiffusionData:
     vae: PortraitVae
     mu: Tensor
     sigma: Tensor
-
-
-def parameter_group(name: str) -> str:
-    """The group a parameter of PortraitNetworks belongs to: spatial, temporal, audio, style (parts of the denoiser), or the network's name."""
-    network, _, rest = name.partition(".")
-    if network != "denoiser":
-        return network
-    if "motion_modules" in rest:
-        return "temporal"
-    if "style_" in rest:
-        return "style"
-    if ".attn2." in rest or "audio_embedding" in rest or (".norm2." in rest and "transformer_blocks" in rest):
-        return "audio"
-    return "spatial"
 
 
 def trained_parameters(networks: nn.Module, groups: tuple[str, ...]) -> Iterator[nn.Parameter]:

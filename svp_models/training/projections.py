@@ -44,7 +44,10 @@ def train_projections(
     seed: int,
     report: Callable[[str], None],
 ) -> None:
-    """Trains audio and style projection in place, the former also on the takes. mu, sigma: 3 x clips x d_s, see corpus_priors; files as run_phase."""
+    """Trains audio and style projection in place, the former also on the takes; files as run_phase.
+
+    mu, sigma: 3 x clips x d_s, those of take 0 of corpus_priors.
+    """
     module = _Projections(networks)
     truth = torch.from_numpy(np.array(corpus.expression))  # n f 64
     count = truth.shape[-1]

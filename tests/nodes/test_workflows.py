@@ -41,9 +41,8 @@ def widget_names(node_type: str) -> list[str | None]:
     if node_type not in SCHEMAS:
         return [CORE_WIDGETS[node_type]] if node_type in CORE_WIDGETS else []
     names: list[str | None] = []
-    for each in sorted(
-        SCHEMAS[node_type].inputs, key=lambda given: given.optional
-    ):  # the host lists required ones first
+    required_first = sorted(SCHEMAS[node_type].inputs, key=lambda given: given.optional)  # the host's order
+    for each in required_first:
         options = each.as_dict()
         if "default" in options:
             names.append(each.id)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ..analyzer import BATCH, FaceAnalyzer
-from ..detection import FaceDetection, check_frames
+from ..analyzer import BATCH, FaceAnalyzer, check_frames
+from ..detection import FaceDetection
 
 
 class BuiltInBackend:

@@ -11,7 +11,8 @@ import numpy as np
 
 from ...errors import PortraitError
 from ..alignment import move
-from ..detection import FaceDetection, check_frames
+from ..analyzer import check_frames
+from ..detection import FaceDetection
 from ..head_template import pupils_of_box, template_on_pupils
 
 FACES = "haarcascade_frontalface_default.xml"

@@ -10,8 +10,8 @@ import onnxruntime
 
 from ...errors import PortraitError
 from ..alignment import crop, fit_similarity, inverse, move, square_around
-from ..analyzer import LOAD_ERRORS
-from ..detection import FaceDetection, check_frames
+from ..analyzer import LOAD_ERRORS, check_frames
+from ..detection import FaceDetection
 from ..head_pose import pose_from_five_points
 from ..head_template import FIVE_OF_TEMPLATE, TEMPLATE, face_edges, five_points_from_68
 from ..scrfd import STRIDES, faces_of, prepare

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ...errors import PortraitError
-from ..detection import FaceDetection, check_frames
+from ..analyzer import check_frames
+from ..detection import FaceDetection
 from ..head_pose import pose_of_rotation, rotation_between
 from ..head_template import MESH_68, MESH_FIVE, TEMPLATE_3D
 from ..keypoints import HEAD_KEYPOINT_MESH_INDICES, head_keypoints_from_mesh

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from svp_portrait.svp_models.checkpoints.catalog import (
     missing_file_error,
     size_text,
 )
+from svp_portrait.svp_models.checkpoints.vexpress import FILES
 from svp_portrait.svp_models.errors import PortraitError
 
 
@@ -61,3 +63,7 @@ def test_sizes_are_rounded_to_three_digits():
     assert [size_text(each) for each in (None, 12, 184990, 3758596, 4265146304)] == [
         "size not known", "12 B", "185 kB", "3.76 MB", "4.27 GB"
     ]  # fmt: skip
+
+
+def test_the_files_of_v_express_are_those_that_its_loader_reads():
+    assert tuple(Path(file.name).stem for file in ENTRIES["vexpress"].files) == FILES

@@ -30,10 +30,9 @@ from svp_portrait.svp_models.config import (
 )
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.conditions import Conditions
-from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.networks.portrait_model import build_networks, parameter_group
 from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.sampling.style import extract_style
-from svp_portrait.svp_models.training.diffusion import parameter_group
 from svp_portrait.svp_models.values import Audio
 
 PLAIN = ModelConfig(

@@ -1,6 +1,8 @@
 """The built-in model itself: what is in the file, and what the evaluation says of it."""
 
+import json
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import pytest
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.evaluation.demo import EvaluationSize, evaluate
+from svp_portrait.svp_models.evaluation.demo import DEMO_SAMPLING, EvaluationSize, evaluate
 from svp_portrait.svp_models.evaluation.metrics import keypoint_error
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, require_face
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
@@ -58,3 +60,11 @@ def test_the_evaluation_gives_every_figure(model):
     assert figures["ssim"] > 0.7
     assert figures["kps_error"] < 0.05
     assert figures["analyser_kps_error"] < 0.02
+
+
+@pytest.mark.parametrize("name", ["portrait", "style_interpolation", "style_library"])
+def test_what_is_measured_is_sampled_as_in_the_workflows(name):
+    graph = json.loads((Path(__file__).parents[3] / "workflows" / "api" / f"{name}.json").read_text())
+    sampler = next(node["inputs"] for node in graph.values() if node["class_type"] == "SVPSampler")
+    for option in ("steps", "cfg", "scheduler", "reference_weight", "audio_weight", "style_weight"):
+        assert sampler[option] == getattr(DEMO_SAMPLING, option), option

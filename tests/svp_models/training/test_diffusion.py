@@ -7,13 +7,12 @@ import torch
 from torch import nn
 
 from svp_portrait.svp_models.config import PRESETS, GuiderConfig, StyleConfig, UNetConfig
-from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.networks.portrait_model import build_networks, parameter_group
 from svp_portrait.svp_models.training.corpus import ClipLabel
 from svp_portrait.svp_models.training.diffusion import (
     DiffusionData,
     Stage,
     StageBatches,
-    parameter_group,
     stage_loss,
     trained_parameters,
 )
