@@ -6,11 +6,13 @@ import os
 from dataclasses import replace
 
 from ..svp_models.checkpoints.audio_encoder import FOLDER, join_audio_encoder, load_audio_encoder
+from ..svp_models.checkpoints.catalog import TABLE, missing_file_error
 from ..svp_models.checkpoints.foreign import SUFFIXES
 from ..svp_models.errors import PortraitError
 from .host import NOTHING, folder_paths, io
 from .sockets import AudioEncoderSocket, LoadedAudioEncoder, SvpModel
 
+PUBLISHED = [entry.name for entry in TABLE if entry.folder == f"{FOLDER}/{entry.name}"]
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # weights in a folder as Hugging Face has it
 
 
@@ -28,14 +30,27 @@ def encoders() -> dict[str, str]:
 
 
 def encoder_path(name: str) -> str:
-    """The path of the weight file behind one of these names."""
+    """The path of the weight file behind one of these names; PortraitError says how to get it."""
     offered = encoders()
     if name in offered:
         return folder_paths.get_full_path_or_raise(FOLDER, offered[name])
+    folders = folder_paths.get_folder_paths(FOLDER)
+    if name in PUBLISHED:
+        raise missing_file_error(name, [os.path.join(each, name) for each in folders], models=folder_paths.models_dir)
     raise PortraitError(
-        f"there is no encoder '{name}' in {os.path.join(folder_paths.models_dir, FOLDER)}: put a folder as Hugging Face has "
-        "it there, whisper-tiny or wav2vec2-base-960h with config.json and model.safetensors"
+        f"there is no encoder '{name}' in {', '.join(folders)}: choose {' or '.join(PUBLISHED)}, which `svp download` brings, "
+        "or put a folder as Hugging Face has it there, with config.json and model.safetensors"
     )
+
+
+def check_encoder(name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is missing and how to get it. None: linked, not known yet."""
+    try:
+        if name is not None:
+            encoder_path(str(name))
+    except PortraitError as error:
+        return str(error)
+    return True
 
 
 class SVPLoadAudioEncoder(io.ComfyNode):
@@ -59,6 +74,10 @@ class SVPLoadAudioEncoder(io.ComfyNode):
             ],
             outputs=[AudioEncoderSocket.Output("audio_encoder", tooltip="For Apply Audio Encoder.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, audio_encoder: str | None) -> bool | str:
+        return check_encoder(audio_encoder)
 
     @classmethod
     def execute(cls, audio_encoder: str) -> io.NodeOutput:

@@ -31,8 +31,8 @@ def weight_file(entry: str, name: str) -> str:
         try:
             return folder_paths.get_full_path_or_raise(folder, inside)
         except FileNotFoundError:
-            looked.append(os.path.dirname(os.path.join(folder_paths.models_dir, folder, inside)))
-    raise missing_file_error(entry, looked)
+            looked += [os.path.dirname(os.path.join(root, inside)) for root in folder_paths.get_folder_paths(folder)]
+    raise missing_file_error(entry, looked, [name], folder_paths.models_dir)
 
 
 BACKENDS: dict[str, Callable[[], FaceBackend]] = {

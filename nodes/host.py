@@ -24,6 +24,19 @@ if HOSTED:
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import ComfyExtension, InputImpl, io, ui
 
+    class WholePatcher(ModelPatcher):
+        """Memory management for plain torch layers: all of them are on the device, or none.
+
+        The host's own layers can run with some of their weights elsewhere. These cannot, so neither `--novram` nor another
+        model's wish for memory may move a part of them.
+        """
+
+        def partially_load(self, device_to: Any, extra_memory: int = 0, force_patch_weights: bool = False) -> int:
+            return super().partially_load(device_to, EVERYTHING, force_patch_weights=force_patch_weights)
+
+        def partially_unload(self, device_to: Any, memory_to_free: int = 0, force_patch_weights: bool = False) -> int:
+            return 0  # too little for the host, which then unloads the whole
+
     ProgressBar = comfy.utils.ProgressBar
 
     class Vae(comfy.sd.VAE):
@@ -48,7 +61,7 @@ if HOSTED:
             self.vae_dtype = model_management.vae_dtype(self.device, self.working_dtypes)
             self.output_device = model_management.intermediate_device()
             self.first_stage_model = model.eval().to(self.vae_dtype)
-            self.patcher = ModelPatcher(
+            self.patcher = WholePatcher(
                 self.first_stage_model, load_device=self.device, offload_device=model_management.vae_offload_device()
             )
             self.size = model_management.module_size(self.first_stage_model)
@@ -57,28 +70,13 @@ else:
     from .standin import ComfyExtension, InputImpl, ProgressBar, Vae, folder_paths, io, ui
 
 NOTHING = "(none found)"  # the one choice of a list without files
+EVERYTHING = 1e32  # bytes, as the host writes "no limit"
 
 __all__ = [
-    "HOSTED",
-    "NOTHING",
-    "ComfyExtension",
-    "InputImpl",
-    "Vae",
-    "check_prefix",
-    "find_file",
-    "find_folder",
-    "folder_paths",
-    "io",
-    "list_files",
-    "list_folders",
-    "manage",
-    "output_file",
-    "prepare",
-    "progress",
-    "saved_file",
-    "ui",
-    "weights_dtype",
-]
+    "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "Vae", "check_prefix", "find_file", "find_folder",
+    "folder_paths", "io", "leave_device", "list_files", "list_folders", "manage", "output_file", "prepare", "progress", "room",
+    "saved_file", "ui", "weights_dtype",
+]  # fmt: skip
 
 
 def _vae_bytes(pixels: int, dtype: torch.dtype) -> int:
@@ -137,17 +135,26 @@ def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> tu
     return os.path.join(folder, name), ui.SavedResult(name, subfolder, io.FolderType.output)
 
 
-def check_prefix(prefix: str) -> bool | str:
-    """For a node's `validate_inputs`: True, or what is wrong with a prefix that leaves the output folder."""
+def check_prefix(prefix: str | None) -> bool | str:
+    """For a node's `validate_inputs`: True, or what is wrong with a prefix that leaves the output folder. None: it is linked
+    and not known before the run."""
     root = Path(folder_paths.get_output_directory()).resolve()
-    if (root / prefix).resolve().is_relative_to(root):
+    if prefix is None or (root / prefix).resolve().is_relative_to(root):
         return True
     return f"filename_prefix {prefix!r} leads outside the output folder {root}: use a name inside it"
 
 
 def weights_dtype() -> torch.dtype:
-    """The precision the networks are held in: the host's choice for its device, float32 without one."""
-    return model_management.unet_dtype(model_management.get_torch_device()) if HOSTED else torch.float32
+    """The precision the networks are held in: the host's choice for its device, float32 without one.
+
+    Plain layers compute in what they are held in: of a choice that the device cannot compute in, such as fp8, it is the one
+    that the host would compute in instead.
+    """
+    if not HOSTED:
+        return torch.float32
+    device = model_management.get_torch_device()
+    chosen = model_management.unet_dtype(device)
+    return model_management.unet_manual_cast(chosen, device) or chosen
 
 
 def manage(networks: nn.Module) -> Any:
@@ -156,14 +163,33 @@ def manage(networks: nn.Module) -> Any:
         return None
     rest = model_management.unet_offload_device()
     # The host takes them to rest there; networks made from others that are in use are on the device those are on.
-    return ModelPatcher(networks.to(rest), load_device=model_management.get_torch_device(), offload_device=rest)
+    return WholePatcher(networks.to(rest), load_device=model_management.get_torch_device(), offload_device=rest)
+
+
+def room(handle: Any) -> int | None:
+    """Bytes to work in on the device of a managed network, beside it and once all others have left; None without a host."""
+    if not HOSTED:
+        return None
+    device = handle.load_device
+    free = model_management.get_free_memory(device)
+    if model_management.is_device_cpu(device):
+        return int(free)  # the networks are in this memory already, and nobody leaves it
+    loaded = sum(each.loaded_size() for each in model_management.loaded_models() if each.load_device == device)
+    return int(free + loaded - model_management.extra_reserved_memory() - handle.model_size())
 
 
 def prepare(handles: list[Any], memory: int) -> None:
     """Brings managed networks onto the host's device with `memory` bytes left to work in; others make room for them."""
     if HOSTED:
-        # The layers are plain torch: streaming only some of them to the device, as the host does with its own, cannot work.
+        # Plain torch layers, see WholePatcher: --lowvram too has to load all of them.
         model_management.load_models_gpu(handles, memory_required=memory, force_full_load=True)
+
+
+def leave_device() -> bool:
+    """Takes all models off the host's device for work that it does not manage; tells whether that device is the CPU."""
+    if HOSTED:
+        model_management.unload_all_models()
+    return HOSTED and model_management.is_device_cpu(model_management.get_torch_device())
 
 
 def progress() -> Callable[[int, int], None]:

@@ -10,6 +10,7 @@ from ..svp_models.face.drawing import kps_images
 from ..svp_models.face.keypoints import HEAD_KEYPOINT_NAMES, manual_keypoints, motion_from_track
 from ..svp_models.face.retarget import RETARGET_MODES, retarget
 from ..svp_models.face.tracking import FaceTracker, track_face
+from ..svp_models.sampling.conditions import DRAWINGS
 from ..svp_models.values import HeadMotion
 from . import host
 from .host import io
@@ -31,8 +32,8 @@ def portrait_points(portrait: Tensor | HeadMotion, model, face_analyzer: FaceTra
         return portrait
     if model is None and face_analyzer is None:
         raise PortraitError(
-            "the points of a portrait picture are found by a model: connect one, a face analyzer, or the points of Type "
-            "Head Keypoints"
+            "the points of a portrait picture have to be found: connect Load Face Analyzer, a model that has a face analyser of "
+            "its own, or the points of Type Head Keypoints"
         )
     track = track_face(face_analyzer or model.portrait.face_analyzer, bytes_from(portrait[:1]), "the portrait")
     return motion_from_track(track, 25.0 if model is None else model.portrait.config.fps)
@@ -97,7 +98,8 @@ class SVPHeadKpsRetarget(io.ComfyNode):
                     options=list(RETARGET_MODES),
                     default="offset",
                     tooltip="fix: the head keeps still. offset: the portrait's points, moved as the driver moves. rescale: the "
-                    "driver's points, scaled to the portrait's face.",
+                    "driver's points, scaled to the portrait's face. vexpress offset, vexpress naive: as V-Express does it, half "
+                    "of the driver's way the other way round, or the driver's points.",
                 ),
                 SvpModel.Input(
                     "model", optional=True, tooltip="Finds the face in a portrait picture; not needed for points."
@@ -158,7 +160,7 @@ class SVPHeadKpsRender(io.ComfyNode):
             node_id="SVPHeadKpsRender",
             display_name="Draw Head Motion (SVP)",
             category="SVP Portrait/motion",
-            description="Draws the keypoints on black as the model sees them, to look at or to edit.",
+            description="Draws the keypoints on black as a model sees them, to look at or to edit.",
             inputs=[
                 HeadMotionSocket.Input("head_motion", tooltip="The motion to draw."),
                 io.Int.Input("width", tooltip="Pixels; 0 takes the width of the motion's own picture.", **side),
@@ -171,12 +173,14 @@ class SVPHeadKpsRender(io.ComfyNode):
                     step=1,
                     tooltip="How many frames; 0 draws all. More than there are: back and forth.",
                 ),
+                SvpModel.Input("model", optional=True, tooltip="Draws what this model sees; without, the 8 points."),
             ],
             outputs=[io.Image.Output("images", tooltip="One picture per frame.")],
         )
 
     @classmethod
-    def execute(cls, head_motion, width: int, height: int, frames: int) -> io.NodeOutput:
+    def execute(cls, head_motion, width: int, height: int, frames: int, model=None) -> io.NodeOutput:
         size = (width or head_motion.width, height or head_motion.height)
-        pictures = kps_images(head_motion, *size, frames or len(head_motion))
+        draw = DRAWINGS["head8" if model is None else model.portrait.config.keypoints]
+        pictures = kps_images(head_motion, *size, frames or len(head_motion), draw=draw)
         return io.NodeOutput(rearrange(pictures, "f c h w -> f h w c"))

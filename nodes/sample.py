@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor
 
-from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip, sampling_memory
-from ..svp_models.sampling.pipeline import SamplerOptions, sample_portrait
+from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip
+from ..svp_models.sampling.pipeline import SamplerOptions, resolve_windows, sample_portrait
+from ..svp_models.sampling.progress import shared
 from ..svp_models.sampling.schedule import SCHEDULERS
 from ..svp_models.values import HeadMotion
 from . import host
@@ -145,7 +147,12 @@ class SVPSampler(io.ComfyNode):
         size = (width or config.size, height or config.size)
         sound, motion, face = audio_from(audio), kps_pictures(head_motion), frames_from(portrait[:1])[0]
         frames = clip_frames(sound.seconds, motion, fps, length)
-        request = prepare_clip(model.portrait, encoder(vae), face, sound, motion, style, frames, fps, size)
-        ready = model.ready(sampling_memory(config, options, *size, host.weights_dtype().itemsize))
-        samples = sample_portrait(ready, request, seed, options, host.progress())  # f c h/8 w/8
+        longest = min(frames, resolve_windows(config, options)[0])
+        preparing, sampling = shared(host.progress(), 1, steps + 1)  # in steps over the whole clip
+        request = prepare_clip(model.portrait, encoder(vae), face, sound, motion, style, frames, fps, size, preparing)
+        plan, memory = model.plan(cfg, longest, size)
+        ready, then = model.ready(memory), partial(model.ready_to_denoise, memory)
+        samples = sample_portrait(
+            ready, request, seed, options, sampling, plan=plan, before_denoising=then
+        )  # f c h/8 w/8
         return io.NodeOutput({"samples": samples}, fps)

@@ -79,6 +79,9 @@ class FolderPaths:
         if full_folder_path not in known:
             known.append(full_folder_path)
 
+    def get_folder_paths(self, folder_name: str) -> list[str]:
+        return list(self.model_folders[folder_name])
+
     def get_filename_list(self, folder_name: str) -> list[str]:
         roots = [Path(each) for each in self.model_folders[folder_name]]
         return sorted({str(each.relative_to(root)) for root in roots for each in root.rglob("*") if each.is_file()})
@@ -117,10 +120,10 @@ class ProgressBar:
 
 
 class Vae:
-    """VAE: pictures n H W 3 in [0, 1] <-> latents n c h w, like the host's."""
+    """VAE: pictures n H W 3 in [0, 1] <-> latents n c h w, like the host's; in float32, however it is stored."""
 
     def __init__(self, model: nn.Module, config: VaeConfig):
-        self.model, self.config = model, config
+        self.model, self.config = model.float(), config
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -111,6 +111,15 @@ class _IntInput(_NumberInput):
         return super().widget() | {"control_after_generate": self.control_after_generate}
 
 
+class _BooleanInput(Input):
+    def __init__(self, id: str, *, optional: bool = False, tooltip: Text = None, default: bool | None = None):
+        super().__init__(id, optional=optional, tooltip=tooltip)
+        self.default = default
+
+    def widget(self) -> dict[str, Any]:
+        return {"default": self.default}
+
+
 class _StringInput(Input):
     def __init__(
         self,
@@ -183,6 +192,7 @@ class ComfyNode:
 Image, Audio, Video, Latent, Vae = (Custom(name) for name in ("IMAGE", "AUDIO", "VIDEO", "LATENT", "VAE"))
 Int = _socket_type("INT", _IntInput)
 Float = _socket_type("FLOAT", _NumberInput)
+Boolean = _socket_type("BOOLEAN", _BooleanInput)
 String = _socket_type("STRING", _StringInput)
 Combo = _socket_type("COMBO", _ComboInput)
 MultiType = type("MultiType", (), {"Input": _MultiTypeInput})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..svp_models.face.tracking import FaceTracker, expression_of, track_face
+from ..svp_models.sampling.progress import shared
 from ..svp_models.sampling.style import EASINGS, extract_style, interpolate_styles, sample_style
 from . import host
 from .host import io
@@ -62,13 +63,14 @@ class SVPStyleExtract(io.ComfyNode):
         face_analyzer: FaceTracker | None = None,
     ) -> io.NodeOutput:
         portrait = model.ready()
+        watching, reading = shared(host.progress(), 3, 1)
         expression = None
         if frames is not None:
             analyzer = face_analyzer or portrait.face_analyzer
-            track = track_face(analyzer, bytes_from(frames), "the style clip", host.progress(), fps)
+            track = track_face(analyzer, bytes_from(frames), "the style clip", watching, fps)
             expression = expression_of(track)
         sound = None if audio is None else audio_from(audio)
-        return io.NodeOutput(extract_style(portrait, expression, sound, fps))
+        return io.NodeOutput(extract_style(portrait, expression, sound, fps, progress=reading))
 
 
 class SVPStyleSample(io.ComfyNode):

@@ -22,7 +22,8 @@ class SVPSaveStyleLayer(io.ComfyNode):
             node_id="SVPSaveStyleLayer",
             display_name="Save Style Layers (SVP)",
             category="SVP Portrait/style",
-            description="Keeps what a model has learnt about styles, without the rest of it, for other models of its widths.",
+            description="Keeps what a model has learnt about styles, without the rest of it, for other models of its widths: "
+            "about 50 MB at the size of Stable Diffusion 1.5.",
             is_output_node=True,
             inputs=[
                 SvpModel.Input("model", tooltip="A model with trained style layers."),
@@ -42,7 +43,7 @@ class SVPSaveStyleLayer(io.ComfyNode):
     @classmethod
     def execute(cls, model, filename_prefix: str) -> io.NodeOutput:
         path, saved = host.output_file(filename_prefix, "safetensors")
-        save_style_layer(path, model.portrait, {})
+        save_style_layer(path, model.portrait, model.portrait.metadata)
         return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={FOLDER: [saved]})
 
 
@@ -56,8 +57,8 @@ class SVPLoadStyleLayer(io.ComfyNode):
             node_id="SVPLoadStyleLayer",
             display_name="Load Style Layers (SVP)",
             category="SVP Portrait/style",
-            description="Puts style layers from a file into a model of the same widths. Extract styles with the model that comes "
-            "out: the style space is that of the layers.",
+            description="Puts style layers from a file into a model of the same widths, in place of those it has. Extract styles "
+            "with the model that comes out: the style space is that of the layers.",
             inputs=[
                 SvpModel.Input("model", tooltip="The base; it stays as it is and can be used beside the result."),
                 io.Combo.Input(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, get_type_hints
+from types import NoneType
+from typing import Any, get_args, get_type_hints
 
 from .errors import PortraitError
 
@@ -32,10 +33,11 @@ class UNetConfig:
     block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
     layers_per_block: int = 2
     attention_levels: tuple[bool, ...] = (True, True, True, False)
-    attention_heads: int = 8
+    attention_heads: int | tuple[int, ...] = 8  # of all levels or of each; a head has width // heads channels
     cross_attention_dim: int = 768
     norm_groups: int = 32
     style_attention: bool = True
+    style_width: int = 0  # of the style attention inside, at most the block's; 0: as wide as the block
     reference_concat: bool = False  # portrait latent also stacked onto the input channels, as image-to-video models do
     reference_warp: bool = False  # and that of the portrait bent to the frame's head keypoints
     condition_embedding: bool = False  # audio and style also join the time embedding, which reaches every layer
@@ -64,6 +66,8 @@ class AudioConfig:
     layers: int = 4
     heads: int = 12
     head_size: int = 64
+    width: int | None = None  # channels inside the projection; None: as many as a token has
+    feed_forward: int = 4  # channels of its feed-forward layers, in widths
 
 
 @dataclass(frozen=True)
@@ -153,14 +157,19 @@ PRESETS: dict[str, ModelConfig] = {
         style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
         scheduler=SchedulerConfig(prediction="sample"),
     ),
-    "sd15": ModelConfig(name="sd15", overlap=6, scheduler=SchedulerConfig()),
+    "sd15": ModelConfig(
+        name="sd15",
+        overlap=6,
+        unet=UNetConfig(style_width=320),  # sixteen tokens need no more, and style layers stay small
+        scheduler=SchedulerConfig(),
+    ),
     "vexpress": ModelConfig(
         name="vexpress",
         fps=30.0,
         keypoints="vexpress3",
         reference_weight=0.95,
         audio_weight=3.0,
-        unet=UNetConfig(style_attention=True),
+        unet=UNetConfig(style_width=320),
         audio=AudioConfig(features="wav2vec2", feature_size=768, window=10, rows_per_frame=2),
         style=StyleConfig(audio_size=768),
         scheduler=SchedulerConfig(exact_terminal=True),
@@ -177,16 +186,30 @@ def config_from_dict(cls: type, values: Mapping[str, Any], where: str = "config"
         raise PortraitError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
     built = {}
     for name, value in values.items():
-        kind = hints[name]
-        if is_dataclass(kind):
-            value = config_from_dict(kind, value, f"{where}.{name}")
-        elif isinstance(value, list):
-            value = tuple(value)
-        built[name] = value
+        built[name] = _config_value(hints[name], value, f"{where}.{name}")
     try:
         return cls(**built)
     except TypeError as error:
         raise PortraitError(f"{where}: {error}") from error
+
+
+def _config_value(hint: Any, value: Any, where: str) -> Any:
+    """A value as the type of its field has it: lists become tuples, whole numbers floats, mappings configs."""
+    kinds = [each for each in get_args(hint) if each is not NoneType]
+    kind = kinds[0] if NoneType in get_args(hint) else hint
+    if value is None and kind is not hint:
+        return None
+    if is_dataclass(kind):
+        if not isinstance(value, Mapping):
+            raise PortraitError(f"{where} is {value!r}: it must be a section of its own")
+        return config_from_dict(kind, value, where)
+    if isinstance(value, list):
+        value = tuple(value)
+    if kind is float and type(value) is int:
+        return float(value)
+    if kind in (int, float, str, bool) and type(value) is not kind:
+        raise PortraitError(f"{where} is {value!r}: it must be {kind.__name__}")
+    return value
 
 
 def config_to_json(config: Any) -> str:

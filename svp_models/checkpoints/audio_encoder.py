@@ -14,6 +14,7 @@ weight, under old or new names; it is kept as the weight itself.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperMo
 
 from ..config import ModelConfig
 from ..errors import PortraitError
-from ..networks.audio_encoder import AudioEncoder, Wav2Vec2AudioEncoder, WhisperAudioEncoder
+from ..networks.audio_encoder import POSITION, AudioEncoder, Wav2Vec2AudioEncoder, WhisperAudioEncoder
 from ..networks.audio_features import SAMPLE_RATE
 from .foreign import find_weights, read_weights
 from .native import PortraitModel
@@ -71,21 +72,25 @@ def load_audio_encoder(path: Path | str) -> AudioEncoder:
     """An encoder in float32 on the CPU, from a folder as transformers saves it or a single weight file.
 
     A folder holds config.json, model.safetensors or pytorch_model.bin, and preprocessor_config.json if it likes. A single
-    file is read with the config.json beside it; without one it has to be of whisper-tiny's or wav2vec2-base's sizes.
+    file NAME.safetensors is read with the NAME.json beside it, else with the config.json (and preprocessor_config.json)
+    beside it; without either it has to be of whisper-tiny's or wav2vec2-base's sizes.
     """
     path = Path(path)
     file = _weights_in(path) if path.is_dir() else path
     tensors = {name: tensor.float() for name, tensor in read_weights(file).items()}
     kind, tensors = _recognised(file, tensors)
-    values, prepared = _read_json(file.parent / "config.json"), {}
+    settings, prepared = file.with_suffix(".json"), {}
+    values = _read_json(settings)
+    if values is None:
+        settings = file.parent / "config.json"
+        values = _read_json(settings)
+        prepared = {} if values is None else _preprocessing(file.parent / "preprocessor_config.json", kind)
     if values is None:
         values = _standard(file, kind, tensors)
-    else:
-        prepared = _preprocessing(file.parent / "preprocessor_config.json", kind)
     if values.get("model_type", kind) != kind:
         raise PortraitError(
-            f"{file}: it holds a {kind} encoder, but the config.json beside it is of model_type {values['model_type']!r}: "
-            "keep each model in a folder of its own"
+            f"{file}: it holds a {kind} encoder, but the {settings.name} beside it is of model_type "
+            f"{values['model_type']!r}: keep each model in a folder of its own, or its config in {file.stem}.json"
         )
     if kind == "whisper":
         return _whisper(file, tensors, values, prepared)
@@ -151,7 +156,7 @@ def _standard(file: Path, kind: str, tensors: dict[str, Tensor]) -> dict[str, An
     if [width, len(layers)] != wanted:
         raise PortraitError(
             f"{file}: its encoder is {width} wide and has {len(layers)} layers, {name} is {wanted[0]} wide and has "
-            f"{wanted[1]}: put the config.json that belongs to it beside it, both in a folder of their own"
+            f"{wanted[1]}: put the config.json that belongs to it beside it as {file.stem}.json, or both into a folder of their own"
         )
     return STANDARD[kind]
 
@@ -195,6 +200,12 @@ def _whisper(file: Path, tensors: dict[str, Tensor], values: dict[str, Any], pre
 def _wav2vec2(file: Path, tensors: dict[str, Tensor], values: dict[str, Any], prepared: dict[str, Any]) -> AudioEncoder:
     # Without masks, which belong to training, the model has no `masked_spec_embed`.
     config = Wav2Vec2Config.from_dict({**values, "mask_time_prob": 0.0, "mask_feature_prob": 0.0})
+    hop = math.prod(config.conv_stride)
+    if hop != POSITION:
+        raise PortraitError(
+            f"{file}: its convolutions step by {hop} samples, rows every {POSITION} (20 ms) are needed: get "
+            f"{PUBLISHED['wav2vec2']}"
+        )
     if config.add_adapter:
         raise PortraitError(f"{file}: it has an adapter, which changes the rate of its rows: use one without")
     with torch.device("meta"):

@@ -260,15 +260,23 @@ def locate(name: str, roots: Sequence[Path | str]) -> Path | None:
     return None
 
 
-def missing_file_error(name: str, folders: Sequence[Path | str]) -> PortraitError:
-    """The error a loader raises when `locate` finds nothing in `folders`: what is missing, where it goes and how to get it."""
+def missing_file_error(
+    name: str, folders: Sequence[Path | str], missing: Sequence[str] = (), models: Path | str | None = None
+) -> PortraitError:
+    """The error a loader raises when it finds nothing in `folders`: what is missing, where it goes and how to get it.
+
+    missing: the entry's files that are, by name; all of them if none is named. models: the models folder for the command,
+    None for the one in the working folder.
+    """
     entry = entry_named(name)
-    files = ", ".join(file.name for file in entry.files)
+    files = ", ".join(missing or [file.name for file in entry.files])
     looked = ", ".join(str(folder) for folder in folders) or "no folder"
-    command = f"run `svp download {name}` or " if entry.repository else ""
+    place = f' --models "{models}"' if models else ""
+    command = f"run `svp download {name}{place}` or " if entry.repository else ""
+    by_hand = "download and unpack" if entry.source.endswith(".zip") else "download from"
     return PortraitError(
-        f"{files} not found in {looked}: {command}download from {entry.source} ({size_text(entry.bytes)}, licence: "
-        f"{entry.licence or 'not stated'}) into models/{entry.folder}; it is needed for {entry.enables}"
+        f"{files} not found in {looked}: {command}{by_hand} {entry.source} ({size_text(entry.bytes)}, licence: "
+        f"{entry.licence or 'not stated'}) into {models or 'models'}/{entry.folder}; it is needed for {entry.enables}"
     )
 
 

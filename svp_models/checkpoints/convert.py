@@ -19,7 +19,7 @@ from .assemble import assemble
 from .foreign import find_weights
 from .native import PortraitModel, load_model, save_model, style_space_of
 from .sd15 import read_unet
-from .sd_vae import find_sd_vae, load_vae
+from .sd_vae import find_sd_vae, load_vae, places_of_vae
 from .sources import MOTION, NATIVE, SD15, VAE, VEXPRESS, hashes_of, kind_of
 from .vexpress import FILES, load_vexpress_networks
 
@@ -91,13 +91,15 @@ def _sd15(
     config, networks, report = assemble(base, motion, config, seed, dtype)
     of_vae, vae, file = load_vae(kinds.get(VAE, kinds[SD15]), config.vae)
     files = [*base.files, *(motion.files if motion else ()), file]
-    return _model(replace(config, vae=of_vae), networks, vae), files, [*report.lines(), _taken("VAE", vae, file)]
+    model = replace(_model(replace(config, vae=of_vae), networks, vae), metadata={"seed": str(seed)})
+    return model, files, [*report.lines(), _taken("VAE", vae, file)]
 
 
 def _vexpress(kinds: dict[str, Path]) -> tuple[PortraitModel, list[Path], list[str]]:
     folder = kinds[VEXPRESS]
-    config, networks = load_vexpress_networks(folder)
-    of_vae, vae, file = load_vae(kinds[VAE] if VAE in kinds else find_sd_vae(folder), config.vae)
+    vae_path = kinds.get(VAE) or _vae_of(folder)
+    config, networks = load_vexpress_networks(folder, dtype=None)
+    of_vae, vae, file = load_vae(vae_path, config.vae)
     files = [find_weights(folder, stem) for stem in FILES]
     parts = (
         ("denoiser", networks.denoiser, f"{files[0].name}, {files[1].name}"),
@@ -108,6 +110,13 @@ def _vexpress(kinds: dict[str, Path]) -> tuple[PortraitModel, list[Path], list[s
     lines = [_taken(*part) for part in parts] + [_taken("VAE", vae, file)]
     lines.append("fresh  style attention (output zero), style projection, style extractor")
     return _model(replace(config, vae=of_vae), networks, vae), [*files, file], lines
+
+
+def _vae_of(folder: Path) -> Path:
+    try:
+        return find_sd_vae(places_of_vae(folder))
+    except PortraitError as error:
+        raise PortraitError(f"{error}; or name its file or folder as a second SOURCE") from error
 
 
 def _taken(part: str, module: nn.Module, source: Path | str) -> str:

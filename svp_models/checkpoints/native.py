@@ -17,6 +17,7 @@ from ..errors import PortraitError
 from ..networks.audio_encoder import AudioEncoder
 from ..networks.portrait_model import PortraitNetworks, build_networks
 from ..networks.style_extractor import StyleExtractor
+from ..networks.temporal import PLACES, keep_positions, kept_positions
 from ..networks.vae import build_vae
 from .tensor_file import load_strict, read_metadata, read_tensor_file, write_tensor_file
 
@@ -60,6 +61,8 @@ def save_model(
 ) -> None:
     """Writes the model with floats as dtype; metadata (seed, step, data_version, ...) joins config and style space."""
     tensors = {name: cast_weight(path, name, tensor, dtype) for name, tensor in model.networks.state_dict().items()}
+    positions = kept_positions(model.networks).items()
+    tensors |= {name: cast_weight(path, name, tensor, dtype) for name, tensor in positions}
     for name, tensor in model.vae.state_dict().items():
         tensors[f"vae.{name}"] = cast_weight(path, f"vae.{name}", tensor, dtype)
     if model.face_analyzer is not None:
@@ -88,9 +91,11 @@ def load_model(
     # One after the other, so that what was converted does not wait in memory for the last one.
     floats = {name: _as(tensors.pop(name), dtype) for name in list(tensors)}
     of_vae = {name.removeprefix("vae."): floats.pop(name) for name in list(floats) if name.startswith("vae.")}
+    positions = {name: floats.pop(name) for name in list(floats) if name.endswith(f".{PLACES}")}
     with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
         networks, vae = build_networks(config), build_vae(config.vae)
     load_strict(networks, floats, path)
+    keep_positions(networks, positions)
     load_strict(vae, of_vae, path, prefix="vae.")
     if space != metadata.get("style_space"):
         raise PortraitError(

@@ -1,8 +1,10 @@
-"""Stable Diffusion's autoencoder (sd-vae-ft-mse) lying beside weights that come without one."""
+"""Stable Diffusion's autoencoder (sd-vae-ft-mse) for weights that come without one."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +13,17 @@ import torch
 from ..config import VaeConfig
 from ..errors import PortraitError
 from ..networks.vae import StableDiffusionVae, build_vae
+from .catalog import missing_file_error
 from .foreign import SUFFIXES
-from .sd15 import read_vae
+from .sd15 import STEM, read_vae
 from .tensor_file import load_strict
 
 NAME = "sd-vae-ft-mse"
 STEMS = (NAME, "vae-ft-mse-840000-ema-pruned")  # as diffusers and as its makers call the file
-FOLDERS = (NAME, "vae")
+FOLDERS = (NAME, "vae")  # what diffusers' folder with it is called
+MODELS = "svp"  # this pack's folder among the kinds of models
 CONFIG_NAMES = {"latent_channels": "latent_channels", "layers_per_block": "layers", "scaling_factor": "scale"}
 GROUPS = 32
-
-
-def load_sd_vae(folder: Path | str, config: VaeConfig) -> tuple[VaeConfig, StableDiffusionVae]:
-    """The VAE that lies in a folder, with its config: see `load_vae`."""
-    config, vae, _ = load_vae(find_sd_vae(folder), config)
-    return config, vae
 
 
 def load_vae(path: Path | str, config: VaeConfig) -> tuple[VaeConfig, StableDiffusionVae, Path]:
@@ -46,17 +44,33 @@ def load_vae(path: Path | str, config: VaeConfig) -> tuple[VaeConfig, StableDiff
     return config, vae.eval(), published.files[0]
 
 
-def find_sd_vae(folder: Path | str) -> Path:
-    """The VAE's file, or its diffusers folder; raises PortraitError saying what would do."""
+def find_sd_vae(folders: Sequence[Path | str], models: Path | str | None = None) -> Path:
+    """The VAE's file, or its diffusers folder: the first in these folders, or in one directly below them.
+
+    None raises PortraitError saying where to get it; models: see `missing_file_error`.
+    """
+    for folder in map(Path, folders):
+        below = sorted(filter(os.path.isdir, folder.glob("*")))
+        for place in (folder, *below):
+            for stem in STEMS:
+                if path := _with_suffix(place, stem):
+                    return path
+        for place in below:
+            if place.name in FOLDERS and _with_suffix(place, STEM):
+                return place
+    raise missing_file_error(NAME, folders, models=models)
+
+
+def places_of_vae(folder: Path | str) -> list[Path]:
+    """Where the VAE of a folder of weights may lie: in it, beside it, and in `models/vae` where it is in `models/svp`."""
     folder = Path(folder)
-    files = [folder / f"{stem}{suffix}" for stem in STEMS for suffix in SUFFIXES]
-    found = [path for path in files if path.is_file()] + [folder / name for name in FOLDERS if (folder / name).is_dir()]
-    if not found:
-        raise PortraitError(
-            f"{folder}: its VAE is missing: put Stable Diffusion's {NAME} there, as {NAME}.safetensors (or "
-            f"{', '.join(SUFFIXES[1:])}) in diffusers' or the original naming, or as diffusers' folder {NAME}/"
-        )
-    return found[0]
+    roots = [each.parent for each in folder.resolve().parents if each.name == MODELS]
+    return [folder, folder.parent, *(root / "vae" for root in roots)]
+
+
+def _with_suffix(folder: Path, stem: str) -> Path | None:
+    paths = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
+    return next(filter(os.path.isfile, paths), None)
 
 
 def _config(config: VaeConfig, path: Path) -> VaeConfig:

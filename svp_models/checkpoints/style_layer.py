@@ -18,6 +18,7 @@ from ..config import ModelConfig, StyleConfig, UNetConfig, config_from_dict, con
 from ..errors import PortraitError
 from ..networks.portrait_model import PortraitNetworks, build_networks, parameter_group
 from ..networks.style_extractor import StyleExtractor
+from ..networks.temporal import keep_positions, kept_positions
 from .native import PortraitModel, cast_weight, style_space_of
 from .tensor_file import check_tensors, load_strict, read_tensor_file, write_tensor_file
 
@@ -34,7 +35,7 @@ class BaseShape:
     block_out_channels: tuple[int, ...]
     layers_per_block: int
     attention_levels: tuple[bool, ...]
-    attention_heads: int
+    attention_heads: int | tuple[int, ...]
     cross_attention_dim: int
     condition_embedding: bool
 
@@ -50,6 +51,7 @@ class StyleLayerConfig:
     style: StyleConfig
     base: BaseShape
     features: str
+    width: int = 0  # UNetConfig.style_width
 
 
 def is_style_layer(name: str) -> bool:
@@ -72,9 +74,9 @@ def save_style_layer(
             f"model {model.config.name!r} has style layers in 0 of its {count} transformer blocks: save them from a model that "
             "was built with style_attention"
         )
-    own = style_tensors(model.networks)
+    own, unet = style_tensors(model.networks), model.config.unet
     tensors = {name: cast_weight(path, name, tensor, dtype) for name, tensor in own.items()}
-    config = StyleLayerConfig(model.config.style, BaseShape.of(model.config.unet), model.config.audio.features)
+    config = StyleLayerConfig(model.config.style, BaseShape.of(unet), model.config.audio.features, unet.style_width)
     header = {
         **metadata,
         "config": config_to_json(config),
@@ -101,14 +103,16 @@ def read_style_layer(path: Path | str) -> tuple[dict[str, Tensor], StyleLayerCon
 def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 1.0) -> PortraitModel:
     """A model with the style layers of the file in place of its own, which it need not have; `model` stays as it is.
 
-    strength: 1 as trained, 0 gives exactly what the base gives without a style. All other tensors are shared with `model`,
-    so that several strengths or styles of one base take little more memory than one.
+    Layers do not add up: of two files applied one after the other, the second alone remains. strength: 1 as trained, 0
+    gives exactly what the base gives without a style. All other tensors are shared with `model`, so that several strengths
+    or styles of one base take little more memory than one.
     """
     if not (math.isfinite(strength) and strength >= 0):
         raise PortraitError(f"strength is {strength}: it must be 0 (no effect) or more; 1 is as trained")
     tensors, layer, metadata = read_style_layer(path)
     _check_base(path, layer, model.config)
-    config = replace(model.config, style=layer.style, unet=replace(model.config.unet, style_attention=True))
+    unet = replace(model.config.unet, style_attention=True, style_width=layer.width)
+    config = replace(model.config, style=layer.style, unet=unet)
     with torch.device("meta"):
         networks = build_networks(config)
     check_tensors({name: tensor.shape for name, tensor in style_tensors(networks).items()}, tensors, path)
@@ -125,6 +129,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
         for name, tensor in tensors.items()
     }
     load_strict(networks, {**shared, **own}, path)
+    keep_positions(networks, kept_positions(model.networks))
     note = {"style_layer": Path(path).name, "style_strength": f"{strength:g}", "style_space": metadata["style_space"]}
     return replace(
         model,

@@ -15,6 +15,7 @@ from ..errors import PortraitError
 
 FORMAT = "svp-portrait"
 FORMAT_VERSION = "1"
+PARALLEL = "module."  # what torch's DataParallel puts before names
 
 
 def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -109,6 +110,11 @@ def check_tensors(
     """Raises PortraitError for the first name that is missing, of another shape than `wanted` has it, or not wanted."""
     for name, shape in wanted.items():
         have = tensors.get(name)
+        if have is None and f"{PARALLEL}{name}" in tensors:
+            raise PortraitError(
+                f"{path}: {prefix}{name} is missing, but {PARALLEL}{name} is there: the weights were saved from a "
+                f"DataParallel wrapper, take {PARALLEL!r} off the beginning of every name"
+            )
         if have is None:
             raise PortraitError(
                 f"{path}: {prefix}{name} is missing, shape {list(shape)} is needed: file and config differ"

@@ -19,7 +19,7 @@ from ..networks.style_extractor import StyleExtractor
 from ..networks.style_projection import StyleProjection
 from .foreign import SUFFIXES, find_weights, read_weights
 from .native import PortraitModel, style_space_of
-from .sd_vae import find_sd_vae, load_sd_vae
+from .sd_vae import find_sd_vae, load_vae, places_of_vae
 from .tensor_file import check_tensors, load_strict
 from .vexpress_config import vexpress_config
 
@@ -36,25 +36,35 @@ AUDIO_LAYER = {
 KEYS, VALUES, KEYS_AND_VALUES = "attn.to_k", "attn.to_v", "0.to_kv"
 POSITIONS = "pos_encoder.pe"
 POSITIONS_APART = 2**-8
+POSITIONS_EXACT = 1e-6
 
 
 def holds_vexpress(names: Iterable[str]) -> bool:
     """Whether files of these names (no folders) are the five of V-Express, each in one of the known formats."""
+    return not missing_files(names)
+
+
+def missing_files(names: Iterable[str]) -> list[str]:
+    """Those of the five, as published, that are not among files of these names in any of the known formats."""
     names = set(names)
-    return all(any(f"{stem}{suffix}" in names for suffix in SUFFIXES) for stem in FILES)
+    return [f"{stem}.bin" for stem in FILES if not any(f"{stem}{suffix}" in names for suffix in SUFFIXES)]
 
 
 def load_vexpress(
-    folder: Path | str, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    folder: Path | str,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+    vae_path: Path | str | None = None,
 ) -> PortraitModel:
-    """The model of a V-Express folder, networks in `dtype`, with the VAE (float32) that lies beside it, see `load_sd_vae`.
+    """The model of a V-Express folder, networks in `dtype`, with its VAE (float32).
 
-    It has no face analyser, and its style layers are new: their output is zero, so that the pictures are V-Express' own.
+    vae_path: as `load_vae` takes it; None looks for it in `places_of_vae`. The model has no face analyser, and its style
+    layers are new: their output is zero, so that the pictures are V-Express' own.
     """
     folder = Path(folder)
-    find_sd_vae(folder)  # its absence is told before gigabytes are read
-    config, networks = load_vexpress_networks(folder)
-    vae_config, vae = load_sd_vae(folder, config.vae)
+    vae_path = vae_path or find_sd_vae(places_of_vae(folder))  # its absence is told before gigabytes are read
+    config, networks = load_vexpress_networks(folder, dtype)
+    vae_config, vae, _ = load_vae(vae_path, config.vae)
     style_space = style_space_of(networks.style_extractor)  # of the unrounded weights: the same in every precision
     return PortraitModel(
         config=replace(config, vae=vae_config),
@@ -66,11 +76,14 @@ def load_vexpress(
     )
 
 
-def load_vexpress_networks(folder: Path | str) -> tuple[ModelConfig, PortraitNetworks]:
-    """Config and networks (float32, on the CPU, eval mode) from the five files and the JSON files beside them.
+def load_vexpress_networks(
+    folder: Path | str, dtype: torch.dtype | None = torch.float32
+) -> tuple[ModelConfig, PortraitNetworks]:
+    """Config and networks (on the CPU, eval mode) from the five files and the JSON files beside them.
 
-    Every tensor of every file is used or checked; the first that is missing, unexpected or of another shape raises
-    PortraitError with the file, its name there and both shapes.
+    dtype: what the files' weights become; None, or what they are stored in, leaves them in files that are mapped into memory.
+    The layers that V-Express has not are float32 in either case. Every tensor of every file is used or checked; the first
+    that is missing, unexpected or of another shape raises PortraitError with the file, its name there and both shapes.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -80,10 +93,12 @@ def load_vexpress_networks(folder: Path | str) -> tuple[ModelConfig, PortraitNet
     with torch.device("meta"):  # weights come from the files: no time is lost on drawing random ones
         networks = build_networks(config)
     networks.style_projection, networks.style_extractor = _fresh_style(config)
-    _load_denoiser(networks.denoiser, paths[DENOISER], paths[MOTION])
-    load_strict(networks.reference, _read_floats(paths[REFERENCE]), paths[REFERENCE])
-    load_strict(networks.guider, _read_floats(paths[GUIDER]), paths[GUIDER])
-    _load_audio(networks.audio_projection, paths[AUDIO])
+    _load_denoiser(networks.denoiser, paths[DENOISER], paths[MOTION], dtype)
+    for network, path in ((networks.reference, paths[REFERENCE]), (networks.guider, paths[GUIDER])):
+        tensors = _read_floats(path, dtype)
+        load_strict(network, tensors, path)
+        _check_numbers(tensors, path)
+    _load_audio(networks.audio_projection, paths[AUDIO], dtype)
     return config, networks.eval()
 
 
@@ -114,34 +129,38 @@ def audio_names(own: Iterable[str]) -> dict[str, tuple[str, ...]]:
     return named
 
 
-def _load_denoiser(denoiser: Denoiser, spatial_path: Path, motion_path: Path) -> None:
-    """The spatial layers from one file, the temporal ones from the other; temporal ones in the first are only checked."""
+def _load_denoiser(denoiser: Denoiser, spatial_path: Path, motion_path: Path, dtype: torch.dtype | None) -> None:
+    """The spatial layers from one file, the temporal ones from the other, which wins: of temporal ones in the first only
+    names and shapes are checked."""
     own = denoiser.state_dict()
     names = denoiser_names(own)
     tables = _position_tables(denoiser)
     shapes = {theirs: own[name].shape for theirs, name in names.items()}
     shapes |= {theirs: table.shape for theirs, table in tables.items()}
-    spatial, motion = _read_floats(spatial_path), _read_floats(motion_path)
+    spatial, motion = _read_floats(spatial_path, dtype), _read_floats(motion_path, dtype)
     stale = {name: tensor for name, tensor in spatial.items() if _is_motion(name)}
     check_tensors({name: shape for name, shape in shapes.items() if _is_motion(name)}, motion, motion_path)
     check_tensors({name: shapes[name] for name in stale if name in shapes}, stale, spatial_path)
     spatial = {name: tensor for name, tensor in spatial.items() if not _is_motion(name)}
     check_tensors({name: shape for name, shape in shapes.items() if not _is_motion(name)}, spatial, spatial_path)
-    for path, tensors in ((motion_path, motion), (spatial_path, stale)):
-        _check_positions(tables, tensors, path)
+    _check_positions(tables, motion, motion_path)
+    _check_numbers(spatial, spatial_path)
+    _check_numbers(motion, motion_path)
     theirs = spatial | motion
     loaded = {ours: theirs[name] for name, ours in names.items()}
     load_strict(denoiser, loaded | _fresh_style_layers(denoiser), spatial_path)
+    _keep_positions(denoiser, tables, motion)
 
 
-def _load_audio(projection: nn.Module, path: Path) -> None:
+def _load_audio(projection: nn.Module, path: Path, dtype: torch.dtype | None) -> None:
     own = projection.state_dict()
     names = audio_names(own)
     shapes = {
         theirs: (sum(own[name].shape[0] for name in ours), *own[ours[0]].shape[1:]) for theirs, ours in names.items()
     }
-    tensors = _read_floats(path)
+    tensors = _read_floats(path, dtype)
     check_tensors(shapes, tensors, path)
+    _check_numbers(tensors, path)
     loaded = {}
     for theirs, ours in names.items():
         loaded |= zip(ours, tensors[theirs].chunk(len(ours)), strict=True)
@@ -164,9 +183,9 @@ def _position_tables(denoiser: Denoiser) -> dict[str, Tensor]:
 
 
 def _check_positions(tables: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Our temporal layers compute their positions: stored ones have to be those, up to the rounding of bfloat16."""
+    """Stored positions have to be the sinusoidal ones, up to the rounding of bfloat16: our own files keep none."""
     for name in tables.keys() & tensors.keys():
-        apart = float((tensors[name] - tables[name]).abs().max())
+        apart = float((tensors[name].float() - tables[name]).abs().max())
         if not apart <= POSITIONS_APART:
             raise PortraitError(
                 f"{path}: {name} is up to {apart:g} off the sinusoidal positions ({POSITIONS_APART:g} is allowed): these "
@@ -174,17 +193,40 @@ def _check_positions(tables: Mapping[str, Tensor], tensors: Mapping[str, Tensor]
             )
 
 
+def _keep_positions(denoiser: Denoiser, tables: Mapping[str, Tensor], motion: Mapping[str, Tensor]) -> None:
+    """Positions that the file holds rounded are used as they are there, as V-Express does."""
+    blocks: dict[str, list[str]] = {}
+    for name in tables:
+        blocks.setdefault(name.split(".attention_blocks.")[0], []).append(name)
+    for block, names in blocks.items():
+        stored = torch.cat([motion[name] for name in names])  # 2 positions c
+        computed = torch.cat([tables[name] for name in names])
+        if float((stored.float() - computed).abs().max()) > POSITIONS_EXACT:
+            denoiser.get_submodule(block.replace(".temporal_transformer", "")).places = stored
+
+
 def _is_motion(name: str) -> bool:
     return "motion_module" in name
 
 
-def _read_floats(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file as float32; one that holds whole numbers is no weight."""
+def _read_floats(path: Path, dtype: torch.dtype | None) -> dict[str, Tensor]:
+    """The tensors of a file in dtype, None: as stored; one that holds whole numbers is no weight."""
     tensors = read_weights(path)
     for name, tensor in tensors.items():
         if not tensor.is_floating_point():
             raise PortraitError(f"{path}: {name} holds {tensor.dtype}, weights are floats: take the unquantised file")
-    return {name: tensor.float() for name, tensor in tensors.items()}
+    return {name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors.items()}
+
+
+def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raises PortraitError for the first tensor with a value that is no finite number."""
+    for name, tensor in tensors.items():
+        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())
+        if not bool(finite.all()):
+            raise PortraitError(
+                f"{path}: {name} has {int((~finite).sum())} of {tensor.numel()} values that are no finite numbers: the file "
+                "is damaged or its training failed, take another"
+            )
 
 
 def _fresh_style(config: ModelConfig) -> tuple[StyleProjection, StyleExtractor]:

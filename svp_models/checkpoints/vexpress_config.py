@@ -58,8 +58,10 @@ SCHEDULER_NAMES = {  # theirs -> ours
 }
 AUDIO_NAMES = {
     "depth": "layers",
+    "dim": "width",
     "dim_head": "head_size",
     "embedding_dim": "feature_size",
+    "ff_mult": "feed_forward",
     "heads": "heads",
     "max_seq_len": "window",
     "num_queries": "tokens",
@@ -95,7 +97,8 @@ def scheduler_config(values: Mapping[str, Any], path: Path) -> SchedulerConfig:
     """The noise schedule from the arguments of diffusers' DDIMScheduler as V-Express gives them."""
     _check_fixed(values, SCHEDULER_FIXED, path)
     known = {own: values[theirs] for theirs, own in SCHEDULER_NAMES.items() if theirs in values}
-    return replace(PRESETS["vexpress"].scheduler, **known)
+    scheduler = replace(PRESETS["vexpress"].scheduler, **known)
+    return replace(scheduler, exact_terminal=scheduler.zero_terminal_snr)
 
 
 def _unet(preset: UNetConfig, values: Mapping[str, Any], extension: Mapping[str, Any], folder: Path) -> UNetConfig:
@@ -125,10 +128,11 @@ def _spatial(unet: UNetConfig, values: Mapping[str, Any], path: Path) -> UNetCon
     _check_fixed(values, UNET_FIXED, path)
     widths = tuple(_value(values, "block_out_channels", path))
     heads = _value(values, "attention_head_dim", path)
-    heads = set(heads) if isinstance(heads, list) else {heads}
-    if len(heads) != 1:
+    heads = [heads] * len(widths) if isinstance(heads, int) else heads
+    if len(heads) != len(widths) or not all(1 <= each <= width for each, width in zip(heads, widths, strict=True)):
         raise PortraitError(
-            f"{path}: attention_head_dim is {sorted(heads)}, one number of heads for all levels is needed"
+            f"{path}: attention_head_dim is {heads}, a number of heads for all of the {len(widths)} levels or for each is "
+            "needed, no more than the level has channels"
         )
     channels = {_value(values, name, path) for name in ("in_channels", "out_channels")}
     if len(channels) != 1:
@@ -144,7 +148,7 @@ def _spatial(unet: UNetConfig, values: Mapping[str, Any], path: Path) -> UNetCon
         block_out_channels=widths,
         layers_per_block=int(_value(values, "layers_per_block", path)),
         attention_levels=_attention_levels(values, len(widths), path),
-        attention_heads=int(heads.pop()),
+        attention_heads=heads[0] if len(set(heads)) == 1 else tuple(heads),
         cross_attention_dim=int(_value(values, "cross_attention_dim", path)),
         norm_groups=groups,
     )
@@ -174,8 +178,9 @@ def _guider(preset: GuiderConfig, values: Mapping[str, Any], unet: UNetConfig, p
 
 def _audio(preset: AudioConfig, values: Mapping[str, Any], unet: UNetConfig, path: Path) -> AudioConfig:
     width = unet.cross_attention_dim
-    _check_fixed(values, {"dim": width, "output_dim": width, "ff_mult": 4, "num_latents_mean_pooled": 0}, path)
-    return replace(preset, **{own: int(values[theirs]) for theirs, own in AUDIO_NAMES.items() if theirs in values})
+    _check_fixed(values, {"output_dim": width, "num_latents_mean_pooled": 0}, path)
+    own = {own: int(values[theirs]) for theirs, own in AUDIO_NAMES.items() if theirs in values}
+    return replace(preset, **own | {"width": None if own.get("width") == width else own.get("width")})
 
 
 def _check_fixed(values: Mapping[str, Any], fixed: Mapping[str, Any], path: Path) -> None:

@@ -14,6 +14,7 @@ from ..errors import PortraitError
 from ..networks.positions import sinusoidal_positions
 from .animatediff import TABLE
 from .native import PortraitModel
+from .style_layer import OUTPUTS, style_tensors
 from .vexpress import AUDIO, DENOISER, FILES, GUIDER, MOTION, REFERENCE, audio_names, denoiser_names
 
 QUERY = "to_q.weight"
@@ -28,7 +29,10 @@ def vexpress_tensors(model: PortraitModel) -> dict[str, dict[str, Tensor]]:
         file = files[MOTION if ".motion_modules." in name else DENOISER]
         file[theirs] = own[name]
         if ".motion_modules." in name and theirs.endswith(QUERY):
-            table = sinusoidal_positions(positions, own[name].shape[1], torch.empty(0))
+            block, attention = name.removesuffix(f".{QUERY}").split(".attention_blocks.")
+            kept = networks.denoiser.get_submodule(block).places
+            computed = sinusoidal_positions(positions, own[name].shape[1], torch.empty(0))
+            table = computed if kept is None else kept[int(attention)]
             file[theirs.removesuffix(QUERY) + TABLE] = table[None].to(own[name].dtype)
     files[REFERENCE] = dict(networks.reference.state_dict())
     files[GUIDER] = dict(networks.guider.state_dict())
@@ -38,7 +42,7 @@ def vexpress_tensors(model: PortraitModel) -> dict[str, dict[str, Tensor]]:
 
 
 def export_vexpress(folder: Path | str, model: PortraitModel) -> list[Path]:
-    """Writes the five files, each all or nothing, and returns their paths. The model's own style layers have no place there.
+    """Writes the five files, each all or nothing, and returns their paths. What has no place there is told by `dropped`.
 
     A model that V-Express has no room for (layers, keypoints or audio features of another kind) raises PortraitError.
     """
@@ -59,11 +63,24 @@ def export_vexpress(folder: Path | str, model: PortraitModel) -> list[Path]:
     ]
     if wrong:
         raise PortraitError(f"this model cannot be written as V-Express' files: {'; '.join(wrong)}")
+    files = vexpress_tensors(model)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        return [_write(folder / f"{stem}.bin", tensors) for stem, tensors in vexpress_tensors(model).items()]
-    except OSError as error:
+        return [_write(folder / f"{stem}.bin", tensors) for stem, tensors in files.items()]
+    except (OSError, RuntimeError) as error:  # the latter is what torch.save makes of a full disk
         raise PortraitError(f"{folder}: cannot be written ({error}): check its rights and free space") from error
+
+
+def dropped(model: PortraitModel) -> list[str]:
+    """A line about the style layers that V-Express' files have no place for; none if they do nothing, as fresh ones."""
+    tensors = style_tensors(model.networks)
+    if not any(bool(tensor.any()) for name, tensor in tensors.items() if name.endswith(OUTPUTS)):
+        return []
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    return [
+        f"dropped  style attention, style projection, style extractor  {len(tensors)} tensors  {numbers:,}  (V-Express has no "
+        "place for them: keep them in a file of their own with Save Style Layers)"
+    ]
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> Path:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,8 @@ LIMITS = {NETWORK: 1e-5, LOOP: 1e-4, PROCESSING: 1e-5, IDENTICAL: 0.0}
 
 @dataclass(frozen=True)
 class Measure:
-    """One comparison. error: relative L2 error, or for kind `identical` how many values differ; None if there is nothing
-    to compare with. note: what a reader has to know of it."""
+    """One comparison. error: relative L2 error, or for kind `identical` how many values differ; infinite where shapes differ,
+    None if there is nothing to compare. note: what a reader has to know of it."""
 
     name: str
     kind: str
@@ -64,19 +65,33 @@ class ParityFolder:
             value = value[name]
         return value
 
-    def values(self, file: str) -> Any:
-        """Content of a JSON file."""
+    def values(self, file: str, *keys: str) -> Any:
+        """Content of a JSON file; keys: those it has to have."""
         try:
-            return json.loads((self.path / file).read_text(encoding="utf-8"))
+            values = json.loads((self.path / file).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise PortraitError(f"{self.path / file}: cannot be read ({error}): the folder is not complete") from error
+        self._check_keys(values, keys, file)
+        return values
+
+    def entries(self, file: str, name: str, *keys: str) -> list[dict[str, Any]]:
+        """The objects in the list of that name in a JSON file; keys: those each has to have."""
+        entries = self.values(file, name)[name]
+        for each in entries:
+            self._check_keys(each, keys, f"{file}: {name}")
+        return entries
+
+    def _check_keys(self, values: Any, keys: Sequence[str], where: str) -> None:
+        for key in keys:
+            if not isinstance(values, dict) or key not in values:
+                raise PortraitError(f"{self.path / where}: {key} is missing: the folder is not complete")
 
     def pictures(self, file: str) -> dict[str, np.ndarray]:
         """Arrays of a numpy archive."""
         try:
             with np.load(self.path / file, allow_pickle=False) as archive:
                 return {name: archive[name] for name in archive.files}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
             raise PortraitError(f"{self.path / file}: cannot be read ({error}): the folder is not complete") from error
 
 
@@ -90,21 +105,54 @@ def open_folder(path: Path | str) -> ParityFolder:
     except (OSError, SafetensorError) as error:
         raise PortraitError(f"{path / TENSORS}: not a readable safetensors file ({error}): copy it again") from error
     folder = ParityFolder(path, {name: tensor.float() for name, tensor in tensors.items()}, {})
+    folder.values("unet_config.json")  # read with the weights; without it they would be taken for full-size ones
     folder.extra = folder.values("extra_config.json")
     return folder
 
 
-def relative_error(ours: Tensor, theirs: Tensor, name: str) -> float:
-    """L2 norm of the difference over that of the reference, float32."""
+def check_inputs(folder: ParityFolder, wanted: Mapping[str, str], sizes: Mapping[str, int]) -> None:
+    """Raises PortraitError for the first input that is missing, has a shape the networks cannot take, or is no numbers.
+
+    wanted: name -> its axes, each a number, a name in `sizes`, or a name that is the same size in all inputs of the group,
+    which is what stands before the point.
+    """
+    bound: dict[tuple[str, str], int] = {}
+    for name, axes in wanted.items():
+        tensor, group = folder[name], name.split(".")[0]
+        needed = [
+            each if each.isdigit() else str(sizes.get(each, bound.get((group, each), each))) for each in axes.split()
+        ]
+        have = list(tensor.shape)
+        if len(have) != len(needed) or any(
+            n.isdigit() and int(n) != size for n, size in zip(needed, have, strict=True)
+        ):
+            raise PortraitError(
+                f"{folder.path / TENSORS}: {name} has the shape {have}, [{', '.join(needed)}] is needed: files and "
+                "configuration differ"
+            )
+        if not bool(tensor.isfinite().all()):
+            raise PortraitError(f"{folder.path / TENSORS}: {name}, an input, has values that are no finite numbers")
+        bound |= {(group, each): size for each, size in zip(axes.split(), have, strict=True)}
+
+
+def relative_error(ours: Tensor, theirs: Tensor) -> float:
+    """L2 norm of the difference over that of the reference, float32; infinite where the shapes differ."""
     if ours.shape != theirs.shape:
-        raise PortraitError(f"{name}: ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}")
+        return math.inf
     apart, size = float((ours.float() - theirs).norm()), float(theirs.norm())
     return apart / size if size else (0.0 if apart == 0 else math.inf)
 
 
 def compared(folder: ParityFolder, name: str, ours: Tensor, kind: str, note: str = "") -> Measure:
     """Our value of a tensor of the folder against it."""
-    return Measure(name, kind, relative_error(ours, folder[name], name), note)
+    return measured(name, kind, ours, folder[name], note)
+
+
+def measured(name: str, kind: str, ours: Tensor, theirs: Tensor, note: str = "") -> Measure:
+    """The relative error of ours."""
+    if ours.shape != theirs.shape:
+        note = f"ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}"
+    return Measure(name, kind, relative_error(ours, theirs), note)
 
 
 def largest(measures: list[Measure], kind: str) -> Measure:
@@ -115,8 +163,12 @@ def largest(measures: list[Measure], kind: str) -> Measure:
     return max(found, key=lambda each: math.inf if math.isnan(each.error) else each.error)
 
 
-def unused(folder: ParityFolder) -> Iterator[Measure]:
-    """A missed measure for every tensor that no check asked for: a folder with more than is checked must not pass."""
+def remaining(folder: ParityFolder, measures: Sequence[Measure]) -> Iterator[Measure]:
+    """A measure for every tensor that has none yet: of an input without an error, of one that no check asked for a missed
+    one, because a folder with more than is checked must not pass."""
+    having = {each.name for each in measures}
     for name in folder.tensors:
         if name not in folder.used:
             yield Measure(name, IDENTICAL, math.inf, "no check knows this tensor")
+        elif name not in having:
+            yield Measure(name, IDENTICAL, None, "input")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,15 +16,26 @@ from ..errors import PortraitError
 from ..networks.attention import TransformerBlock
 from ..networks.conditions import Conditions, ConditionWeights, cat
 from ..networks.portrait_model import PortraitNetworks
-from .parity import NETWORK, Measure, ParityFolder, compared
+from .parity import NETWORK, Measure, ParityFolder, check_inputs, compared
 
 BANK = "bank."
+INPUTS = {
+    "kps_guider.images": "1 3 f H W",
+    "audio_projection.input": "n rows features",
+    "reference_net.latents": "1 latent h w",
+    "unet.latents": "1 latent f h w",
+    "unet.audio_embeddings": "f tokens d",
+    "unet.kps_features": "1 c0 f h w",
+}
 # unet.<guidance batch or conditions alone>.t<timestep>[.weights_<reference>_<audio>].<noise_pred, or stage.<module>>
 STEP = re.compile(r"unet\.(cfg|cond)\.t(\d+)(?:\.weights_([\d.]+)_([\d.]+))?\.(noise_pred|stage\.(.+))")
 
 
 def check_networks(folder: ParityFolder, config: ModelConfig, networks: PortraitNetworks) -> Iterator[Measure]:
     """All of the folder's network outputs, in the order in which they depend on each other."""
+    unet, audio = config.unet, config.audio
+    sizes = {"latent": unet.latent_channels, "c0": unet.block_out_channels[0], "d": unet.cross_attention_dim}
+    check_inputs(folder, INPUTS, sizes | {"tokens": audio.tokens, "features": audio.feature_size})
     with torch.no_grad():
         images = folder["kps_guider.images"].transpose(1, 2)  # 1 f 3 H W
         yield compared(folder, "kps_guider.features", networks.guider(images).transpose(1, 2), NETWORK)
@@ -38,7 +50,7 @@ def check_networks(folder: ParityFolder, config: ModelConfig, networks: Portrait
 def _run_reference(reference: nn.Module, latents: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     """The bank, and the network's own output, which nothing but this check reads: b c h w."""
     last = f"up_blocks.{len(reference.up_blocks) - 1}"
-    with recorded(reference, [last]) as outputs:
+    with recorded(reference, {last}) as outputs:
         bank = reference(latents)
     return bank, reference.conv_out(outputs[last])
 
@@ -72,16 +84,22 @@ def _check_steps(
         style=None,
     )
     both = cat(conditions.unconditional(), conditions)
+    modules = {path for path, _ in networks.denoiser.named_modules()}
     for (mode, timestep, reference, audio), wanted in runs.items():
         weights = ConditionWeights(float(reference or config.reference_weight), float(audio or config.audio_weight))
         given, noisy = (both, torch.cat([latents, latents])) if mode == "cfg" else (conditions, latents)
-        stages = [own_name(found[6]) for found in wanted if found[6]]
+        stages = {own_name(found[6]) for found in wanted if found[6]} & modules
         time = torch.full((len(noisy),), int(timestep))
         with recorded(networks.denoiser, stages) as outputs:
             prediction = networks.denoiser(noisy, time, given, weights)
         for found in wanted:
-            ours = outputs[own_name(found[6])][:1] if found[6] else prediction.transpose(1, 2)  # stages: of frame 0
-            yield compared(folder, found[0], ours, NETWORK)
+            if not found[6]:
+                yield compared(folder, found[0], prediction.transpose(1, 2), NETWORK)
+            elif own_name(found[6]) in outputs:
+                yield compared(folder, found[0], outputs[own_name(found[6])][:1], NETWORK)  # of frame 0
+            else:
+                folder.used.add(found[0])
+                yield Measure(found[0], NETWORK, math.inf, "our denoiser has no such module")
 
 
 def own_name(path: str) -> str:
@@ -90,7 +108,7 @@ def own_name(path: str) -> str:
 
 
 @contextmanager
-def recorded(network: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+def recorded(network: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
     """While it lasts, the latest output of the modules at these paths is kept; of a list of outputs the one handed on."""
     outputs: dict[str, Tensor] = {}
     hooks = []
@@ -103,11 +121,7 @@ def recorded(network: nn.Module, paths: Sequence[str]) -> Iterator[dict[str, Ten
 
     try:
         for path in paths:
-            try:
-                module = network.get_submodule(path)
-            except AttributeError as error:
-                raise PortraitError(f"{path}: the network has no such module to compare ({error})") from error
-            hooks.append(module.register_forward_hook(keep(path)))
+            hooks.append(network.get_submodule(path).register_forward_hook(keep(path)))
         yield outputs
     finally:
         for each in hooks:

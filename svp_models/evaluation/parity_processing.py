@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -20,9 +22,18 @@ from ..networks.audio_features import SAMPLE_RATE, feature_windows
 from ..sampling.schedule import alphas_cumprod, inference_timesteps
 from ..sampling.windows import frame_windows
 from ..values import Audio
-from .parity import IDENTICAL, PROCESSING, Measure, ParityFolder, compared, relative_error
+from .parity import IDENTICAL, PROCESSING, Measure, ParityFolder, check_inputs, compared, measured
 
 PICTURES = {"draw_kps_images": "draw_kps.keypoints", "loop_kps_images": "loop.keypoints"}
+INPUTS = {
+    "draw_kps.keypoints": "n 3 2",
+    "loop.keypoints": "f 3 2",
+    "retarget.reference_keypoints": "3 2",
+    "retarget.target_keypoints": "n 3 2",
+    "audio_windows.encoder_states": "1 rows features",
+    "median_filter.input": "3 f h w",
+}
+WINDOW = ("context_frames", "context_overlap")
 POSITION = 320  # samples per row of wav2vec2
 KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)  # of wav2vec2's convolutions
 HEARD = 400  # samples that one row of wav2vec2 sees
@@ -30,10 +41,11 @@ HEARD = 400  # samples that one row of wav2vec2 sees
 
 def check_processing(folder: ParityFolder, config: ModelConfig) -> Iterator[Measure]:
     """Everything but networks and loops."""
+    check_inputs(folder, INPUTS, {"features": config.audio.feature_size})
     yield from _check_pictures(folder)
     yield from _check_retargeting(folder)
     states, windows = folder["audio_windows.encoder_states"], "audio_windows.windows"
-    ours = stored_audio_windows(states, config.audio, len(folder[windows]))
+    ours = stored_audio_windows(states, config.audio, *folder[windows].shape[:2])
     yield compared(folder, windows, ours, PROCESSING)
     filtered = median_filter(folder["median_filter.input"].transpose(0, 1)).transpose(0, 1)  # c f h w
     yield compared(folder, "median_filter.output", filtered, PROCESSING)
@@ -56,13 +68,21 @@ def scanned_frame(driving: Tensor, reference: Tensor) -> int:
     return chosen
 
 
-def stored_audio_windows(states: Tensor, audio: AudioConfig, frames: int) -> Tensor:
-    """The windows of our audio features where wav2vec2's last hidden state is `states` (1 x rows x F): f window F."""
+def stored_audio_windows(states: Tensor, audio: AudioConfig, frames: int, window: int) -> Tensor:
+    """The windows of our audio features where wav2vec2's last hidden state is `states` (1 x rows x F): f window F.
+
+    window: rows of each; V-Express' audio projection takes any number up to that of its positions, `audio.window`.
+    """
+    if not audio.rows_per_frame <= window <= audio.window:
+        raise PortraitError(
+            f"audio windows of {window} rows, the audio projection takes {audio.rows_per_frame} to {audio.window}: files and "
+            "configuration differ"
+        )
     samples = HEARD + (states.shape[1] - 1) * POSITION
     encoder = Wav2Vec2AudioEncoder(_Stored(states), normalize=False)
     silence = Audio(torch.zeros(1, samples), SAMPLE_RATE)
     features = encoder.features(silence, frames, frames / silence.seconds, audio.rows_per_frame)
-    return feature_windows(features, audio, frames)
+    return feature_windows(features, replace(audio, window=window), frames)
 
 
 class _Stored(nn.Module):
@@ -82,9 +102,13 @@ def _check_pictures(folder: ParityFolder) -> Iterator[Measure]:
     if stored.keys() != PICTURES.keys():
         raise PortraitError(f"{folder.path / 'kps_images.npz'}: holds {sorted(stored)}, {sorted(PICTURES)} are needed")
     for name, theirs in stored.items():
+        if theirs.ndim != 4:
+            raise PortraitError(f"{name} has the shape {list(theirs.shape)}, [pictures, height, width, 3] is needed")
         ours = draw_three_points(folder[PICTURES[name]], theirs.shape[2], theirs.shape[1])  # n H W 3
         if ours.shape != theirs.shape:
-            raise PortraitError(f"{name}: ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}")
+            note = f"ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}"
+            yield Measure(name, IDENTICAL, math.inf, note)
+            continue
         differing = int((ours != theirs).any(axis=-1).sum())
         yield Measure(name, IDENTICAL, differing, f"of {int(np.prod(theirs.shape[:3]))} pixels differ")
 
@@ -92,8 +116,7 @@ def _check_pictures(folder: ParityFolder) -> Iterator[Measure]:
 def _check_retargeting(folder: ParityFolder) -> Iterator[Measure]:
     reference, driving = folder["retarget.reference_keypoints"], folder["retarget.target_keypoints"]
     still = retarget_three_points(reference, driving, "fix_face")
-    error = relative_error(still, reference.expand_as(driving), "retarget.fix_face")
-    yield Measure("retarget.fix_face", PROCESSING, error)
+    yield measured("retarget.fix_face", PROCESSING, still, reference.expand_as(driving))
     anchor = scanned_frame(driving, reference)
     for mode in ("offset", "naive"):
         ours = retarget_three_points(reference, driving, mode, anchor)
@@ -103,18 +126,19 @@ def _check_retargeting(folder: ParityFolder) -> Iterator[Measure]:
 
 
 def _check_windows(folder: ParityFolder) -> Iterator[Measure]:
-    stored = folder.values("context_windows.json")
-    for each in stored["windows"]:
-        frames, window, overlap = each["num_frames"], each["context_frames"], each["context_overlap"]
+    file = "context_windows.json"
+    for each in folder.entries(file, "windows", "num_frames", *WINDOW, "windows"):
+        frames, window, overlap = each["num_frames"], *(each[name] for name in WINDOW)
         name, ours = f"context_windows.{frames}.{window}.{overlap}", frame_windows(frames, window, overlap)
         if whole_windows(frames, window, overlap):
             yield Measure(name, IDENTICAL, _differing(ours, each["windows"]), "windows differ")
         else:
             yield Measure(name, IDENTICAL, _faults(ours, frames, window, overlap), "faults; every frame is kept")
-    for each in stored["video_length"]:
-        frames, window, overlap = each["video_length"], each["context_frames"], each["context_overlap"]
+    for each in folder.entries(file, "video_length", "init_video_length", "video_length", *WINDOW, "indices_inclusive"):
+        frames, window, overlap = each["video_length"], *(each[name] for name in WINDOW)
         name = f"video_length.{each['init_video_length']}.{window}.{overlap}"
-        if frames < 1:  # too short for V-Express
+        if not frames or frames < 1:
+            yield Measure(name, IDENTICAL, None, "too short for V-Express")
             continue
         ends = [[part[0], part[-1]] for part in frame_windows(frames, window, overlap)]
         yield Measure(
@@ -136,15 +160,19 @@ def _faults(windows: Sequence[Sequence[int]], frames: int, window: int, overlap:
 
 
 def _check_schedule(folder: ParityFolder) -> Iterator[Measure]:
-    stored = folder.values("ddim.json")
+    stored = folder.values("ddim.json", "config", "num_train_timesteps", "timesteps", "alphas_cumprod")
     config = scheduler_config(
         {**stored["config"], "num_train_timesteps": stored["num_train_timesteps"]}, folder.path / "ddim.json"
     )
     for steps, theirs in stored["timesteps"].items():
-        ours = inference_timesteps(config, int(steps)).tolist()
-        yield Measure(f"ddim.timesteps.{steps}", IDENTICAL, _differing([ours], [theirs]), "schedules differ")
+        ours, note = inference_timesteps(config, int(steps)).tolist(), "schedules differ"
+        if len(theirs) == int(steps) + 1 and theirs[-1] < 0:
+            theirs, note = theirs[:-1], f"{note}; V-Express' goes on to timestep {theirs[-1]}, which is none"
+        yield Measure(f"ddim.timesteps.{steps}", IDENTICAL, _differing([ours], [theirs]), note)
     theirs = torch.tensor(stored["alphas_cumprod"])
-    error = relative_error(alphas_cumprod(config), theirs, "ddim.alphas_cumprod")
-    yield Measure("ddim.alphas_cumprod", PROCESSING, error)
+    yield measured("ddim.alphas_cumprod", PROCESSING, alphas_cumprod(config), theirs)
+    for name in ("init_noise_sigma", "final_alpha_cumprod"):  # ours are 1
+        if name in stored:
+            yield Measure(f"ddim.{name}", IDENTICAL, abs(stored[name] - 1), "off 1")
     last = float(alphas_cumprod(config)[-1] - theirs[-1])
     yield Measure("ddim.alphas_cumprod.last", IDENTICAL, abs(last), "off V-Express' last value")

@@ -17,7 +17,7 @@ from .keypoints import frame_ranges
 INPUT_SIDE = 128  # pixels of the square the network sees
 BATCH = 32  # frames a call
 PRESENT_FROM = 0.5  # probability
-OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (6,), "present": ()}
+OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (3,), "present": ()}
 LOAD_ERRORS = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -32,10 +32,10 @@ LOAD_ERRORS = (
 class FaceTrack:
     """One face in every frame. Positions are pixels of the analysed frames: continuous, (0, 0) is the top left corner.
 
-    boxes: n 4 (left, top, right, bottom); landmarks: n 68 2; head_keypoints: n 8 2; expression: n 64; pose: n 3 or more,
-    yaw, pitch, roll in degrees (positive: nose to the image's right, nose down, head tilted clockwise), from the built-in
-    analyser shift x, shift y and scale too; all float32. landmarks, expression and pose are None where the backend does
-    not know them. present: n bool; where it is False the other rows mean nothing. width, height: of the frames.
+    boxes: n 4 (left, top, right, bottom); landmarks: n 68 2; head_keypoints: n 8 2; expression: n 64; pose: n 3,
+    yaw, pitch, roll in degrees (positive: nose to the image's right, nose down, head tilted clockwise); all float32.
+    landmarks, expression and pose are None where the backend does not know them. present: n bool; where it is False the
+    other rows mean nothing. width, height: of the frames.
     five_points: n 5 2, eyes, nose tip, mouth corners.
     """
 
@@ -47,7 +47,7 @@ class FaceTrack:
     present: np.ndarray
     width: int
     height: int
-    five_points: np.ndarray | None = None
+    five_points: np.ndarray
 
     def __len__(self) -> int:
         return len(self.present)
@@ -57,7 +57,8 @@ class FaceAnalyzer:
     """The network as an onnxruntime session.
 
     Its input `image` is n 3 128 128, float32 RGB in [0, 1]; its outputs are `landmarks` (n 68 2) and `head_keypoints`
-    (n 8 2) as fractions of that square, `expression` (n 64), `pose` (n 6) and `present` (n, probability).
+    (n 8 2) as fractions of that square, `expression` (n 64), `pose` (n 3 or more: what follows the three angles is not
+    read) and `present` (n, probability).
     """
 
     def __init__(self, onnx: bytes, threads: int = 1) -> None:
@@ -88,7 +89,9 @@ class FaceAnalyzer:
             batch = np.stack([letterbox(frame) for frame in frames[start : start + BATCH]])  # b 128 128 3
             image = batch.transpose(0, 3, 1, 2).astype(np.float32) / 255  # b 3 128 128
             for name, value in zip(OUTPUTS, self._session.run(list(OUTPUTS), {"image": image}), strict=True):
-                results[name].append(np.asarray(value, np.float32).reshape(len(batch), *OUTPUTS[name]))
+                rows = np.asarray(value, np.float32)
+                rows = rows[:, : OUTPUTS[name][0]] if name == "pose" else rows
+                results[name].append(rows.reshape(len(batch), *OUTPUTS[name]))
             if progress is not None:
                 progress(min(start + BATCH, count), count)
         joined = {name: np.concatenate(values) for name, values in results.items()}
@@ -140,12 +143,11 @@ def _margins(width: int, height: int) -> tuple[int, int]:
     return (side - width) // 2, (side - height) // 2
 
 
-def require_face(track: FaceTrack, what: str, every: bool = False) -> None:
-    """Raise PortraitError if no frame of `what` shows a face, or, with `every`, if any frame shows none."""
-    lacking = np.flatnonzero(~track.present).tolist()
-    if len(lacking) == len(track) or (every and lacking):
+def require_face(track: FaceTrack, what: str) -> None:
+    """Raise PortraitError if no frame of `what` shows a face."""
+    if not track.present.any():
         raise PortraitError(
-            f"no face found in {what} ({track.width} x {track.height} pixels, frames {frame_ranges(lacking)} of "
+            f"no face found in {what} ({track.width} x {track.height} pixels, frames {frame_ranges(range(len(track)))} of "
             f"{len(track)}): choose a picture with one face seen from the front that fills a third of it or more, "
             "or type the 8 keypoints by hand"
         )

@@ -16,7 +16,7 @@ class FaceDetection:
     """One face in one frame, in continuous pixels of the frame, (0, 0) its top left corner.
 
     box: 4 (left, top, right, bottom); head_keypoints: 8 2; five_points: 5 2 (eyes, nose tip, mouth corners); landmarks:
-    68 2, pose: yaw, pitch, roll in degrees and maybe more, expression: 64 - each None from backends that do not know it.
+    68 2, pose: yaw, pitch, roll in degrees, expression: 64 - each None from backends that do not know it.
     """
 
     box: np.ndarray

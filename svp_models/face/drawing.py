@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import cv2
 import numpy as np
@@ -33,6 +34,9 @@ COLOR_REACH = 0.2  # a pixel belongs to a point whose colour is nearer than this
 FAR = 30_000.0  # pixels; what lies further out is drawn towards there
 
 
+Draw = Callable[[HeadMotion, Sequence[int], int, int], Tensor]  # how a model's keypoints are drawn: see `draw_frames`
+
+
 def draw_head_keypoints(keypoints: np.ndarray, width: int, height: int, out_width: int, out_height: int) -> np.ndarray:
     """Points and the lines between neighbours on black: n 8 2 in pixels of width x height -> n H W 3, uint8 RGB.
 
@@ -45,7 +49,7 @@ def draw_head_keypoints(keypoints: np.ndarray, width: int, height: int, out_widt
     if len(bad):
         raise PortraitError(f"the head keypoints of frame {bad[0]} are not finite numbers: extract or type them again")
     points = points * (out_width / width, out_height / height)
-    zoom = max(1, -(-SMOOTH_SIDE // min(out_width, out_height))) if min(out_width, out_height) < SMOOTH_SIDE else 1
+    zoom = math.ceil(SMOOTH_SIDE / min(out_width, out_height))
     return np.stack([_draw(each, out_width, out_height, zoom) for each in points])  # n H W 3
 
 
@@ -87,10 +91,12 @@ def draw_frames(motion: HeadMotion, indices: Sequence[int], width: int, height: 
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255  # f 3 h w
 
 
-def kps_images(motion: HeadMotion, width: int, height: int, frames: int, fps: float | None = None) -> Tensor:
+def kps_images(
+    motion: HeadMotion, width: int, height: int, frames: int, fps: float | None = None, draw: Draw = draw_frames
+) -> Tensor:
     """The pictures of a clip of `frames` frames at `fps` (None: the motion's own): f 3 height width, float32 in [0, 1].
 
     Frame i shows the motion at its time; a motion that is too short is mirrored in time (`motion_at`). All pictures
     are made at once: for long clips use `motion_at` and then `draw_frames` for the frames needed.
     """
-    return draw_frames(motion_at(motion, frames, fps if fps is not None else motion.fps), range(frames), width, height)
+    return draw(motion_at(motion, frames, fps if fps is not None else motion.fps), range(frames), width, height)

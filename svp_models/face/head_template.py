@@ -15,9 +15,8 @@ from .alignment import fit_similarity, move
 EDGE_UPPER, EDGE_LOWER = (7.74, 2.36, -2.01), (7.27, -2.89, -2.25)
 EYE, MOUTH_CORNER = (3.15, 2.62, 3.47), (2.46, -4.34, 4.28)
 BRIDGE_TOP, BRIDGE_BOTTOM = (0.0, 3.27, 5.79), (0.0, -0.46, 7.59)
-CAMERA_DISTANCE = (
-    60.0  # cm from the eyes: a portrait's. The edges lie 5.5 cm behind the eyes and look 8 % nearer together.
-)
+# cm from the eyes: a portrait's. The edges lie 5.5 cm behind the eyes and look 8 % nearer together.
+CAMERA_DISTANCE = 60.0
 
 
 def _mirrored(place: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -81,11 +80,12 @@ def five_points_from_68(landmarks: np.ndarray) -> np.ndarray:
     return np.concatenate([*eyes, landmarks[..., (30, 48, 54), :]], axis=-2)
 
 
-def face_edges(contour: np.ndarray, five_points: np.ndarray) -> np.ndarray:
-    """Left upper, left lower, right upper and right lower edge of a face from its outline: k 2 in any order -> 4 2 pixels.
+def face_edges(left: np.ndarray, right: np.ndarray, five_points: np.ndarray) -> np.ndarray:
+    """Left upper, left lower, right upper and right lower edge of a face -> 4 2 pixels.
 
-    The edge points are where the outline crosses the heights that the template gives them, measured along the face's own
-    upright axis between eyes and mouth corners; above the outline's end they are that end.
+    left, right: the two sides of its outline from ear to chin, k 2 each, in any order. The edge points are where a side
+    crosses the heights that the template gives them, measured along the face's own upright axis between eyes and mouth
+    corners; above the side's end they are that end.
     """
     middle = five_points[:2].mean(axis=0)
     across = five_points[1] - five_points[0]
@@ -93,13 +93,11 @@ def face_edges(contour: np.ndarray, five_points: np.ndarray) -> np.ndarray:
     if width <= 1e-6:
         raise PortraitError("both eyes of a face lie on one spot: choose another picture")
     axes = np.stack([across, (-across[1], across[0])]) / width  # right and down in the face
-    local = (contour - middle) @ axes.T  # k 2
     mouth = float(((five_points[3:].mean(axis=0) - middle) @ axes.T)[1])
     edges = []
-    for side in (local[local[:, 0] < 0], local[local[:, 0] >= 0]):
-        if not len(side):
-            raise PortraitError("the outline of a face lies on one side of its middle: choose a picture from the front")
-        ordered = side[np.argsort(side[:, 1])]
+    for side in (left, right):
+        local = (side - middle) @ axes.T  # k 2
+        ordered = local[np.argsort(local[:, 1])]
         for share in (UPPER_SHARE, LOWER_SHARE):
             height = np.clip(share * mouth, ordered[0, 1], ordered[-1, 1])
             edges.append((np.interp(height, ordered[:, 1], ordered[:, 0]), height))

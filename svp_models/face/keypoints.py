@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ..errors import PortraitError
@@ -41,9 +42,10 @@ def head_keypoints_from_mesh(mesh: np.ndarray) -> np.ndarray:
 
 
 def interpolate_missing(points: np.ndarray, present: np.ndarray) -> tuple[np.ndarray, tuple[int, ...]]:
-    """Fill frames without a face: linear between the neighbours in time, held before the first and after the last.
+    """Fill frames without a face: a smooth curve between the neighbours in time, held before the first and after the last.
 
-    points: n 8 2, present: n bool. Returns n 8 2 float32 and the indices of the filled frames.
+    The curve (PCHIP, monotone cubic) goes on as the points moved and never leaves the span between its two ends, however
+    long the gap. points: n rows of any shape, present: n bool. Returns the rows as float32 and the filled frames' indices.
     """
     present = np.asarray(present, dtype=bool)
     known = np.flatnonzero(present)
@@ -51,10 +53,13 @@ def interpolate_missing(points: np.ndarray, present: np.ndarray) -> tuple[np.nda
         raise PortraitError(
             f"none of the {len(present)} frames shows a face: choose another clip or type the keypoints"
         )
-    flat = np.asarray(points, dtype=np.float64).reshape(len(points), -1)  # n 16
-    every = np.arange(len(points))
-    filled = np.stack([np.interp(every, known, column[known]) for column in flat.T], axis=1)  # n 16
-    return filled.reshape(points.shape).astype(np.float32), tuple(np.flatnonzero(~present).tolist())
+    missing = np.flatnonzero(~present)
+    filled = np.array(points, dtype=np.float64)
+    if len(known) > 1:
+        filled[missing] = PchipInterpolator(known, filled[known])(missing.clip(known[0], known[-1]))
+    else:
+        filled[missing] = filled[known]
+    return filled.astype(np.float32), tuple(missing.tolist())
 
 
 def motion_from_track(track: FaceTrack, fps: float) -> HeadMotion:

@@ -40,13 +40,11 @@ def read_faces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(expression n 64, pose n 3: yaw, pitch, roll in degrees) of a track in frames n h w 3, uint8; float32.
 
-    Frames without the face have zeros. network: `FaceReconNetwork`. The track has to have five points.
+    Frames without the face have zeros. network: `FaceReconNetwork`. progress(frames done, frames in all), the frames with
+    the face.
     """
-    if track.five_points is None or len(frames) != len(track):
-        raise PortraitError(
-            f"{len(frames)} frames and a track of {len(track)} frames "
-            f"{'without' if track.five_points is None else 'with'} five points: analyse the same frames again"
-        )
+    if len(frames) != len(track):
+        raise PortraitError(f"{len(frames)} frames and a track of {len(track)} frames: analyse the same frames again")
     shown = np.flatnonzero(track.present)
     expression = np.zeros((len(track), EXPRESSION), np.float32)
     pose = np.zeros((len(track), POSE), np.float32)

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ..errors import PortraitError
 from ..values import HeadMotion
+from .vexpress_keypoints import carry_over
 
-RETARGET_MODES = ("fix", "offset", "rescale")
+OF_VEXPRESS = {"vexpress offset": True, "vexpress naive": False}  # mode -> `offset` of carry_over
+RETARGET_MODES = ("fix", "offset", "rescale", *OF_VEXPRESS)
 
 
 def retarget(motion: HeadMotion, portrait: HeadMotion, mode: str) -> HeadMotion:
@@ -20,6 +22,8 @@ def retarget(motion: HeadMotion, portrait: HeadMotion, mode: str) -> HeadMotion:
         the face sizes in that frame. Frame 0 equals the portrait; its proportions are kept.
     `rescale`: the driving points themselves, moved and scaled as one so that size and centre fit the portrait's in the
         driving frame whose pose is nearest to the portrait's. The driving proportions and poses are kept.
+    `vexpress offset`, `vexpress naive`: V-Express' two ways, see `carry_over`: eyes and nose come out as V-Express has
+        them, and the other five points move with them. Its third, fix_face, is `fix`.
     """
     if mode not in RETARGET_MODES:
         raise PortraitError(f"the retargeting mode is {mode!r}: it must be one of {', '.join(RETARGET_MODES)}")
@@ -32,6 +36,8 @@ def retarget(motion: HeadMotion, portrait: HeadMotion, mode: str) -> HeadMotion:
         points = target.expand(len(motion), -1, -1)
     elif mode == "offset":
         points = target + (driving - driving[0]) * (face_size(target) / face_size(driving[0]))
+    elif mode in OF_VEXPRESS:
+        points = carry_over(target, driving, OF_VEXPRESS[mode])
     else:
         anchor = driving[nearest_pose(driving, target)]  # 8 2
         ratio = face_size(target) / face_size(anchor)

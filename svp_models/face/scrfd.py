@@ -20,7 +20,7 @@ def prepare(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:
     """
     height, width = frame.shape[:2]
     scale = side / max(width, height)
-    size = (max(1, int(width * scale)), max(1, int(height * scale)))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     square = np.zeros((side, side, 3), np.uint8)
     square[: size[1], : size[0]] = cv2.resize(
         frame, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR

@@ -52,11 +52,11 @@ def choose_faces(
 class _Followed:
     """A face on its way through the clip."""
 
-    box: np.ndarray
     faces: dict[int, FaceDetection] = field(default_factory=dict)  # by frame
+    last: int = 0  # frame it was seen in
 
     def add(self, frame: int, face: FaceDetection) -> None:
-        self.faces[frame], self.box = face, face.box
+        self.faces[frame], self.last = face, frame
 
     def rank(self) -> tuple[int, float]:
         return len(self.faces), float(np.mean([each.area for each in self.faces.values()]))
@@ -66,16 +66,18 @@ def _staying(found: Sequence[list[FaceDetection]]) -> list[FaceDetection | None]
     """Greedy following: in every frame the pairs of known and new boxes that overlap most come first."""
     tracks: list[_Followed] = []
     for frame, faces in enumerate(found):
-        live = [each for each in tracks if frame - max(each.faces) <= LONGEST_GAP]
+        live = [each for each in tracks if frame - each.last <= LONGEST_GAP]
         free = list(range(len(faces)))
         if live and faces:
-            shared = overlap(np.stack([each.box for each in live]), np.stack([each.box for each in faces]))
+            shared = overlap(
+                np.stack([each.faces[each.last].box for each in live]), np.stack([each.box for each in faces])
+            )
             while shared.size and shared.max() >= SAME_FACE:
                 old, new = np.unravel_index(int(shared.argmax()), shared.shape)
                 live[old].add(frame, faces[new])
                 free.remove(int(new))
                 shared[old], shared[:, new] = -1, -1
         for new in free:
-            tracks.append(_Followed(faces[new].box, {frame: faces[new]}))
+            tracks.append(_Followed({frame: faces[new]}, frame))
     best = max(tracks, key=_Followed.rank, default=None)
     return [None if best is None else best.faces.get(frame) for frame in range(len(found))]

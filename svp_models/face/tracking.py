@@ -37,18 +37,24 @@ class FaceTracker:
     recon: nn.Module | None = None
 
     def analyze(self, frames: np.ndarray, progress: Progress | None = None, fps: float = 25.0) -> FaceTrack:
-        """The chosen face in frames n h w 3 (uint8 RGB) of one clip at `fps`. progress(frames done, frames in all)."""
+        """The chosen face in frames n h w 3 (uint8 RGB) of one clip at `fps`.
+
+        progress(frames done, frames in all); with `recon` the frames are gone through twice and count twice.
+        """
+        count = len(frames)
+        steps = count if self.recon is None else 2 * count
         found = []
         for faces in self.backend.detect(frames):
             found.append(faces)
             if progress is not None:
-                progress(len(found), len(frames))
+                progress(len(found), steps)
         chosen = choose_faces(found, self.choice, self.index)
         track = track_of(chosen, frames.shape[2], frames.shape[1])
         if not track.present.any():
             return track
         if self.recon is not None:
-            expression, pose = read_faces(self.recon, frames, track)
+            reading = None if progress is None else lambda done, total: progress(count + count * done // total, steps)
+            expression, pose = read_faces(self.recon, frames, track, reading)
             track = replace(track, expression=expression, pose=pose if track.pose is None else track.pose)
         return smoothed(track, fps, self.smoothing) if self.smoothing else track
 
@@ -66,7 +72,7 @@ def smoothed(track: FaceTrack, fps: float, strength: float) -> FaceTrack:
         boxes=smooth(track.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
         head_keypoints=smooth(track.head_keypoints),
         landmarks=None if track.landmarks is None else smooth(track.landmarks),
-        five_points=None if track.five_points is None else smooth(track.five_points),
+        five_points=smooth(track.five_points),
     )
 
 
@@ -82,15 +88,7 @@ def track_face(
     analyzer: a FaceTracker, or the ONNX bytes of a model's own analyser. No face at all raises PortraitError; frames
     without it are named in a warning.
     """
-    if analyzer is None:
-        raise PortraitError(
-            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
-            "Load Face Analyzer"
-        )
-    if isinstance(analyzer, FaceTracker):
-        track = analyzer.analyze(frames, progress, fps)
-    else:
-        track = FaceAnalyzer(analyzer).analyze(frames, progress)
+    track = look_for_face(analyzer, frames, what, progress, fps)
     require_face(track, what)
     missing = np.flatnonzero(~track.present).tolist()
     if missing:
@@ -101,6 +99,24 @@ def track_face(
             what,
         )
     return track
+
+
+def look_for_face(
+    analyzer: FaceTracker | bytes | None,
+    frames: np.ndarray,
+    what: str,
+    progress: Progress | None = None,
+    fps: float = 25.0,
+) -> FaceTrack:
+    """As `track_face`, but nobody has to be there."""
+    if analyzer is None:
+        raise PortraitError(
+            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
+            "Load Face Analyzer"
+        )
+    if isinstance(analyzer, FaceTracker):
+        return analyzer.analyze(frames, progress, fps)
+    return FaceAnalyzer(analyzer).analyze(frames, progress)
 
 
 def expression_of(track: FaceTrack) -> Tensor:

@@ -77,12 +77,7 @@ def resize_keypoints(keypoints: Tensor, frames: int) -> Tensor:
 def retarget_three_points(reference: Tensor, driving: Tensor, mode: str, anchor: int | None = None) -> Tensor:
     """Driving points n 3 2 carried over to the face of the reference (3 2): n 3 2 float32, pixels of the reference.
 
-    `fix_face`: the reference's points in every frame. The others first scale the driving points, across by the distance of
-    the eyes and down by the nose's distance from the line of the eyes, so that they fit the reference in frame `anchor`
-    (None: the frame in which the head is turned most like the reference's, `nearest_turn`). Then
-    `offset`: the reference's points, moved by half of the scaled nose's way since the first frame, against its direction
-        (as V-Express does it);
-    `naive`: the scaled points, moved so that the nose of the first frame is the reference's.
+    `fix_face`: the reference's points in every frame; `offset`, `naive` and `anchor`: see `carry_over`.
     """
     if mode not in RETARGET_MODES:
         raise PortraitError(f"the retargeting mode is {mode!r}: it must be one of {', '.join(RETARGET_MODES)}")
@@ -93,12 +88,27 @@ def retarget_three_points(reference: Tensor, driving: Tensor, mode: str, anchor:
         )
     if mode == "fix_face":
         return reference.float().expand(len(driving), -1, -1)
-    target, points = reference.double(), driving.double()
+    return carry_over(reference.double(), driving.double(), mode == "offset", (0, 1, 2), anchor).float()
+
+
+def carry_over(
+    reference: Tensor, driving: Tensor, offset: bool, three: Sequence[int] = HEAD_POINTS, anchor: int | None = None
+) -> Tensor:
+    """Any driving points n k 2 carried over to the face of the reference (k 2) as V-Express does it: n k 2, its pixels.
+
+    three: which of the k are left eye, right eye and nose; they alone decide how all points are moved. The driving points
+    are scaled, across by the distance of the eyes and down by the nose's distance from the line of the eyes, so that they
+    fit the reference in frame `anchor` (None: the one in which the head is turned most like the reference's,
+    `nearest_turn`). With `offset` the answer is the reference's points, moved by half of the scaled nose's way since the
+    first frame, against its direction (sic); without, the scaled points, moved so that the nose of the first frame is the
+    reference's.
+    """
+    three = list(three)
+    target, points = reference[three], driving[:, three]
     anchor = nearest_turn(points, target) if anchor is None else anchor
-    scaled = points * (_extent(target) / _extent(points[anchor]))  # n 3 2
-    if mode == "offset":
-        return (target - (scaled[:, 2:] - scaled[:1, 2:]) / 2).float()
-    return (scaled - (scaled[0, 2] - target[2])).float()
+    scaled = driving * (_extent(target) / _extent(points[anchor]))  # n k 2
+    nose = scaled[:, three[2], None]  # n 1 2
+    return reference - (nose - nose[:1]) / 2 if offset else scaled - (nose[:1] - target[2])
 
 
 def turn(points: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ COMMANDS = {
     "models": "list the published weights: which are there, which are missing, what they enable",
     "download": "download published weights into the models folder",
     "evaluate": "measure a model on generated clips",
+    "prepare": "make training data of films: cropped, labelled clips in WebDataset shards",
     "train": "train a model",
     "check-parity": "compare the pack with V-Express' own numbers on a folder of its weights and outputs",
     "synthesize": "write a synthetic talking head, the training data, as a video",

@@ -43,13 +43,38 @@ def load_audio(path: str | Path) -> Audio:
 def decode_audio(path: str | Path, origin: float | None) -> Audio | None:
     """The best audio track, None without one. origin: the time stamp in seconds that sample 0 belongs to, None for the
     first sample's own. Holes in time, stored or left by damaged packets, become silence."""
+    rate = audio_rate(path)
+    if rate is None:
+        return None
+    chunks = list(audio_chunks(path, origin))
+    if not chunks:
+        return Audio(torch.zeros(1, 0), rate)
+    return Audio(torch.from_numpy(np.concatenate([each for each, _ in chunks], axis=1)), chunks[0][1])
+
+
+def audio_rate(path: str | Path) -> int | None:
+    """Hz that the best audio track is said to have (0 where the file does not say), None without a track."""
+    with open_media(path) as container:
+        stream = audio_stream(container)
+        return None if stream is None else stream.sample_rate or 0
+
+
+def audio_chunks(path: str | Path, origin: float | None) -> Iterator[tuple[np.ndarray, int]]:
+    """What `decode_audio` gives, piece by piece: (channels x samples, float32; Hz), a few hundredths of a second each."""
     with open_media(path) as container:
         stream = audio_stream(container)
         if stream is None:
-            return None
-        rate, chunks, resampler, channels = stream.sample_rate or 0, [], None, 1
-        position = 0  # samples since the origin that `chunks` reaches to
-        lead = 0  # samples before the origin
+            return
+        resampler = None
+        position = 0  # samples since the origin that the chunks reach to
+        lead = 0  # samples before the origin that are still to be left out
+
+        def rest(chunk: np.ndarray) -> np.ndarray:
+            nonlocal lead
+            left_out = min(lead, chunk.shape[1])
+            lead -= left_out
+            return chunk[:, left_out:]
+
         for frame, after_damage in _decodable(container, stream, path):
             if resampler is None:
                 rate, channels = frame.sample_rate, min(2, frame.layout.nb_channels)
@@ -58,17 +83,17 @@ def decode_audio(path: str | Path, origin: float | None) -> Audio | None:
                 origin = frame.time if origin is None else origin
                 position = _samples_after(frame, origin, 0)
                 lead = max(0, -position)
-                chunks.append(np.zeros((channels, max(0, position)), np.float32))
+                yield np.zeros((channels, max(0, position)), np.float32), rate
             gap = _samples_after(frame, origin, position)
             if gap > (0 if after_damage else MIN_GAP_SECONDS * rate):
-                chunks.append(np.zeros((channels, gap), np.float32))
+                yield rest(np.zeros((channels, gap), np.float32)), rate
                 position += gap
-            chunks.extend(each.to_ndarray() for each in _convert(resampler, frame, path))
+            for each in _convert(resampler, frame, path):
+                yield rest(each.to_ndarray()), rate
             position += frame.samples
-        if resampler is None:
-            return Audio(torch.zeros(1, 0), rate)
-        chunks.extend(each.to_ndarray() for each in _convert(resampler, None, path))
-    return Audio(torch.from_numpy(np.concatenate(chunks, axis=1)[:, lead:].copy()), rate)  # channels x samples
+        if resampler is not None:
+            for each in _convert(resampler, None, path):
+                yield rest(each.to_ndarray()), rate
 
 
 def _decodable(

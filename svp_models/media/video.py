@@ -21,6 +21,7 @@ from .source import MAX_JUMP_SECONDS, open_media, video_stream
 FALLBACK_RATE = Fraction(25)  # files that name no rate at all
 HD_LINES = 720  # untagged video from here up is BT.709, below BT.601, as players assume
 COLORSPACE_UNSPECIFIED = 2
+NO_FRAMES = "the video holds 0 frames: choose a clip with at least one picture"
 Item = TypeVar("Item")
 
 
@@ -44,7 +45,7 @@ def load_video(path: str | Path, fps: float | None = None, max_frames: int | Non
     """A whole clip with its sound (None without a track). fps None keeps the file's rate; another resamples by time
     stamps. A clip cut by `max_frames` has its sound cut to the same length."""
     frames = list(iter_frames(path, fps, max_frames))
-    rate, origin = _rate_and_origin(path)
+    rate, origin = rate_and_origin(path)
     rate = as_rate(fps) if fps is not None else rate
     audio = decode_audio(path, origin)
     if audio is not None and audio.waveform.shape[-1] == 0:
@@ -78,7 +79,7 @@ def iter_frames(path: str | Path, fps: float | None = None, max_frames: int | No
             if count == max_frames:
                 return
     if count == 0:
-        raise PortraitError(f"{path}: the video holds 0 frames: choose a clip with at least one picture")
+        raise PortraitError(f"{path}: {NO_FRAMES}")
 
 
 def resample_frames(
@@ -123,11 +124,13 @@ def stream_rate(stream: VideoStream) -> Fraction:
     return average or nominal or FALLBACK_RATE
 
 
-def _rate_and_origin(path: str | Path) -> tuple[Fraction, float]:
+def rate_and_origin(path: str | Path) -> tuple[Fraction, float]:
     """The file's frame rate and the time stamp of its first decodable frame in seconds."""
     with open_media(path) as container:
         stream = _require_video(video_stream(container), path)
-        frame = next(container.decode(stream))
+        frame = next(container.decode(stream), None)
+        if frame is None:
+            raise PortraitError(f"{path}: {NO_FRAMES}")
         return stream_rate(stream), float(_start(frame) or 0)
 
 

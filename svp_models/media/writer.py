@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -30,7 +31,7 @@ class VideoWriter:
     cancellation leaves nothing behind. Frame i is at i / fps seconds, exactly; the sound begins with frame 0 (the AAC
     encoder's delay is removed by the container's edit list) and is cut or padded with silence to frames / fps seconds.
     Odd sizes grow by one repeated column or row, because yuv420p halves the colours. Sound beyond +-1 is clipped; more
-    than two channels are mixed to one.
+    than two channels are mixed to one. x264: further options of the encoder, for example {"g": "12"}.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class VideoWriter:
         fps: float | Fraction,
         audio: Audio | None = None,
         crf: int = 18,
+        x264: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
         self.width, self.height, self.rate, self.crf = width, height, as_rate(fps), crf
+        self._x264 = {**(x264 or {}), "crf": str(crf)}
         self.frames_written = 0
         if self.path.suffix.lower() not in CONTAINERS:
             raise PortraitError(f"{path}: the ending must be one of {', '.join(CONTAINERS)}: rename the output")
@@ -110,7 +113,7 @@ class VideoWriter:
                 self._write_sound()  # a second at a time, so that neither stream waits long for the other
 
     def _add_video(self) -> av.VideoStream:
-        stream = self._container.add_stream("libx264", rate=self.rate, options={"crf": str(self.crf)})
+        stream = self._container.add_stream("libx264", rate=self.rate, options=self._x264)
         stream.width, stream.height = self.width + self.width % 2, self.height + self.height % 2
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+import torch
 from diffusers.models.attention import FeedForward
 from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from .conditions import AS_TRAINED, ConditionWeights
+
+AT_ONCE = 2**22  # numbers that a feed-forward layer is given at once
 
 
 @dataclass(frozen=True)
@@ -17,6 +20,7 @@ class BlockKind:
 
     reference: bool = False
     style: bool = False
+    style_width: int = 0  # of the style attention inside; 0: as wide as the block, which is the most
     motion: bool = False
 
 
@@ -24,8 +28,9 @@ class BlockKind:
 class BlockContext:
     """What one pass through a UNet hands to all of its transformer blocks.
 
-    frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d or None;
-    reference: the bank to read, one b x tokens x channels per block; bank: the list a ReferenceNet's blocks append to.
+    frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d or None; reference: the bank to read, one
+    b x tokens x channels per block; bank: the list a ReferenceNet's blocks append to, None in the denoiser; temporal: whether
+    the temporal layers take part.
     """
 
     frames: int
@@ -33,12 +38,24 @@ class BlockContext:
     style: Tensor | None = None
     weights: ConditionWeights = AS_TRAINED
     reference: tuple[Tensor, ...] = ()
-    bank: list[Tensor] = field(default_factory=list)
+    bank: list[Tensor] | None = None
+    temporal: bool = True
 
 
-def attention(channels: int, heads: int, context: int | None = None) -> Attention:
-    """Multi-head attention as Stable Diffusion has it: no bias but at the output."""
-    return Attention(channels, cross_attention_dim=context, heads=heads, dim_head=channels // heads)
+def attention(channels: int, heads: int, context: int | None = None, width: int = 0) -> Attention:
+    """Multi-head attention as Stable Diffusion has it: no bias but at the output. width: inside, 0 that of the channels."""
+    return Attention(
+        channels, cross_attention_dim=context, heads=heads, dim_head=min(width or channels, channels) // heads
+    )
+
+
+def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: FeedForward) -> Tensor:
+    """hidden + layer(norm(hidden)) for n t c, a bounded number of tokens at a time.
+
+    Inside, the layer holds sixteen numbers for one of its input: all tokens at once would set the peak of a whole step.
+    """
+    parts = hidden.flatten(0, 1).split(max(1, AT_ONCE // hidden.shape[-1]))
+    return torch.cat([part + layer(norm(part)) for part in parts]).view_as(hidden)
 
 
 class TransformerBlock(nn.Module):
@@ -56,7 +73,7 @@ class TransformerBlock(nn.Module):
         self.attn2 = attention(channels, heads, context)
         if kind.style:
             self.style_norm = nn.LayerNorm(channels)
-            self.style_attn = attention(channels, heads, context)
+            self.style_attn = attention(channels, heads, context, kind.style_width)
             # Zero output: before stage 3 the style layers change nothing.
             nn.init.zeros_(self.style_attn.to_out[0].weight)
             nn.init.zeros_(self.style_attn.to_out[0].bias)
@@ -69,12 +86,13 @@ class TransformerBlock(nn.Module):
         if context.reference:
             hidden = hidden + self._reference(hidden, context) * context.weights.reference
         normed = self.norm2(hidden)
-        context.bank.append(normed)
+        if context.bank is not None:
+            context.bank.append(normed)
         hidden = hidden + self.attn2(normed, context.tokens) * context.weights.audio
         if context.style is not None:
             # z_s = z_a + CrossAttn(Q(z_a), K(s), V(s)) (5)
             hidden = hidden + self.style_attn(self.style_norm(hidden), context.style) * context.weights.style
-        return hidden + self.ff(self.norm3(hidden))
+        return add_feed_forward(hidden, self.norm3, self.ff)
 
     def _reference(self, hidden: Tensor, context: BlockContext) -> Tensor:
         # All frames of a clip ask the same portrait: as one long row of queries its keys and values are made once.
@@ -89,9 +107,10 @@ class SpatialTransformer(nn.Module):
     def __init__(self, channels: int, heads: int, context: int, groups: int, kind: BlockKind) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Conv2d(channels, channels, 1)
-        self.transformer_blocks = nn.ModuleList([TransformerBlock(channels, heads, context, kind)])
-        self.proj_out = nn.Conv2d(channels, channels, 1)
+        inner = heads * (channels // heads)  # as diffusers has it where the heads do not divide the channels
+        self.proj_in = nn.Conv2d(channels, inner, 1)
+        self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, heads, context, kind)])
+        self.proj_out = nn.Conv2d(inner, channels, 1)
 
     def forward(self, images: Tensor, context: BlockContext) -> Tensor:
         """(b f) c h w -> (b f) c h w"""

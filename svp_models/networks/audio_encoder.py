@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -78,10 +78,18 @@ class AudioEncoder(nn.Module, ABC):
         self.eval()
 
     @torch.no_grad()
-    def features(self, audio: Audio, frames: int, fps: float, rows_per_frame: int = 1) -> Tensor:
+    def features(
+        self,
+        audio: Audio,
+        frames: int,
+        fps: float,
+        rows_per_frame: int = 1,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
         """(frames x rows_per_frame) x feature_size, float32 on the CPU, linear between positions.
 
         A sound that does not last `frames` frames (rounded) is cut, or padded with silence, to frames / fps seconds.
+        progress(segments done, segments in all) may raise to stop the work.
         """
         samples = _fitted_samples(audio, frames, fps)
         rows = frames * rows_per_frame
@@ -92,12 +100,14 @@ class AudioEncoder(nn.Module, ABC):
         upper = (place - low).float()[:, None]  # rows 1
         shares = self.segments.shares(positions)
         features = torch.zeros(rows, self.feature_size)
-        hidden = self._hidden(samples, [start for start, _ in shares])
-        for (start, share), states in zip(shares, hidden, strict=True):
-            states = states.float().cpu() * share[:, None]  # length feature_size
-            for index, weight in ((low, 1 - upper), (high, upper)):
-                inside = (index >= start) & (index < start + len(states))
-                features[inside] += weight[inside] * states[index[inside] - start]
+        with closing(self._hidden(samples, [start for start, _ in shares])) as hidden:  # also when progress raises
+            for done, ((start, share), states) in enumerate(zip(shares, hidden, strict=True), start=1):
+                states = states.float().cpu() * share[:, None]  # length feature_size
+                for index, weight in ((low, 1 - upper), (high, upper)):
+                    inside = (index >= start) & (index < start + len(states))
+                    features[inside] += weight[inside] * states[index[inside] - start]
+                if progress is not None:
+                    progress(done, len(shares))
         return features
 
     @abstractmethod
@@ -105,7 +115,7 @@ class AudioEncoder(nn.Module, ABC):
         """Number of positions of a sound, and the position (fractional) of each of its rows at `rate` Hz."""
 
     @abstractmethod
-    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Iterator[Tensor]:
+    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Generator[Tensor, None, None]:
         """The positions of each segment in turn: length x feature_size."""
 
 
@@ -131,18 +141,19 @@ class WhisperAudioEncoder(AudioEncoder):
         place = (torch.arange(rows, dtype=torch.float64) + 0.5) / rate * (SAMPLE_RATE / POSITION) - 0.5
         return max(math.ceil(samples / POSITION), self.segments.size), place  # a segment ends in silence
 
-    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Iterator[Tensor]:
-        size = self.segments.size
-        mels = [self._log_mel(samples[start * POSITION : (start + size) * POSITION]) for start in starts]
-        floor = max(float(mel.max()) for mel in mels) - LOG_MEL_RANGE
+    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Generator[Tensor, None, None]:
+        # Spectrograms are cheap beside the encoder: made twice, they need not be kept for the whole sound.
+        floor = max(float(self._log_mel(samples, start).max()) for start in starts) - LOG_MEL_RANGE
         weight = next(self.model.parameters())
-        for mel in mels:
-            states = self.model(mel.clamp(min=floor).to(weight), output_hidden_states=True).hidden_states
+        for start in starts:
+            mel = self._log_mel(samples, start).clamp(min=floor).to(weight)
+            states = self.model(mel, output_hidden_states=True).hidden_states
             yield torch.cat(states, dim=-1)[0]  # size (layers + 1)*d
 
-    def _log_mel(self, samples: np.ndarray) -> Tensor:
-        """1 bands 2*size, silence behind the end."""
-        return self.spectrogram(samples, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
+    def _log_mel(self, samples: np.ndarray, start: int) -> Tensor:
+        """Of the segment from that position on: 1 bands 2*size, silence behind the end."""
+        segment = samples[start * POSITION : (start + self.segments.size) * POSITION]
+        return self.spectrogram(segment, sampling_rate=SAMPLE_RATE, return_tensors="pt").input_features
 
 
 class Wav2Vec2AudioEncoder(AudioEncoder):
@@ -164,7 +175,7 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         # Linear interpolation with align_corners = False, in float32 as torch reckons it.
         return positions, torch.tensor(positions / rows) * (torch.arange(rows) + 0.5) - 0.5
 
-    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Iterator[Tensor]:
+    def _hidden(self, samples: np.ndarray, starts: list[int]) -> Generator[Tensor, None, None]:
         if self.normalize:
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         samples = np.pad(samples, (0, max(0, self.reach - len(samples))))

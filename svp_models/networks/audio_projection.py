@@ -14,18 +14,22 @@ class AudioProjection(nn.Module):
 
     def __init__(self, config: AudioConfig, out_size: int) -> None:
         super().__init__()
-        self.latents = nn.Parameter(torch.randn(1, config.tokens, out_size) / out_size**0.5)
+        width = config.width or out_size
+        self.latents = nn.Parameter(torch.randn(1, config.tokens, width) / width**0.5)
         self.pos_emb = nn.Embedding(config.window, config.feature_size)
-        self.proj_in = nn.Linear(config.feature_size, out_size)
+        self.proj_in = nn.Linear(config.feature_size, width)
         self.layers = nn.ModuleList(
-            [IPAdapterPlusImageProjectionBlock(out_size, config.head_size, config.heads) for _ in range(config.layers)]
+            [
+                IPAdapterPlusImageProjectionBlock(width, config.head_size, config.heads, config.feed_forward)
+                for _ in range(config.layers)
+            ]
         )
-        self.proj_out = nn.Linear(out_size, out_size)
+        self.proj_out = nn.Linear(width, out_size)
         self.norm_out = nn.LayerNorm(out_size)
 
     def forward(self, windows: Tensor) -> Tensor:
         """n rows feature -> n tokens out_size"""
-        hidden = self.proj_in(windows + self.pos_emb.weight[: windows.shape[1]])  # n rows out_size
+        hidden = self.proj_in(windows + self.pos_emb.weight[: windows.shape[1]])  # n rows width
         tokens = self.latents.expand(len(windows), -1, -1)
         for layer in self.layers:
             tokens = layer(hidden, tokens, tokens)

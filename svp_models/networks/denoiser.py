@@ -18,7 +18,7 @@ class Denoiser(UNet):
 
     def __init__(self, config: UNetConfig, style: bool) -> None:
         inputs = config.latent_channels * (1 + config.reference_concat + config.reference_warp)
-        super().__init__(config, inputs, BlockKind(reference=True, style=style, motion=True))
+        super().__init__(config, inputs, BlockKind(True, style, config.style_width, motion=True))
         self.reference_concat, self.reference_warp = config.reference_concat, config.reference_warp
         self.style = style
         self.condition_embedding = config.condition_embedding
@@ -36,8 +36,12 @@ class Denoiser(UNet):
         timestep: Tensor,
         conditions: Conditions,
         weights: ConditionWeights = AS_TRAINED,
+        temporal: bool = True,
     ) -> Tensor:
-        """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional -> b f c h w"""
+        """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional -> b f c h w
+
+        temporal: False leaves the temporal layers out, as in the first stage of training.
+        """
         self._check(latents, conditions)
         batch, frames = latents.shape[:2]
         if self.reference_concat:
@@ -55,6 +59,7 @@ class Denoiser(UNet):
             style=None if conditions.style is None else conditions.style.flatten(0, 1),
             weights=weights,
             reference=conditions.reference,
+            temporal=temporal,
         )
         images = self.trunk(images, time, context)
         images = self.conv_out(functional.silu(self.conv_norm_out(images)))

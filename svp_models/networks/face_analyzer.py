@@ -11,10 +11,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 ANALYZER_SIZE = 128  # pixels per side of the picture it sees
-OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (6,), "present": ()}
+OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (3,), "present": ()}
 # Regression targets are divided by these, so that every output has about unit size while training.
-POSE_UNITS = (15.0, 10.0, 10.0, 0.05, 0.05, 0.1)
-POSE_ORIGIN = (0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
+POSE_UNITS = (15.0, 10.0, 10.0)  # degrees: yaw, pitch, roll
 
 
 class _Residual(nn.Module):
@@ -40,7 +39,7 @@ class FaceAnalyzerNetwork(nn.Module):
     """Convolutional regressor. Input n x 3 x 128 x 128 RGB in [0, 1].
 
     Outputs (a tuple in the order of OUTPUTS): landmarks n x 68 x 2 and head keypoints n x 8 x 2 as fractions of the side,
-    expression n x 64, pose n x 6 (degrees, degrees, degrees, fraction, fraction, factor), presence n in [0, 1].
+    expression n x 64, pose n x 3 (yaw, pitch, roll in degrees), presence n in [0, 1].
     """
 
     def __init__(self, widths: tuple[int, ...] = (48, 80, 128), hidden: int = 384):
@@ -57,7 +56,7 @@ class FaceAnalyzerNetwork(nn.Module):
                 "landmarks": nn.Linear(hidden, 136),
                 "head_keypoints": nn.Linear(hidden, 16),
                 "expression": nn.Linear(hidden, 64),
-                "pose": nn.Linear(hidden, 6),
+                "pose": nn.Linear(hidden, 3),
                 "present": nn.Linear(hidden, 1),
             }
         )
@@ -69,7 +68,7 @@ class FaceAnalyzerNetwork(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         raw = self.raw(images)
-        pose = raw["pose"] * raw["pose"].new_tensor(POSE_UNITS) + raw["pose"].new_tensor(POSE_ORIGIN)
+        pose = raw["pose"] * raw["pose"].new_tensor(POSE_UNITS)
         return (
             raw["landmarks"].unflatten(1, (68, 2)) + 0.5,
             raw["head_keypoints"].unflatten(1, (8, 2)) + 0.5,

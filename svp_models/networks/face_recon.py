@@ -8,7 +8,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-SIDE = 224  # pixels of the picture it sees
 DEPTHS = (3, 4, 6, 3)  # bottlenecks of the four stages
 STEM = 64  # channels
 EXPANSION = 4

@@ -24,6 +24,6 @@ class ReferenceNet(UNet):
         """Scaled portrait latent b c h w -> bank: what every transformer block hands to its cross-attention, b t c each."""
         batch = len(latent)
         time = self.embed_time(torch.zeros(batch, device=latent.device))
-        context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim))
+        context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim), bank=[])
         self.trunk(self.conv_in(latent), time, context)
         return tuple(context.bank)

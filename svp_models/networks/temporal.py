@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from diffusers.models.attention import FeedForward
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import PortraitError
-from .attention import attention
+from .attention import add_feed_forward, attention
 from .positions import sinusoidal_positions
+
+PLACES = "places"  # what positions are called in a model file
 
 
 class TemporalBlock(nn.Module):
@@ -17,6 +21,7 @@ class TemporalBlock(nn.Module):
     def __init__(self, channels: int, heads: int, positions: int) -> None:
         super().__init__()
         self.positions = positions
+        self.register_buffer("places", None, persistent=False)  # positions as a file of weights has them: 2 positions c
         self.attention_blocks = nn.ModuleList([attention(channels, heads) for _ in range(2)])
         self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(2)])
         self.ff = FeedForward(channels, activation_fn="geglu")
@@ -30,10 +35,13 @@ class TemporalBlock(nn.Module):
                 f"a window of {frames} frames is longer than the {self.positions} frame positions of the temporal "
                 f"layers: set window to {self.positions} or less"
             )
-        place = sinusoidal_positions(frames, channels, hidden)
-        for norm, attend in zip(self.norms, self.attention_blocks, strict=True):
+        if self.places is None:
+            places = [sinusoidal_positions(frames, channels, hidden)] * 2
+        else:
+            places = self.places[:, :frames].to(hidden)
+        for norm, attend, place in zip(self.norms, self.attention_blocks, places, strict=True):
             hidden = hidden + attend(norm(hidden) + place)
-        return hidden + self.ff(self.ff_norm(hidden))
+        return add_feed_forward(hidden, self.ff_norm, self.ff)
 
 
 class MotionModule(nn.Module):
@@ -42,17 +50,38 @@ class MotionModule(nn.Module):
     def __init__(self, channels: int, heads: int, groups: int, positions: int) -> None:
         super().__init__()
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels)
-        self.transformer_blocks = nn.ModuleList([TemporalBlock(channels, heads, positions)])
-        self.proj_out = nn.Linear(channels, channels)
+        inner = heads * (channels // heads)
+        self.proj_in = nn.Linear(channels, inner)
+        self.transformer_blocks = nn.ModuleList([TemporalBlock(inner, heads, positions)])
+        self.proj_out = nn.Linear(inner, channels)
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
     def forward(self, images: Tensor, frames: int) -> Tensor:
         """(b f) c h w -> (b f) c h w"""
         height, width = images.shape[-2:]
-        normed = self.norm(images)  # every frame by itself: the statistics do not depend on the window
-        hidden = self.proj_in(rearrange(normed, "(b f) c h w -> (b h w) f c", f=frames))
+        hidden = self.norm(images)  # every frame by itself: the statistics do not depend on the window
+        hidden = self.proj_in(rearrange(hidden, "(b f) c h w -> (b h w) f c", f=frames))
         for block in self.transformer_blocks:
             hidden = block(hidden)
         return images + rearrange(self.proj_out(hidden), "(b h w) f c -> (b f) c h w", h=height, w=width)
+
+
+def kept_positions(network: nn.Module) -> dict[str, Tensor]:
+    """The positions that its temporal layers have from a file of weights, by name; those that are computed are none of them."""
+    found = {
+        f"{name}.{PLACES}": each.places for name, each in network.named_modules() if isinstance(each, TemporalBlock)
+    }
+    return {name: places for name, places in found.items() if places is not None}
+
+
+def keep_positions(network: nn.Module, positions: Mapping[str, Tensor]) -> None:
+    """Gives temporal layers the positions that another network's have, see `kept_positions`; others raise PortraitError."""
+    blocks = {f"{name}.{PLACES}": each for name, each in network.named_modules() if isinstance(each, TemporalBlock)}
+    for name, places in positions.items():
+        shape = (2, blocks[name].positions, blocks[name].ff_norm.normalized_shape[0]) if name in blocks else None
+        if tuple(places.shape) != shape:
+            raise PortraitError(
+                f"{name} has shape {list(places.shape)}, {list(shape or ())} is needed: file and config differ"
+            )
+        blocks[name].places = places

@@ -17,19 +17,19 @@ from .temporal import MotionModule
 class Layers(nn.Module):
     """resnet -> spatial transformer -> motion module, a few times over; the lists hold only what the block has."""
 
-    def __init__(self, config: UNetConfig, channels_in: list[int], channels: int, attention: bool, kind: BlockKind):
+    def __init__(self, config: UNetConfig, channels_in: list[int], level: int, kind: BlockKind) -> None:
         super().__init__()
-        count = len(channels_in)
+        channels, count = config.block_out_channels[level], len(channels_in)
+        attentions = count if config.attention_levels[level] else 0
         self.resnets = nn.ModuleList([resnet(config, each, channels) for each in channels_in])
-        self.attentions = nn.ModuleList([transformer(config, channels, kind) for _ in range(count if attention else 0)])
+        self.attentions = nn.ModuleList([transformer(config, level, kind) for _ in range(attentions)])
         self.motion_modules = nn.ModuleList([motion(config, channels) for _ in range(count if kind.motion else 0)])
 
-    def layer(self, index: int, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
-        """(b f) c_in h w, (b f) time -> (b f) c h w"""
-        images = self.resnets[index](images, time)
+    def attend(self, index: int, images: Tensor, context: BlockContext) -> Tensor:
+        """What follows a resnet: (b f) c h w -> (b f) c h w"""
         if self.attentions:
             images = self.attentions[index](images, context)
-        if self.motion_modules:
+        if self.motion_modules and context.temporal:
             images = self.motion_modules[index](images, context.frames)
         return images
 
@@ -41,15 +41,15 @@ class DownBlock(Layers):
         widths = config.block_out_channels
         channels, channels_in = widths[level], widths[max(level - 1, 0)]
         inputs = [channels_in] + [channels] * (config.layers_per_block - 1)
-        super().__init__(config, inputs, channels, config.attention_levels[level], kind)
+        super().__init__(config, inputs, level, kind)
         last = level == len(widths) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample2D(channels, use_conv=True, name="op")])
 
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> list[Tensor]:
         """(b f) c_in h w -> the output of every layer and of the downsampler; the last one goes on."""
         outputs = []
-        for index in range(len(self.resnets)):
-            images = self.layer(index, images, time, context)
+        for index, resnet in enumerate(self.resnets):
+            images = self.attend(index, resnet(images, time), context)
             outputs.append(images)
         for downsampler in self.downsamplers:
             outputs.append(downsampler(images))
@@ -63,14 +63,14 @@ class MidBlock(nn.Module):
         super().__init__()
         channels = config.block_out_channels[-1]
         self.resnets = nn.ModuleList([resnet(config, channels, channels) for _ in range(2)])
-        self.attentions = nn.ModuleList([transformer(config, channels, kind)])
+        self.attentions = nn.ModuleList([transformer(config, -1, kind)])
         with_motion = kind.motion and config.motion_mid_block
         self.motion_modules = nn.ModuleList([motion(config, channels)] if with_motion else [])
 
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
         """(b f) c h w -> (b f) c h w"""
         images = self.attentions[0](self.resnets[0](images, time), context)
-        for module in self.motion_modules:
+        for module in self.motion_modules if context.temporal else ():
             images = module(images, context.frames)
         return self.resnets[1](images, time)
 
@@ -86,14 +86,17 @@ class UpBlock(Layers):
         hidden = [below] + [channels] * (count - 1)
         stored = [channels] * (count - 1) + [above]
         inputs = [first + second for first, second in zip(hidden, stored, strict=True)]
-        super().__init__(config, inputs, channels, config.attention_levels[level], kind)
+        super().__init__(config, inputs, level, kind)
         self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample2D(channels, use_conv=True)])
 
-    def forward(self, images: Tensor, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
-        """(b f) c_below h w -> (b f) c h w or twice as large; takes its stored outputs off the end of the list."""
-        for index in range(len(self.resnets)):
-            joined = torch.cat([images, stored.pop()], dim=1)
-            images = self.layer(index, joined, time, context)
+    def forward(self, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
+        """(b f) c_below h w -> (b f) c h w or twice as large; takes its input and then its stored outputs off the end of the
+        list, so that none outlives its use."""
+        images = stored.pop()
+        for index, resnet in enumerate(self.resnets):
+            images = torch.cat([images, stored.pop()], dim=1)
+            images = resnet(images, time)
+            images = self.attend(index, images, context)
         for upsampler in self.upsamplers:
             # The size of what comes next and not simply the double: odd sizes were rounded up on the way down.
             images = upsampler(images, tuple(stored[-1].shape[-2:]))
@@ -132,10 +135,10 @@ class UNet(nn.Module):
         stored = [images]
         for block in self.down_blocks:
             stored += block(stored[-1], time, context)
-        images = self.mid_block(stored[-1], time, context)
+        stored.append(self.mid_block(stored[-1], time, context))
         for block in self.up_blocks:
-            images = block(images, stored, time, context)
-        return images
+            stored.append(block(stored, time, context))
+        return stored.pop()
 
 
 def resnet(config: UNetConfig, channels_in: int, channels: int) -> ResnetBlock2D:
@@ -145,8 +148,10 @@ def resnet(config: UNetConfig, channels_in: int, channels: int) -> ResnetBlock2D
     )
 
 
-def transformer(config: UNetConfig, channels: int, kind: BlockKind) -> SpatialTransformer:
-    return SpatialTransformer(channels, config.attention_heads, config.cross_attention_dim, config.norm_groups, kind)
+def transformer(config: UNetConfig, level: int, kind: BlockKind) -> SpatialTransformer:
+    channels, heads = config.block_out_channels[level], config.attention_heads
+    heads = heads if isinstance(heads, int) else heads[level]
+    return SpatialTransformer(channels, heads, config.cross_attention_dim, config.norm_groups, kind)
 
 
 def motion(config: UNetConfig, channels: int) -> MotionModule:

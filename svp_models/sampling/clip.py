@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from ..checkpoints.audio_encoder import check_audio_encoder
 from ..checkpoints.native import PortraitModel
-from ..config import ModelConfig
 from ..errors import PortraitError
 from ..face.keypoints import motion_at
-from ..media.audio import frame_count
+from ..media.audio import check_audio, frame_count
 from ..values import Audio, HeadMotion, Style
-from .checks import check_clip, check_size
+from .checks import check_clip, check_size, check_style
 from .decode import centre_cut, fit_portrait
-from .pipeline import SamplerOptions, resolve_windows
+from .progress import Progress
 from .request import ClipRequest
 from .warp import Encode, warped_latents
 
 LENGTHS = ("audio", "shortest")
-BYTES_PER_CELL = 10_486  # working memory of one latent cell per byte of precision, as the host reckons for SD1.5's UNet
 
 
 def prepare_clip(
@@ -30,29 +29,35 @@ def prepare_clip(
     frames: int,
     fps: float,
     size: tuple[int, int],
+    progress: Progress | None = None,
 ) -> ClipRequest:
     """Everything cut and encoded for `sample_portrait`.
 
     portrait: 3 h w in [-1, 1] of any size; motion: of any length, rate and picture; encode: frames n 3 h w in [-1, 1] ->
-    unscaled latents n c h/8 w/8; size: width, height in pixels.
+    unscaled latents n c h/8 w/8; size: width, height in pixels. progress(done, total) is called for every few frames that
+    are bent and encoded, for the models that take them so, and may raise to stop the work.
     """
     check_size(*size, model.config.vae.downscale)
     check_clip(frames, fps)
+    check_audio(audio)
+    check_audio_encoder(model.config, model.audio_encoder)
+    if style is not None:
+        check_style(style, model)
     motion = fit_motion(motion, frames, fps, *size)
     picture = fit_portrait(portrait, *size)
     latent = encode(picture[None]).float().cpu()
-    warped = warped_latents(model, encode, picture, motion)
+    warped = warped_latents(model, encode, picture, motion, progress)
     return ClipRequest(latent, audio, motion, style, frames, fps, size, warped)
 
 
 def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length: str) -> int:
     """Frames of the clip. length `audio`: all of the sound; `shortest`: up to the end of the head motion, if that is
     sooner (a single frame of motion is held and ends nothing)."""
+    if length not in LENGTHS:
+        raise PortraitError(f"length is {length!r}: choose one of {', '.join(LENGTHS)}")
     frames = frame_count(seconds, fps)
     if length == "audio" or len(motion) < 2:
         return frames
-    if length != "shortest":
-        raise PortraitError(f"length is {length!r}: choose one of {', '.join(LENGTHS)}")
     rate = motion.fps if isinstance(motion, HeadMotion) else fps
     return min(frames, frame_count(len(motion) / rate, fps))
 
@@ -70,15 +75,7 @@ def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int,
         portrait = None if moved.portrait is None else moved.portrait - corner  # 8 2
         return HeadMotion(moved.keypoints - corner, wide, high, fps, moved.interpolated, portrait)
     left, top, wide, high = centre_cut(motion.shape[-1], motion.shape[-2], width, height)
-    period = max(1, 2 * (len(motion) - 1))
-    order = [min(each % period, period - each % period) for each in range(frames)] if len(motion) > 1 else [0]
-    return motion[order][..., top : top + high, left : left + wide]  # f 3 high wide
-
-
-def sampling_memory(
-    config: ModelConfig, options: SamplerOptions, width: int, height: int, bytes_per_number: int
-) -> int:
-    """Working memory in bytes of one denoising step over one window, with and without conditions."""
-    window, _ = resolve_windows(config, options)
-    cells = 2 * window * (width // config.vae.downscale) * (height // config.vae.downscale)
-    return cells * bytes_per_number * BYTES_PER_CELL
+    if 1 < len(motion) < frames:
+        period = 2 * (len(motion) - 1)
+        motion = motion[[min(each % period, period - each % period) for each in range(frames)]]
+    return motion[:frames, :, top : top + high, left : left + wide]  # f 3 high wide, without a copy where it can be

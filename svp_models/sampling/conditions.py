@@ -15,36 +15,54 @@ from ..face.vexpress_keypoints import draw_three_frames
 from ..networks.audio_features import feature_windows, mel_features
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
+from .progress import Progress, in_chunks, shared
 from .request import ClipRequest
 
 CHUNK = 32  # frames that the small networks see at once
+PICTURES = 4  # as large as the frames that the guider sees at once: it never sets the peak of the denoising's memory
 DRAWINGS = {"head8": draw_frames, "vexpress3": draw_three_frames}  # how a head motion is drawn for a kind of keypoints
 CACHE_BYTES = 512 * 2**20  # kps features of a clip are kept up to this size, beyond it they are made anew per window
 
 
-def audio_features(model: PortraitModel, audio: Audio, frames: int, fps: float, rows_per_frame: int = 1) -> Tensor:
-    """The audio features that the model reads: (frames x rows_per_frame) x feature size, float32 on the CPU."""
+def audio_features(
+    model: PortraitModel,
+    audio: Audio,
+    frames: int,
+    fps: float,
+    rows_per_frame: int = 1,
+    progress: Progress | None = None,
+) -> Tensor:
+    """The audio features that the model reads: (frames x rows_per_frame) x feature size, float32 on the CPU.
+
+    progress(done, total) is called for every segment that an audio encoder has heard.
+    """
     check_audio_encoder(model.config, model.audio_encoder)
     if model.audio_encoder is None:
         return mel_features(audio, frames * rows_per_frame, fps * rows_per_frame)
-    return model.audio_encoder.features(audio, frames, fps, rows_per_frame)
+    return model.audio_encoder.features(audio, frames, fps, rows_per_frame, progress)
 
 
 @torch.no_grad()
-def audio_tokens(model: PortraitModel, audio: Audio, frames: int, fps: float) -> Tensor:
-    """Audio -> tokens of every frame: frames x tokens x d, on the CPU."""
+def audio_tokens(
+    model: PortraitModel, audio: Audio, frames: int, fps: float, progress: Progress | None = None
+) -> Tensor:
+    """Audio -> tokens of every frame: frames x tokens x d, on the CPU.
+
+    progress(done, total) is called for every segment that is heard and every chunk of frames that is projected.
+    """
     config, projection = model.config.audio, model.networks.audio_projection
-    features = audio_features(model, audio, frames, fps, config.rows_per_frame)
+    hearing, projecting = shared(progress, 1, 1)
+    features = audio_features(model, audio, frames, fps, config.rows_per_frame, hearing)
     windows = feature_windows(features, config, frames)  # f window F
     like = next(projection.parameters())
-    return torch.cat([projection(chunk.to(like)).cpu() for chunk in windows.split(CHUNK)])
+    return in_chunks(lambda chunk: projection(chunk.to(like)).cpu(), windows, CHUNK, projecting)
 
 
 @torch.no_grad()
 def style_tokens(networks: nn.Module, style: Style, frames: int) -> Tensor:
     """Style -> tokens of every frame: frames x 16 x d, on the CPU."""
     like = next(networks.style_projection.parameters())
-    return torch.cat([networks.style_projection(chunk.to(like)).cpu() for chunk in style.at(frames).split(CHUNK)])
+    return in_chunks(lambda chunk: networks.style_projection(chunk.to(like)).cpu(), style.at(frames), CHUNK)
 
 
 @dataclass
@@ -70,8 +88,8 @@ class KpsFeatures:
         missing = [each for each in dict.fromkeys(wanted) if each not in self._kept]
         like = next(self.guider.parameters())
         made: dict[int, Tensor] = {}
-        for start in range(0, len(missing), CHUNK):
-            chunk = missing[start : start + CHUNK]
+        for start in range(0, len(missing), PICTURES):
+            chunk = missing[start : start + PICTURES]
             features = self.guider(self.pictures(chunk)[None].to(like))[0].cpu()  # f c h/8 w/8
             made.update(zip(chunk, features.unbind(0), strict=True))
         found = torch.stack([made[each] if each in made else self._kept[each] for each in wanted])
@@ -128,8 +146,8 @@ class ClipConditions:
 
 
 @torch.no_grad()
-def clip_conditions(model: PortraitModel, request: ClipRequest) -> ClipConditions:
-    """Runs every condition network that does not depend on the step."""
+def clip_conditions(model: PortraitModel, request: ClipRequest, progress: Progress | None = None) -> ClipConditions:
+    """Runs every condition network that does not depend on the step; progress: see `audio_tokens`, the long part."""
     networks, config = model.networks, model.config
     like = next(networks.reference.parameters())
     scaled = (request.portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
@@ -137,7 +155,7 @@ def clip_conditions(model: PortraitModel, request: ClipRequest) -> ClipCondition
     return ClipConditions(
         reference=tuple(networks.reference(scaled)),
         reference_latent=scaled if config.unet.reference_concat else None,
-        audio=audio_tokens(model, request.audio, request.frames, request.fps),
+        audio=audio_tokens(model, request.audio, request.frames, request.fps, progress),
         style=None if request.style is None else style_tokens(networks, request.style, request.frames),
         kps=KpsFeatures(networks.guider, request.motion, width, height, config.keypoints),
         reference_warped=None if request.warped is None else request.warped * config.vae.scale,

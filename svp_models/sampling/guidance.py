@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from ..networks.conditions import Conditions, ConditionWeights, cat
+
+
+@dataclass(frozen=True)
+class MemoryPlan:
+    """How a guided prediction is computed: both halves as one batch, or in less memory one after the other."""
+
+    halves_together: bool = True
+
+
+FASTEST = MemoryPlan()
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
@@ -22,14 +33,18 @@ def guided_prediction(
     conditions: Conditions,
     weights: ConditionWeights,
     cfg: float,
+    plan: MemoryPlan = FASTEST,
 ) -> Tensor:
     """One guided prediction: b f c h w. latents: b f c h w, scaled and noisy; timestep: (b,).
 
-    The unconditional half has zero reference features, audio tokens, kps features and style tokens. Both halves are one
-    batch; cfg = 1 needs no unconditional half and runs without it.
+    The unconditional half has zero reference features, audio tokens, kps features and style tokens; cfg = 1 needs no such
+    half and runs without it.
     """
     if cfg == 1:
         return denoiser(latents, timestep, conditions, weights)
+    if not plan.halves_together:
+        unconditional = denoiser(latents, timestep, conditions.unconditional(), weights)
+        return guided(unconditional, denoiser(latents, timestep, conditions, weights), cfg)
     both = cat(conditions.unconditional(), conditions)
     doubled = torch.cat([latents, latents])  # 2b f c h w
     unconditional, conditional = denoiser(doubled, torch.cat([timestep, timestep]), both, weights).chunk(2)

@@ -15,12 +15,11 @@ from ..config import ModelConfig
 from ..errors import PortraitError
 from ..networks.conditions import ConditionWeights
 from .conditions import ClipConditions, clip_conditions
-from .guidance import guided_prediction
+from .guidance import FASTEST, MemoryPlan, guided_prediction
+from .progress import Progress, shared
 from .request import ClipRequest
 from .schedule import make_scheduler, predicted_clean, velocity_of_clean
 from .windows import blend_weights, frame_windows
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,15 @@ def sample_portrait(
     options: SamplerOptions = SamplerOptions(),
     progress: Progress | None = None,
     on_latents: Callable[[int, Tensor], None] | None = None,
+    plan: MemoryPlan = FASTEST,
+    before_denoising: Callable[[], None] | None = None,
 ) -> Tensor:
     """A talking portrait: f c h/8 w/8 unscaled latents, float32 on the CPU.
 
-    progress(done, total) is called after every window of every step, total = steps x windows; on_latents(step, clean)
-    gets the predicted clean latents (f c h/8 w/8, unscaled) of every step. Either may raise to stop the work.
+    progress(done, total) is called for every piece of sound that is heard, then after every window of every step;
+    on_latents(step, clean) gets the predicted clean latents (f c h/8 w/8, unscaled) of every step. Either may raise to stop
+    the work. before_denoising() is called once portrait, sound and style are encoded, when only denoiser and guider are
+    still needed; plan: how the denoising keeps within the memory there is, see `choose_plan`.
     """
     config = model.config
     window, overlap = resolve_windows(config, options)
@@ -60,15 +63,18 @@ def sample_portrait(
     request.check(model)
     scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
     noise = clip_noise(request.frames, tuple(request.portrait_latent.shape[1:]), seed)
-    conditions = clip_conditions(model, request)
+    hearing, denoising = shared(progress, 1, options.steps)  # hearing takes about as long as one step over the clip
+    conditions = clip_conditions(model, request, hearing)
     start = request.portrait_latent if request.warped is None else request.warped
     windows = frame_windows(request.frames, window, overlap)
+    if before_denoising is not None:
+        before_denoising()
 
     def preview(step: int, clean: Tensor) -> None:
         on_latents(step, finished(clean, start, config))
 
     watch = None if on_latents is None else preview
-    latents = denoise(model, noise, conditions, scheduler, windows, weighted(options, config), progress, watch)
+    latents = denoise(model, noise, conditions, scheduler, windows, weighted(options, config), denoising, watch, plan)
     return finished(latents, start, config)
 
 
@@ -98,10 +104,12 @@ def denoise(
     options: SamplerOptions,
     progress: Progress | None = None,
     on_latents: Callable[[int, Tensor], None] | None = None,
+    plan: MemoryPlan = FASTEST,
 ) -> Tensor:
     """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step.
 
-    The weights of the options are taken as they are (see `weighted`). on_latents gets the step and the predicted clean latents, scaled.
+    The weights of the options are taken as they are (see `weighted`). progress(done, total) is called after every window of
+    every step, total = steps x windows. on_latents gets the step and the predicted clean latents, scaled.
     """
     config = model.config
     denoiser = model.networks.denoiser
@@ -122,6 +130,7 @@ def denoise(
                 conditions.window(index, like),
                 weights,
                 options.cfg,
+                plan,
             )
             prediction[index] += share[:, None, None, None] * part[0].float().cpu()
             done += 1

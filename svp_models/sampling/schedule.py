@@ -95,7 +95,8 @@ def inference_timesteps(config: SchedulerConfig, steps: int) -> Tensor:
         raise PortraitError(f"steps is {steps}: choose 1 to {total}, the timesteps this model was trained with")
     index = torch.arange(steps, dtype=torch.float64)
     if config.timestep_spacing == "trailing":
-        return (total - index * total / steps).round().long() - 1
+        stride = total - (total - total / steps)  # rounded as diffusers rounds it: ties fall on the same timestep
+        return (total - index * stride).round().long() - 1
     if config.timestep_spacing == "leading":
         stride = total // steps
         offset = min(config.steps_offset, total - 1 - (steps - 1) * stride)

@@ -14,6 +14,7 @@ from ..errors import PortraitError
 from ..media.audio import check_audio, frame_count
 from ..values import Audio, Style, StylePrior
 from .conditions import audio_features
+from .progress import Progress, shared
 
 INTERPOLATION_SAMPLES = 64  # codes that stand for a style changing over a clip
 
@@ -27,14 +28,20 @@ EASINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 @torch.no_grad()
 def extract_style(
-    model: PortraitModel, expression: Tensor | None, audio: Audio | None, fps: float, label: str = ""
+    model: PortraitModel,
+    expression: Tensor | None,
+    audio: Audio | None,
+    fps: float,
+    label: str = "",
+    progress: Progress | None = None,
 ) -> StylePrior:
     """The style prior of a clip: mu and sigma (d_s) of eq. 2-3.
 
     expression: n x 64 coefficients at `fps` frames per second, or None; audio: the clip's sound, or None. A missing one
     enters as zeros; without both there is nothing to read. Both are brought to the model's frame rate and cut to the
     shorter of the two. A clip longer than the extractor's max_frames is read in segments of nearly equal length, and
-    the prior is the mean and variance of their mixture.
+    the prior is the mean and variance of their mixture. progress(done, total) is called for every piece of sound that is
+    heard and every segment that is read, and may raise to stop the work.
     """
     config = model.config
     if expression is None and audio is None:
@@ -47,24 +54,27 @@ def extract_style(
     lengths = [] if expression is None else [len(expression)]
     lengths += [] if audio is None else [frame_count(audio.seconds, config.fps)]
     frames = min(lengths)
+    hearing, reading = shared(progress, 3, 1)
     alpha = torch.zeros(frames, config.style.audio_size)
     beta = torch.zeros(frames, config.style.expression_size)
     if audio is not None:
-        alpha = audio_features(model, audio, frames, config.fps)  # n A
+        alpha = audio_features(model, audio, frames, config.fps, progress=hearing)  # n A
     if expression is not None:
         beta = expression[:frames]  # n 64
     extractor = model.networks.style_extractor
     training = extractor.training
     extractor.eval()  # dropout would make a prior depend on torch's global generator
     try:
-        moments = _segment_moments(extractor, alpha, beta, config.style.max_frames)
+        moments = _segment_moments(extractor, alpha, beta, config.style.max_frames, reading)
     finally:
         extractor.train(training)
     mu, sigma = mixture_moments(moments)
     return StylePrior(mu=mu, sigma=sigma, style_space=model.style_space, label=label)
 
 
-def _segment_moments(extractor: nn.Module, alpha: Tensor, beta: Tensor, limit: int) -> list[tuple[int, Tensor, Tensor]]:
+def _segment_moments(
+    extractor: nn.Module, alpha: Tensor, beta: Tensor, limit: int, progress: Progress | None
+) -> list[tuple[int, Tensor, Tensor]]:
     """(frames, mu d_s, sigma d_s) of every segment of at most `limit` frames. alpha: n x A; beta: n x 64."""
     like = next(extractor.parameters())
     segments = math.ceil(len(alpha) / limit)
@@ -73,6 +83,8 @@ def _segment_moments(extractor: nn.Module, alpha: Tensor, beta: Tensor, limit: i
         mask = torch.ones(1, len(a), dtype=torch.bool, device=like.device)
         mu, sigma = extractor(a[None].to(like), b[None].to(like), mask)  # 1 d_s each
         moments.append((len(a), mu[0].float().cpu(), sigma[0].float().cpu()))
+        if progress is not None:
+            progress(len(moments), segments)
     return moments
 
 

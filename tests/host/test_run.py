@@ -36,11 +36,14 @@ class Server:
         with urllib.request.urlopen(self.address + path, timeout=30) as answer:
             return json.load(answer)
 
-    def post(self, path: str, content: Any) -> Any:
+    def send(self, path: str, content: Any) -> Any:
         request = urllib.request.Request(self.address + path, json.dumps(content).encode())
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def post(self, path: str, content: Any) -> Any:
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)
+            return self.send(path, content)
         except urllib.error.HTTPError as error:
             pytest.fail(f"{path}: {error.read().decode()[:3000]}")
 
@@ -120,7 +123,20 @@ def test_all_nodes_are_listed(server):
 
 def test_templates_are_offered(server):
     offered = server.get("/api/workflow_templates")["svp-portrait"]
-    assert set(offered) == {"portrait", "style_interpolation", "style_library"}
+    assert set(offered) == {"portrait", "style_interpolation", "style_library", "train_style", "vexpress_portrait"}
+
+
+def test_missing_public_weights_are_told_with_their_cure(server):
+    """A graph of nodes the host knows, refused for nothing but the files it lacks."""
+    nodes = graph("vexpress_portrait")
+    assert {node["class_type"] for node in nodes.values()} <= set(server.get("/object_info"))
+    with pytest.raises(urllib.error.HTTPError) as raised:
+        server.send("/prompt", {"prompt": nodes})
+    errors = json.load(raised.value)["node_errors"]
+    told = {key: [each["details"] for each in entry["errors"]] for key, entry in errors.items() if entry["errors"]}
+    assert sorted(told) == ["1", "2"] and all(len(each) == 1 for each in told.values())
+    assert f'svp download vexpress --models "{server.base / "models"}"' in told["1"][0]
+    assert "svp download wav2vec2-base-960h" in told["2"][0]
 
 
 @pytest.mark.parametrize("name", ["portrait", "style_interpolation", "style_library"])
@@ -155,3 +171,30 @@ def test_a_prefix_outside_the_output_folder_is_refused(server):
     errors = server.post("/prompt", {"prompt": changed})["node_errors"]
     assert "outside the output folder" in json.dumps(errors[combine])
     assert not list(server.base.parent.rglob("escaped*"))
+
+
+def test_training_is_cancelled_and_goes_on(server, host):
+    if subprocess.run([host.python, "-c", "import accelerate"], capture_output=True).returncode:
+        pytest.skip(f"{host.python} lacks the packages of the extra 'train'")
+    whole = graph(
+        "train_style",
+        SVPPrepareDataset={"name": "host", "size": 64, "people": 2, "clips_per_person": 1},
+        SVPTrainStage={"name": "host", "model": ["2", 0], "steps": 30, "frames": 2},
+    )
+    nodes = {key: whole[key] for key in ("1", "2", "4", "5")}
+    prompt_id = server.post("/prompt", {"prompt": nodes})["prompt_id"]
+    run, until = server.base / "output/svp_training/host/stage3", time.monotonic() + SECONDS_TO_RUN
+    while not run.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    urllib.request.urlopen(urllib.request.Request(server.address + "/interrupt", b"{}"), timeout=30).close()
+    while not (stopped := server.get(f"/history/{prompt_id}")) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert "execution_interrupted" in json.dumps(stopped[prompt_id]["status"]), server.log()
+    (kept,) = run.glob("checkpoint-*.pt")
+    step = int(kept.stem.removeprefix("checkpoint-"))
+    assert 0 < step < 30 and "host.safetensors" not in str(server.get("/object_info/SVPLoadModel"))
+    entry = server.run(nodes)
+    assert entry["status"]["status_str"] == "success", json.dumps(entry["status"])[:3000]
+    assert f"goes on at step {step} of 30" in server.log()
+    assert "host.safetensors" in str(server.get("/object_info/SVPLoadModel"))
+    assert [*(server.base / "output/svp_style_layers").glob("train_style_*.safetensors")]

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import save_file
 
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.load import SVPLoadModel
 from svp_portrait.svp_models.checkpoints.native import PortraitModel, save_model
-from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.checkpoints.vexpress_export import export_vexpress
+from svp_portrait.svp_models.config import (
+    PRESETS,
+    AudioConfig,
+    GuiderConfig,
+    ModelConfig,
+    StyleConfig,
+    UNetConfig,
+    VaeConfig,
+)
 from svp_portrait.svp_models.networks.portrait_model import build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 
@@ -37,6 +50,16 @@ TINY = ModelConfig(
     audio=AudioConfig(features="mel", window=3, tokens=2, layers=1, heads=2, head_size=4),
     style=StyleConfig(style_size=16, layers=1, heads=2, feed_forward=16, max_frames=16, tokens=3),
 )
+
+VEXPRESS_UNET = {
+    "attention_head_dim": 2, "block_out_channels": [32, 32], "cross_attention_dim": 8, "in_channels": 4,
+    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "layers_per_block": 1, "norm_num_groups": 8,
+    "out_channels": 4, "sample_size": 8, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
+}  # fmt: skip
+VEXPRESS_EXTRA = {
+    "v_kps_guider": {"block_out_channels": [4, 4, 4, 4]},
+    "audio_projection": {"dim": 8, "output_dim": 8, "depth": 1, "dim_head": 4, "heads": 2, "num_queries": 3},
+}  # fmt: skip
 
 
 OUTPUTS = ("landmarks", "head_keypoints", "expression", "pose")
@@ -124,3 +147,49 @@ def clip() -> dict:
         "audio": {"waveform": 0.1 * torch.randn(1, 1, 6400, generator=generator), "sample_rate": 16000},
         "portrait": torch.rand(1, 64, 48, 3, generator=generator),
     }
+
+
+@pytest.fixture
+def write_vexpress() -> Callable[[Path, int], Path]:
+    """Writes a folder of small random weights as V-Express publishes its own, for audio features of so many numbers."""
+
+    def write(folder: Path, features: int) -> Path:
+        preset = PRESETS["vexpress"]
+        unet = replace(
+            preset.unet, block_out_channels=(32, 32), layers_per_block=1, attention_levels=(True, False),
+            attention_heads=2, cross_attention_dim=8, norm_groups=8,
+        )  # fmt: skip
+        audio = replace(preset.audio, feature_size=features, tokens=3, layers=1, heads=2, head_size=4)
+        guider, style = replace(preset.guider, channels=(4, 4, 4, 4)), replace(preset.style, audio_size=features)
+        config = replace(preset, unet=unet, audio=audio, guider=guider, style=style)
+        torch.manual_seed(0)
+        networks = build_networks(config)
+        with torch.no_grad():
+            for weight in networks.parameters():
+                weight.add_(0.02 * torch.randn(weight.shape))
+        export_vexpress(folder, PortraitModel(config, networks, torch.nn.Identity(), None, ""))
+        extra = {
+            **VEXPRESS_EXTRA,
+            "audio_projection": {**VEXPRESS_EXTRA["audio_projection"], "embedding_dim": features},
+        }
+        (folder / "unet_config.json").write_text(json.dumps(VEXPRESS_UNET))
+        (folder / "extra_config.json").write_text(json.dumps(extra))
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def write_vae() -> Callable[[Path], Path]:
+    """Writes a small random VAE as diffusers' folder sd-vae-ft-mse into a folder."""
+
+    def write(folder: Path) -> Path:
+        torch.manual_seed(1)
+        vae = build_vae(VaeConfig(encoder_widths=(32,) * 4, decoder_widths=(32,) * 4, layers=1))
+        place = folder / "sd-vae-ft-mse"
+        place.mkdir(parents=True)
+        save_file(vae.autoencoder.state_dict(), place / "diffusion_pytorch_model.safetensors")
+        (place / "config.json").write_text(json.dumps({"block_out_channels": [32] * 4, "layers_per_block": 1}))
+        return place
+
+    return write

@@ -44,9 +44,20 @@ def models(folders, tmp_path, model_file):
 def test_nothing_is_offered_but_the_cure(folders):
     assert SVPLoadAudioEncoder.define_schema().inputs[0].options == [NOTHING]
     with pytest.raises(
-        PortraitError, match="audio_encoders: put a folder.*whisper-tiny.*config.json and model.safetensors"
+        PortraitError, match="audio_encoders: choose whisper-tiny or wav2vec2-base-960h, which `svp down"
     ):
         SVPLoadAudioEncoder.execute(NOTHING)
+
+
+def test_a_published_encoder_that_is_not_there_comes_with_its_cure(folders):
+    with pytest.raises(PortraitError) as raised:
+        SVPLoadAudioEncoder.execute("wav2vec2-base-960h")
+    message = str(raised.value)
+    assert message.startswith("config.json, model.safetensors, preprocessor_config.json not found in ")
+    assert f"{folder_paths.models_dir}/audio_encoders/wav2vec2-base-960h" in message
+    assert f'`svp download wav2vec2-base-960h --models "{folder_paths.models_dir}"`' in message
+    assert SVPLoadAudioEncoder.validate_inputs("wav2vec2-base-960h") == message
+    assert SVPLoadAudioEncoder.validate_inputs(None) is True  # linked: known when it runs
 
 
 def test_folders_are_offered_by_their_name_and_files_by_their_own(models):
@@ -54,6 +65,7 @@ def test_folders_are_offered_by_their_name_and_files_by_their_own(models):
     (models / "audio_encoders" / "single.safetensors").write_bytes(source.read_bytes())
     offered = SVPLoadAudioEncoder.define_schema().inputs[0].options
     assert offered == ["single.safetensors", "wav2vec2-base-960h"]
+    assert all(SVPLoadAudioEncoder.validate_inputs(each) is True for each in offered)
     assert SVPLoadAudioEncoder.fingerprint_inputs("wav2vec2-base-960h") == source.stat().st_mtime
 
 

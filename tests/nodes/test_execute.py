@@ -188,3 +188,4 @@ def test_a_prefix_outside_the_output_folder_is_refused_before_the_run(prefix):
     for node in (SVPVideoCombine, SVPStyleSave):
         assert "leads outside the output folder" in node.validate_inputs(filename_prefix=prefix)
         assert node.validate_inputs(filename_prefix="svp/portrait") is True
+        assert node.validate_inputs(filename_prefix=None) is True  # linked: checked when the file is written

@@ -86,7 +86,7 @@ def test_a_portrait_needs_a_model_or_an_analyzer(marks, loaded, clip):
     portrait = spots([(30, 20)])
     moved = first(SVPHeadKpsRetarget.execute(driving, portrait, "fix", face_analyzer=analyzer(backend="marks")))
     assert moved.keypoints[0, 0].tolist() == [30, 20] and (moved.width, moved.height) == (64, 48)
-    with pytest.raises(PortraitError, match="connect one, a face analyzer, or the points"):
+    with pytest.raises(PortraitError, match="connect Load Face Analyzer, a model that .*, or the points"):
         SVPHeadKpsRetarget.execute(driving, portrait, "fix")
     with pytest.raises(PortraitError, match="no face found in the portrait"):
         SVPHeadKpsRetarget.execute(driving, portrait * 0, "fix", face_analyzer=analyzer(backend="marks"))

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
 
-from svp_portrait.nodes.load import BUILTIN, SVPLoadModel, model_names, model_path
-from svp_portrait.nodes.motion import SVPHeadKpsManual
+from svp_portrait.nodes.host import folder_paths
+from svp_portrait.nodes.load import BUILTIN, SVPLoadModel, model_names, model_path, vae_path
+from svp_portrait.nodes.motion import SVPHeadKpsManual, SVPHeadKpsRender
 from svp_portrait.nodes.sample import SVPSampler
-from svp_portrait.svp_models.checkpoints.native import PortraitModel
-from svp_portrait.svp_models.checkpoints.vexpress_export import export_vexpress
-from svp_portrait.svp_models.config import PRESETS, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments
-from svp_portrait.svp_models.networks.portrait_model import build_networks
-from svp_portrait.svp_models.networks.vae import build_vae
 
-UNET = {
-    "attention_head_dim": 2, "block_out_channels": [32, 32], "cross_attention_dim": 8, "in_channels": 4,
-    "down_block_types": ["CrossAttnDownBlock2D", "DownBlock2D"], "layers_per_block": 1, "norm_num_groups": 8,
-    "out_channels": 4, "sample_size": 8, "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D"],
-}  # fmt: skip
-EXTRA = {
-    "v_kps_guider": {"block_out_channels": [4, 4, 4, 4]},
-    "audio_projection": {"dim": 8, "output_dim": 8, "depth": 1, "dim_head": 4, "heads": 2, "num_queries": 3, "embedding_dim": 6},
-}  # fmt: skip
+FIVE = ["denoising_unet.bin", "motion_module.bin", "reference_net.bin", "v_kps_guider.bin", "audio_projection.bin"]
 
 
 class Ramp(AudioEncoder):
@@ -40,7 +28,7 @@ class Ramp(AudioEncoder):
     def __init__(self) -> None:
         super().__init__(torch.nn.Linear(1, 1), 6, Segments())
 
-    def features(self, audio, frames, fps, rows_per_frame=1):
+    def features(self, audio, frames, fps, rows_per_frame=1, progress=None):
         return torch.linspace(-1, 1, frames * rows_per_frame)[:, None].expand(-1, 6).contiguous()
 
     def _places(self, samples, rows, rate):
@@ -51,49 +39,87 @@ class Ramp(AudioEncoder):
 
 
 @pytest.fixture
-def vexpress(folders) -> str:
+def vexpress(folders, write_vexpress) -> str:
     """A folder with the five files below a models folder; its path."""
-    preset = PRESETS["vexpress"]
-    unet = replace(
-        preset.unet, block_out_channels=(32, 32), layers_per_block=1, attention_levels=(True, False), attention_heads=2,
-        cross_attention_dim=8, norm_groups=8,
-    )  # fmt: skip
-    audio = replace(preset.audio, feature_size=6, tokens=3, layers=1, heads=2, head_size=4)
-    guider, style = replace(preset.guider, channels=(4, 4, 4, 4)), replace(preset.style, audio_size=6)
-    config = replace(preset, unet=unet, audio=audio, guider=guider, style=style)
-    torch.manual_seed(0)
-    networks = build_networks(config)
-    with torch.no_grad():
-        for weight in networks.parameters():
-            weight.add_(0.02 * torch.randn(weight.shape))
-    folder = folders / "output" / "svp" / "v" / "express"
-    export_vexpress(folder, PortraitModel(config, networks, torch.nn.Identity(), None, ""))
-    (folder / "unet_config.json").write_text(json.dumps(UNET))
-    (folder / "extra_config.json").write_text(json.dumps(EXTRA))
-    return str(folder)
+    return str(write_vexpress(folders / "output" / "svp" / "v" / "express", 6))
 
 
-def add_vae(folder: str) -> None:
-    vae = build_vae(VaeConfig(encoder_widths=(32,) * 4, decoder_widths=(32,) * 4, layers=1))
-    os.mkdir(f"{folder}/sd-vae-ft-mse")
-    save_file(vae.autoencoder.state_dict(), f"{folder}/sd-vae-ft-mse/diffusion_pytorch_model.safetensors")
-    with open(f"{folder}/sd-vae-ft-mse/config.json", "w") as file:
-        json.dump({"block_out_channels": [32] * 4, "layers_per_block": 1}, file)
+@pytest.fixture
+def models(folders) -> Path:
+    """An empty models folder that is the host's."""
+    folder_paths.use(folders, folders / "models")
+    return folders / "models"
 
 
 def test_a_folder_is_offered_and_its_files_are_not(vexpress):
-    add_vae(vexpress)
     assert model_names() == [BUILTIN, "v/express/", "tiny.safetensors"]
     assert os.path.samefile(model_path("v/express/"), vexpress)
     os.remove(f"{vexpress}/motion_module.bin")
     assert model_names()[:2] == [BUILTIN, "tiny.safetensors"]
-    with pytest.raises(PortraitError, match="no folder 'v/other/' in .*svp"):
-        model_path("v/other/")
 
 
-def test_a_missing_vae_is_named(vexpress):
-    with pytest.raises(PortraitError, match="express: its VAE is missing: put .*sd-vae-ft-mse.safetensors"):
+@pytest.mark.parametrize("missing", [FIVE[1:2], FIVE[3:], FIVE])
+def test_missing_files_of_v_express_are_named_with_their_cure(vexpress, missing):
+    for each in missing:
+        os.remove(f"{vexpress}/{each}")
+    with pytest.raises(PortraitError) as raised:
         SVPLoadModel.execute("v/express/")
+    message = str(raised.value)
+    assert message.startswith(f"{', '.join(missing)} not found in {folder_paths.models_dir}/svp/v/express/, ")
+    assert vexpress in message and "https://huggingface.co/tk93/V-Express" in message
+    assert f'`svp download vexpress --models "{folder_paths.models_dir}"`' in message
+    assert SVPLoadModel.validate_inputs("v/express/") == message
+
+
+def test_a_graph_may_name_what_is_not_there_and_is_told_what_to_do(models, model_file):
+    assert "svp download vexpress" in SVPLoadModel.validate_inputs("vexpress/")
+    assert "there is no file 'other.safetensors' in" in SVPLoadModel.validate_inputs("other.safetensors")
+    assert SVPLoadModel.validate_inputs(BUILTIN) is True
+    assert SVPLoadModel.validate_inputs(None) is True  # linked: known when it runs
+    (models / "svp").mkdir(parents=True)
+    shutil.copy(model_file, models / "svp")
+    assert SVPLoadModel.validate_inputs("tiny.safetensors") is True
+
+
+def test_a_missing_vae_is_named_before_the_run_and_in_it(vexpress, models):
+    with pytest.raises(PortraitError) as raised:
+        SVPLoadModel.execute("v/express/")
+    message = str(raised.value)
+    for part in (
+        "vae-ft-mse-840000-ema-pruned.safetensors not found in", vexpress, str(models / "vae"), "335 MB",
+        f'`svp download sd-vae-ft-mse --models "{models}"`',
+    ):  # fmt: skip
+        assert part in message
+    assert SVPLoadModel.validate_inputs("v/express/") == message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "models/vae/vae-ft-mse-840000-ema-pruned.safetensors", "models/vae/vae-ft-mse-840000-ema-pruned.ckpt",
+        "models/vae/sd-vae-ft-mse.safetensors", "models/vae/sd15/sd-vae-ft-mse.safetensors",
+        "models/vae/sd-vae-ft-mse/diffusion_pytorch_model.safetensors", "models/vae/sd-vae-ft-mse/diffusion_pytorch_model.bin",
+        "output/svp/v/express/sd-vae-ft-mse.safetensors", "output/svp/v/express/vae/diffusion_pytorch_model.safetensors",
+        "output/svp/v/sd-vae-ft-mse/diffusion_pytorch_model.bin",
+    ],
+)  # fmt: skip
+def test_the_vae_is_found_where_it_is_downloaded_to(vexpress, models, folders, name):
+    file = folders / name
+    for other in ("orangemix.vae.pt", "diffusion_pytorch_model.safetensors"):
+        (models / "vae").mkdir(parents=True, exist_ok=True)
+        (models / "vae" / other).touch()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.touch()
+    found = file.parent if file.stem == "diffusion_pytorch_model" else file
+    assert os.path.samefile(vae_path(vexpress), found)
+    assert SVPLoadModel.validate_inputs("v/express/") is True
+
+
+def test_the_vae_in_the_folder_goes_first(vexpress, models):
+    for folder in (models / "vae", Path(vexpress)):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "sd-vae-ft-mse.safetensors").touch()
+    assert os.path.samefile(Path(vae_path(vexpress)).parent, vexpress)
 
 
 def test_a_changed_file_is_loaded_again(vexpress):
@@ -102,8 +128,8 @@ def test_a_changed_file_is_loaded_again(vexpress):
     assert SVPLoadModel.fingerprint_inputs("v/express/") == before + 10
 
 
-def test_a_loaded_folder_is_sampled(vexpress, clip):
-    add_vae(vexpress)
+def test_a_loaded_folder_is_sampled(vexpress, clip, models, write_vae):
+    write_vae(models / "vae")
     loaded, vae = SVPLoadModel.execute("v/express/").args
     loaded = replace(loaded, portrait=replace(loaded.portrait, audio_encoder=Ramp()))
     points = "\n".join(f"{0.1 * index + 0.1}, {0.05 * index + 0.2}" for index in range(8))
@@ -119,3 +145,13 @@ def test_a_loaded_folder_is_sampled(vexpress, clip):
     moved = replace(motion, keypoints=motion.keypoints + 8)
     other, _ = SVPSampler.execute(loaded, vae, **{**given, "head_motion": moved}).args
     assert not torch.allclose(latent["samples"], other["samples"], atol=1e-4)
+
+
+def test_keypoints_are_drawn_as_the_model_sees_them(vexpress, clip, models, write_vae):
+    write_vae(models / "vae")
+    loaded, _ = SVPLoadModel.execute("v/express/").args
+    points = "\n".join(f"{x}, {y}" for x, y in [(8, 8)] * 4 + [(16, 24), (32, 24), (8, 40), (24, 44)])
+    (motion,) = SVPHeadKpsManual.execute(clip["portrait"], points).args
+    (picture,) = SVPHeadKpsRender.execute(motion, 0, 0, 0, loaded).args
+    at = [picture[0, y, x].tolist() for x, y in ((16, 24), (32, 24), (24, 44), (8, 40))]
+    assert at == [[1, 0, 0], [0, 1, 0], [0, 0, 1], [0, 0, 0]]  # both pupils and the nose, nothing else

@@ -8,6 +8,7 @@ import torch
 from svp_portrait.nodes.host import NOTHING
 from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleSample
 from svp_portrait.nodes.style_layer import SVPLoadStyleLayer, SVPSaveStyleLayer
+from svp_portrait.svp_models.checkpoints.tensor_file import read_metadata
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.sampling.checks import check_style
 
@@ -18,6 +19,8 @@ def test_saved_layers_are_listed_and_loaded(folders, loaded, clip):
     assert saved == "svp_style_layers/lively_00001_.safetensors" and (folders / "output" / saved).is_file()
     assert SVPLoadStyleLayer.define_schema().inputs[1].options == ["lively_00001_.safetensors"]
     assert SVPLoadStyleLayer.fingerprint_inputs(style_layer="lively_00001_.safetensors") > 0
+    header = read_metadata(folders / "output" / saved)
+    assert header["kind"] == "style_layer" and header["seed"] == "0"  # the model's own record goes along
     half = SVPLoadStyleLayer.execute(loaded[0], "lively_00001_.safetensors", 0.5).args[0]
     names = [name for name in loaded[0].portrait.networks.state_dict() if name.endswith("style_attn.to_out.0.weight")]
     for name in names:

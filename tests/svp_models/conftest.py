@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from svp_portrait.svp_models.checkpoints.vexpress import load_vexpress_networks
+from svp_portrait.svp_models.checkpoints.vexpress_config import vexpress_config
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.face.vexpress_keypoints import (
     draw_three_points,
@@ -59,6 +61,29 @@ EXTRA = {
     "audio_attention_weight": 2.0,
     "loop": {"frames": 9, "context": 5, "overlap": 1, "steps": 4, "guidance": 2.0},
 }  # fmt: skip
+OTHER_UNET = UNET | {
+    "attention_head_dim": [3, 4, 5],
+    "block_out_channels": [64, 32, 96],
+    "cross_attention_dim": 20,
+    "down_block_types": ["CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"],
+    "layers_per_block": 2,
+    "norm_num_groups": 16,
+    "up_block_types": ["UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D"],
+}
+OTHER_EXTRA = EXTRA | {
+    "unet_additional_kwargs": {
+        "motion_module_resolutions": [1, 2, 4, 8],
+        "motion_module_kwargs": {"num_attention_heads": 8, "temporal_position_encoding_max_len": 9},
+    },
+    "v_kps_guider": {"conditioning_embedding_channels": 64, "block_out_channels": [3, 5, 7, 9]},
+    "audio_projection": {
+        "dim": 28, "depth": 1, "dim_head": 6, "heads": 2, "num_queries": 3, "embedding_dim": 14, "output_dim": 20,
+        "ff_mult": 2, "max_seq_len": 14,
+    },
+    "reference_attention_weight": 1.0,
+    "audio_attention_weight": 0.5,
+}  # fmt: skip
+ROWS = 6  # of an audio window there: fewer than the projection has positions for
 LAYERS = {"ln0": "0.norm1", "ln1": "0.norm2", "attn.to_q": "0.to_q", "attn.to_out.0": "0.to_out", "ff.0": "1.0",
           "ff.1.net.0.proj": "1.1", "ff.1.net.2": "1.3"}  # fmt: skip
 
@@ -95,11 +120,15 @@ def published(networks: PortraitNetworks, positions: int) -> dict[str, dict[str,
 
 
 def write_folder(folder: Path, files: dict[str, dict[str, Tensor]]) -> Path:
+    write_configs(folder, UNET, EXTRA)
     for stem, tensors in files.items():
         torch.save(dict(tensors), folder / f"{stem}.bin")
-    (folder / "unet_config.json").write_text(json.dumps(UNET))
-    (folder / "extra_config.json").write_text(json.dumps(EXTRA))
     return folder
+
+
+def write_configs(folder: Path, unet: dict, extra: dict) -> None:
+    (folder / "unet_config.json").write_text(json.dumps(unet))
+    (folder / "extra_config.json").write_text(json.dumps(extra))
 
 
 def small_config():
@@ -145,9 +174,28 @@ def vexpress_folder(tmp_path, vexpress_files) -> Path:
 @pytest.fixture(scope="session")
 def parity_original(vexpress_files, tmp_path_factory) -> Path:
     """The same with inputs and outputs as V-Express' reference data has them, non-square; the outputs are our own."""
-    folder = write_folder(tmp_path_factory.mktemp("parity"), vexpress_files)
+    return write_reference(write_folder(tmp_path_factory.mktemp("parity"), vexpress_files), 10)
+
+
+@pytest.fixture(scope="session")
+def other_parity_original(tmp_path_factory) -> Path:
+    """Another one: three levels, each with its number of heads, which do not divide the widths; an audio projection wider than
+    its tokens; weights and frame positions rounded to bfloat16; stale motion layers, no numbers at all, in the denoising file."""
+    folder = tmp_path_factory.mktemp("other_parity")
+    write_configs(folder, OTHER_UNET, OTHER_EXTRA)
+    files = published(filled(build_networks(vexpress_config(folder)), 8), 9)
+    stale = {name: torch.full_like(tensor, math.nan) for name, tensor in files["motion_module"].items()}
+    files["denoising_unet"] |= stale
+    for stem, tensors in files.items():
+        rounded = {name: tensor.bfloat16().contiguous() for name, tensor in tensors.items()}
+        save_file(rounded, folder / f"{stem}.safetensors")
+    return write_reference(folder, ROWS)
+
+
+def write_reference(folder: Path, rows: int) -> Path:
+    """Puts our own inputs and outputs beside the weights; rows: of an audio window."""
     config, networks = load_vexpress_networks(folder)
-    tensors, pictures = own_outputs(config, networks)
+    tensors, pictures = own_outputs(config, networks, rows)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "io.safetensors")
     np.savez_compressed(folder / "kps_images.npz", **pictures)
     blocks = [name.removeprefix("bank.") for name in tensors if name.startswith("bank.")]
@@ -195,27 +243,28 @@ def scaled_linear_alphas(start: float, end: float) -> Tensor:
 
 
 @torch.no_grad()
-def own_outputs(config, networks: PortraitNetworks) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
+def own_outputs(config, networks: PortraitNetworks, rows: int) -> tuple[dict[str, Tensor], dict[str, np.ndarray]]:
     generator = torch.Generator().manual_seed(11)
 
     def draw(*shape: int) -> Tensor:
         return torch.randn(shape, generator=generator)
 
     high, wide, frames = 6, 10, 3
+    heard, tokens, first = config.audio.feature_size, config.audio.tokens, config.unet.block_out_channels[0]
     io = {
         "kps_guider.images": torch.rand(1, 3, 2, 48, 80, generator=generator),
-        "audio_projection.input": draw(3, 10, 20),
+        "audio_projection.input": draw(3, rows, heard),
         "reference_net.latents": draw(1, 4, high, wide),
         "unet.latents": draw(1, 4, frames, high, wide),
-        "unet.audio_embeddings": draw(frames, 4, 24),
-        "unet.kps_features": draw(1, 32, frames, high, wide),
+        "unet.audio_embeddings": draw(frames, tokens, config.unet.cross_attention_dim),
+        "unet.kps_features": draw(1, first, frames, high, wide),
         "loop.keypoints": 40 * torch.rand(9, 3, 2, generator=generator),
-        "loop.encoder_states": draw(1, 31, 20),
+        "loop.encoder_states": draw(1, 31, heard),
         "loop.init_latents": draw(1, 4, 9, high, wide),
         "draw_kps.keypoints": 70 * torch.rand(2, 3, 2, generator=generator) - 10,
         "retarget.reference_keypoints": torch.tensor([[20.0, 20], [40, 22], [31, 35]]),
         "retarget.target_keypoints": torch.tensor([[20.0, 20], [40, 22], [31, 35]]) * 1.5 + 2 * draw(5, 3, 2),
-        "audio_windows.encoder_states": draw(1, 40, 20),
+        "audio_windows.encoder_states": draw(1, 40, heard),
         "median_filter.input": draw(3, 4, 5, 6),
     }
     io["retarget.target_keypoints"][1] = 1.5 * io["retarget.reference_keypoints"]  # the nearest, but not the last taken
@@ -229,8 +278,8 @@ def own_outputs(config, networks: PortraitNetworks) -> tuple[dict[str, Tensor], 
     blocks = [name for name in blocks if ".attentions." in name]
     io |= {f"bank.{name}": entry for name, entry in zip(blocks, bank, strict=True)}
     io["reference_net.sample"] = reference_sample(networks.reference, io["reference_net.latents"])
-    step_outputs(io, networks, bank)
-    loop_outputs(io, config, networks, bank)
+    step_outputs(io, config, networks, bank)
+    loop_outputs(io, config, networks, bank, rows)
     reference, target = io["retarget.reference_keypoints"], io["retarget.target_keypoints"]
     bound, anchor = 10000.0, 0
     for index, each in enumerate(target):  # V-Express' scan
@@ -241,7 +290,7 @@ def own_outputs(config, networks: PortraitNetworks) -> tuple[dict[str, Tensor], 
     io["retarget.offset"] = retarget_three_points(reference, target, "offset", anchor)
     io["retarget.naive"] = retarget_three_points(reference, target, "naive", anchor)
     io["kps_interpolate.output"] = resize_keypoints(target, 13)
-    io["audio_windows.windows"] = audio_windows(io["audio_windows.encoder_states"], 7)
+    io["audio_windows.windows"] = audio_windows(io["audio_windows.encoder_states"], 7, rows)
     io["median_filter.output"] = median_filter(io["median_filter.input"].transpose(0, 1)).transpose(0, 1)
     pictures = {
         "draw_kps_images": draw_three_points(io["draw_kps.keypoints"], 64, 56),
@@ -252,16 +301,16 @@ def own_outputs(config, networks: PortraitNetworks) -> tuple[dict[str, Tensor], 
 
 def reference_sample(reference, latents: Tensor) -> Tensor:
     time = reference.embed_time(torch.zeros(1))
-    context = BlockContext(frames=1, tokens=torch.zeros(1, 1, 24))
+    context = BlockContext(frames=1, tokens=torch.zeros(1, 1, reference.cross_attention_dim))
     return reference.conv_out(reference.trunk(reference.conv_in(latents), time, context))
 
 
-def step_outputs(io: dict[str, Tensor], networks: PortraitNetworks, bank: tuple[Tensor, ...]) -> None:
+def step_outputs(io: dict[str, Tensor], config, networks: PortraitNetworks, bank: tuple[Tensor, ...]) -> None:
     latents = io["unet.latents"].transpose(1, 2)
     audio, kps = io["unet.audio_embeddings"][None], io["unet.kps_features"].transpose(1, 2)
     conditional = Conditions(bank, None, audio, kps, None)
     for name, timestep, weights in (
-        ("t981", 981, ConditionWeights(0.9, 2.0)),
+        ("t981", 981, ConditionWeights(config.reference_weight, config.audio_weight)),
         ("t40.weights_1_0.5", 40, ConditionWeights(1.0, 0.5)),
     ):
         time = torch.tensor([timestep])
@@ -273,17 +322,21 @@ def step_outputs(io: dict[str, Tensor], networks: PortraitNetworks, bank: tuple[
     io["unet.cond.t981.stage.conv_in"] = networks.denoiser.conv_in(latents[0, :1])
 
 
-def audio_windows(states: Tensor, frames: int) -> Tensor:
+def audio_windows(states: Tensor, frames: int, window: int) -> Tensor:
     rows = torch.nn.functional.interpolate(states.transpose(1, 2), size=2 * frames, mode="linear")[0].T
-    padded = torch.cat([torch.zeros(4, 20), rows, torch.zeros(4, 20)])
-    return torch.stack([padded[2 * index : 2 * index + 10] for index in range(frames)])
+    silence = torch.zeros((window - 2) // 2, states.shape[2])
+    padded = torch.cat([silence, rows, silence])
+    return torch.stack([padded[2 * index : 2 * index + window] for index in range(frames)])
 
 
-def loop_outputs(io: dict[str, Tensor], config, networks: PortraitNetworks, bank: tuple[Tensor, ...]) -> None:
+def loop_outputs(
+    io: dict[str, Tensor], config, networks: PortraitNetworks, bank: tuple[Tensor, ...], rows: int
+) -> None:
     """The loop written out: two windows, frame 4 in both, DDIM from the formula."""
     pictures = torch.from_numpy(draw_three_points(io["loop.keypoints"], 80, 48)).permute(0, 3, 1, 2)[None] / 255
     kps = networks.guider(pictures.float())  # 1 f c h w
-    windows = audio_windows(io["loop.encoder_states"], 9)
+    windows = audio_windows(io["loop.encoder_states"], 9, rows)
+    weights = ConditionWeights(config.reference_weight, config.audio_weight)
     tokens = networks.audio_projection(windows)
     io |= {
         "loop.audio_windows": windows,
@@ -298,7 +351,7 @@ def loop_outputs(io: dict[str, Tensor], config, networks: PortraitNetworks, bank
             for index in (list(range(5)), list(range(4, 9))):
                 given = Conditions(bank, None, tokens[index][None], kps[:, index], None)
                 answers = [
-                    networks.denoiser(latents[:, index], torch.tensor([t]), each, ConditionWeights(0.9, 2.0))
+                    networks.denoiser(latents[:, index], torch.tensor([t]), each, weights)
                     for each in (given.unconditional(), given)
                 ]
                 total[:, index] += answers[0] + guidance * (answers[1] - answers[0])

@@ -11,7 +11,7 @@ from ..detection import FaceDetection
 
 
 class BuiltInBackend:
-    """onnx: a model's `face_analyzer`. Gives everything, expression coefficients and pose (with shift and scale) too."""
+    """onnx: a model's `face_analyzer`. Gives everything, expression coefficients too."""
 
     name = "built-in"
 

@@ -20,8 +20,9 @@ FILES = ("det_10g.onnx", "2d106det.onnx", "1k3d68.onnx")
 DETECTOR_SIDES = (640, 128)  # pixels of its input; the second where the first sees nothing: faces that fill the picture
 LANDMARK_SIDE = 192  # pixels of the two landmark networks' input
 MARGIN = 1.5  # of the box, what these see
-CONTOUR = slice(0, 33)  # of the 106 points: the face's outline
-PUPILS = (38, 88)
+# Of the 106 points: the outline's sides, both with the chin (0), and the pupils
+LEFT_SIDE, RIGHT_SIDE = list(range(17)), [0, *range(17, 33)]
+PUPILS = [38, 88]
 NOSE_TOP = 27  # of the 68 points
 
 
@@ -66,8 +67,8 @@ class InsightFaceBackend:
         back = inverse(matrix)
         points_106 = move(self._points_106.points(image, 106, 2), back)
         landmarks = move(self._points_68.points(image, 68, 3)[:, :2], back)
-        pupils, outline = points_106[list(PUPILS)], points_106[CONTOUR]
-        head = [face_edges(outline, five), pupils, landmarks[NOSE_TOP][None], five[2][None]]
+        edges = face_edges(points_106[LEFT_SIDE], points_106[RIGHT_SIDE], five)
+        head = [edges, points_106[PUPILS], landmarks[NOSE_TOP][None], five[2][None]]
         return FaceDetection(
             box=box.astype(np.float32),
             head_keypoints=np.concatenate(head).astype(np.float32),
@@ -104,11 +105,12 @@ class _Network:
         return [np.asarray(each, np.float32) for each in self._session.run(None, {self._input: image})]
 
     def points(self, image: np.ndarray, count: int, dimensions: int) -> np.ndarray:
-        """The last `count` points of the only answer, from [-1, 1] to pixels of the input: count dimensions."""
+        """The last `count` points of the only answer, from [-1, 1] to continuous pixels of the input: count dimensions."""
         answer = self.run(image)[0]
         if answer.size < count * dimensions or answer.size % dimensions:
             raise PortraitError(
                 f"{self.path}: its answer holds {answer.size} numbers, {count} x {dimensions} or more are needed: use the "
                 "file of buffalo_l"
             )
-        return (answer.reshape(-1, dimensions)[-count:] + 1) * (LANDMARK_SIDE // 2)
+        # 0 is the first pixel's centre there: these networks learned from pictures that OpenCV moved together with points
+        return (answer.reshape(-1, dimensions)[-count:] + 1) * (LANDMARK_SIDE / 2) + 0.5

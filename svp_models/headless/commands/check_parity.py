@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ...checkpoints.vexpress import load_vexpress_networks
-from ...evaluation.parity import IDENTICAL, LIMITS, LOOP, NETWORK, Measure, largest, open_folder, unused
+from ...evaluation.parity import IDENTICAL, LIMITS, LOOP, NETWORK, Measure, largest, open_folder, remaining
 from ...evaluation.parity_loop import check_loops
 from ...evaluation.parity_networks import check_networks
 from ...evaluation.parity_processing import check_processing
@@ -17,7 +17,7 @@ MEANING = f"""\
 FOLDER holds V-Express weights, their configuration, and inputs and outputs of V-Express on them (io.safetensors,
 kps_images.npz, bank_paths.json, context_windows.json, ddim.json). One line for each output: its name and the relative error
 of ours, L2 norm of the difference over L2 norm of V-Express' (float32, CPU), or the number of differences where both have to
-be identical. The last two lines are the largest errors of networks and of sampling loops. Exit code 1 if a network is off by
+be identical; inputs are named. The last two lines are the largest errors of networks and of sampling loops. Exit code 1 if a network is off by
 more than {LIMITS[NETWORK]:g}, a loop by more than {LIMITS[LOOP]:g}, or anything that has to be identical is not.
 """
 
@@ -32,7 +32,7 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> int:
     config, networks = load_vexpress_networks(args.folder)
     measures: list[Measure] = []
     checks = (check_networks(folder, config, networks), check_loops(folder, config, networks))
-    for check in (*checks, check_processing(folder, config), unused(folder)):
+    for check in (*checks, check_processing(folder, config), remaining(folder, measures)):
         for measure in check:
             measures.append(measure)
             print(line(measure), flush=True)

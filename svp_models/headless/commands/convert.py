@@ -7,13 +7,13 @@ from pathlib import Path
 
 from ...checkpoints.convert import DTYPES, convert
 from ...checkpoints.native import load_model
-from ...checkpoints.vexpress_export import export_vexpress
+from ...checkpoints.vexpress_export import dropped, export_vexpress
 from ...errors import PortraitError
 from ..session import OpenNodes
 
 SOURCES = """\
 a model file of this pack; or Stable Diffusion 1.5 (file or diffusers folder), with an AnimateDiff motion module and an
-autoencoder as you like; or a V-Express folder, with an autoencoder unless it holds one
+autoencoder as you like; or a V-Express folder, with an autoencoder unless one lies in it, beside it or in models/vae
 """
 
 
@@ -34,8 +34,9 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.to == "vexpress":
         if len(args.sources) != 1:
             raise PortraitError(f"{len(args.sources)} sources: --to vexpress takes one model file of this pack")
-        for path in export_vexpress(args.out, load_model(args.sources[0], dtype)):
-            print(path)
+        model = load_model(args.sources[0], dtype)
+        for line in [*export_vexpress(args.out, model), *dropped(model)]:
+            print(line)
         return
     if args.out.suffix != ".safetensors":
         raise PortraitError(f"--out is {args.out}: a model file ends in .safetensors")

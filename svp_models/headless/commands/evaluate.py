@@ -19,14 +19,29 @@ where it is highest (positive: late); mouth_corr_swapped: the same with the spee
 clips whose emotion is read back from generated frames when a relaxed portrait gets the style of that emotion;
 emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
 8 head keypoints from the wanted ones, fraction of the width. analyser_*: the face analyser's own figures on true frames.
-People and sentences are of the test split and follow from the seed.
+clips: how many test clips all this is the mean of. People and sentences are of the test split and follow from the seed.
+
+Without --quick there is more about style. stylesim: cosine of the mean styles that the model's extractor reads from the
+expressions of generated and true frames, for relaxed portraits with the style of another clip of the person and emotion;
+stylesim_no_style: without style. clustering: by what the extractor is given (audio, expression, both) and emotion, the
+distance of an emotion's mean style from those of the person's other emotions over the mean distance of its clips from it,
+mean over people; the clips are of all intensities, their expressions performed with the analyser's error added.
+identity_leak_sampled: how far a portrait that gets the style of another person with the same emotion moves towards that
+person (0 not at all, 1 all the way), against the style of its own person; half by colours, half by proportions of the
+face; identity_leak_deterministic: the same with the mean style instead of a sampled one. interpolation: where the mean
+expression lies between those of two styles of one person, at the weights 0, 0.1 ... 1; interpolation_jump: largest change
+of the expression between neighbouring frames while one style turns into the other, over the largest in the true clips.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="WHAT")
     demo = subjects.add_parser("demo", help="the built-in model on generated test identities", description=FIGURES)
-    demo.add_argument("--quick", action="store_true", help="fewer and shorter clips: a few minutes on two cores")
+    demo.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer and shorter clips, and not the figures about style: a few minutes on two cores",
+    )
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
     demo.add_argument("--seed", type=int, default=0, help="draws the test people and sentences")
     demo.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")

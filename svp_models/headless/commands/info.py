@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..session import OpenNodes
 
 FORMAT = "svp-portrait"
 STYLE_LAYER = "style_layer"
+DENOISING, CONDITIONS = ("denoiser", "guider"), ("reference", "audio_projection", "style_projection", "style_extractor")
 FIRST_KEYS = ("format", "format_version", "kind", "label", "style_space", "seed", "step", "data_version")
 
 
@@ -23,10 +25,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "file", type=Path, metavar="FILE", help="a .safetensors file: model, style layers, style prior or style"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead")
+    parser.add_argument(
+        "--memory",
+        metavar="WxH",
+        help="also the memory that sampling with a model takes at this size, 512x512 for example",
+    )
 
 
 def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     described = describe(args.file)
+    if args.memory:
+        described["memory"] = memory(described, args.memory)
     print(json.dumps(described, indent=2) if args.json else as_text(described))
 
 
@@ -55,6 +64,35 @@ def describe(path: Path) -> dict:
         "config": json.loads(config) if config else None,
         "parts": {part: {"values": count, "dtypes": sorted(dtypes[part])} for part, count in counts.items()},
     }
+
+
+def memory(described: dict, size: str) -> dict:
+    """Bytes that sampling needs by precision: weights while it denoises and before that, and to work with by plan."""
+    # Here, because only this needs torch, which takes seconds to start.
+    from ...checkpoints.convert import DTYPES
+    from ...config import ModelConfig, config_from_dict
+    from ...sampling.checks import check_size
+    from ...sampling.memory import PLANS, sampling_memory
+
+    if described["metadata"].get("kind") != "model":
+        raise PortraitError(f"{described['file']}: --memory is for model files, this holds another kind")
+    config = config_from_dict(ModelConfig, described["config"], f"{described['file']}: config")
+    if not (match := re.fullmatch(r"(\d+)x(\d+)", size)):
+        raise PortraitError(f"--memory is {size!r}: write width x height in pixels, 512x512 for example")
+    width, height = int(match[1]), int(match[2])
+    check_size(width, height, config.vae.downscale)
+    counted = {part: entry["values"] for part, entry in described["parts"].items()}
+    needed = {}
+    for name in ("fp16", "fp32"):
+        dtype = DTYPES[name]
+        together, apart = (sampling_memory(config, plan, 3.5, config.window, (width, height), dtype) for plan in PLANS)
+        needed[name] = {
+            "weights_denoising": dtype.itemsize * sum(counted[part] for part in DENOISING),
+            "weights_before": dtype.itemsize * sum(counted[part] for part in CONDITIONS),
+            "working": together,
+            "working_halves_apart": apart,
+        }
+    return {"width": width, "height": height, "window": config.window, "bytes": needed}
 
 
 def _part(key: str) -> str:
@@ -87,6 +125,12 @@ def as_text(described: dict) -> str:
     for part, entry in described["parts"].items():
         lines.append(f"    {part:<24}{entry['values']:>14,}  {', '.join(entry['dtypes'])}")
     lines.append(f"    {'total':<24}{sum(each['values'] for each in described['parts'].values()):>14,}")
+    if memory := described.get("memory"):
+        size = f"{memory['width']} x {memory['height']}, windows of {memory['window']} frames"
+        lines.append(f"  memory to sample at {size}, in GB")
+        for dtype, needed in memory["bytes"].items():
+            known = ", ".join(f"{name.replace('_', ' ')} {count / 1e9:.2f}" for name, count in needed.items())
+            lines.append(f"    {dtype:<6}{known}")
     for name, value in (described["config"] or {}).items():
         lines.append(f"  config.{name:<16} {json.dumps(value)}")
     return "\n".join(lines)

@@ -125,6 +125,22 @@ def test_bare_models_half_precision_and_plain_positions(whisper, wav2vec2, tmp_p
     assert torch.equal(features(tmp_path / "again.safetensors", 49), features(wav2vec2[0], 49))
 
 
+def test_single_files_keep_their_configs_under_their_own_names(whisper, wav2vec2, tmp_path):
+    """Two of them in one folder, beside the config.json of a third model that is none of theirs."""
+    for name, (folder, _) in (("whisper-small", whisper), ("w2v.v1", wav2vec2)):
+        shutil.copy(folder / "model.safetensors", tmp_path / f"{name}.safetensors")
+        shutil.copy(folder / "config.json", tmp_path / f"{name}.json")
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    torch.testing.assert_close(features(tmp_path / "whisper-small.safetensors", 50), whisper[1], atol=1e-5, rtol=0)
+    torch.testing.assert_close(features(tmp_path / "w2v.v1.safetensors", 49), wav2vec2[1], atol=1e-5, rtol=0)
+    (tmp_path / "w2v.v1.json").unlink()
+    with pytest.raises(PortraitError, match="config.json beside it is of model_type 'bert'.*its config in w2v.v1.json"):
+        load_audio_encoder(tmp_path / "w2v.v1.safetensors")
+    shutil.copy(whisper[0] / "config.json", tmp_path / "w2v.v1.json")
+    with pytest.raises(PortraitError, match="w2v.v1.json beside it is of model_type 'whisper'"):
+        load_audio_encoder(tmp_path / "w2v.v1.safetensors")
+
+
 def test_do_normalize_is_obeyed(wav2vec2, tmp_path):
     folder = copied(wav2vec2[0], tmp_path)
     settings = json.loads((folder / "preprocessor_config.json").read_text())
@@ -153,7 +169,7 @@ def test_published_sizes_need_no_config(kind, tmp_path):
 def test_other_sizes_without_a_config(kind, whisper, wav2vec2, tmp_path):
     folder = {"whisper": whisper, "wav2vec2": wav2vec2}[kind][0]
     shutil.copy(folder / "model.safetensors", tmp_path / "own.safetensors")
-    with pytest.raises(PortraitError, match="own.safetensors: its encoder is 16 wide and has 2 layers.*config.json"):
+    with pytest.raises(PortraitError, match="own.safetensors: its encoder is 16 wide and has 2 layers.*as own.json"):
         load_audio_encoder(tmp_path / "own.safetensors")
 
 
@@ -203,6 +219,7 @@ def test_heads_and_masks_are_left_out_by_name(wav2vec2, tmp_path):
         ("whisper", {"d_model": 32}, r"has shape \[16, 80, 3\], \[32, 80, 3\] is needed"),
         ("whisper", {"max_source_positions": 99}, "99 positions"),
         ("wav2vec2", {"add_adapter": True}, "adapter"),
+        ("wav2vec2", {"conv_stride": [5, 2, 2, 2, 2, 2, 4]}, r"step by 640 samples, rows every 320 \(20 ms\) are needed"),
     ],
 )  # fmt: skip
 def test_configs_that_do_not_fit(kind, config, message, whisper, wav2vec2, tmp_path):

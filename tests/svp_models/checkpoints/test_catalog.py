@@ -55,6 +55,12 @@ def test_what_is_missing_comes_with_the_cure(tmp_path):
         assert part in text
     text = str(missing_file_error("buffalo_l", []))
     assert "svp download" not in text and "buffalo_l.zip" in text and "non-commercial research only" in text
+    assert "download and unpack https://" in text
+    text = str(missing_file_error("vexpress", [tmp_path], ["motion_module.bin"], tmp_path))
+    assert text.startswith(
+        f'motion_module.bin not found in {tmp_path}: run `svp download vexpress --models "{tmp_path}"`'
+    )
+    assert f"into {tmp_path}/svp/vexpress" in text
     with pytest.raises(PortraitError, match="no entry 'sd16' in the catalogue; known are sd15, animatediff-v2"):
         entry_named("sd16")
 

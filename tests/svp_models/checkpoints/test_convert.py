@@ -13,9 +13,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from svp_portrait.svp_models.checkpoints.convert import convert
-from svp_portrait.svp_models.checkpoints.native import load_model, read_metadata
+from svp_portrait.svp_models.checkpoints.native import load_model, read_metadata, save_model
 from svp_portrait.svp_models.checkpoints.sd15 import vae_shapes
 from svp_portrait.svp_models.checkpoints.sources import kind_of
+from svp_portrait.svp_models.checkpoints.style_layer import style_tensors
 from svp_portrait.svp_models.checkpoints.vexpress_export import export_vexpress
 from svp_portrait.svp_models.config import VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
@@ -41,6 +42,10 @@ def vexpress(tmp_path):
     weights = {name: torch.randn(*shape) for name, shape in shapes.items()}
     save_file(weights, folder / "vae/diffusion_pytorch_model.safetensors")
     return folder
+
+
+def load_weights(path):
+    return torch.load(path, weights_only=True)
 
 
 def sha256(path):
@@ -80,10 +85,45 @@ def test_vexpress_there_and_back_keeps_every_bit(vexpress, tmp_path, dtype):
         assert all(torch.equal(one.get_tensor(name), two.get_tensor(name)) for name in one.keys())
 
 
+def test_trained_style_layers_are_dropped_with_a_word(vexpress, tmp_path, capsys):
+    """On the way to V-Express and back, the style layers start anew; all else comes back bit for bit."""
+    convert([vexpress], tmp_path / "fresh.safetensors", torch.float32)
+    trained = load_model(tmp_path / "fresh.safetensors")
+    outputs = [each for each in style_tensors(trained.networks) if each.endswith("style_attn.to_out.0.bias")]
+    with torch.no_grad():
+        trained.networks.get_parameter(outputs[-1])[0] = 1e-3
+    save_model(tmp_path / "trained.safetensors", trained, {}, torch.float32)
+
+    def exported(name):
+        out = str(tmp_path / name)
+        arguments = ["convert", f"{out}.safetensors", "--to", "vexpress", "--out", out]
+        assert main(lambda folders, progress: [], arguments) == 0
+        return capsys.readouterr().out.splitlines()
+
+    assert len(exported("fresh")) == len(FILES)
+    *paths, line = exported("trained")
+    numbers = sum(each.numel() for each in style_tensors(trained.networks).values())
+    assert [Path(each).stem for each in paths] == list(FILES)
+    assert line.startswith("dropped  style attention") and f"{numbers:,}" in line and "Save Style Layers" in line
+    for stem in FILES:
+        one, two = (load_weights(tmp_path / name / f"{stem}.bin") for name in ("fresh", "trained"))
+        assert one.keys() == two.keys() and all(torch.equal(one[name], two[name]) for name in one)
+    for name in ("unet_config.json", "extra_config.json"):
+        shutil.copyfile(vexpress / name, tmp_path / "trained" / name)
+    lines = convert([tmp_path / "trained", vexpress / "vae"], tmp_path / "back.safetensors", torch.float32)
+    assert any("fresh  style attention (output zero)" in each for each in lines)
+    back = load_model(tmp_path / "back.safetensors").networks.state_dict()
+    fresh = load_model(tmp_path / "fresh.safetensors").networks.state_dict()
+    assert all(torch.equal(back[name], fresh[name]) for name in fresh)
+
+
 def test_vexpress_takes_an_autoencoder_from_elsewhere(vexpress, tmp_path):
-    elsewhere = tmp_path / "sd-vae-ft-mse"
+    elsewhere = tmp_path / "downloads" / "some" / "autoencoder"
+    elsewhere.parent.mkdir(parents=True)
     (vexpress / "vae").rename(elsewhere)
-    with pytest.raises(PortraitError, match="its VAE is missing"):
+    with pytest.raises(
+        PortraitError, match="svp download sd-vae-ft-mse.*; or name its file or folder as a second SOURCE"
+    ):
         convert([vexpress], tmp_path / "model.safetensors")
     convert([vexpress, elsewhere], tmp_path / "model.safetensors")
     assert read_metadata(tmp_path / "model.safetensors")["licence"].endswith("; vae: MIT")
@@ -91,7 +131,7 @@ def test_vexpress_takes_an_autoencoder_from_elsewhere(vexpress, tmp_path):
 
 def test_stable_diffusion_and_animatediff_make_one_file(config, single_file, motion_file, vae, tmp_path):
     out, motion = tmp_path / "start.safetensors", motion_file()
-    lines = convert([motion, single_file], out, torch.float32, config=config)
+    lines = convert([motion, single_file], out, torch.float32, config=config, seed=7)
     model = load_model(out)
     assert model.config == config and model.face_analyzer is None
     own = model.networks.denoiser.state_dict()
@@ -103,6 +143,7 @@ def test_stable_diffusion_and_animatediff_make_one_file(config, single_file, mot
         f"{path.parent.name}/{path.name}": sha256(path) for path in (single_file, motion)
     }
     assert header["licence"] == "animatediff: Apache-2.0; sd15: CreativeML OpenRAIL-M"
+    assert header["seed"] == "7"  # of the layers that start fresh
     assert any("temporal layers" in line and motion.name in line for line in lines)
     assert [path.name for path in tmp_path.iterdir() if path.suffix == ".safetensors"] == ["start.safetensors"]
 
@@ -152,6 +193,22 @@ def test_sources_that_do_not_go_together(single_file, diffusers_folder, motion_f
     with pytest.raises(PortraitError, match="the sources are of kinds animatediff"):
         convert([motion_file()], out)
     assert not out.exists()
+
+
+def test_a_folder_that_cannot_be_written(vexpress, tmp_path, monkeypatch):
+    convert([vexpress], tmp_path / "model.safetensors")
+    model = load_model(tmp_path / "model.safetensors")
+    with pytest.raises(PortraitError, match="model.safetensors/out: cannot be written"):
+        export_vexpress(tmp_path / "model.safetensors" / "out", model)
+
+    def full(tensors, path):
+        Path(path).write_bytes(b"half of it")
+        raise RuntimeError("unexpected pos 64 vs 0")  # torch.save on a full disk
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(PortraitError, match="out: cannot be written .unexpected pos.*free space"):
+        export_vexpress(tmp_path / "out", model)
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_model_without_a_place_in_vexpress_is_refused(config, diffusers_folder, tmp_path):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -48,6 +50,54 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
     with pytest.raises(PortraitError, match="plain.ckpt"):
         read_weights("plain.ckpt")
     assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "asked"),
+    [
+        ({"a": np.float64(1)}, "numpy.*scalar"),
+        ({"a": torch.zeros(1), "b": np.zeros(2)}, "numpy.*_reconstruct"),
+        ({"a": {"deep": [torch.nn.Linear(1, 1)]}}, "torch.nn.modules.linear.Linear"),
+    ],
+)
+def test_what_a_pickle_asks_for_is_named(tmp_path, content, asked):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(
+        PortraitError, match=f"w.pth: its pickle holds more than tensors, it asks for {asked}, and code"
+    ):
+        read_weights(tmp_path / "w.pth")
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_a_file_of_the_other_format_than_its_ending_says_so(tmp_path, old_format):
+    save_file(TENSORS, tmp_path / "w.bin")
+    with pytest.raises(PortraitError, match="w.bin: it holds safetensors: rename it to w.safetensors"):
+        read_weights(tmp_path / "w.bin")
+    torch.save(TENSORS, tmp_path / "v.safetensors", _use_new_zipfile_serialization=not old_format)
+    with pytest.raises(PortraitError, match="v.safetensors: it is a zip or a pickle, .* rename it to v.bin"):
+        read_weights(tmp_path / "v.safetensors")
+
+
+@pytest.mark.parametrize("suffix", [".bin", ".safetensors"])
+def test_what_is_no_weight_file_at_all_says_so(tmp_path, suffix):
+    path = tmp_path / f"w{suffix}"
+    for content in (b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html><html>", bytes(300)):
+        path.write_bytes(content)
+        with pytest.raises(PortraitError, match=rf"not a readable weight file \({len(content)} bytes.*other format"):
+            read_weights(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("readme.txt", "no weights")
+    with pytest.raises(PortraitError, match="not a readable weight file|rename it"):
+        read_weights(path)
+    path.write_bytes(b"")
+    with pytest.raises(PortraitError, match=f"w{suffix}: the file is empty, 0 bytes"):
+        read_weights(path)
+
+
+def test_tensors_without_plain_numbers_are_refused(tmp_path):
+    torch.save({"a": torch.ones(2), "b": torch.eye(2).to_sparse()}, tmp_path / "w.bin")
+    with pytest.raises(PortraitError, match="w.bin: b is a tensor of the layout torch.sparse_coo"):
+        read_weights(tmp_path / "w.bin")
 
 
 @pytest.mark.parametrize("suffix", [".bin", ".safetensors"])

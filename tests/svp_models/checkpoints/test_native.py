@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ from svp_portrait.svp_models.checkpoints.native import (
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.networks.positions import sinusoidal_positions
+from svp_portrait.svp_models.networks.temporal import TemporalBlock, kept_positions
 from svp_portrait.svp_models.networks.vae import build_vae
 
 TINY = replace(
@@ -211,3 +214,23 @@ def test_a_write_that_fails_leaves_nothing(model, tmp_path, monkeypatch):
     assert [each.name for each in tmp_path.iterdir()] == ["model.safetensors"] and target.read_bytes() == b"the old one"
     with pytest.raises(PortraitError, match="cannot be written"):
         save_model(target / "below_a_file.safetensors", model, {})
+
+
+def test_positions_that_weights_came_with_stay_theirs(model, path, tmp_path):
+    """Temporal layers of V-Express files use the positions as they are rounded there: so does a model file made of them."""
+    blocks = [each for each in model.networks.modules() if isinstance(each, TemporalBlock)]
+    rounded = deepcopy(model)
+    for block in (each for each in rounded.networks.modules() if isinstance(each, TemporalBlock)):
+        table = sinusoidal_positions(block.positions, block.ff_norm.normalized_shape[0], torch.zeros(()))
+        block.places = torch.stack([table, table]).half().float()
+    file = tmp_path / "rounded.safetensors"
+    save_model(file, rounded, {}, torch.float32)
+    again = kept_positions(load_model(file).networks)
+    expected = kept_positions(rounded.networks)
+    assert len(again) == len(blocks) and again.keys() == expected.keys()
+    assert all(torch.equal(again[name], expected[name]) for name in expected)
+    assert kept_positions(load_model(path).networks) == {}
+    name = next(iter(expected))
+    rewrite(file, lambda tensors: {**tensors, name: tensors[name][:, :-1].contiguous()})
+    with pytest.raises(PortraitError, match=rf"{name} has shape \[2, 31, 8\], \[2, 32, 8\] is needed"):
+        load_model(file)

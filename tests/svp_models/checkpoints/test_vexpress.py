@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -79,12 +80,33 @@ def test_any_mix_of_formats_and_precisions(vexpress_folder):
 
 def test_stale_motion_layers_in_the_denoising_file_give_way(vexpress_folder, vexpress_files):
     _, expected = load_vexpress_networks(vexpress_folder)
-    stale = {
-        name: tensor + (0 if "pos_encoder" in name else 1) for name, tensor in vexpress_files["motion_module"].items()
-    }
+    stale = {name: tensor * math.nan for name, tensor in vexpress_files["motion_module"].items()}
     rewrite(vexpress_folder, "denoising_unet", lambda tensors: tensors.update(stale))
     _, networks = load_vexpress_networks(vexpress_folder)
     assert same(networks, expected)
+
+
+def test_rounded_frame_positions_are_used_as_they_are_stored(vexpress_folder):
+    def places(networks):
+        return networks.denoiser.get_submodule("up_blocks.0.motion_modules.0.transformer_blocks.0").places
+
+    _, networks = load_vexpress_networks(vexpress_folder)
+    assert places(networks) is None  # those that are computed anyway
+    rewrite(
+        vexpress_folder,
+        "motion_module",
+        lambda tensors: {name: each.half() if name.endswith("pe") else each for name, each in tensors.items()},
+    )
+    _, rounded = load_vexpress_networks(vexpress_folder)
+    exact = sinusoidal_positions(12, 64, torch.zeros(()))
+    assert torch.equal(places(rounded), exact.half().float().expand(2, -1, -1))
+    assert same(rounded, networks)  # they are no weights: a file of our own has none
+    with torch.no_grad():
+        images = torch.randn(3, 64, 2, 2, generator=torch.Generator().manual_seed(1))
+        first, second = (
+            each.denoiser.get_submodule("up_blocks.0.motion_modules.0")(images, 3) for each in (networks, rounded)
+        )
+    assert 0 < float((first - second).abs().max()) < 1e-3
 
 
 def test_style_layers_are_new_and_silent(vexpress_folder):
@@ -133,6 +155,12 @@ def wider(name: str):
          r"motion_module.bin: .*blocks.1.pos_encoder.pe is up to \S+ off the sinusoidal positions"),
         ("reference_net", lambda t: t.update({"conv_in.weight": t["conv_in.weight"].to(torch.int8)}),
          "reference_net.bin: conv_in.weight holds torch.int8, weights are floats"),
+        ("v_kps_guider", lambda t: t["conv_in.weight"].view(-1)[:2].fill_(math.inf) is None,
+         "v_kps_guider.bin: conv_in.weight has 2 of 108 values that are no finite numbers"),
+        ("motion_module", lambda t: next(iter(t.values())).fill_(math.nan) is None,
+         "motion_module.bin: .* values that are no finite numbers"),
+        ("audio_projection", lambda t: {f"module.{name}": tensor for name, tensor in t.items()},
+         r"audio_projection.bin: latents is missing, but module.latents is there: .* DataParallel wrapper, take 'module.' off"),
     ],
 )  # fmt: skip
 def test_files_that_do_not_fit_are_named(vexpress_folder, stem, change, message):
@@ -162,6 +190,16 @@ def test_mislabelled_truncated_and_poisoned_files_are_named(vexpress_folder):
     reference.unlink()
     with pytest.raises(PortraitError, match="there is no reference_net with one of the endings"):
         load_vexpress_networks(vexpress_folder)
+    index = vexpress_folder / "reference_net.bin.index.json"
+    index.write_text("{}")
+    with pytest.raises(
+        PortraitError, match="index.json: the weights are split into several files: take reference_net.bin"
+    ):
+        load_vexpress_networks(vexpress_folder)
+    index.unlink()
+    reference.mkdir()
+    with pytest.raises(PortraitError, match="reference_net.bin: it is a folder, the file of that name is needed"):
+        load_vexpress_networks(vexpress_folder)
     with pytest.raises(PortraitError, match="there is no such folder"):
         load_vexpress_networks(vexpress_folder / "nowhere")
 
@@ -188,7 +226,7 @@ def write_vae(folder: Path) -> torch.nn.Module:
 
 
 def test_the_whole_model_has_the_vae_beside_it_and_can_be_saved(vexpress_folder, tmp_path):
-    with pytest.raises(PortraitError, match=r"its VAE is missing: put .*sd-vae-ft-mse.safetensors \(or .bin"):
+    with pytest.raises(PortraitError, match="vae-ft-mse-840000-ema-pruned.safetensors not found in .*v-express, "):
         load_vexpress(vexpress_folder)
     vae = write_vae(vexpress_folder)
     model = load_vexpress(vexpress_folder)

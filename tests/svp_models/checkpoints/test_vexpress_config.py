@@ -38,12 +38,30 @@ def test_one_file_alone_is_enough(tmp_path):
     assert config.unet.block_out_channels == (320, 640, 1280, 1280)
 
 
+def test_heads_of_each_level_and_the_inside_of_the_audio_projection(tmp_path):
+    audio = {"dim": 512, "output_dim": 768, "ff_mult": 2}
+    config = vexpress_config(
+        write(tmp_path, {**SD15, "attention_head_dim": [5, 10, 20, 20]}, {"audio_projection": audio})
+    )
+    assert config.unet.attention_heads == (5, 10, 20, 20)
+    assert (config.audio.width, config.audio.feed_forward) == (512, 2)
+    audio["dim"] = 768
+    assert vexpress_config(write(tmp_path, SD15, {"audio_projection": audio})).audio.width is None
+
+
+def test_only_a_zero_terminal_snr_is_taken_exactly(tmp_path):
+    epsilon = {"noise_scheduler_kwargs": {"prediction_type": "epsilon", "rescale_betas_zero_snr": False}}
+    scheduler = vexpress_config(write(tmp_path, SD15, epsilon)).scheduler
+    assert scheduler.prediction == "epsilon" and not scheduler.zero_terminal_snr and not scheduler.exact_terminal
+
+
 @pytest.mark.parametrize(
     ("unet", "extra", "message"),
     [
         ({"norm_eps": 1e-6}, {}, r"unet_config.json: norm_eps is 1e-06, the networks of this pack have 1e-05"),
         ({"flip_sin_to_cos": False}, {}, "flip_sin_to_cos is False"),
-        ({"attention_head_dim": [5, 10, 20, 20]}, {}, r"attention_head_dim is \[5, 10, 20\], one number"),
+        ({"attention_head_dim": [5, 10, 20]}, {}, r"attention_head_dim is \[5, 10, 20\], a number of heads for all of the 4"),
+        ({"attention_head_dim": 0}, {}, r"attention_head_dim is \[0, 0, 0, 0\], a number of heads for all of the 4"),
         ({"in_channels": 8}, {}, r"in_channels and out_channels are \[4, 8\]"),
         ({"block_out_channels": [320, 640, 1280, 1300]}, {}, "block_out_channels has 1300, no multiple of 32, norm_num_groups"),
         ({"block_out_channels": [40] * 4, "norm_num_groups": 8}, {}, "has 40, no multiple of 32, the temporal layers' groups"),
@@ -56,7 +74,7 @@ def test_one_file_alone_is_enough(tmp_path):
         ({}, {"unet_additional_kwargs": {"motion_module_kwargs": {"num_transformer_block": 2}}}, "num_transformer_block is 2"),
         ({}, {"noise_scheduler_kwargs": {"clip_sample": True}}, "clip_sample is True"),
         ({}, {"v_kps_guider": {"conditioning_embedding_channels": 32}}, "conditioning_embedding_channels is 32, .* have 320"),
-        ({}, {"audio_projection": {"ff_mult": 2}}, "ff_mult is 2"),
+        ({}, {"audio_projection": {"output_dim": 512}}, "output_dim is 512, the networks of this pack have 768"),
         ({}, "[1]", "extra_config.json: holds a list"),
         ({}, "{", "extra_config.json: not JSON"),
     ],

@@ -1,7 +1,8 @@
 """The built-in model itself: what is in the file, and what the evaluation says of it."""
 
 import json
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,21 @@ from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.demo import DEMO_SAMPLING, EvaluationSize, evaluate
 from svp_portrait.svp_models.evaluation.metrics import keypoint_error
+from svp_portrait.svp_models.evaluation.style_study import INPUTS, StudySize
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, require_face
+from svp_portrait.svp_models.headless.commands import evaluate as command
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
+from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker
 
 FIGURES = {
     "psnr", "ssim", "mouth_corr", "mouth_lag", "mouth_corr_swapped", "emotion_acc", "emotion_acc_no_style",
     "emotion_acc_wrong_style", "kps_error", "clips", "seed", "analyser_kps_error", "analyser_mouth_corr",
     "analyser_emotion_acc",
+}  # fmt: skip
+STYLE_FIGURES = {
+    "stylesim", "stylesim_no_style", "clustering", "identity_leak_sampled", "identity_leak_deterministic", "interpolation",
+    "interpolation_jump",
 }  # fmt: skip
 
 
@@ -52,14 +60,48 @@ def test_the_analyser_says_when_there_is_no_face(model, picture):
         require_face(track, "the portrait")
 
 
+@pytest.fixture(scope="module")
+def tiny():
+    """The smallest full evaluation: one case per emotion, a few frames each."""
+    study = StudySize(leaks=1, blends=1, weight_seconds=0.04, people=1, takes=1)
+    return EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.08, style_seconds=0.2, study=study)
+
+
+@pytest.fixture(scope="module")
+def evaluation(model, tiny):
+    """Figures and the calls of `progress`."""
+    calls = []
+    return evaluate(model, tiny, 1, lambda done, total: calls.append((done, total))), calls
+
+
 @pytest.mark.slow
-def test_the_evaluation_gives_every_figure(model):
-    figures = evaluate(model, EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.04), seed=1)
-    assert set(figures) == FIGURES
+def test_the_full_evaluation_gives_every_figure(evaluation):
+    figures, calls = evaluation
+    assert set(figures) == FIGURES | STYLE_FIGURES
     assert figures["clips"] == 8
     assert figures["ssim"] > 0.7
     assert figures["kps_error"] < 0.05
     assert figures["analyser_kps_error"] < 0.02
+    assert 0.5 < figures["stylesim"] <= 1
+    assert abs(figures["identity_leak_sampled"]) < 0.5
+    assert len(figures["interpolation"]) == 11
+    assert figures["interpolation"][0] == 0 and figures["interpolation"][10] == pytest.approx(1)
+    assert figures["interpolation_jump"] > 0
+    assert {name: set(each) for name, each in figures["clustering"].items()} == dict.fromkeys(INPUTS, set(EMOTIONS))
+    assert calls == [(each, len(calls)) for each in range(1, len(calls) + 1)]
+    assert json.loads(json.dumps(figures)) == figures
+
+
+@pytest.mark.slow
+def test_without_the_study_the_other_figures_are_the_same(model, tiny, evaluation):
+    figures = evaluate(model, replace(tiny, study=None), 1)
+    assert figures == {name: evaluation[0][name] for name in FIGURES}
+
+
+def test_the_help_says_what_every_figure_is():
+    told = command.FIGURES.replace("analyser_*", "analyser_kps_error analyser_mouth_corr analyser_emotion_acc")
+    for name in (FIGURES | STYLE_FIGURES) - {"seed"}:
+        assert re.search(rf"\b{name}\b", told), name
 
 
 @pytest.mark.parametrize("name", ["portrait", "style_interpolation", "style_library"])

@@ -2,12 +2,16 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.evaluation.metrics import (
+    clustering_strength,
     correlation,
+    cosine,
     keypoint_error,
     lagged_correlation,
+    largest_change,
     mean_ssim,
     mouth_opening,
     psnr,
+    share_of_way,
 )
 
 
@@ -56,3 +60,36 @@ def test_correlation_of_a_constant_or_of_too_few_is_zero():
 
 def test_keypoint_error_is_a_fraction_of_the_width():
     assert keypoint_error(np.full((2, 8, 2), (3.0, 4.0)), np.zeros((2, 8, 2)), 100) == pytest.approx(0.05)
+
+
+def test_clustering_strength_is_the_ratio_of_distances():
+    # two emotions of one person: centres 10 apart, codes 1 from their centre; another person's do not matter
+    codes = np.array([[0, 1], [0, -1], [10, 1], [10, -1], [500, 0], [500, 4]], float)
+    people, moods = ["a"] * 4 + ["b"] * 2, ["sad", "sad", "happy", "happy", "sad", "sad"]
+    assert clustering_strength(codes, people, moods) == {"sad": 10.0, "happy": 10.0}
+
+
+def test_clustering_strength_leaves_out_what_says_nothing():
+    codes = np.array([[0.0], [1.0], [9.0]])
+    assert clustering_strength(codes, ["a"] * 3, ["sad", "sad", "happy"]) == {"sad": pytest.approx(17.0)}
+    assert clustering_strength(codes, ["a"] * 3, ["sad"] * 3) == {}
+
+
+def test_cosine_of_known_angles():
+    assert cosine(np.array([1.0, 0]), np.array([3.0, 3])) == pytest.approx(np.sqrt(0.5))
+    assert cosine(np.array([1.0, 2]), np.array([-2.0, -4])) == pytest.approx(-1)
+    assert cosine(np.zeros(2), np.ones(2)) == 0
+
+
+def test_share_of_the_way_is_measured_along_it():
+    way = np.array([[3.0, 0.0], [0.0, 1.0]])
+    assert share_of_way(way, way) == pytest.approx(1)
+    assert share_of_way(-0.5 * way, way) == pytest.approx(-0.5)
+    assert share_of_way(way[:, ::-1], way) == 0
+    assert share_of_way(np.array([[3.0, 9.0], [0.0, 0.0]]), way) == pytest.approx(0.9)  # 9 / (9 + 1)
+    assert share_of_way(np.ones((1, 2)), np.zeros((1, 2))) == 0
+
+
+def test_largest_change_is_that_of_neighbours():
+    assert largest_change(np.array([[0.0, 0], [3, 4], [3, 4], [0, 4]])) == pytest.approx(5)
+    assert largest_change(np.ones((1, 4))) == 0

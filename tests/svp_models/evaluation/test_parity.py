@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -22,11 +23,18 @@ from svp_portrait.svp_models.evaluation.parity import (
     largest,
     open_folder,
     relative_error,
-    unused,
+    remaining,
 )
-from svp_portrait.svp_models.evaluation.parity_loop import check_loops, vexpress_scheduler
+from svp_portrait.svp_models.evaluation.parity_loop import (
+    check_loops,
+    replayed_latents,
+    vexpress_scheduler,
+    vexpress_windows,
+)
 from svp_portrait.svp_models.evaluation.parity_networks import check_networks
 from svp_portrait.svp_models.evaluation.parity_processing import check_processing, scanned_frame, whole_windows
+from svp_portrait.svp_models.networks.positions import sinusoidal_positions
+from svp_portrait.svp_models.sampling.pipeline import SamplerOptions
 from svp_portrait.svp_models.sampling.schedule import alphas_cumprod
 
 
@@ -46,7 +54,7 @@ def measures(path, *checks) -> dict[str, Measure]:
     """The results of some checks by name; of all, and of the search for tensors they pass over, if none is named."""
     folder = open_folder(path)
     found = [each for check in checks or (networks_of, loops_of, processing_of) for each in check(folder, path)]
-    found += [] if checks else unused(folder)
+    found += [] if checks else remaining(folder, found)
     assert len({each.name for each in found}) == len(found)
     return {each.name: each for each in found}
 
@@ -70,6 +78,19 @@ def test_other_sizes_agree_with_a_loop_written_out(parity_folder):
     ]
     assert len(outputs) == 5 and set(outputs) <= found.keys()
     assert {"loop.latents_after_step1", "unet.cond.t981.stage.conv_in", "context_windows.8.5.1"} <= found.keys()
+    assert load_file(parity_folder / "io.safetensors").keys() <= found.keys()  # a line for each, inputs too
+    assert (found["unet.latents"].error, found["unet.latents"].note) == (None, "input")
+
+
+def test_uneven_heads_rounded_positions_and_stale_layers_agree(other_parity_original):
+    config, networks = load_vexpress_networks(other_parity_original)
+    assert config.unet.attention_heads == (3, 4, 5) and (config.audio.width, config.audio.feed_forward) == (28, 2)
+    block = networks.denoiser.get_submodule("down_blocks.1.motion_modules.0.transformer_blocks.0")
+    exact = sinusoidal_positions(9, 32, torch.zeros(()))
+    assert torch.equal(block.places[1], exact.bfloat16().float()) and not torch.equal(block.places[1], exact)
+    found = measures(other_parity_original)
+    assert not [each for each in found.values() if each.missed]
+    assert largest(list(found.values()), NETWORK).error < 3e-6 and largest(list(found.values()), LOOP).error < 1e-5
 
 
 def test_changed_outputs_are_the_only_misses_and_unknown_tensors_are_one(parity_folder):
@@ -107,17 +128,73 @@ def test_a_moved_keypoint_and_another_schedule_are_missed(parity_folder):
     assert missed == {"draw_kps_images", "ddim.timesteps.4", "ddim.alphas_cumprod.last"}
 
 
-def test_loops_that_are_no_whole_windows_are_not_compared(parity_folder):
+def test_loops_that_are_no_whole_windows_are_replayed(parity_folder):
     extra = json.loads((parity_folder / "extra_config.json").read_text())
     extra["loop"]["overlap"] = 2
     (parity_folder / "extra_config.json").write_text(json.dumps(extra))
     found = measures(parity_folder, loops_of)
-    assert (
-        found["loop.final_latents"].error is None
-        and "9 frames are no whole windows of 5 with 2" in found["loop.final_latents"].note
+    last = found["loop.final_latents"]
+    assert last.missed and "with V-Express' windows, 9 frames are no whole ones of 5 with 2" in last.note
+    assert found["loop.kps_features"].error < 1e-6
+
+
+def test_a_replayed_loop_leaves_repeated_frames_half_stepped():
+    """As V-Express does with 11 frames, windows of 6 with 2 in common: the last one turns back over frames 9, 8 and 7."""
+    windows = vexpress_windows(11, 6, 2)
+    assert windows == [[0, 1, 2, 3, 4, 5], [4, 5, 6, 7, 8, 9], [8, 9, 10, 9, 8, 7]]
+
+    def one(latents, *given):
+        return torch.ones_like(latents)
+
+    def step(prediction, timestep, latents):
+        return SimpleNamespace(prev_sample=latents - prediction)
+
+    model = SimpleNamespace(networks=SimpleNamespace(denoiser=one))
+    conditions = SimpleNamespace(window=lambda index, like: None)
+    scheduler = SimpleNamespace(timesteps=torch.tensor([999, 499]), step=step)
+    after = replayed_latents(model, torch.zeros(11, 1, 1, 1), conditions, scheduler, windows, SamplerOptions(cfg=1.0))
+    first = [-1.0] * 8 + [-0.5, -0.5, -1.0]
+    assert [each.flatten().tolist() for each in after] == [first, [2 * each for each in first]]
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("unet__audio_embeddings", lambda t: t[..., :-1], r"has the shape \[3, 4, 23\], \[3, 4, 24\] is needed"),
+        ("unet__kps_features", lambda t: t[:, :, :2], r"has the shape \[1, 32, 2, 6, 10\], \[1, 32, 3, 6, 10\] is"),
+        ("reference_net__latents", lambda t: t * math.nan, "an input, has values that are no finite numbers"),
+    ],
+)
+def test_inputs_that_do_not_fit_are_named(parity_folder, name, make, message):
+    change(parity_folder, **{name: make})
+    with pytest.raises(PortraitError, match=f"io.safetensors: {name.replace('__', '.')}.* {message}"):
+        measures(parity_folder, networks_of)
+
+
+def test_outputs_of_other_shapes_and_unknown_modules_are_missed(parity_folder):
+    change(
+        parity_folder,
+        kps_guider__features=lambda t: t[:, :, :1],
+        unet__cond__t981__stage__conv_act=lambda _: torch.ones(1),
+        loop__latents_after_step9=lambda _: torch.ones(1),
+        median_filter__output=lambda t: t[:, :2],
     )
-    with pytest.raises(PortraitError, match="nothing of the kind 'loop'"):
-        largest(list(found.values()), LOOP)
+    missed = {each.name: each.note for each in measures(parity_folder).values() if each.missed}
+    assert missed == {
+        "kps_guider.features": "ours has the shape [1, 32, 2, 6, 10], the reference [1, 32, 1, 6, 10]",
+        "unet.cond.t981.stage.conv_act": "our denoiser has no such module",
+        "loop.latents_after_step9": "the loop has 4 steps",
+        "median_filter.output": "ours has the shape [3, 4, 5, 6], the reference [3, 2, 5, 6]",
+    }
+
+
+def test_timesteps_that_v_express_has_too_many_are_told(parity_folder):
+    ddim = json.loads((parity_folder / "ddim.json").read_text())
+    ddim["timesteps"] = {"4": [999, 749, 499, 249, -1], "48": [999, 978]}
+    (parity_folder / "ddim.json").write_text(json.dumps(ddim))
+    found = measures(parity_folder, processing_of)
+    assert not found["ddim.timesteps.4"].missed and "goes on to timestep -1" in found["ddim.timesteps.4"].note
+    assert found["ddim.timesteps.48"].missed
 
 
 def test_missing_data_are_named(parity_folder, tmp_path):
@@ -128,6 +205,21 @@ def test_missing_data_are_named(parity_folder, tmp_path):
     save_file(io, parity_folder / "io.safetensors")
     with pytest.raises(PortraitError, match="loop.final_latents is missing: the folder is not complete"):
         measures(parity_folder, loops_of)
+    unet = (parity_folder / "unet_config.json").rename(tmp_path / "unet_config.json")
+    with pytest.raises(PortraitError, match="unet_config.json: cannot be read .*: the folder is not complete"):
+        open_folder(parity_folder)
+    unet.rename(parity_folder / "unet_config.json")
+    ddim = json.loads((parity_folder / "ddim.json").read_text())
+    (parity_folder / "ddim.json").write_text(json.dumps({name: ddim[name] for name in ddim if name != "config"}))
+    with pytest.raises(PortraitError, match="ddim.json: config is missing: the folder is not complete"):
+        measures(parity_folder, processing_of)
+    (parity_folder / "context_windows.json").write_text('{"windows": [{"num_frames": 3}]}')
+    with pytest.raises(PortraitError, match="context_windows.json: windows: context_frames is missing"):
+        measures(parity_folder, processing_of)
+    pictures = parity_folder / "kps_images.npz"
+    pictures.write_bytes(pictures.read_bytes()[:-30])
+    with pytest.raises(PortraitError, match=r"kps_images.npz: cannot be read \("):
+        measures(parity_folder, processing_of)
     (parity_folder / "bank_paths.json").write_text('["mid_block.attentions.0.transformer_blocks.0"]')
     with pytest.raises(
         PortraitError, match="bank_paths.json: down_blocks.0.attentions.0.transformer_blocks.0 is a block"
@@ -136,11 +228,10 @@ def test_missing_data_are_named(parity_folder, tmp_path):
 
 
 def test_relative_error():
-    assert relative_error(torch.tensor([3.0, 4.1]), torch.tensor([3.0, 4.0]), "x") == pytest.approx(0.02, rel=1e-4)
-    assert relative_error(torch.zeros(2), torch.zeros(2), "x") == 0
-    assert relative_error(torch.ones(2), torch.zeros(2), "x") == math.inf
-    with pytest.raises(PortraitError, match=r"x: ours has the shape \[2\], the reference \[3\]"):
-        relative_error(torch.ones(2), torch.ones(3), "x")
+    assert relative_error(torch.tensor([3.0, 4.1]), torch.tensor([3.0, 4.0])) == pytest.approx(0.02, rel=1e-4)
+    assert relative_error(torch.zeros(2), torch.zeros(2)) == 0
+    assert relative_error(torch.ones(2), torch.zeros(2)) == math.inf
+    assert relative_error(torch.ones(2), torch.ones(3)) == math.inf
 
 
 def test_numbers_that_are_none_are_missed_and_the_largest():

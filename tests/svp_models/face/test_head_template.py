@@ -57,17 +57,24 @@ def test_edges_are_where_the_outline_crosses_their_heights(angle):
     # a face as a wedge: at height y below the eyes it is 100 - y wide on each side
     heights = np.linspace(-10, 90, 17)
     right = np.stack([100 - heights, heights], axis=1)
-    outline = np.concatenate([right, right * (-1, 1)])
     five = np.array([[-30.0, 0], [30, 0], [0, 30], [-20, 60], [20, 60]])
-    shuffled = np.random.default_rng(1).permutation(outline)
-    found = face_edges(turned(shuffled, angle), turned(five, angle))
+    shuffled = np.random.default_rng(1).permutation(right)
+    found = face_edges(turned(shuffled * (-1, 1), angle), turned(shuffled, angle), turned(five, angle))
     upper, lower = UPPER_SHARE * 60, LOWER_SHARE * 60
     expected = [[upper - 100, upper], [lower - 100, lower], [100 - upper, upper], [100 - lower, lower]]
     assert np.allclose(found, turned(np.array(expected), angle))
     assert 0 < upper < lower < 60
 
 
-def test_an_outline_on_one_side_is_refused():
-    five = np.array([[-30.0, 0], [30, 0], [0, 30], [-20, 60], [20, 60]])
-    with pytest.raises(PortraitError, match="one side"):
-        face_edges(np.array([[10.0, 0], [12, 30]]), five)
+def test_a_profile_has_edges_too():
+    """Seen from the side the far outline crosses the middle of the eyes: both sides still give their points."""
+    five = np.array([[-3.0, 0], [3, 0], [20, 30], [0, 60], [4, 60]])
+    near, far = np.array([[-70.0, -20], [-60, 40], [-10, 90]]), np.array([[-1.0, -20], [-2, 40], [-10, 90]])
+    left_upper, left_lower, right_upper, right_lower = face_edges(near, far, five)
+    assert np.allclose([left_upper[1], left_lower[1]], [right_upper[1], right_lower[1]])
+    assert -70 < left_upper[0] < left_lower[0] < right_lower[0] < right_upper[0] < 0
+
+
+def test_eyes_on_one_spot_are_refused():
+    with pytest.raises(PortraitError, match="one spot"):
+        face_edges(np.zeros((2, 2)), np.ones((2, 2)), np.full((5, 2), 3.0))

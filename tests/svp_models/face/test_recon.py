@@ -57,7 +57,7 @@ def test_the_networks_angles_in_degrees():
 
 
 def test_what_does_not_fit_is_named():
-    with pytest.raises(PortraitError, match="2 frames and a track of 3 frames"):
+    with pytest.raises(PortraitError, match="2 frames and a track of 3 frames: analyse the same frames again"):
         read_faces(Brightness(), np.zeros((2, 80, 100, 3), np.uint8), track())
     with pytest.raises(PortraitError, match="one spot"):
         recon_alignment(np.full((5, 2), 7.0))

@@ -9,6 +9,7 @@ import torch
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.retarget import face_centre, face_size, nearest_pose, retarget
+from svp_portrait.svp_models.face.vexpress_keypoints import retarget_three_points, three_points
 from svp_portrait.svp_models.values import HeadMotion
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
@@ -86,9 +87,34 @@ def test_rescale_aligns_centre_and_size_in_the_frame_of_the_nearest_pose():
     assert torch.allclose(steps, expected * face_size(portrait) / face_size(FACE), atol=1e-3)
 
 
+@pytest.mark.parametrize(("mode", "theirs"), [("vexpress offset", "offset"), ("vexpress naive", "naive")])
+def test_eyes_and_nose_come_out_as_v_express_has_them(mode, theirs):
+    noise = torch.randn(30, 8, 2, generator=torch.Generator().manual_seed(0))
+    driving = HeadMotion(
+        torch.stack([turned(2 * index - 30) * 1.7 + index for index in range(30)]) + noise, 400, 300, 30.0
+    )
+    portrait = still(turned(4) * 2.2 + torch.tensor([31.0, -9.0]), 512, 512)
+    result = retarget(driving, portrait, mode)
+    expected = retarget_three_points(three_points(portrait.keypoints[0]), three_points(driving.keypoints), theirs)
+    torch.testing.assert_close(three_points(result.keypoints), expected, rtol=0, atol=1e-5)
+    assert float((expected[1:] - expected[:1]).abs().max()) > 5  # pixels: the head moves
+    assert (result.width, result.height, result.fps) == (512, 512, 30.0)
+
+
+def test_v_express_ways_move_all_eight_points_by_the_same_transform():
+    wide = FACE * torch.tensor([2.0, 0.5])
+    motion = HeadMotion(torch.stack([wide + torch.tensor([6.0 * index, index]) for index in range(4)]), 300, 200, 25.0)
+    steps = torch.arange(4.0)[:, None, None] * torch.tensor([3.0, 2.0])  # 6 / 2 across and 1 / 0.5 down for every frame
+    naive, offset = (retarget(motion, still(FACE), f"vexpress {way}").keypoints for way in ("naive", "offset"))
+    torch.testing.assert_close(naive, FACE + steps, rtol=0, atol=1e-4)
+    torch.testing.assert_close(offset, FACE - steps / 2, rtol=0, atol=1e-4)
+
+
 def test_wrong_input_is_named():
     motion, point = driving_motion(), torch.ones(8, 2)
-    with pytest.raises(PortraitError, match="'naive': it must be one of fix, offset, rescale"):
+    with pytest.raises(
+        PortraitError, match="'naive': it must be one of fix, offset, rescale, vexpress offset, vexpress naive"
+    ):
         retarget(motion, still(FACE), "naive")
     with pytest.raises(PortraitError, match="6 frames: they must be of one picture"):
         retarget(motion, motion, "fix")
@@ -97,6 +123,8 @@ def test_wrong_input_is_named():
     for mode in ("offset", "rescale"):
         with pytest.raises(PortraitError, match="one spot"):
             retarget(motion, still(point), mode)
+    with pytest.raises(PortraitError, match="eyes and the nose of a face lie on one line"):
+        retarget(motion, still(point), "vexpress naive")
 
 
 @pytest.mark.skipif(not CLIPS.is_dir(), reason="no ../shared/clips beside the repository")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from svp_portrait.svp_models.face.scrfd import anchor_centres, decode, faces_of, prepare, suppress
 
@@ -55,3 +56,10 @@ def test_the_picture_fills_the_square_from_the_top_left():
     assert image.shape == (1, 3, 64, 64) and image.dtype == np.float32 and scale == 64 / 200
     assert np.allclose(image[0, :, 10, 10], [(255 - 127.5) / 128, (127 - 127.5) / 128, -127.5 / 128])
     assert np.allclose(image[0, :, 32:], -127.5 / 128)  # black below
+
+
+@pytest.mark.parametrize("width", [303, 638, 1077, 1232, 1920])
+def test_the_longer_side_fills_the_square_to_the_last_column(width):
+    """640 / width * width is a little under 640 for some of these."""
+    image, _ = prepare(np.full((200, width, 3), 255, np.uint8), 640)
+    assert (image[0, :, 0] > 0.9).all()

@@ -31,6 +31,7 @@ def test_expressions_of_missing_frames_lie_between():
         present=np.array([True, False, True]),
         width=8,
         height=8,
+        five_points=np.zeros((3, 5, 2), np.float32),
     )
     filled = expression_of(track)
     assert filled.dtype == torch.float32 and torch.equal(filled[1], torch.ones(64))
@@ -102,7 +103,10 @@ def test_expression_comes_from_the_network_where_there_is_one():
         def forward(self, images):
             return {"expression": self.weight.expand(len(images), 64), "angle": torch.zeros(len(images), 3)}
 
-    track = FaceTracker(Backend(away=(1,)), "left to right", 1, recon=Network()).analyze(FRAMES)
+    calls = []
+    tracker = FaceTracker(Backend(away=(1,)), "left to right", 1, recon=Network())
+    track = tracker.analyze(FRAMES, lambda done, total: calls.append((done, total)))
+    assert calls == [*((done, 12) for done in range(1, 7)), (12, 12)]  # twice through the frames
     assert torch.equal(expression_of(track), torch.full((6, 64), 2.0)) and track.pose.shape == (6, 3)
     with pytest.raises(PortraitError, match="no expression"):
         expression_of(FaceTracker(Backend()).analyze(FRAMES))

@@ -145,7 +145,7 @@ def test_wav2vec2_hears_70_seconds_alike_however_they_are_cut(norm):
     # Everything a segment decides by itself is its attention; all else is as in the whole sound (rows of deviation 0.85).
     torch.testing.assert_close(three, four, atol=0.02, rtol=0)
     torch.testing.assert_close(three, whole(model, audio, 1750), atol=0.02, rtol=0)
-    assert not model.feature_extractor.conv_layers[0]._forward_hooks
+    assert not model.feature_extractor.conv_layers[0].layer_norm._forward_hooks
 
 
 def placeless(model: WhisperModel) -> WhisperAudioEncoder:
@@ -159,6 +159,29 @@ def placeless(model: WhisperModel) -> WhisperAudioEncoder:
 def test_whisper_hears_70_seconds_alike_however_they_are_cut():
     three, four = cuts(placeless(whisper_model()), sound(70.0))
     torch.testing.assert_close(three, four, atol=3e-3, rtol=0)  # rows of deviation 0.66
+
+
+@pytest.mark.parametrize("kind", ["whisper", "wav2vec2"])
+def test_near_a_join_a_sound_is_heard_as_by_a_segment_around_it(kind):
+    """Rows of 10 s around the first join of 61 s beside those of the 30 s that have the join in their middle."""
+    if kind == "whisper":
+        encoder, reach = placeless(whisper_model()), 0
+    else:  # normed position by position: the loudness of the 30 s is not that of the 61
+        encoder, reach = Wav2Vec2AudioEncoder(wav2vec2_model(feat_extract_norm="layer"), normalize=False), 80
+    time = torch.arange(61 * RATE + reach) / RATE
+    noise = torch.randn(len(time), generator=torch.Generator().manual_seed(4))
+    waveform = (0.1 * noise * (2 * math.pi * 1.3 * time).sin())[None]
+    starts = encoder.segments.starts(61 * 50)
+    middle = (starts[0] + 1500 + starts[1]) // 2
+    around = waveform[:, (middle - 750) * 320 : (middle + 750) * 320 + reach]
+
+    def rows(samples, count):  # one for each position
+        return encoder.features(Audio(samples, RATE), count, count * RATE / samples.shape[1])
+
+    joined = rows(waveform, 61 * 50)[middle - 250 : middle + 250]
+    uncut = rows(around, 1500)[500:1000]
+    torch.testing.assert_close(joined, uncut, atol=0.02, rtol=0)
+    assert float(uncut.std()) > 0.5
 
 
 def test_whispers_floor_is_that_of_the_whole_sound():
@@ -184,13 +207,47 @@ def test_whispers_own_place_signal_moves_over_within_the_fade():
     assert float(step[joins].max()) < 1.05 * float(step[inside].max()) < 0.5 * jump
 
 
-def test_memory_does_not_grow_with_the_sound(monkeypatch):
+@pytest.fixture
+def heard(monkeypatch):
+    """(an encoder, the lengths of the spectrograms that its network was given)."""
     encoder = WhisperAudioEncoder(whisper_model().get_encoder())
-    encoder.segments = Segments(1500, 300, 100)
-    heard = []
+    lengths = []
     forward = encoder.model.forward
     monkeypatch.setattr(
-        encoder.model, "forward", lambda mel, **options: heard.append(mel.shape[-1]) or forward(mel, **options)
+        encoder.model, "forward", lambda mel, **options: lengths.append(mel.shape[-1]) or forward(mel, **options)
     )
+    return encoder, lengths
+
+
+def test_the_network_never_sees_more_than_a_segment(heard):
+    encoder, lengths = heard
     assert encoder.features(sound(120.0), 3000, 25.0).shape == (3000, 160)
-    assert heard == [3000] * 5
+    assert lengths == [3000] * 5
+
+
+def test_progress_counts_segments(heard):
+    seen = []
+    heard[0].features(sound(70.0), 1750, 25.0, progress=lambda *each: seen.append(each))
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_an_exception_from_the_callback_ends_the_hearing(heard):
+    encoder, lengths = heard
+
+    def stop(done, total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        encoder.features(sound(70.0), 1750, 25.0, progress=stop)
+    assert lengths == [3000]
+
+
+def test_a_cancelled_long_sound_leaves_wav2vec2_as_it_was():
+    model = wav2vec2_model()
+
+    def stop(done, total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        Wav2Vec2AudioEncoder(model).features(sound(61.0), 1525, 25.0, progress=stop)
+    assert not model.feature_extractor.conv_layers[0].layer_norm._forward_hooks

@@ -1,14 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.sampling.clip import centre_cut, clip_frames, fit_motion, sampling_memory
+from svp_portrait.svp_models.sampling.clip import centre_cut, clip_frames, fit_motion, prepare_clip
 from svp_portrait.svp_models.sampling.decode import fit_portrait
-from svp_portrait.svp_models.sampling.pipeline import SamplerOptions
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.values import Audio, HeadMotion, Style
 
 
 def motion(frames: int, width: int = 60, height: int = 40, fps: float = 25.0) -> HeadMotion:
@@ -31,7 +32,7 @@ def test_shortest_counts_time_not_frames():
 
 def test_unknown_length_is_named():
     with pytest.raises(PortraitError, match="'longest'.*audio, shortest"):
-        clip_frames(4.0, motion(10), 25.0, "longest")
+        clip_frames(4.0, motion(1), 25.0, "longest")
 
 
 def test_points_stay_on_the_picture_that_is_cut():
@@ -53,14 +54,34 @@ def test_pictures_are_cut_alike_and_go_back_and_forth():
     assert len(fit_motion(pictures[:1], 7, 25.0, 60, 40)) == 1
 
 
+def test_pictures_that_last_are_not_copied():
+    pictures = torch.rand(9, 3, 40, 60)
+    fitted = fit_motion(pictures, 7, 25.0, 40, 40)
+    assert torch.equal(fitted, pictures[:7, :, :, 10:50])
+    assert fitted.untyped_storage().data_ptr() == pictures.untyped_storage().data_ptr()
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"audio": Audio(torch.zeros(1, 0), 16000)}, "0 samples"),
+        ({"style": Style(torch.zeros(1, 16), "elsewhere")}, "'elsewhere', the model reads 'tiny-space'"),
+        ({"size": (32, 25)}, "32 x 25 is not a multiple"),
+        ({"deaf": True}, "no audio encoder is joined"),
+    ],
+)
+def test_what_cannot_be_sampled_is_refused_before_anything_is_encoded(model, clip, changes, message):
+    def encode(frames):
+        raise AssertionError("encoded")
+
+    if changes.pop("deaf", False):
+        model = replace(model, config=replace(model.config, audio=AudioConfig(features="wav2vec2", feature_size=768)))
+    given = {"audio": clip.audio, "style": clip.style, "size": (32, 24), **changes}
+    with pytest.raises(PortraitError, match=message):
+        prepare_clip(model, encode, torch.zeros(3, 48, 64), motion=clip.motion(5), frames=5, fps=25.0, **given)
+
+
 @pytest.mark.parametrize("wide, high", [(60, 40), (40, 60), (41, 41), (1000, 3)])
 def test_the_cut_is_what_the_portrait_gets(wide, high):
     left, top, width, height = centre_cut(wide, high, 32, 32)
     assert width == height == min(wide, high) and left == (wide - width) // 2 and top == (high - height) // 2
-
-
-def test_memory_grows_with_window_and_size():
-    config = PRESETS["demo"]
-    small = sampling_memory(config, SamplerOptions(window=4), 128, 128, 2)
-    assert sampling_memory(config, SamplerOptions(window=8), 128, 128, 2) == 2 * small
-    assert sampling_memory(config, SamplerOptions(window=4), 256, 128, 4) == 4 * small

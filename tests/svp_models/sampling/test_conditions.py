@@ -11,6 +11,7 @@ from svp_portrait.svp_models.face.drawing import draw_frames
 from svp_portrait.svp_models.face.vexpress_keypoints import draw_three_frames
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments
 from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
+from svp_portrait.svp_models.networks.portrait_model import build_networks
 from svp_portrait.svp_models.sampling import conditions as module
 from svp_portrait.svp_models.sampling.conditions import (
     KpsFeatures,
@@ -96,6 +97,22 @@ def test_an_encoder_that_does_not_fit(model, clip, features, size, message):
         audio_features(hearing(model, features, size, audio_encoder=Steps()), clip.audio, 4, 25)
 
 
+def test_progress_of_hearing(model, clip):
+    """Half of it for the segments of the encoder, half for the projection of 50 frames in chunks of 32."""
+    seen = []
+    audio = AudioConfig(features="wav2vec2", feature_size=4, window=3, rows_per_frame=1, layers=1, heads=2, head_size=4)
+    deep = replace(model.config, audio=audio)
+    networks = build_networks(deep)
+    audio_tokens(
+        replace(model, config=deep, networks=networks, audio_encoder=Steps()),
+        clip.audio,
+        50,
+        50,
+        lambda done, total: seen.append(done / total),
+    )
+    assert seen == pytest.approx([0.5, 0.5 + 16 / 50, 1], abs=1e-4)
+
+
 def test_style_tokens_follow_the_clip(model, clip):
     tokens = style_tokens(model.networks, clip.style, 35)
     assert tokens.shape == (35, 3, 8)
@@ -126,7 +143,7 @@ def test_kps_features_stay_bounded(monkeypatch):
 
 
 def test_long_windows_reach_the_guider_in_chunks(monkeypatch):
-    monkeypatch.setattr(module, "CHUNK", 3)
+    monkeypatch.setattr(module, "PICTURES", 3)
     guider = Counter()
     kps = KpsFeatures(guider, torch.zeros(8, 3, 16, 24), 24, 16)
     assert kps.frames(list(range(8))).shape == (8, 3, 2, 3)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
-from svp_portrait.svp_models.sampling.guidance import guided, guided_prediction
+from svp_portrait.svp_models.sampling.guidance import MemoryPlan, guided, guided_prediction
 
 WEIGHTS = ConditionWeights(0.5, 2.0, 1.5)
 
@@ -58,6 +58,16 @@ def test_the_unconditional_half_has_no_conditions():
     values = [*given.reference, given.reference_latent, given.audio, given.kps, given.style]
     assert all((value[0] == 0).all() and (value[1] > 0).all() for value in values)
     assert torch.equal(result, torch.full_like(latents, 1 + 2.5 * 20))
+
+
+def test_the_halves_one_after_the_other():
+    together, apart = Recorder(), Recorder()
+    latents, t = torch.randn(1, 5, 4, 2, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([7])
+    given = (latents, t, conditions(), WEIGHTS, 2.5)
+    result = guided_prediction(apart, *given, MemoryPlan(halves_together=False))
+    torch.testing.assert_close(result, guided_prediction(together, *given), rtol=1e-5, atol=1e-5)
+    assert [len(call[0]) for call in apart.calls] == [1, 1] and [len(call[0]) for call in together.calls] == [2]
+    assert not apart.calls[0][2].audio.any() and apart.calls[1][2].audio.all()
 
 
 def test_no_style_stays_no_style():

@@ -124,6 +124,13 @@ def test_timesteps():
     assert inference_timesteps(V, 1).tolist() == [999]
 
 
+def test_trailing_timesteps_are_those_of_diffusers():
+    scheduler = DDIMScheduler(timestep_spacing="trailing")
+    for steps in range(1, 61):  # among them 48, where ties are rounded
+        scheduler.set_timesteps(steps)
+        torch.testing.assert_close(inference_timesteps(V, steps), scheduler.timesteps)
+
+
 @pytest.mark.parametrize("spacing", ["trailing", "leading", "linspace"])
 def test_timesteps_of_every_step_count(spacing):
     config = replace(V, timestep_spacing=spacing)

@@ -71,6 +71,19 @@ def test_long_clips_are_read_in_segments(model):
     torch.testing.assert_close(prior.sigma, (square - mu**2).sqrt(), rtol=1e-3, atol=1e-4)
 
 
+def test_progress_and_cancelling(model):
+    """A quarter of the bar for the extractor's segments; hearing mel features takes no time worth telling."""
+    seen = []
+    extract_style(model, draw(23, 64), sound(23 / 25), 25, progress=lambda done, total: seen.append(done / total))
+    assert seen == pytest.approx([0.75 + 0.25 * each / 3 for each in (1, 2, 3)], abs=1e-4)
+
+    def stop(done, total):
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        extract_style(model, draw(23, 64), None, 25, progress=stop)
+
+
 def test_extraction_ignores_and_keeps_training_mode(model):
     extractor = model.networks.style_extractor
     expected = extract_style(model, draw(8, 64), None, 25)

@@ -14,6 +14,8 @@ from svp_portrait.svp_models.face.head_template import LOWER_SHARE, UPPER_SHARE
 onnx = pytest.importorskip("onnx")
 FLOAT = onnx.TensorProto.FLOAT
 node = onnx.helper.make_node
+# Pixels of the frame: these networks count from the first pixel's centre of a crop, here of 192 pixels for 96 of the frame
+HALF = 0.5 * 96 / 192
 LEVEL = np.array([[-0.25, -0.25], [0.25, -0.25], [0, 0], [-0.2, 0.25], [0.2, 0.25]])  # five points about a box's middle
 
 
@@ -78,8 +80,11 @@ def fixed_points(path: Path, points: np.ndarray) -> Path:
 
 
 def circle() -> np.ndarray:
-    """106 points: the first 33 the lower half of a circle, out of order; the pupils at -0.3 and 0.3."""
-    angles = np.random.default_rng(0).permutation(np.linspace(-0.6, np.pi + 0.6, 33))
+    """106 points: the outline as the lower part of a circle, its chin first, then the left side and the right one, both out
+    of order; the pupils at -0.3 and 0.3."""
+    shuffle = np.random.default_rng(0).permutation
+    angles = np.linspace(-0.6, np.pi + 0.6, 33)  # from the right ear over the chin to the left ear
+    angles = np.concatenate([angles[16:17], shuffle(angles[17:]), shuffle(angles[:16])])
     points = np.zeros((106, 2))
     points[:33] = 0.6 * np.stack([np.cos(angles), np.sin(angles)], axis=1)
     points[38], points[88] = (-0.3, -0.2), (0.3, -0.2)
@@ -126,6 +131,7 @@ def test_points_come_back_through_the_crop(files):
     face = next(InsightFaceBackend(*files).detect(frame_with((1, 2))[None]))[0]
     middle, unit = np.array([96.0, 160]), 64 * 1.5 / 2  # the crop shows 1.5 boxes as [-1, 1]
     assert np.allclose(face.five_points, middle + LEVEL * 64, atol=1e-3)
+    middle += HALF
     assert np.allclose(face.head_keypoints[4:6], middle + np.array([[-0.3, -0.2], [0.3, -0.2]]) * unit, atol=1e-3)
     assert np.allclose(face.landmarks, middle + head()[-68:, :2] * unit, atol=1e-3)
     assert np.allclose(face.head_keypoints[6], middle + np.array([0, -0.15]) * unit, atol=1e-3)
@@ -136,7 +142,8 @@ def test_points_come_back_through_the_crop(files):
 def test_edges_lie_on_the_outline_at_their_heights(files):
     face = next(InsightFaceBackend(*files).detect(frame_with((1, 2))[None]))[0]
     edges = face.head_keypoints[:4] - (96, 160)
-    assert np.allclose(np.linalg.norm(edges, axis=1), 0.6 * 48, atol=0.3)
+    inner = edges - HALF
+    assert np.allclose(np.linalg.norm(inner, axis=1), 0.6 * 48, atol=0.3)
     heights = -16 + 32 * np.array([UPPER_SHARE, LOWER_SHARE] * 2)  # eyes at -16, mouth at 16
     assert np.allclose(edges[:, 1], heights, atol=1e-3) and (edges[:, 0] * (-1, -1, 1, 1) > 0).all()
 
@@ -145,7 +152,7 @@ def test_tilted_faces_are_seen_upright(files, tmp_path):
     turn = np.array([[np.cos(0.5), np.sin(0.5)], [-np.sin(0.5), np.cos(0.5)]])
     tilted = detector(tmp_path / "tilted.onnx", five=LEVEL @ turn)
     face = next(InsightFaceBackend(tilted, *files[1:]).detect(frame_with((1, 2))[None]))[0]
-    expected = (96, 160) + np.array([[-0.3, -0.2], [0.3, -0.2]]) @ turn * 48
+    expected = (96, 160) + (np.array([[-0.3, -0.2], [0.3, -0.2]]) * 48 + HALF) @ turn
     assert np.allclose(face.head_keypoints[4:6], expected, atol=1e-3)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from inspect import signature
 from types import SimpleNamespace
 
 import numpy as np
@@ -114,6 +115,11 @@ def test_a_damaged_file_is_named_and_meshes_without_irises_too(monkeypatch, mode
 
 
 def test_the_real_package_has_what_the_backend_asks_for(model):
-    pytest.importorskip("mediapipe")
+    mediapipe = pytest.importorskip("mediapipe")
+    picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((6, 8, 3), np.uint8))
+    assert (picture.width, picture.height) == (8, 6)
+    landmarker = mediapipe.tasks.vision.FaceLandmarker
+    assert list(signature(landmarker.detect_for_video).parameters)[:3] == ["self", "image", "timestamp_ms"]
+    assert callable(landmarker.close)
     with pytest.raises(PortraitError, match="MediaPipe cannot use it"):
         list(MediaPipeBackend(model).detect(np.zeros((1, 8, 8, 3), np.uint8)))

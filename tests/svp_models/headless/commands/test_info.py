@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.native import PortraitModel
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, PortraitModel
 from svp_portrait.svp_models.checkpoints.style_layer import save_style_layer
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
@@ -14,6 +14,8 @@ from svp_portrait.svp_models.headless.cli import main
 from svp_portrait.svp_models.headless.commands.info import as_text, describe
 from svp_portrait.svp_models.networks.portrait_model import build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.sampling.guidance import FASTEST
+from svp_portrait.svp_models.sampling.memory import sampling_memory
 
 
 @pytest.fixture
@@ -62,6 +64,33 @@ def test_style_layers_say_which_models_they_fit(tmp_path):
     text = as_text(described)
     assert "style layers for a model of widths 56, 72, 96 and tokens of 128; styles of 128 numbers from mel" in text
     assert f"style_space     {'0' * 16}" in text
+
+
+def test_memory_to_sample(capsys):
+    assert main(lambda folders, progress: [], ["info", str(BUILTIN_MODEL), "--json", "--memory", "128x96"]) == 0
+    memory = json.loads(capsys.readouterr().out)["memory"]
+    config = PRESETS["demo"]
+    with torch.device("meta"):
+        networks = build_networks(config)
+    values = {
+        name: sum(each.numel() for each in part.state_dict().values()) for name, part in networks.named_children()
+    }
+    assert (memory["width"], memory["height"], memory["window"]) == (128, 96, 6)
+    for name, dtype in (("fp16", torch.float16), ("fp32", torch.float32)):
+        needed = memory["bytes"][name]
+        assert needed["weights_denoising"] == dtype.itemsize * (values["denoiser"] + values["guider"])
+        assert needed["weights_denoising"] + needed["weights_before"] == dtype.itemsize * sum(values.values())
+        assert needed["working"] == sampling_memory(config, FASTEST, 3.5, 6, (128, 96), dtype)
+        assert needed["working_halves_apart"] < needed["working"]
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [("128", "write width x height"), ("100x96", "100 x 96 is not a multiple of 8"), ("x", "width x height in pixels")],
+)
+def test_memory_at_sizes_that_cannot_be(size, message, capsys):
+    assert main(lambda folders, progress: [], ["info", str(BUILTIN_MODEL), "--memory", size]) == 1
+    assert message in capsys.readouterr().err
 
 
 def test_unreadable_files(file, tmp_path):

@@ -1,0 +1,40 @@
+"""Long work in pieces, and several pieces of work behind one progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import accumulate
+
+import torch
+from torch import Tensor
+
+Progress = Callable[[int, int], None]
+
+BAR = 10_000  # steps of a bar that stands for several pieces
+
+
+def shared(progress: Progress | None, *shares: float) -> list[Progress | None]:
+    """A callback (done, total) for each of several pieces of work that follow one another.
+
+    shares: how long each piece takes, in any unit. `progress` sees a single work of BAR steps that never goes back and ends
+    with the last piece; it may raise to stop the work. Without it there is nothing to call: None each.
+    """
+    if progress is None:
+        return [None] * len(shares)
+    ends = list(accumulate(shares))
+
+    def piece(start: float, share: float) -> Progress:
+        return lambda done, total: progress(round(BAR * (start + share * done / total) / ends[-1]), BAR)
+
+    return [piece(end - share, share) for end, share in zip(ends, shares, strict=True)]
+
+
+def in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, progress: Progress | None = None) -> Tensor:
+    """What `work` makes of `size` rows at a time, joined; progress(rows done, rows in all) after each chunk."""
+    results, done = [], 0
+    for chunk in rows.split(size):
+        results.append(work(chunk))
+        done += len(chunk)
+        if progress is not None:
+            progress(done, len(rows))
+    return torch.cat(results)

@@ -1,0 +1,72 @@
+"""What the sampler asks of a host that manages memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from svp_portrait.nodes import host, sockets
+from svp_portrait.nodes.load import read_model
+from svp_portrait.nodes.motion import SVPHeadKpsManual
+from svp_portrait.nodes.sample import SVPSampler
+from svp_portrait.nodes.sockets import LoadedModel
+from svp_portrait.svp_models.checkpoints.native import load_model, save_model
+from svp_portrait.svp_models.sampling.guidance import MemoryPlan
+from svp_portrait.svp_models.sampling.memory import PLANS, sampling_memory
+
+SAMPLER = {
+    "seed": 0, "steps": 2, "cfg": 2.0, "scheduler": "euler", "reference_weight": 1.0, "audio_weight": 1.0, "style_weight": 1.0,
+    "fps": 25.0, "window": 0, "overlap": -1, "width": 0, "height": 0, "length": "audio",
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list:
+    """What a host with little memory, `room` bytes of it, is asked to prepare."""
+    seen: list = []
+    monkeypatch.setattr(sockets, "prepare", lambda handles, memory: seen.append((handles, memory)))
+    return seen
+
+
+def run(loaded, clip, **changes) -> torch.Tensor:
+    points = "\n".join(f"{0.1 * index + 0.1}, {0.05 * index + 0.2}" for index in range(8))
+    motion = SVPHeadKpsManual.execute(clip["portrait"], points).args[0]
+    inputs = {**SAMPLER, "portrait": clip["portrait"], "audio": clip["audio"], **changes}
+    return SVPSampler.execute(loaded[0], loaded[1], head_motion=motion, **inputs).args[0]["samples"]
+
+
+def test_the_host_is_asked_for_what_the_plan_takes(loaded, clip, asked, monkeypatch):
+    expected = run(loaded, clip)
+    assert asked == [([], 0), ([], 0)]  # without a host nothing is managed and nothing asked for
+    model = replace(loaded[0], denoising_handle="denoising", conditions_handle="conditions", encoder_handle="encoder")
+    config = model.portrait.config
+    together, apart = (sampling_memory(config, plan, 2.0, config.window, (32, 32), torch.float32) for plan in PLANS)
+    for space, needed in ((together, together), (together - 1, apart), (0, apart)):
+        asked.clear()
+        monkeypatch.setattr(sockets, "room", lambda handle, space=space: space)
+        result = run((model, loaded[1]), clip)
+        assert asked == [(["conditions", "encoder"], needed), (["denoising"], needed)]
+        torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_shorter_clip_or_window_asks_for_less(loaded, clip, asked, monkeypatch):
+    model = replace(loaded[0], denoising_handle="denoising", conditions_handle="conditions")
+    monkeypatch.setattr(sockets, "room", lambda handle: 10**12)
+    run((model, loaded[1]), clip)
+    run((model, loaded[1]), clip, window=2, overlap=0)
+    assert asked[2][1] == model.plan(2.0, 2, (32, 32))[1] < asked[0][1]
+    assert model.plan(2.0, 2, (32, 32))[0] == MemoryPlan()
+
+
+def test_a_file_is_mapped_and_run_in_the_precision_of_the_host(model_file, tmp_path):
+    path = tmp_path / "half.safetensors"
+    save_model(path, load_model(model_file), {}, torch.float16)
+    portrait = read_model(str(path))
+    assert portrait.networks.denoiser.conv_in.weight.dtype == torch.float16  # as stored
+    loaded = LoadedModel.of(portrait).ready()
+    assert loaded.networks.denoiser.conv_in.weight.dtype == host.weights_dtype() == torch.float32
+    vae, latents = host.Vae(portrait.vae, portrait.config.vae), torch.randn(1, 4, 2, 3)
+    exact = load_model(path).vae.decode(latents)
+    torch.testing.assert_close(vae.decode(latents), ((exact.detach() + 1) / 2).clamp(0, 1).movedim(1, -1))

@@ -1,0 +1,45 @@
+"""The median filter as a node."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from svp_portrait.nodes import standin
+from svp_portrait.nodes.video import SVPMedianFilter
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.media.median import median_filter
+
+
+@pytest.mark.parametrize("frames", [1, 2, 7])
+def test_frames_are_filtered_over_space_and_time(frames):
+    images = torch.rand(frames, 6, 5, 3, generator=torch.Generator().manual_seed(frames))
+    before = images.clone()
+    (filtered,) = SVPMedianFilter.execute(images).args
+    assert torch.equal(filtered, median_filter(images.permute(0, 3, 1, 2)).permute(0, 2, 3, 1))
+    assert torch.equal(images, before) and filtered.is_contiguous()
+
+
+def test_a_flash_of_one_frame_disappears():
+    images = torch.full((5, 4, 4, 3), 0.25)
+    images[2] = 1
+    assert torch.equal(SVPMedianFilter.execute(images).args[0], torch.full((5, 4, 4, 3), 0.25))
+
+
+def test_every_frame_is_reported_and_a_cancel_ends_it(monkeypatch):
+    reports = []
+
+    def show(done, total):
+        reports.append((done, total))
+        if done == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(standin.ProgressBar, "show", show)
+    with pytest.raises(KeyboardInterrupt):
+        SVPMedianFilter.execute(torch.rand(9, 4, 4, 3))
+    assert reports == [(1, 9), (2, 9), (3, 9)]
+
+
+def test_nothing_to_filter_is_named():
+    with pytest.raises(PortraitError, match=r"\(0, 4, 4, 3\): pictures x height x width x 3 is needed"):
+        SVPMedianFilter.execute(torch.zeros(0, 4, 4, 3))
