@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .audio import SVPApplyAudioEncoder, SVPLoadAudioEncoder
+from .dataset import SVPPrepareDataset
 from .face import SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
 from .load import SVPLoadModel
@@ -11,7 +12,8 @@ from .sample import SVPSampler
 from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleSample
 from .style_files import SVPStyleLoad, SVPStyleSave
 from .style_layer import SVPLoadStyleLayer, SVPSaveStyleLayer
-from .video import SVPVideoCombine
+from .train import SVPTrainStage, SVPTrainStyleExtractor
+from .video import SVPMedianFilter, SVPVideoCombine
 
 NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPLoadModel,
@@ -31,6 +33,10 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPLoadStyleLayer,
     SVPSaveStyleLayer,
     SVPLoadFaceAnalyzer,
+    SVPMedianFilter,
+    SVPPrepareDataset,
+    SVPTrainStyleExtractor,
+    SVPTrainStage,
 ]
 
 

@@ -8,6 +8,7 @@
 | SVP_STYLE       | values.Style: style codes over a clip                        |
 | SVP_HEAD_MOTION | values.HeadMotion: 8 head keypoints per frame                |
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a way to find faces, and which of them |
+| SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
 
 Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
 """
@@ -15,18 +16,21 @@ Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..svp_models.checkpoints.native import PortraitModel
 from ..svp_models.errors import PortraitError
 from ..svp_models.networks.audio_encoder import AudioEncoder
+from ..svp_models.sampling.guidance import FASTEST, MemoryPlan
+from ..svp_models.sampling.memory import choose_plan
 from ..svp_models.values import Audio
-from .host import io, manage, prepare, weights_dtype
+from .host import io, manage, prepare, room, weights_dtype
 
 CHUNK = 32  # frames converted at a time
 
@@ -36,25 +40,43 @@ StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
 StyleSocket = io.Custom("SVP_STYLE")
 HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
 FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")
+DatasetSocket = io.Custom("SVP_DATASET")
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model and the host's handles on its memory and on that of its audio encoder, if it has one (None without a host)."""
+    """A model and the host's handles on its memory (None without a host): on what denoises, on what encodes the conditions
+    before that, and on its audio encoder, if it has one."""
 
     portrait: PortraitModel
-    handle: Any
+    denoising_handle: Any
+    conditions_handle: Any
     encoder_handle: Any = None
 
     @classmethod
     def of(cls, portrait: PortraitModel) -> LoadedModel:
         """In the precision the host chooses; the style space stays what it was in the file."""
-        return cls(portrait, manage(portrait.networks.eval().to(weights_dtype())))
+        parts = dict(portrait.networks.eval().to(weights_dtype()).named_children())
+        denoising = nn.ModuleList([parts.pop("denoiser"), parts.pop("guider")])
+        return cls(portrait, manage(denoising), manage(nn.ModuleList(parts.values())))
 
     def ready(self, memory: int = 0) -> PortraitModel:
-        """The model with its networks on the device they run on, and `memory` bytes free beside them."""
-        prepare([each for each in (self.handle, self.encoder_handle) if each is not None], memory)
+        """The model with what encodes conditions and styles on the device it runs on, and `memory` bytes free beside it."""
+        prepare([each for each in (self.conditions_handle, self.encoder_handle) if each is not None], memory)
         return self.portrait
+
+    def plan(self, cfg: float, frames: int, size: tuple[int, int]) -> tuple[MemoryPlan, int]:
+        """How to denoise windows of so many frames (size: width, height in pixels) in the memory there is, and the bytes
+        it takes; without a host the fastest way, whatever it takes."""
+        space = room(self.denoising_handle)
+        if space is None:
+            return FASTEST, 0
+        return choose_plan(self.portrait.config, cfg, frames, size, weights_dtype(), space)
+
+    def ready_to_denoise(self, memory: int) -> None:
+        """Brings denoiser and guider to the device, with `memory` bytes free beside them: what encodes conditions and all
+        else makes room where it must."""
+        prepare([] if self.denoising_handle is None else [self.denoising_handle], memory)
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,13 @@ class LoadedAudioEncoder:
     def of(cls, encoder: AudioEncoder) -> LoadedAudioEncoder:
         """In float32, as it was loaded: the host's choice of precision is for denoisers."""
         return cls(encoder, manage(encoder))
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A finished data set: the folder of its manifest and shards."""
+
+    folder: Path
 
 
 def audio_from(audio: dict[str, Any]) -> Audio:

@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from ..networks.face_analyzer import ANALYZER_SIZE, OUTPUTS, POSE_ORIGIN, POSE_UNITS, FaceAnalyzerNetwork
-from .autoencoder import MOUTH, draw_frames
-from .corpus import Corpus
-from .loop import Schedule, run_phase
+from ..networks.face_analyzer import ANALYZER_SIZE, OUTPUTS, POSE_UNITS, FaceAnalyzerNetwork
+from .clips import Clips
+from .draw import Order, Sample, Spot, stack
+from .losses import MOUTH
+from .recipe import AnalyzerPhase
 
-BATCH = 48
-NO_FACE = 0.08  # share of the batch that shows no face
-MAX_ZOOM, MAX_SHIFT = 0.2, 0.12
+TEST_FRAMES = 128
 
 
-def _random_view(rng: np.random.Generator, size: int) -> np.ndarray:
+def _random_view(rng: np.random.Generator, size: int, max_zoom: float, max_shift: float) -> np.ndarray:
     """A similarity transform (2 x 3, pixels) that zooms and shifts the picture a little."""
-    zoom = np.exp(rng.uniform(-MAX_ZOOM, MAX_ZOOM))
-    shift = rng.uniform(-MAX_SHIFT, MAX_SHIFT, 2) * size
+    zoom = np.exp(rng.uniform(-max_zoom, max_zoom))
+    shift = rng.uniform(-max_shift, max_shift, 2) * size
     middle = size / 2
     return np.float32([[zoom, 0, middle * (1 - zoom) + shift[0]], [0, zoom, middle * (1 - zoom) + shift[1]]])
 
@@ -55,44 +53,72 @@ def _no_face(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.full_like(image, rng.integers(0, 256, 3))
 
 
-def analyzer_batch(corpus: Corpus, rng: np.random.Generator, batch: int) -> dict[str, Tensor]:
-    """Pictures n x 3 x 128 x 128 in [0, 1] and targets in FaceAnalyzerNetwork.raw's units."""
-    clips, frames = draw_frames(corpus, rng, batch)
-    size = corpus.config.size
-    images, landmarks, keypoints, pose, present = [], [], [], [], []
-    for clip, frame in zip(clips, frames, strict=True):
-        image, view = corpus.images[clip, frame], _random_view(rng, size)
-        present.append(rng.random() >= NO_FACE)
-        if not present[-1]:
+class AnalyzerTraining:
+    """The phase of the built-in face analyser: exact labels of drawn frames, which are spoilt as real pictures are."""
+
+    name = "analyzer"
+
+    def __init__(self, network: FaceAnalyzerNetwork, clips: Clips, test: Clips, config: AnalyzerPhase, seed: int):
+        self.module, self.clips, self.test, self.config = _Regression(network), clips, test, config
+        self.order = Order(clips.by_shard(clips.pictured), seed, config.settings.batch)
+
+    def draw(self, spot: Spot) -> Sample:
+        """A picture `images` 3 x 128 x 128 in [0, 1] and its targets in FaceAnalyzerNetwork.raw's units."""
+        return self._sample(self.clips, self.order.sample(spot.step, spot.place), spot.rng())
+
+    def _sample(self, clips: Clips, clip: int, rng: np.random.Generator) -> Sample:
+        config, size, labels = self.config, clips.size, clips.labels(clip)
+        frame = int(rng.integers(clips.info[clip].frames))
+        image = clips.pixels(clip, [frame])[0]  # h w 3, uint8
+        view = _random_view(rng, size, config.zoom, config.shift)
+        present = rng.random() >= config.no_face
+        if not present:
             image = _no_face(image, rng)
-        pixel_view = view + np.float32([[0, 0, 0.5], [0, 0, 0.5]]) * (
-            view[0, 0] - 1
-        )  # OpenCV counts from pixel centres
-        image = cv2.warpAffine(image, pixel_view, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        images.append(_spoil(image, rng))
-        landmarks.append(corpus.landmarks[clip, frame] @ view[:, :2].T + view[:, 2])
-        keypoints.append(corpus.head_keypoints[clip, frame] @ view[:, :2].T + view[:, 2])
-        turned = corpus.pose[clip, frame].copy()
-        turned[3:5] = (turned[3:5] * view[0, 0]) + view[:, 2] / size + 0.5 * (view[0, 0] - 1)
-        turned[5] *= view[0, 0]
-        pose.append((turned - POSE_ORIGIN) / POSE_UNITS)
-    stacked = rearrange(torch.from_numpy(np.stack(images)), "n h w c -> n c h w").float() / 255
-    if size != ANALYZER_SIZE:
-        stacked = functional.interpolate(stacked, (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")
-    return {
-        "images": stacked,
-        "landmarks": torch.from_numpy(np.stack(landmarks) / size - 0.5).float().flatten(1),
-        "head_keypoints": torch.from_numpy(np.stack(keypoints) / size - 0.5).float().flatten(1),
-        "expression": torch.from_numpy(corpus.expression[clips, frames]),
-        "pose": torch.from_numpy(np.stack(pose)).float(),
-        "present": torch.tensor(present).float()[:, None],
-    }
+        half = np.float32([[0, 0, 0.5], [0, 0, 0.5]]) * (view[0, 0] - 1)  # OpenCV counts from pixel centres
+        flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+        image = _spoil(cv2.warpAffine(image, view + half, (size, size), **flags), rng)
+        picture = rearrange(torch.from_numpy(image), "h w c -> c h w").float() / 255
+        if size != ANALYZER_SIZE:
+            picture = functional.interpolate(picture[None], (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")[0]
+
+        def moved(points: np.ndarray) -> Tensor:
+            return torch.from_numpy((points @ view[:, :2].T + view[:, 2]) / size - 0.5).float().flatten()
+
+        return {
+            "images": picture,
+            "landmarks": moved(labels.landmarks[frame]),
+            "head_keypoints": moved(labels.head_keypoints[frame]),
+            "expression": torch.from_numpy(labels.expression[frame]),
+            "pose": torch.from_numpy(labels.pose[frame] / POSE_UNITS).float(),
+            "present": torch.tensor([float(present)]),
+        }
+
+    def validate(self) -> dict[str, float]:
+        """The errors on unseen people."""
+        rng = np.random.default_rng(0)
+        picks = rng.choice(self.test.pictured, size=TEST_FRAMES)
+        batch = stack([self._sample(self.test, int(each), rng) for each in picks])
+        device = next(self.module.parameters()).device
+        loss, values = self.module({key: value.to(device) for key, value in batch.items()})
+        return {key: float(value) for key, value in {"loss": loss, **values}.items()}
+
+    def show(self, folder: Path, step: int) -> None:
+        """There is nothing to look at."""
 
 
-def analyzer_loss(raw: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
+class _Regression(nn.Module):
+    def __init__(self, network: FaceAnalyzerNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        return analyzer_loss(self.network.raw(batch["images"]), batch)
+
+
+def analyzer_loss(raw: dict[str, Tensor], batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the regression errors of pictures with a face, and cross-entropy of presence."""
     present = batch["present"]
-    mouth = torch.ones(68, 2)
+    mouth = torch.ones(68, 2, device=present.device)
     mouth[MOUTH] = 3.0
     points = (present * mouth.flatten() * (raw["landmarks"] - batch["landmarks"]).abs()).mean()
     keypoints = (present * (raw["head_keypoints"] - batch["head_keypoints"]).abs()).mean()
@@ -101,26 +127,12 @@ def analyzer_loss(raw: dict[str, Tensor], batch: dict[str, Tensor]) -> tuple[Ten
     presence = functional.binary_cross_entropy_with_logits(raw["present"], present)
     loss = 20 * points + 20 * keypoints + 10 * expression + 0.3 * pose + 0.2 * presence
     return loss, {
-        "points": points.item(),
-        "keypoints": keypoints.item(),
-        "expression": expression.item(),
-        "pose": pose.item(),
-        "presence": presence.item(),
+        "points": points,
+        "keypoints": keypoints,
+        "expression": expression,
+        "pose": pose,
+        "presence": presence,
     }
-
-
-def train_analyzer(
-    corpus: Corpus, schedule: Schedule, folder: Path, seed: int, report: Callable[[str], None]
-) -> FaceAnalyzerNetwork:
-    """Trains the analyser; see run_phase for files and resuming."""
-    torch.manual_seed(seed)
-    network = FaceAnalyzerNetwork()
-
-    def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        batch = analyzer_batch(corpus, rng, BATCH)
-        return analyzer_loss(network.raw(batch["images"]), batch)
-
-    return run_phase("analyzer", network, network.parameters(), loss_function, schedule, folder, seed, report)
 
 
 def export_onnx(network: FaceAnalyzerNetwork) -> bytes:

@@ -1,27 +1,88 @@
-"""Training of the portrait VAE on drawn frames."""
+"""Training of the portrait VAE on the frames of a dataset."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
-from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..config import VaeConfig
 from ..networks.vae import PortraitVae
-from .corpus import Corpus
-from .loop import Schedule, run_phase, torch_generator
-from .losses import picture_loss, region_weight
+from .clips import Clips
+from .draw import Order, Sample, Spot, stack
+from .losses import EYES_AND_MOUTH, MOUTH, picture_loss, region_weight
+from .recipe import AutoencoderPhase
 
-BATCH = 16
 FIRST_LOOK = 200  # frames that the principal components are taken from
-LATENT_NOISE = 0.05  # of a standard deviation: the decoder must forgive what a denoiser leaves
-EYES_AND_MOUTH = list(range(17, 27)) + list(range(36, 68))
-MOUTH = list(range(48, 68))
 GAIN_STEP = 0.3  # of a standard deviation
+TEST_FRAMES = 64
+
+
+class AutoencoderTraining:
+    """The phase of the VAE. It starts from the principal components of what it is shown first."""
+
+    name = "autoencoder"
+
+    def __init__(self, vae: PortraitVae, clips: Clips, test: Clips, config: AutoencoderPhase, seed: int):
+        self.module, self.clips, self.test, self.seed = _Reconstruction(vae, config.latent_noise), clips, test, seed
+        self.order = Order(clips.by_shard(clips.pictured), seed, config.settings.batch)
+        vae.start_from_components(self._look(clips, FIRST_LOOK)["image"])
+
+    def draw(self, spot: Spot) -> Sample:
+        """A frame `image` 3 h w in [-1, 1], its `landmarks` 68 2 as fractions of the picture and `seed`."""
+        return self._frame(self.clips, self.order.sample(spot.step, spot.place), spot.rng())
+
+    def _frame(self, clips: Clips, clip: int, rng: np.random.Generator) -> Sample:
+        frame = int(rng.integers(clips.info[clip].frames))
+        landmarks = torch.from_numpy(clips.labels(clip).landmarks[frame] / clips.size)
+        seed = torch.tensor(int(rng.integers(2**62)))
+        return {"image": clips.frames(clip, [frame])[0], "landmarks": landmarks, "seed": seed}
+
+    def _look(self, clips: Clips, count: int) -> Sample:
+        """Frames of as many clips as there are, the same at every call."""
+        rng = np.random.default_rng(self.seed)
+        return stack([self._frame(clips, int(each), rng) for each in rng.choice(clips.pictured, size=count)])
+
+    def validate(self) -> dict[str, float]:
+        """PSNR of unseen frames through the VAE, dB."""
+        images = self._look(self.test, TEST_FRAMES)["image"].to(next(self.module.parameters()).device)
+        vae = self.module.vae
+        return {"psnr": float(signal_to_noise(vae.decode(vae.encode(images)), images))}
+
+    def show(self, folder: Path, step: int) -> None:
+        """There is nothing that `validate` does not say."""
+
+    def finish(self) -> None:
+        """Balances the channels, see channel_factors."""
+        rng = np.random.default_rng(self.seed)
+        first, second = [], []
+        for clip in rng.choice(self.clips.pictured, size=FIRST_LOOK):
+            for shown in (first, second):
+                frame = int(rng.integers(self.clips.info[clip].frames))
+                shown.append(self.clips.frames(int(clip), [frame])[0])
+        vae = self.module.vae
+        device = next(vae.parameters()).device
+        vae.rescale(channel_factors(vae, torch.stack(first).to(device), torch.stack(second).to(device)))
+
+
+class _Reconstruction(nn.Module):
+    def __init__(self, vae: PortraitVae, latent_noise: float):
+        super().__init__()
+        self.vae, self.latent_noise = vae, latent_noise
+
+    def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        images = batch["image"]
+        latents = self.vae.encode(images)
+        noise = [torch.randn(latents.shape[1:], generator=torch.Generator().manual_seed(int(s))) for s in batch["seed"]]
+        decoded = self.vae.decode(latents + self.latent_noise * torch.stack(noise).to(latents))
+        loss = picture_loss(decoded, images, face_weight(batch["landmarks"], images.shape[-1]))
+        return loss, {"psnr": signal_to_noise(decoded.detach(), images)}
+
+
+def signal_to_noise(decoded: Tensor, images: Tensor) -> Tensor:
+    """PSNR in dB of pictures in [-1, 1]."""
+    return -10 * torch.log10((decoded.clamp(-1, 1) - images).square().mean() / 4)
 
 
 def face_weight(landmarks: Tensor, size: int) -> Tensor:
@@ -31,44 +92,6 @@ def face_weight(landmarks: Tensor, size: int) -> Tensor:
         + region_weight(landmarks[:, MOUTH], size, 2.0, 0.02)
         - 1
     )
-
-
-def draw_frames(corpus: Corpus, rng: np.random.Generator, batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clip and frame numbers of a random batch, every frame of another clip where there are enough."""
-    clips = corpus.finished()
-    chosen = rng.choice(clips, batch, replace=len(clips) < batch)
-    return chosen, rng.integers(corpus.config.frames, size=batch)
-
-
-def load_frames(corpus: Corpus, clips: np.ndarray | int, frames: np.ndarray | slice) -> Tensor:
-    """Pictures of the corpus by clip and frame: n x 3 x h x w in [-1, 1]."""
-    return rearrange(torch.from_numpy(np.array(corpus.images[clips, frames])), "n h w c -> n c h w").float() / 127.5 - 1
-
-
-def train_autoencoder(
-    corpus: Corpus, config: VaeConfig, schedule: Schedule, folder: Path, seed: int, report: Callable[[str], None]
-) -> PortraitVae:
-    """Trains the VAE of `config` and balances its channels; see run_phase for files and resuming."""
-    torch.manual_seed(seed)
-    vae = PortraitVae(config)
-    clips, frames = draw_frames(corpus, np.random.default_rng(seed), FIRST_LOOK)
-    vae.start_from_components(load_frames(corpus, clips, frames))
-
-    def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        clips, frames = draw_frames(corpus, rng, BATCH)
-        images = load_frames(corpus, clips, frames)
-        landmarks = torch.from_numpy(corpus.landmarks[clips, frames]) / corpus.config.size
-        latents = vae.encode(images)
-        noise = torch.randn(latents.shape, generator=torch_generator(rng))
-        decoded = vae.decode(latents + LATENT_NOISE * noise)
-        loss = picture_loss(decoded, images, face_weight(landmarks, corpus.config.size))
-        error = (decoded.detach().clamp(-1, 1) - images).square().mean() / 4
-        return loss, {"psnr": float(-10 * torch.log10(error))}
-
-    run_phase("autoencoder", vae, vae.parameters(), loss_function, schedule, folder, seed, report)
-    pairs = np.random.default_rng(seed).integers(corpus.config.frames, size=(2, FIRST_LOOK))
-    vae.rescale(channel_factors(vae, load_frames(corpus, clips, pairs[0]), load_frames(corpus, clips, pairs[1])))
-    return vae
 
 
 @torch.no_grad()

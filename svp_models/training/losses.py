@@ -7,6 +7,9 @@ from einops import rearrange
 from kornia.metrics import ssim
 from torch import Tensor
 
+EYES_AND_MOUTH = list(range(17, 27)) + list(range(36, 68))  # of 68 landmarks; brows too
+MOUTH = list(range(48, 68))
+
 
 def inverse_distance_similarity(first: Tensor, second: Tensor) -> Tensor:
     """Eq. 6's similarity 1 / (||s_i - s_j||_2 + 1): n x d and m x d -> n x m in (0, 1]."""
@@ -22,7 +25,7 @@ def info_nce(codes: Tensor, labels: Tensor, temperature: float) -> Tensor:
     """
     logits = inverse_distance_similarity(codes, codes) / temperature
     same = labels[:, None] == labels[None]
-    positive = same & ~torch.eye(len(codes), dtype=torch.bool)
+    positive = same & ~torch.eye(len(codes), dtype=torch.bool, device=codes.device)
     if not positive.any():
         raise ValueError(f"no two of the {len(codes)} codes share a label: InfoNCE needs positives")
     negatives = logits.masked_fill(same, float("-inf")).logsumexp(1, keepdim=True)  # n 1

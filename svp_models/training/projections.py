@@ -8,7 +8,6 @@ blow up a whisper, tokens of unit size cannot be overheard.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,66 +17,80 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..networks.audio_features import feature_windows
 from ..networks.portrait_model import PortraitNetworks
-from .corpus import Corpus
-from .loop import Schedule, run_phase, torch_generator
-from .takes import Takes
+from ..networks.style_extractor import sample_code
+from .draw import Order, Sample, Spot
+from .readings import Expressions
+from .recipe import ProjectionsPhase
+from .style import style_input
 
-CLIPS = 64  # a batch; of each clip every FRAME_STEP-th frame is read
-FRAME_STEP = 5
+
+class ProjectionsTraining:
+    """The phase of audio and style projection; the style extractor is taken as it is."""
+
+    name = "projections"
+
+    def __init__(
+        self,
+        networks: PortraitNetworks,
+        expressions: Expressions,
+        config: ProjectionsPhase,
+        model: ModelConfig,
+        seed: int,
+    ):
+        self.clips = clips = expressions.clips
+        self.expressions, self.config, self.model = expressions, config, model
+        shown = [clips.expression(number) for number in range(len(clips.info))]
+        rows, means = np.concatenate(shown), np.stack([each.mean(0) for each in shown])
+        self.module = _ReadOut(
+            networks, *map(torch.from_numpy, (rows.mean(0), rows.std(0), means.mean(0), means.std(0)))
+        )
+        self.order = Order(clips.by_shard(range(len(clips.info))), seed, config.settings.batch)
+
+    def draw(self, spot: Spot) -> Sample:
+        """Every frame_step-th frame of a clip: audio windows f w F, expression f 64, the clip's mean expression 64, a style
+        input (see style_input) and `seed`."""
+        rng, step = spot.rng(), self.config.frame_step
+        clip = self.order.sample(spot.step, spot.place)
+        total = self.clips.info[clip].frames
+        frames = np.arange(int(rng.integers(step)), total, step)[: total // step]
+        features = self.clips.features(clip, self.model.audio.rows_per_frame)
+        expression = torch.from_numpy(self.clips.expression(clip))
+        return {
+            "audio": feature_windows(features, self.model.audio, total)[frames],
+            "expression": expression[frames],
+            "mean": expression.mean(0),
+            **style_input(self.expressions, clip, self.model.style.max_frames, rng),
+            "seed": torch.tensor(int(rng.integers(2**62))),
+        }
+
+    def validate(self) -> dict[str, float]:
+        """Nothing: what counts is what the stages make of the tokens."""
+        return {}
+
+    def show(self, folder: Path, step: int) -> None:
+        """There is nothing to look at."""
 
 
-class _Projections(nn.Module):
-    def __init__(self, networks: PortraitNetworks):
+class _ReadOut(nn.Module):
+    def __init__(
+        self, networks: PortraitNetworks, middle: Tensor, spread: Tensor, clip_middle: Tensor, clip_spread: Tensor
+    ):
         super().__init__()
         self.audio_projection, self.style_projection = networks.audio_projection, networks.style_projection
+        self._extractor = (networks.style_extractor.eval(),)  # a tuple: not trained and not kept
+        for name, value in (("middle", middle), ("spread", spread)):
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("clip_middle", clip_middle, persistent=False)
+        self.register_buffer("clip_spread", clip_spread, persistent=False)
 
-
-def train_projections(
-    networks: PortraitNetworks,
-    corpus: Corpus,
-    takes: Takes,
-    mu: Tensor,
-    sigma: Tensor,
-    config: ModelConfig,
-    schedule: Schedule,
-    folder: Path,
-    seed: int,
-    report: Callable[[str], None],
-) -> None:
-    """Trains audio and style projection in place, the former also on the takes; files as run_phase.
-
-    mu, sigma: 3 x clips x d_s, those of take 0 of corpus_priors.
-    """
-    module = _Projections(networks)
-    truth = torch.from_numpy(np.array(corpus.expression))  # n f 64
-    count = truth.shape[-1]
-    middle, spread = truth.mean((0, 1)), truth.std((0, 1))
-    clip_means = truth.mean(1)
-    clip_means = (clip_means - clip_means.mean(0)) / clip_means.std(0)  # n 64
-
-    def take(clip: int, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Mel f x 1920 and expression f x 64 of a take of a clip; 0 is the drawn one."""
-        if number == 0:
-            return corpus.mel[clip], corpus.expression[clip]
-        return takes.mel[clip, number - 1], takes.expression[clip, number - 1]
-
-    def loss_function(step: int, rng: np.random.Generator) -> tuple[Tensor, dict[str, float]]:
-        clips = rng.choice(corpus.config.clips, min(CLIPS, corpus.config.clips), replace=False)
-        first = int(rng.integers(FRAME_STEP))
-        numbers = rng.integers(takes.count + 1, size=len(clips))
-        said = [take(int(clip), int(number)) for clip, number in zip(clips, numbers, strict=True)]
-        windows = [
-            feature_windows(torch.from_numpy(mel).float(), config.audio, corpus.config.frames) for mel, _ in said
-        ]
-        heard = torch.cat([each[first::FRAME_STEP] for each in windows])  # m w F
-        spoken = module.audio_projection(heard).mean(1)[:, :count]  # m 64
-        shown = torch.from_numpy(np.stack([expression[first::FRAME_STEP] for _, expression in said])).flatten(0, 1)
-        audio = (spoken - (shown - middle) / spread).square().mean()
-        kind = torch.from_numpy(rng.choice(3, len(clips), p=(0.7, 0.2, 0.1)))
-        noise = torch.randn((len(clips), mu.shape[-1]), generator=torch_generator(rng))  # eq. 4
-        codes = mu[kind, clips] + sigma[kind, clips] * noise
-        felt = module.style_projection(codes).mean(1)[:, :count]  # n 64
-        style = (felt - clip_means[clips]).square().mean()
-        return audio + style, {"audio": audio.item(), "style": style.item()}
-
-    run_phase("projections", module, module.parameters(), loss_function, schedule, folder, seed, report)
+    def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        count = len(self.middle)
+        spoken = self.audio_projection(batch["audio"].flatten(0, 1)).mean(1)[:, :count]  # (n f) 64
+        audio = (spoken - (batch["expression"].flatten(0, 1) - self.middle) / self.spread).square().mean()
+        with torch.no_grad():
+            moments = self._extractor[0](batch["style_audio"], batch["style_expression"], batch["style_mask"])
+        generators = [torch.Generator().manual_seed(int(seed)) for seed in batch["seed"]]
+        codes = torch.stack([sample_code(*each) for each in zip(*moments, generators, strict=True)])  # n d_s
+        felt = self.style_projection(codes).mean(1)[:, :count]  # n 64
+        style = (felt - (batch["mean"] - self.clip_middle) / self.clip_spread).square().mean()
+        return audio + style, {"audio": audio, "style": style}

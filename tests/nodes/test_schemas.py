@@ -21,7 +21,7 @@ FROZEN = {
     "SVPHeadKpsExtract": (["model", "frames", "fps", "face_analyzer"], ["SVP_HEAD_MOTION"]),
     "SVPHeadKpsRetarget": (["head_motion", "portrait", "mode", "model", "face_analyzer"], ["SVP_HEAD_MOTION"]),
     "SVPHeadKpsManual": (["image", "points"], ["SVP_HEAD_MOTION"]),
-    "SVPHeadKpsRender": (["head_motion", "width", "height", "frames"], ["IMAGE"]),
+    "SVPHeadKpsRender": (["head_motion", "width", "height", "frames", "model"], ["IMAGE"]),
     "SVPSampler": (
         "model vae portrait audio head_motion seed steps cfg scheduler reference_weight audio_weight style_weight fps window "
         "overlap width height length style".split(),
@@ -33,6 +33,20 @@ FROZEN = {
     "SVPLoadStyleLayer": (["model", "style_layer", "strength"], ["SVP_MODEL"]),
     "SVPSaveStyleLayer": (["model", "filename_prefix"], ["STRING"]),
     "SVPLoadFaceAnalyzer": (["backend", "face", "index", "smoothing", "expression"], ["SVP_FACE_ANALYZER"]),
+    "SVPMedianFilter": (["images"], ["IMAGE"]),
+    "SVPPrepareDataset": (
+        "source name size seconds test_share audio_encoder backend expression people clips_per_person seed".split(),
+        ["SVP_DATASET", "STRING"],
+    ),
+    "SVPTrainStyleExtractor": (
+        "model dataset name steps batch learning_rate temperature seed".split(),
+        ["SVP_MODEL", "STRING"],
+    ),
+    "SVPTrainStage": (
+        "model dataset name stage steps batch learning_rate frames precision checkpoint_steps seed "
+        "gradient_checkpointing".split(),
+        ["SVP_MODEL", "STRING"],
+    ),
 }
 
 

@@ -9,17 +9,25 @@ from typing import Any
 
 import pytest
 
+from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.registry import NODE_CLASSES
+from svp_portrait.svp_models.checkpoints.catalog import entry_named
 from svp_portrait.svp_models.headless.core_nodes import core_nodes
 from svp_portrait.svp_models.headless.folders import Folders
 from svp_portrait.svp_models.headless.graph import check_graph, load_graph
 from svp_portrait.svp_models.headless.runner import build_registry
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = ["portrait", "style_interpolation", "style_library"]
+NAMES = ["portrait", "style_interpolation", "style_library", "train_style", "vexpress_portrait"]
+WEIGHTS = [  # what a graph needs beside the built-in model, where `svp download` puts it
+    *(f"svp/vexpress/{file.name}" for file in entry_named("vexpress").files),
+    "vae/vae-ft-mse-840000-ema-pruned.safetensors",
+    "audio_encoders/wav2vec2-base-960h/model.safetensors",
+]
 ASSETS = ["portrait.png", "speech.wav", "style_happy.mp4", "style_sad.mp4", "driving.mp4"]
 SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
 CORE_WIDGETS = {"LoadImage": "image", "LoadAudio": "audio", "LoadVideo": "file"}  # first widget; the others only show
+NOTES = {"MarkdownNote"}  # of the front end alone
 TITLE_BAR = 30  # pixels above a node's position
 
 
@@ -55,7 +63,7 @@ def as_api(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the host's front end posts for a drawn graph."""
     sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
     nodes = {}
-    for node in graph["nodes"]:
+    for node in (each for each in graph["nodes"] if each["type"] not in NOTES):
         inputs = dict(zip(widget_names(node["type"]), node["widgets_values"], strict=False))
         inputs.update({each["name"]: sources[each["link"]] for each in node["inputs"] if each["link"] is not None})
         inputs.pop(None, None)
@@ -68,12 +76,41 @@ def test_there_are_these_workflows():
     assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == NAMES
 
 
-def test_the_runner_accepts_it(name, tmp_path):
+def problems(name: str, folder: Path) -> list[str]:
+    """What the runner has against a bundled graph, with the assets in that folder."""
     for asset in ASSETS:
-        (tmp_path / asset).touch()
-    registry = build_registry([*core_nodes(Folders(tmp_path, tmp_path, tmp_path)), *NODE_CLASSES])
-    graph = load_graph(WORKFLOWS / "api" / f"{name}.json")
-    assert check_graph(graph, registry.specs, registry.nodes) == []
+        (folder / asset).touch()
+    registry = build_registry([*core_nodes(Folders(folder, folder, folder)), *NODE_CLASSES])
+    return check_graph(load_graph(WORKFLOWS / "api" / f"{name}.json"), registry.specs, registry.nodes)
+
+
+def test_the_runner_accepts_it(name, folders):
+    folder_paths.use(folders, folders / "models")
+    for weights in WEIGHTS:
+        path = folders / "models" / weights
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert problems(name, folders) == []
+
+
+def test_missing_weights_are_told_with_their_cure(folders):
+    folder_paths.use(folders, folders / "models")
+    model, encoder = problems("vexpress_portrait", folders)
+    assert model.startswith('node 1 (SVPLoadModel "Model"): denoising_unet.bin') and "svp download vexpress --" in model
+    assert "SVPLoadAudioEncoder" in encoder and "svp download wav2vec2-base-960h" in encoder
+    for weights in WEIGHTS[:5]:
+        path = folders / "models" / weights
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    model, _ = problems("vexpress_portrait", folders)
+    assert "svp download sd-vae-ft-mse --" in model
+
+
+def test_the_note_names_the_downloads_of_its_graph():
+    (note,) = [each for each in drawn("vexpress_portrait")["nodes"] if each["type"] in NOTES]
+    (text,) = note["widgets_values"]
+    assert "svp download vexpress sd-vae-ft-mse wav2vec2-base-960h --models" in text
+    assert entry_named("buffalo_l").source in text and entry_named("buffalo_l").folder in text
 
 
 def test_both_forms_are_the_same_graph(name):

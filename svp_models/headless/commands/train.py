@@ -4,28 +4,94 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
-from ...checkpoints.native import BUILTIN_MODEL
-from ...training.demo import DemoRecipe, scaled, train_demo
+from ...errors import PortraitError
+from ...training.extra import open_training
+from ...training.follow import Progress
+from ...training.recipe import PHASES, RECIPES, load_recipe, scaled
 from ..session import OpenNodes
+
+DEMO, ALL = "demo", "all"
+MEANING = """\
+A phase starts from the model that the phase before it in the recipe has written, the first one from the recipe's model, and
+ends with RUN/PHASE/model.safetensors, which Load Portrait Model reads. A run that was stopped or killed goes on from its last
+checkpoint when the command is repeated. Several processes: accelerate launch ... -m svp_portrait.nodes.command train ...
+"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    subjects = parser.add_subparsers(dest="subject", required=True, metavar="WHAT")
-    demo = subjects.add_parser(
-        "demo", help="the built-in model, from generated clips; a killed run goes on when repeated"
+    parser.epilog = MEANING
+    parser.add_argument(
+        "phase", choices=(DEMO, ALL, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of the recipe; "
+        "demo: the built-in model, data and all"
+    )  # fmt: skip
+    parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe: stage1.settings.steps=100"
     )
-    demo.add_argument("--folder", type=Path, default=Path("runs/demo"), help="corpus, checkpoints and logs")
-    demo.add_argument("--output", type=Path, default=BUILTIN_MODEL, help="the model file to write")
-    demo.add_argument("--seed", type=int, default=0, help="of weights, batches and corpus")
-    demo.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes that draw the corpus")
-    demo.add_argument(
-        "--scale", type=float, default=1.0, help="factor on steps and speakers; 0.01 only shows that it runs"
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="also write the finished model here, in half precision"
     )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell parameters, memory, schedule and data, train nothing"
+    )
+    parser.add_argument(
+        "--benchmark", action="store_true", help="tell how long reading a batch takes against learning from it"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw data (%(default)s)"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on all steps; 0.01 only shows that it runs")
 
 
-def run(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
-    recipe = DemoRecipe() if args.scale == 1 else scaled(DemoRecipe(), args.scale)
-    train_demo(recipe, args.folder, args.output, args.seed, args.workers, lambda line: print(line, flush=True))
-    return None
+def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    path = args.recipe or (RECIPES / f"{DEMO}.toml" if args.phase == DEMO else None)
+    if path is None:
+        raise PortraitError(f"svp train {args.phase} needs --recipe FILE.toml; the bundled ones are in {RECIPES}")
+    recipe = load_recipe(path, args.set)
+    recipe = recipe if args.scale == 1 else scaled(recipe, args.scale)
+    names = recipe.phases() if args.phase in (DEMO, ALL) else [args.phase]
+    training = open_training("run")
+    with stoppable() as progress:
+        run = training.Run(recipe, args.run or Path("runs") / recipe.name, _say, progress, args.workers)
+        if args.dry_run:
+            print("\n".join(line for name in names for line in run.describe(name)))
+            return
+        if args.benchmark:
+            print("\n".join(run.benchmark(name) for name in names))
+            return
+        model = [run.phase(name) for name in names][-1]
+    if args.output is not None:
+        run.export(model, args.output)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def stoppable() -> Iterator[Progress]:
+    """A progress callback that stops the run between two steps after Ctrl-C or SIGTERM; a second Ctrl-C stops it at once."""
+    asked: list[int] = []
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        asked.append(number)
+        print("stopping after this step; once more stops at once, without a checkpoint", flush=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def progress(done: int, total: int) -> None:
+        if asked:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield progress
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

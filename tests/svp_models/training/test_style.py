@@ -1,62 +1,155 @@
-"""What the style extractor learns from: pairs of takes, and expressions as imprecise as an analyser's."""
+"""Training of the style extractor: what a batch holds, what it learns from it, and how that is measured."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
+import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
+import torch
 
-from svp_portrait.svp_models.training.corpus import ClipLabel, CorpusConfig
-from svp_portrait.svp_models.training.style import StyleData, style_batch
-from svp_portrait.svp_models.training.takes import ReadingError, as_read, build_takes
+from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
+from svp_portrait.svp_models.training.draw import Spot, stack
+from svp_portrait.svp_models.training.engine import train
+from svp_portrait.svp_models.training.readings import Expressions, ReadingError
+from svp_portrait.svp_models.training.recipe import StylePhase
+from svp_portrait.svp_models.training.settings import TrainSettings
+from svp_portrait.svp_models.training.style import StyleTraining, choose_takes, clustering, style_classes
 
-CONFIG = CorpusConfig(speakers=2, emotions=2, frames=10, seed=3)
-
-
-@pytest.fixture(scope="module")
-def takes(tmp_path_factory):
-    return build_takes(tmp_path_factory.mktemp("takes") / "takes", CONFIG, 2, 1, lambda line: None)
-
-
-def test_takes_of_a_clip_share_person_and_emotion_and_nothing_else(takes):
-    assert takes.done.all() and takes.expression.shape == (4, 2, 10, 64)
-    assert np.isfinite(takes.mel).all()
-    for first, second in takes.expression:
-        assert not np.allclose(first, second)
-    means = takes.expression.mean(2)  # n 2 64
-    within = np.linalg.norm(means[:, 0] - means[:, 1], axis=-1).mean()
-    across = np.mean([np.linalg.norm(means[a, 0] - means[b, 1]) for a in range(4) for b in range(4) if a != b])
-    assert within < across
+CONFIG = StylePhase(TrainSettings(steps=2, batch=8, warmup=1), emotions=2, takes=2, shortest=10)
+PEOPLE = [[[who * 100 + mood * 10 + take for take in range(3)] for mood in range(4)] for who in range(6)]
 
 
-def test_a_batch_holds_pairs_of_different_takes_and_other_emotions_of_their_speakers():
-    labels = [ClipLabel(index // 4, index % 4, 3, index) for index in range(24)]
-    clips, numbers, same = style_batch(SimpleNamespace(labels=labels), 2, np.random.default_rng(0))
-    assert len(clips) == 6 * 4 * 2 and same.tolist() == clips.tolist()
-    for pair in range(0, len(clips), 2):
-        assert clips[pair] == clips[pair + 1] and numbers[pair] != numbers[pair + 1]
-    assert set(numbers) == {0, 1, 2}
-    speakers = [labels[clip].speaker for clip in clips[::2]]
-    assert all(speakers.count(who) == 4 for who in set(speakers))
+def batch_of(phase, step=0, places=8):
+    return stack([phase.draw(Spot(0, "style", step, place, places)) for place in range(places)])
+
+
+def test_a_batch_holds_positives_and_both_kinds_of_hard_negatives():
+    batch = choose_takes(PEOPLE, 48, 4, 2, np.random.default_rng(0))
+    assert len(batch) == 48 and len({take.label for take in batch}) == 24
+    for first, second in zip(batch[::2], batch[1::2], strict=True):
+        assert first.label == second.label and first.clip != second.clip and not first.alone
+        assert first.clip // 10 == second.clip // 10  # same person, same emotion
+    people = [take.clip // 100 for take in batch[::2]]
+    assert all(people.count(who) == 4 for who in set(people))  # the same person in other emotions
+    moods = [take.clip // 10 % 10 for take in batch[::2]]
+    assert all(moods.count(mood) == 6 for mood in range(4))  # other people in the same emotion
+
+
+def test_a_class_with_one_clip_is_cut_into_stretches_that_do_not_overlap(config, train_clips, test_clips):
+    phase = StyleTraining(StyleExtractor(config.style), train_clips, test_clips, CONFIG)
+    clips = style_classes(train_clips.clips)
+    assert all(len(each) == 1 for classes in clips for each in classes)  # three clips in three emotions each
+    batch = batch_of(phase)
+    assert batch["mask"].sum(1).min() >= 10 and batch["mask"].sum(1).max() <= 20  # halves of 40 frames
+    assert torch.equal(batch["label"][::2], batch["label"][1::2])
+
+
+def test_never_both_inputs_are_dropped(config, train_clips, test_clips):
+    dropping = StylePhase(CONFIG.settings, 2, 2, drop_audio=0.5, drop_expression=0.5, shortest=10)
+    phase = StyleTraining(StyleExtractor(config.style), train_clips, test_clips, dropping)
+    heard, seen = [], []
+    for step in range(6):
+        batch = batch_of(phase, step)
+        heard += batch["audio"].flatten(1).any(1).tolist()
+        seen += batch["expression"].flatten(1).any(1).tolist()
+    assert all(one != other for one, other in zip(heard, seen, strict=True))
+    assert any(heard) and any(seen)
+
+
+def test_training_lowers_the_loss_and_touches_only_the_extractor(model, train_clips, test_clips, tmp_path):
+    before = {name: value.clone() for name, value in model.networks.state_dict().items()}
+    settings = TrainSettings(steps=80, batch=8, learning_rate=5e-3, warmup=1, average=0.0)
+    phase = StyleTraining(model.networks.style_extractor, train_clips, test_clips, CONFIG)
+    first = phase.module(batch_of(phase, 1000))[0].item()
+    train(phase, settings, tmp_path, 0, "{}", lambda line: None)
+    assert phase.module(batch_of(phase, 1000))[0].item() < 0.8 * first
+    moved = {name.split(".")[0] for name, value in model.networks.state_dict().items() if not value.equal(before[name])}
+    assert moved == {"style_extractor"}
+
+
+def test_validation_prints_the_clustering_of_every_input(config, train_clips, test_clips):
+    two = Expressions(test_clips.clips)  # with one clip an emotion nothing can be said
+    phase = StyleTraining(StyleExtractor(config.style), train_clips, two, CONFIG)
+    assert phase.validate() == {}
+
+    class Doubled:
+        """Every clip twice, the second time with a little noise."""
+
+        def __init__(self, clips):
+            self.clips, self.info = clips, [*clips.info, *clips.info]
+
+        def features(self, clip):
+            return self.clips.features(clip % len(self.clips.info))
+
+        def expression(self, clip):
+            noise = np.random.default_rng(clip).normal(0, 0.01, (40, 64))
+            return (self.clips.expression(clip % len(self.clips.info)) + noise).astype(np.float32)
+
+    figures = StyleTraining(StyleExtractor(config.style), train_clips, Expressions(Doubled(test_clips.clips)), CONFIG)
+    found = figures.validate()
+    assert set(found) == {"clustering_both", "clustering_expression"}  # heard alone the doubles are one point each
+    assert all(value > 1 for value in found.values())
+    assert set(clustering(figures.module.extractor, figures.test)["both"]) <= {
+        info.emotion for info in test_clips.clips.info
+    }
 
 
 def test_the_reading_error_is_measured_and_given_back():
     rng = np.random.default_rng(0)
-    true = rng.standard_normal((400, 30, 64))
+    true = [rng.standard_normal((30, 64)) for _ in range(400)]
     known = ReadingError(np.linspace(0.02, 0.2, 64), np.linspace(0.1, 0.05, 64))
-    measured = ReadingError.between(as_read(true, known, rng), true)
+    measured = ReadingError.between([known.spoil(each, rng) for each in true], true)
     np.testing.assert_allclose(measured.noise, known.noise, rtol=0.1)
-    # The mean of 30 frames' noise counts as bias too.
+    # the mean of 30 frames' noise counts as bias too
     np.testing.assert_allclose(measured.bias, np.hypot(known.bias, known.noise / np.sqrt(30)), rtol=0.15)
 
 
-def test_take_0_is_the_drawn_clip_as_the_analyser_read_it(takes):
-    corpus = SimpleNamespace(mel=np.ones((4, 10, 1920)), expression=np.zeros((4, 10, 64)))
-    read = np.full((4, 10, 64), 0.5, np.float32)
-    data = StyleData(corpus, read, takes)
-    mel, expression = data.take(2, 0, np.random.default_rng(0))
-    assert mel is not None and np.array_equal(expression, read[2]) and (mel == 1).all()
-    mel, expression = data.take(2, 1, np.random.default_rng(0))
-    assert np.array_equal(mel, takes.mel[2, 0])
-    np.testing.assert_allclose(expression, takes.expression[2, 0], atol=1e-6)  # the analyser erred by a constant only
+SCRIPT = """
+import sys
+from pathlib import Path
+
+import torch
+
+from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
+from svp_portrait.svp_models.config import StyleConfig
+from svp_portrait.svp_models.training.engine import train
+from svp_portrait.svp_models.training.settings import TrainSettings
+from svp_portrait.svp_models.training.style import _Contrast
+
+
+class Codes:
+    name = "style"
+
+    def __init__(self):
+        torch.manual_seed(0)
+        config = StyleConfig(audio_size=4, expression_size=4, style_size=8, layers=1, heads=2, feed_forward=8, dropout=0.0)
+        self.module = _Contrast(StyleExtractor(config), 0.1)
+
+    def draw(self, spot):
+        rng = spot.rng()
+        rows = [torch.from_numpy(rng.standard_normal((6, 4))).float() for _ in range(2)]
+        mask, seed = torch.ones(6, dtype=torch.bool), torch.tensor(int(rng.integers(2**40)))
+        return {"audio": rows[0], "expression": rows[1], "mask": mask, "label": torch.tensor(spot.place // 2), "seed": seed}
+
+
+settings = TrainSettings(steps=4, batch=8, learning_rate=0.01, warmup=1, average=0.0, log_steps=1)
+train(Codes(), settings, Path(sys.argv[1]), 0, "{}", lambda line: None)
+"""
+
+
+@pytest.mark.slow
+def test_processes_see_the_negatives_of_one_another(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    alone = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    subprocess.run([*launch, str(script), str(tmp_path / "two")], check=True, timeout=200, env=alone)
+    subprocess.run([sys.executable, str(script), str(tmp_path / "one")], check=True, timeout=100, env=alone)
+    one, two = ([json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("one", "two"))
+    for alone, shared in zip(one, two, strict=True):
+        assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+        assert shared["gradient"] == pytest.approx(alone["gradient"], rel=1e-4)

@@ -1,0 +1,169 @@
+"""Training data: films, or drawn people, prepared into a folder below the output folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from ..svp_models.dataset.building import prepare
+from ..svp_models.dataset.format import FPS, SHORTEST_FRAMES
+from ..svp_models.dataset.manifest import summary
+from ..svp_models.dataset.options import (
+    BACKENDS,
+    DEEP3D,
+    LARGEST_SIZE,
+    LONGEST_SECONDS,
+    OF_BACKEND,
+    DrawnOptions,
+    FilmOptions,
+    OutputOptions,
+    Recipe,
+)
+from . import host
+from .audio import encoder_path, encoders
+from .host import folder_paths, io
+from .sockets import DatasetSocket, PreparedDataset
+
+FOLDER = "svp_data"
+DRAWN, NONE = "synthetic", "none"
+NAME = re.compile(r"\w[\w .-]*")
+
+
+def check_name(name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or why this cannot name a folder and a file. None: linked, not known yet."""
+    if name is None or NAME.fullmatch(name):
+        return True
+    return (
+        f"name {name!r} cannot be a file's: begin with a letter or digit and use those, '-', '_', '.' and spaces alone"
+    )
+
+
+def output_path(*parts: str) -> Path:
+    """A place below the output folder."""
+    return Path(folder_paths.get_output_directory(), *parts)
+
+
+def film_folder(source: str) -> Path:
+    """The folder of films that is meant: an absolute one, or one below the input folder."""
+    return Path(folder_paths.get_input_directory()) / source
+
+
+def drawn_people(people: int, clips: int, test_share: float, seed: int) -> DrawnOptions:
+    """Of so many people, a share is kept for tests: at least one unless it is 0, and never all of them."""
+    test = min(people - 1, max(1, round(people * test_share))) if test_share else 0
+    return DrawnOptions(people - test, test, clips, seed)
+
+
+class SVPPrepareDataset(io.ComfyNode):
+    """Films or drawn people -> SVP_DATASET."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPPrepareDataset",
+            display_name="Prepare Training Data (SVP)",
+            category="SVP Portrait/training",
+            description="Cuts films into clips of one face with sound and labels, or draws people that talk, and keeps them below "
+            f"the output folder in {FOLDER}/. Queued again it goes on where it was stopped, and takes what is finished as it is.",
+            is_output_node=True,
+            inputs=[
+                io.String.Input(
+                    "source",
+                    default=DRAWN,
+                    tooltip="A folder of films, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
+                    f"HDTF's own layout. Or the word {DRAWN}: drawn people with exact labels.",
+                ),
+                io.String.Input(
+                    "name", default="people", tooltip=f"Of the data set: its folder is output/{FOLDER}/NAME."
+                ),
+                io.Int.Input(
+                    "size",
+                    default=256,
+                    min=64,
+                    max=LARGEST_SIZE,
+                    step=16,
+                    tooltip="Pixels per side of the clips; the model's own size is best: 128 built-in, 512 Stable Diffusion 1.5.",
+                ),
+                io.Float.Input(
+                    "seconds",
+                    default=4.0,
+                    min=SHORTEST_FRAMES / FPS,
+                    max=LONGEST_SECONDS,
+                    step=0.2,
+                    tooltip="Longest clip of a film in seconds; the length of each drawn one.",
+                ),
+                io.Float.Input(
+                    "test_share",
+                    default=0.1,
+                    min=0.0,
+                    max=0.5,
+                    step=0.05,
+                    tooltip="Share of the people that training only measures itself on; 0 learns from all, for a few people.",
+                ),
+                io.Combo.Input(
+                    "audio_encoder",
+                    options=[NONE, *encoders()],
+                    default=NONE,
+                    tooltip="Whose audio features are kept too: that of the model to train, such as wav2vec2-base-960h for "
+                    "V-Express. The built-in model needs none.",
+                ),
+                io.Combo.Input(
+                    "backend",
+                    options=list(BACKENDS),
+                    default=FilmOptions.backend,
+                    tooltip="Films: who finds the faces, as in Load Face Analyzer; insightface or mediapipe for photographs.",
+                ),
+                io.Combo.Input(
+                    "expression",
+                    options=[OF_BACKEND, DEEP3D],
+                    default=OF_BACKEND,
+                    tooltip="Films: who reads the 64 expression coefficients that a style is made of. Only the backend built-in "
+                    "reads any; deep3d: Deep3DFaceRecon, for all others.",
+                ),
+                io.Int.Input(
+                    "people", default=16, min=2, max=9999, step=1, tooltip="Drawn people, those for tests too."
+                ),
+                io.Int.Input(
+                    "clips_per_person",
+                    default=8,
+                    min=1,
+                    max=999,
+                    step=1,
+                    tooltip="Clips of each drawn person; 8 show every emotion once.",
+                ),
+                io.Int.Input(
+                    "seed", default=0, min=0, max=2**53 - 1, tooltip="Draws the emotions and sentences of drawn people."
+                ),
+            ],
+            outputs=[
+                DatasetSocket.Output("dataset", tooltip="For the training nodes."),
+                io.String.Output("summary", tooltip="Clips, hours and people, and what was left out and why."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, name: str | None) -> bool | str:
+        return check_name(name)
+
+    @classmethod
+    def fingerprint_inputs(cls, source: str = DRAWN, **others: object) -> float:
+        folders = [] if source == DRAWN else [each[0] for each in os.walk(film_folder(source))]
+        return max(map(os.path.getmtime, folders), default=0.0)  # a folder's changes when films come or go
+
+    @classmethod
+    def execute(
+        cls, source: str, name: str, size: int, seconds: float, test_share: float, audio_encoder: str, backend: str,
+        expression: str, people: int, clips_per_person: int, seed: int,
+    ) -> io.NodeOutput:  # fmt: skip
+        output = OutputOptions(
+            size=size, seconds=seconds, audio_encoder="" if audio_encoder == NONE else encoder_path(audio_encoder)
+        )
+        if source == DRAWN:
+            root, recipe = None, Recipe(output, drawn=drawn_people(people, clips_per_person, test_share, seed))
+        else:
+            films = FilmOptions(backend=backend, expression=expression, test_share=test_share)
+            root, recipe = film_folder(source), Recipe(output, films=films)
+        models = [Path(folder_paths.models_dir)]
+        manifest = prepare(root, output_path(FOLDER, name), recipe, models=models, progress=host.progress())
+        return io.NodeOutput(PreparedDataset(manifest.folder), "\n".join(summary(manifest)))

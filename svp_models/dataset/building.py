@@ -1,0 +1,124 @@
+"""A preparation from beginning to end: units found, done or found done, shards written, manifest last."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import asdict
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from ..errors import PortraitError
+from .drawn import drawn_people
+from .format import Reject
+from .manifest import FILE, Manifest, make_card, open_manifest, read_json, write_json, write_manifest
+from .options import Recipe
+from .shards import write_shards
+from .sources import find_sources
+from .units import Unit, finished_unit
+from .workers import Job, do_units
+
+WORK, CARD = "work", "card.json"
+
+Progress = Callable[[int, int], None]
+
+
+def prepare(
+    root: Path | None,
+    out: Path,
+    recipe: Recipe,
+    workers: int = 1,
+    ray: str = "",
+    models: Sequence[Path] = (),
+    progress: Progress | None = None,
+) -> Manifest:
+    """Prepares the films below `root` (None: drawn clips) into shards in `out`; a killed run goes on when repeated.
+
+    ray: see workers.do_units; models: see instruments.load_instruments; progress(units done, units in all). A folder that
+    was begun with other options, other films or another version raises PortraitError.
+    """
+    units, outside = find_sources(root, recipe.films) if root is not None else (drawn_people(recipe.drawn), [])
+    card = make_card(asdict(recipe), _digest(root, units), len(units))
+    if _opened(out, card):
+        return open_manifest(out)
+    work = out / WORK
+    waiting = [each for each in units if finished_unit(each, work) is None]
+    done = len(units) - len(waiting)
+    if progress is not None:
+        progress(done, len(units))
+    job = Job((root or Path()).resolve(), recipe, work.resolve(), tuple(each.resolve() for each in models))
+    try:
+        with closing(do_units(job, waiting, workers, ray)) as finishing:
+            for _ in finishing:
+                done += 1
+                if progress is not None:
+                    progress(done, len(units))
+    finally:
+        _clear(work)  # what ended workers have left half-written
+    manifest = _assembled(out, card, units, outside, recipe)
+    shutil.rmtree(work)
+    return manifest
+
+
+def _opened(out: Path, card: dict[str, Any]) -> bool:
+    """Makes `out` ready, or tells that it holds the finished data set already."""
+    work = out / WORK
+    found = read_json(out / FILE)
+    finished = found is not None
+    found = {name: found.get(name) for name in card} if found is not None else read_json(work / CARD)
+    if found is not None and found != card:
+        raise PortraitError(
+            f"{out} was begun with other options ({difference(found, card)}): repeat those, or choose another --out"
+        )
+    if finished:
+        shutil.rmtree(work, ignore_errors=True)
+        return True
+    if found is None:
+        if out.exists() and any(each.name != WORK for each in out.iterdir()):
+            raise PortraitError(f"{out}: it holds other files and no preparation: choose an empty folder")
+        work.mkdir(parents=True, exist_ok=True)
+        write_json(work / CARD, card)
+    _clear(work)
+    _clear(out)
+    return False
+
+
+def _assembled(out: Path, card: dict[str, Any], units: list[Unit], outside: list[Reject], recipe: Recipe) -> Manifest:
+    finished = [finished_unit(each, out / WORK) for each in units]
+    samples = [(split, each.path, entry) for each in finished for split, entry in each.samples]
+    rejects = [*outside, *(reject for each in finished for reject in each.rejects)]
+    if not samples:
+        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(each.reason for each in rejects).items())
+        first = f"; the first: {rejects[0].source}: {rejects[0].detail}" if rejects else ""
+        raise PortraitError(
+            f"none of the {len(units)} units gave a clip (rejects: {reasons or 'none'}{first}): choose other films or options, "
+            f"and another --out or remove {out}"
+        )
+    shards = write_shards(out, samples, recipe.output)
+    manifest = Manifest(out, card, tuple(shards), tuple(sorted(rejects, key=lambda each: (each.source, each.start))))
+    write_manifest(manifest)
+    return manifest
+
+
+def _digest(root: Path | None, units: Sequence[Unit]) -> str:
+    """A hash of the units, and of the sizes of their films."""
+    lines = [f"{each} {(root / each.path).stat().st_size}" if root is not None else str(each) for each in units]
+    return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
+
+
+def difference(found: Any, wanted: Any, name: str = "") -> str:
+    """The first value that two nested records, such as cards, do not share."""
+    if not (isinstance(found, dict) and isinstance(wanted, dict)):
+        return f"{name}: {found!r} there, {wanted!r} now"
+    for key in [*wanted, *found]:
+        if found.get(key) != wanted.get(key):
+            return difference(found.get(key), wanted.get(key), f"{name}.{key}" if name else key)
+    return "nothing"
+
+
+def _clear(folder: Path) -> None:
+    for each in folder.glob(".*.part"):
+        shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)

@@ -1,0 +1,162 @@
+"""The films of a folder, and what their places say of them: MEAD's and HDTF's layouts, and plain folders.
+
+| layout    | path                                            | identity       | emotion, intensity | group            |
+|-----------|-------------------------------------------------|----------------|--------------------|------------------|
+| `mead`    | `M003/video/front/angry/level_1/001.mp4`        | M003           | angry, 1           | the file         |
+| `hdtf`    | `WDA_JimMcGovern1_000.mp4`, `RD/Radio10_0.mp4`  | JimMcGovern    | not known          | the clip's film  |
+| `folders` | `anna/talk.mp4`, or `talk.mp4` in a flat folder | anna, or talk  | not known          | the file         |
+
+MEAD keeps the sound beside the films (`M003/audio/angry/level_1/001.m4a`); it is taken where the film itself is silent. HDTF's
+names end in the number of a person's film and the number of the clip from it. Its films `Radio1`, `Radio2`, ... do not say who
+speaks: each counts as a person of its own, but all of them are in the same split, since several may show one person.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+
+from ..errors import PortraitError
+from ..synthetic.emotions import EMOTIONS
+from .format import Reject
+from .options import FilmOptions
+
+VIDEO_ENDINGS = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
+SOUND_ENDINGS = (".m4a", ".wav", ".mp3", ".aac", ".flac")
+MEAD = re.compile(r"(?:^|.*/)([MW]\d{3})/video/([a-z]+(?:_\d+)?)/([a-z]+)/level_([123])/([^/]+)\.\w+")
+HDTF = re.compile(r"(?:(RD|WDA|WRA)_)?(.+?)(\d*)_(\d+)(?:_cfr\d+)?")
+HDTF_FOLDERS = ("RD", "WDA", "WRA")
+NAMELESS = "Radio"  # HDTF's films whose names number them and do not say who speaks
+HASH_BYTES = 6
+
+
+@dataclass(frozen=True)
+class Source:
+    """A film. id: 12 hex digits of its path; path: relative to the folder, with slashes; kin: whoever of one kin is put in
+    the same split, mostly the identity alone; sound: a sound file relative to the folder, "" for none."""
+
+    id: str
+    path: str
+    identity: str
+    kin: str
+    split: str
+    group: str
+    emotion: str = ""
+    intensity: int = 0
+    sound: str = ""
+
+
+def find_sources(root: Path, options: FilmOptions) -> tuple[list[Source], list[Reject]]:
+    """The films below a folder in the order of their paths, and the films that a layout has no place for."""
+    if not root.is_dir():
+        raise PortraitError(f"{root}: there is no such folder: name the folder that holds the films")
+    paths = list(_films(root))
+    if not paths:
+        raise PortraitError(f"{root}: it holds no film ({', '.join(VIDEO_ENDINGS)}): name the folder that does")
+    layout = layout_of(paths) if options.layout == "auto" else options.layout
+    read = {"mead": _mead, "hdtf": _hdtf, "folders": _folders}[layout]
+    sources, rejects = [], []
+    for path in paths:
+        found = read(root, path, options)
+        if found is None:
+            rejects.append(Reject(path, 0.0, "outside the layout", f"not named as films of {layout} are"))
+        elif layout != "mead" or MEAD.fullmatch(path)[2] in options.views:
+            sources.append(found)
+    if not sources:
+        raise PortraitError(
+            f"{root}: none of its {len(paths)} films is named as those of layout {layout} are (views "
+            f"{', '.join(options.views)}): choose another --layout or --views"
+        )
+    _check_ids(sources)
+    return _split(sources, options), rejects
+
+
+def layout_of(paths: list[str]) -> str:
+    """The layout of relative paths: mead if any is MEAD's, hdtf if all that is there is named as HDTF's, else folders."""
+    if any(MEAD.fullmatch(each) for each in paths):
+        return "mead"
+    return "hdtf" if all(_hdtf_name(each) for each in paths) else "folders"
+
+
+def id_of(path: str) -> str:
+    """12 hex digits of a path."""
+    return blake2b(path.encode(), digest_size=HASH_BYTES).hexdigest()
+
+
+def in_test(kin: str, share: float) -> bool:
+    """Whether a kin is in the test split: its name decides, so that more data never moves anybody."""
+    return int.from_bytes(blake2b(kin.encode(), digest_size=8).digest(), "big") < share * 2**64
+
+
+def _films(root: Path) -> Iterator[str]:
+    found, walked = [], set()
+    for folder, below, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in walked:  # a link back up, or a second one to the same folder
+            below.clear()
+            continue
+        walked.add(real)
+        below[:] = sorted(each for each in below if not each.startswith("."))
+        inside = Path(folder).relative_to(root)
+        found += [(inside / each).as_posix() for each in names if each.lower().endswith(VIDEO_ENDINGS)]
+    return iter(sorted(each for each in found if not each.rsplit("/", 1)[-1].startswith(".")))
+
+
+def _mead(root: Path, path: str, options: FilmOptions) -> Source | None:
+    found = MEAD.fullmatch(path)
+    if found is None or found[3] not in EMOTIONS:
+        return None
+    who, emotion, level, take = found[1], found[3], found[4], found[5]
+    actor = path[: found.end(1)]
+    sounds = [f"{actor}/audio/{emotion}/level_{level}/{take}{ending}" for ending in SOUND_ENDINGS]
+    sound = next((each for each in sounds if (root / each).is_file()), "")
+    return Source(id_of(path), path, who, who, "", id_of(path), emotion, int(level), sound)
+
+
+def _hdtf_name(path: str) -> re.Match[str] | None:
+    found = HDTF.fullmatch(Path(path).stem)
+    return found if found and (found[1] or Path(path).parent.name in HDTF_FOLDERS) else None
+
+
+def _hdtf(root: Path, path: str, options: FilmOptions) -> Source | None:
+    found = _hdtf_name(path)
+    if found is None:
+        return None
+    name, film = found[2], found[2] + found[3]
+    identity = film if name == NAMELESS else name
+    return Source(id_of(path), path, identity, name, "", film)
+
+
+def _folders(root: Path, path: str, options: FilmOptions) -> Source | None:
+    identity = path.split("/")[0] if "/" in path else Path(path).stem
+    return Source(id_of(path), path, identity, identity, "", id_of(path))
+
+
+def _split(sources: list[Source], options: FilmOptions) -> list[Source]:
+    known = {each.identity for each in sources}
+    strangers = sorted(set(options.test_identities) - known)
+    if strangers:
+        raise PortraitError(
+            f"--test-identities names {', '.join(strangers[:5])}, who is not among the {len(known)} identities "
+            f"({', '.join(sorted(known)[:8])}, ...)"
+        )
+    named = {each.kin for each in sources if each.identity in options.test_identities}
+    chosen = (
+        named if options.test_identities else {each.kin for each in sources if in_test(each.kin, options.test_share)}
+    )
+    return [
+        Source(**{**vars(each), "split": "test" if each.kin in chosen else "train"})  # a frozen copy
+        for each in sources
+    ]
+
+
+def _check_ids(sources: list[Source]) -> None:
+    seen: dict[str, str] = {}
+    for each in sources:
+        if each.id in seen:
+            raise PortraitError(f"{seen[each.id]} and {each.path} have the same hash {each.id}: rename one of them")
+        seen[each.id] = each.path

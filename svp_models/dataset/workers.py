@@ -1,0 +1,117 @@
+"""Who does the units: this process, several of this machine, or a Ray cluster; all of them run the same function."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+
+import cv2
+import torch
+
+from ..errors import PortraitError
+from .instruments import Instruments, load_instruments
+from .options import Recipe
+from .units import Unit, finish_unit
+
+LOCAL_RAY = "local"  # instead of an address: a Ray of this machine's own
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker has to know besides the unit. root, work and models have to be visible to every machine."""
+
+    root: Path
+    recipe: Recipe
+    work: Path
+    models: tuple[Path, ...]
+
+
+def do_unit(job: Job, unit: Unit) -> str:
+    """Does a unit and returns its id; instruments are kept for the next one."""
+    finish_unit(unit, job.root, job.recipe, _instruments(job.recipe, job.models), job.work)
+    return unit.id
+
+
+def do_units(job: Job, units: Sequence[Unit], workers: int, ray: str = "") -> Iterator[str]:
+    """Does all units; yields the id of each when it is finished. ray: an address, LOCAL_RAY, or "" for processes."""
+    if ray:
+        return _on_ray(job, units, workers, ray)
+    if workers < 2:
+        return (do_unit(job, each) for each in units)
+    return _in_processes(job, units, workers)
+
+
+def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[str]:
+    others = set(multiprocessing.active_children())
+    context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks but not the threads
+    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    try:
+        for done in as_completed([pool.submit(do_unit, job, each) for each in units]):
+            yield done.result()
+    except BrokenProcessPool as error:
+        raise PortraitError(
+            "a worker process died, probably because memory ran out: repeat the command with fewer --workers, it goes on "
+            "where it stopped"
+        ) from error
+    except BaseException:
+        for each in set(multiprocessing.active_children()) - others:
+            each.terminate()  # an interrupted film is begun again anyway
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    _use_one_thread()
+
+
+def _use_one_thread() -> None:
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+@lru_cache(maxsize=1)
+def _instruments(recipe: Recipe, models: tuple[Path, ...]) -> Instruments:
+    return load_instruments(recipe, models)
+
+
+class _RayWorker:
+    """An actor of Ray Data."""
+
+    def __init__(self, job: Job, units: Sequence[Unit]) -> None:
+        _use_one_thread()
+        self.job, self.units = job, units
+
+    def __call__(self, row: dict[str, int]) -> dict[str, str]:
+        return {"unit": do_unit(self.job, self.units[row["id"]])}
+
+
+def _on_ray(job: Job, units: Sequence[Unit], workers: int, address: str) -> Iterator[str]:
+    if not units:
+        return
+    try:
+        ray, data = import_module("ray"), import_module("ray.data")
+    except ModuleNotFoundError as error:
+        raise PortraitError(
+            f"--ray needs the package {error.name}, which is not installed: pip install 'svp-portrait[ray]', or leave "
+            "--ray out"
+        ) from error
+    own = not ray.is_initialized()
+    if own:
+        ray.init(**({"num_cpus": workers} if address == LOCAL_RAY else {"address": address}), log_to_driver=False)
+    try:
+        rows = data.range(len(units), override_num_blocks=len(units))  # column `id`
+        done = rows.map(_RayWorker, fn_constructor_args=(job, units), concurrency=workers, num_cpus=1)
+        for row in done.iter_rows():
+            yield row["unit"]
+    finally:
+        if own:
+            ray.shutdown()

@@ -1,0 +1,69 @@
+"""The state of a training run on disk: one file a checkpoint, written atomically, read without executing anything."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pickle
+import re
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import PortraitError
+
+NAME = re.compile(r"checkpoint-(\d+)\.pt$")
+VERSION = 1
+LOAD_ERRORS = (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile)
+LITTLE = 1 << 20  # bytes; a disk with less is full
+
+
+def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
+    """Calls write(partial path) and puts the result in place of `path`: there is a whole file or none."""
+    partial = path.with_name(path.name + ".partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write(partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
+        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < LITTLE:
+            raise PortraitError(
+                f"{path}: no space left on the disk: free some and run the same command again"
+            ) from error
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a folder, oldest first."""
+    found = [(int(match[1]), path) for path in folder.glob("checkpoint-*.pt") if (match := NAME.search(path.name))]
+    return [path for _, path in sorted(found)]
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -> Path:
+    """Writes `state` as the checkpoint of `step` and removes all but the `keep` newest ones."""
+    path = folder / f"checkpoint-{step:07}.pt"
+    write_atomically(path, lambda partial: torch.save({**state, "version": VERSION, "step": step}, partial))
+    for old in checkpoints(folder)[:-keep]:
+        old.unlink(missing_ok=True)
+    return path
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The state in a checkpoint file, tensors on the CPU."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except LOAD_ERRORS as error:
+        raise PortraitError(
+            f"{path}: not a readable checkpoint ({error}): remove it to go on from the one before"
+        ) from error
+    if state.get("version") != VERSION:
+        raise PortraitError(f"{path}: checkpoint version {state.get('version')}, this pack reads {VERSION}")
+    return state

@@ -1,0 +1,78 @@
+"""What a run tells while it trains: progress bar or callback, log.jsonl, TensorBoard."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+Progress = Callable[[int, int], None]
+Report = Callable[[str], None]
+SMOOTHING = 0.95
+
+
+class Smoothed:
+    """Running means of the values a step reports; a new name starts with its first value."""
+
+    def __init__(self, values: Mapping[str, float] | None = None):
+        self.values = dict(values or {})
+
+    def update(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            before = self.values.get(name, value)
+            self.values[name] = SMOOTHING * before + (1 - SMOOTHING) * value
+
+
+class RunLog:
+    """The record of a run in its folder: log.jsonl, one line a report, and TensorBoard events where that is installed.
+
+    A resumed run drops what the lines say of steps after the one it resumes at, and goes on below.
+    """
+
+    def __init__(self, folder: Path, start: int):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / "log.jsonl"
+        if self.path.exists():
+            lines = self.path.read_text().splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
+            self.path.write_text("".join(kept))
+        self.board = None
+        if find_spec("tensorboard") is not None:
+            from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
+
+    def __enter__(self) -> RunLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.board is not None:
+            self.board.close()
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        """One line of numbers; step: how many are done."""
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
+        if self.board is not None:
+            for name, value in values.items():
+                self.board.add_scalar(name, value, step)
+            self.board.flush()
+
+
+def status_line(name: str, step: int, steps: int, values: Mapping[str, float], seconds: float) -> str:
+    """What is shown of a step: name, how far, values, seconds a step and the time that is left."""
+    left = (steps - step) * seconds
+    numbers = " ".join(f"{key} {value:.4g}" for key, value in values.items())
+    return f"{name} {step}/{steps} {numbers} {seconds:.2f} s/step, {duration(left)} left"
+
+
+def duration(seconds: float) -> str:
+    """3723 -> 1:02:03"""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"

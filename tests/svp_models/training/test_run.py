@@ -1,0 +1,131 @@
+"""A recipe from start to end: every phase from the file of the one before, and models that load."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.checkpoints.native import load_model, save_model
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.media.video import load_video
+from svp_portrait.svp_models.training.recipe import recipe_from_dict
+from svp_portrait.svp_models.training.run import Run
+
+
+@pytest.fixture
+def values(model, dataset, tmp_path):
+    """A recipe on the tiny model and dataset, as plain values."""
+    start = tmp_path / "start.safetensors"
+    save_model(start, model, {"step": "3"}, torch.float32)
+    settings = {"steps": 2, "batch": 2, "warmup": 1}
+    stage = {"audio": True, "margin": 0, "settings": settings}
+    return {
+        "name": "tiny",
+        "model": {"file": str(start)},
+        "data": {"folder": str(dataset), "decoded": True},
+        "show": {"frames": 6, "steps": 1, "cfg": 1.0},
+        "style": {"emotions": 2, "shortest": 10, "settings": {**settings, "batch": 4}},
+        "projections": {"settings": settings},
+        "stage1": {"trains": ["spatial"], "temporal": False, "settings": settings},
+        "stage3": {
+            "trains": ["style"],
+            "style": True,
+            "frames": 2,
+            **stage,
+            "settings": {**settings, "sample_steps": 2},
+        },
+    }
+
+
+def test_a_recipe_ends_with_a_model_that_says_where_it_comes_from(values, tmp_path):
+    lines = []
+    run = Run(recipe_from_dict(values), tmp_path / "run", lines.append)
+    made = [run.phase(name) for name in run.recipe.phases()]
+    first, last = load_model(values["model"]["file"]), load_model(made[-1])
+    assert last.metadata["step"] == str(3 + 4 * 2) and last.metadata["recipe"] == "tiny"
+    assert json.loads(last.metadata["training"])["phase"]["trains"] == ["style"]
+    assert last.metadata["data_version"] == run.build("stage3", last).clips.version
+    assert last.style_space != first.style_space  # the extractor was trained
+    changed = {
+        name.split(".")[0]
+        for name, value in last.networks.state_dict().items()
+        if not torch.equal(value, first.networks.state_dict()[name])
+    }
+    assert changed == {"denoiser", "style_extractor", "style_projection", "audio_projection"}
+    shown = load_video(tmp_path / "run" / "stage3" / "samples" / "step-0000002.mp4")
+    assert shown.frames.shape[1:3] == (64, 128) and len(shown.frames) == 6 and shown.audio is not None
+
+    stamps = [path.stat().st_mtime_ns for path in made]
+    assert [
+        Run(run.recipe, run.folder, lines.append).phase(name).stat().st_mtime_ns for name in run.recipe.phases()
+    ] == stamps
+
+
+def test_a_phase_waits_for_the_one_before(values, tmp_path):
+    run = Run(recipe_from_dict(values), tmp_path / "run")
+    with pytest.raises(PortraitError, match=r"stage3 starts from .*stage1.model\.safetensors, .*: train stage1 first"):
+        run.phase("stage3")
+    with pytest.raises(PortraitError, match="has no phase 'stage2'; it has style, projections, stage1, stage3"):
+        run.phase("stage2")
+
+
+def test_the_plan_of_a_phase(values, tmp_path):
+    text = "\n".join(Run(recipe_from_dict(values), tmp_path / "run").describe("style"))
+    assert "trained  extractor" in text and "2 steps of 4 samples" in text
+    assert "9 clips of 3 people" in text
+    assert not (tmp_path / "run" / "style").exists()
+
+
+def test_reading_expressions_needs_an_analyser(values, tmp_path):
+    values["data"]["read_expressions"] = True
+    with pytest.raises(PortraitError, match="needs a model with a face analyser"):
+        Run(recipe_from_dict(values), tmp_path / "run").phase("style")
+
+
+RECIPE = """
+name = "killed"
+[model]
+file = {file}
+[data]
+folder = {folder}
+decoded = true
+[stage1]
+trains = ["spatial"]
+temporal = false
+settings = {{ steps = 40, batch = 2, warmup = 1, checkpoint_steps = 3, log_steps = 1 }}
+"""
+
+
+@pytest.mark.slow
+def test_a_process_killed_at_any_moment_ends_with_the_same_model(values, tmp_path):
+    recipe = tmp_path / "killed.toml"
+    names = {"file": json.dumps(values["model"]["file"]), "folder": json.dumps(values["data"]["folder"])}
+    recipe.write_text(RECIPE.format(**names))
+
+    def command(run):
+        code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
+        words = ["train", "stage1", "--recipe", str(recipe), "--run", str(tmp_path / run)]
+        return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL)
+
+    assert command("whole").wait(100) == 0
+    log, killed = tmp_path / "parts" / "stage1" / "log.jsonl", 0
+    while True:
+        process = command("parts")
+        goal = time.monotonic() + 100
+        before = len(log.read_text().splitlines()) if log.exists() else 0
+        while process.poll() is None and time.monotonic() < goal:
+            if not killed and log.exists() and len(log.read_text().splitlines()) > max(before, 7) + 4:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
+            time.sleep(0.01)
+        if process.wait() == 0:
+            break
+    assert killed == 1
+    whole, parts = (load_model(tmp_path / run / "stage1" / "model.safetensors") for run in ("whole", "parts"))
+    assert all(map(torch.equal, whole.networks.state_dict().values(), parts.networks.state_dict().values()))
