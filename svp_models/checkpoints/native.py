@@ -95,7 +95,7 @@ def load_model(
     with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
         networks, vae = build_networks(config), build_vae(config.vae)
     load_strict(networks, floats, path)
-    keep_positions(networks, positions)
+    keep_positions(networks, positions, path)
     load_strict(vae, of_vae, path, prefix="vae.")
     if space != metadata.get("style_space"):
         raise PortraitError(

@@ -129,7 +129,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
         for name, tensor in tensors.items()
     }
     load_strict(networks, {**shared, **own}, path)
-    keep_positions(networks, kept_positions(model.networks))
+    keep_positions(networks, kept_positions(model.networks), path)
     note = {"style_layer": Path(path).name, "style_strength": f"{strength:g}", "style_space": metadata["style_space"]}
     return replace(
         model,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from diffusers.models.attention import FeedForward
 from einops import rearrange
@@ -75,13 +76,13 @@ def kept_positions(network: nn.Module) -> dict[str, Tensor]:
     return {name: places for name, places in found.items() if places is not None}
 
 
-def keep_positions(network: nn.Module, positions: Mapping[str, Tensor]) -> None:
-    """Gives temporal layers the positions that another network's have, see `kept_positions`; others raise PortraitError."""
+def keep_positions(network: nn.Module, positions: Mapping[str, Tensor], path: Path | str) -> None:
+    """Gives temporal layers positions from a file, see `kept_positions`; what does not fit them raises PortraitError."""
     blocks = {f"{name}.{PLACES}": each for name, each in network.named_modules() if isinstance(each, TemporalBlock)}
     for name, places in positions.items():
         shape = (2, blocks[name].positions, blocks[name].ff_norm.normalized_shape[0]) if name in blocks else None
         if tuple(places.shape) != shape:
             raise PortraitError(
-                f"{name} has shape {list(places.shape)}, {list(shape or ())} is needed: file and config differ"
+                f"{path}: {name} has shape {list(places.shape)}, {list(shape or ())} is needed: file and config differ"
             )
         blocks[name].places = places

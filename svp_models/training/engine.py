@@ -26,6 +26,7 @@ from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from .draw import Sample, Spot, generator, places_of, step_loader
 from .follow import Progress, Report, RunLog, Smoothed, status_line
 from .recipe import same_run
+from .recompute import recomputing
 from .settings import TrainSettings
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
@@ -111,6 +112,7 @@ class _Run:
 
     def __init__(self, phase: Phase, settings: TrainSettings, folder: Path, seed: int, config: str, report: Report):
         self.phase, self.settings, self.folder, self.seed, self.config = phase, settings, folder, seed, config
+        AcceleratorState._reset_state()  # that of another call, which may have wanted another precision
         self.accelerator = Accelerator(
             mixed_precision=settings.precision,
             kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
@@ -130,12 +132,13 @@ class _Run:
 
     def close(self) -> None:
         self.accelerator.free_memory()
-        AcceleratorState._reset_state()  # the next phase may want another precision
 
     def loop(self, progress: Progress | None) -> None:
         settings, accelerator = self.settings, self.accelerator
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(RunLog(self.folder, self.done)) if accelerator.is_main_process else None
+            if settings.gradient_checkpointing:
+                stack.enter_context(recomputing(self.phase.module))
             self.module.train()
             for step, batch in enumerate(self._batches(), self.done):
                 self.smoothed.update(self._step(step, batch))

@@ -191,7 +191,8 @@ class StageModule(nn.Module):
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
         """b f 3 H W -> b f c h w, unscaled"""
-        return self._vae[0].encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
+        vae = self._vae[0].to(frames.device)  # no part of the module, which has been moved there
+        return vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def _conditions(
         self, batch: Sample, portrait: Tensor, bent: Tensor | None, noises: list[torch.Generator], frames: int
