@@ -8,6 +8,7 @@ queries by all keys), and what a kernel takes and gives back inside itself is co
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -67,6 +68,7 @@ class _FusedAttention(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
+@lru_cache
 def sampling_memory(
     config: ModelConfig, plan: MemoryPlan, cfg: float, frames: int, size: tuple[int, int], dtype: torch.dtype
 ) -> int:
