@@ -118,7 +118,6 @@ class StyleStudy:
 
     def figures(self) -> dict[str, object]:
         """The keys of the full evaluation that are about style; `svp evaluate demo --help` says what each means."""
-        blended, real = (max(each) for each in zip(*self.changes, strict=True))
         leaks = {
             f"identity_leak_{name}": identity_leak(each, self.ways, self.same) for name, each in self.moved.items()
         }
@@ -128,7 +127,7 @@ class StyleStudy:
             "clustering": clustering(self.evaluator, error, self.size.people, self.size.takes, self.seed),
             **leaks,
             "interpolation": positions_between(np.stack(self.at_weights)),
-            "interpolation_jump": blended / real if real else 0.0,
+            "interpolation_jump": max(blended / true if true else 0.0 for blended, true in self.changes),
         }
 
 

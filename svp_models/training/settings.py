@@ -18,8 +18,9 @@ class TrainSettings:
     steps: optimiser steps. batch: samples of a step over all processes. accumulate: passes that a process takes for its part
     of a batch, each with a share of it. learning_rate: peak; it rises for `warmup` steps and falls along a cosine to
     `final_rate` of it. average: decay of the running average (EMA) of the weights, which is what a phase ends with; 0 is none.
-    precision: no, fp16 or bf16 (mixed). gradient_checkpointing: less memory, more time, the same numbers. workers: processes that read data, for each training process. *_steps: how often; 0 is
-    never. keep: checkpoints on disk. explosion: a loss this many times its running mean stops the run.
+    precision: no, fp16 or bf16 (mixed). gradient_checkpointing: less memory, more time, the same numbers. workers: processes
+    that read data, for each training process. *_steps: how often; 0 is never. keep: checkpoints on disk. explosion: a loss
+    this many times its running mean stops the run.
     """
 
     steps: int

@@ -179,9 +179,10 @@ def test_training_is_cancelled_and_goes_on(server, host):
     whole = graph(
         "train_style",
         SVPPrepareDataset={"name": "host", "size": 64, "people": 2, "clips_per_person": 1},
-        SVPTrainStage={"name": "host", "model": ["2", 0], "steps": 30, "frames": 2},
+        SVPTrainStyleExtractor={"name": "host_extractor", "steps": 2, "batch": 4},
+        SVPTrainStage={"name": "host", "steps": 30, "frames": 2},
     )
-    nodes = {key: whole[key] for key in ("1", "2", "4", "5")}
+    nodes = {key: whole[key] for key in ("1", "2", "3", "4", "5")}
     prompt_id = server.post("/prompt", {"prompt": nodes})["prompt_id"]
     run, until = server.base / "output/svp_training/host/stage3", time.monotonic() + SECONDS_TO_RUN
     while not run.exists() and time.monotonic() < until:
@@ -192,9 +193,9 @@ def test_training_is_cancelled_and_goes_on(server, host):
     assert "execution_interrupted" in json.dumps(stopped[prompt_id]["status"]), server.log()
     (kept,) = run.glob("checkpoint-*.pt")
     step = int(kept.stem.removeprefix("checkpoint-"))
-    assert 0 < step < 30 and "host.safetensors" not in str(server.get("/object_info/SVPLoadModel"))
+    assert 0 < step < 30 and "'host.safetensors'" not in str(server.get("/object_info/SVPLoadModel"))
     entry = server.run(nodes)
     assert entry["status"]["status_str"] == "success", json.dumps(entry["status"])[:3000]
     assert f"goes on at step {step} of 30" in server.log()
-    assert "host.safetensors" in str(server.get("/object_info/SVPLoadModel"))
+    assert "'host.safetensors'" in str(server.get("/object_info/SVPLoadModel"))
     assert [*(server.base / "output/svp_style_layers").glob("train_style_*.safetensors")]

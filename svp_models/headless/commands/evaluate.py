@@ -30,7 +30,8 @@ identity_leak_sampled: how far a portrait that gets the style of another person 
 person (0 not at all, 1 all the way), against the style of its own person; half by colours, half by proportions of the
 face; identity_leak_deterministic: the same with the mean style instead of a sampled one. interpolation: where the mean
 expression lies between those of two styles of one person, at the weights 0, 0.1 ... 1; interpolation_jump: largest change
-of the expression between neighbouring frames while one style turns into the other, over the largest in the true clips.
+of the expression between neighbouring frames while one style turns into the other, over the largest in the true clip with
+the same speech; the highest of all cases.
 """
 
 

@@ -232,5 +232,7 @@ def test_positions_that_weights_came_with_stay_theirs(model, path, tmp_path):
     assert kept_positions(load_model(path).networks) == {}
     name = next(iter(expected))
     rewrite(file, lambda tensors: {**tensors, name: tensors[name][:, :-1].contiguous()})
-    with pytest.raises(PortraitError, match=rf"rounded.safetensors: {name} has shape \[2, 31, 8\], \[2, 32, 8\] is needed"):
+    with pytest.raises(
+        PortraitError, match=rf"rounded.safetensors: {name} has shape \[2, 31, 8\], \[2, 32, 8\] is needed"
+    ):
         load_model(file)

@@ -68,14 +68,14 @@ def test_figures_of_cases_that_are_known(evaluator):
     study.same, study.ways = list(rng.random((2, 2, 47))), list(rng.random((2, 47)))
     study.moved = {"sampled": [np.zeros(47)] * 2, "deterministic": [0.3 * way for way in study.ways]}
     study.at_weights = [np.outer(WEIGHTS, rng.random(64)) for _ in range(2)]
-    study.changes = [(0.3, 0.4), (0.5, 1.0)]
+    study.changes = [(0.3, 0.4), (0.5, 1.0), (0.0, 0.0)]
     figures = study.figures()
     assert figures["stylesim"] == pytest.approx(0.85)
     assert figures["stylesim_no_style"] == pytest.approx(0.6)
     assert figures["identity_leak_sampled"] == 0
     assert figures["identity_leak_deterministic"] == pytest.approx(0.3)
     assert figures["interpolation"] == pytest.approx(list(WEIGHTS))
-    assert figures["interpolation_jump"] == pytest.approx(0.5)
+    assert figures["interpolation_jump"] == pytest.approx(0.75)
 
 
 def test_the_steps_of_a_study_do_not_exceed_its_cases():
