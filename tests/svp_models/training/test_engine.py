@@ -255,3 +255,33 @@ def test_two_processes_train_as_one_with_the_double_batch(tmp_path):
     records = [[json.loads(line) for line in (tmp_path / name / "log.jsonl").open()] for name in ("one", "two")]
     for alone, shared in zip(*records, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-5)
+
+
+KILLED = """
+import os
+import signal
+import sys
+from pathlib import Path
+
+sys.path.insert(0, {tests!r})
+from test_engine import SETTINGS, Toy, train
+
+
+class Killed(Toy):
+    def draw(self, spot):
+        if spot.step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().draw(spot)
+
+
+train(Killed(), SETTINGS, Path(sys.argv[1]), 7, "{{}}", lambda line: None)
+"""
+
+
+def test_a_process_killed_with_sigkill_ends_with_the_same_bits(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(KILLED.format(tests=str(Path(__file__).parent)))
+    killed = subprocess.run([sys.executable, str(script), str(tmp_path / "parts")], timeout=100)
+    assert killed.returncode == -9
+    assert load_checkpoint(checkpoints(tmp_path / "parts")[-1])["step"] == 5
+    assert all(map(torch.equal, weights(run(tmp_path / "parts")), weights(run(tmp_path / "whole"))))

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 
 import pytest
 import torch
@@ -86,46 +82,3 @@ def test_reading_expressions_needs_an_analyser(values, tmp_path):
     values["data"]["read_expressions"] = True
     with pytest.raises(PortraitError, match="needs a model with a face analyser"):
         Run(recipe_from_dict(values), tmp_path / "run").phase("style")
-
-
-RECIPE = """
-name = "killed"
-[model]
-file = {file}
-[data]
-folder = {folder}
-decoded = true
-[stage1]
-trains = ["spatial"]
-temporal = false
-settings = {{ steps = 40, batch = 2, warmup = 1, checkpoint_steps = 3, log_steps = 1 }}
-"""
-
-
-@pytest.mark.slow
-def test_a_process_killed_at_any_moment_ends_with_the_same_model(values, tmp_path):
-    recipe = tmp_path / "killed.toml"
-    names = {"file": json.dumps(values["model"]["file"]), "folder": json.dumps(values["data"]["folder"])}
-    recipe.write_text(RECIPE.format(**names))
-
-    def command(run):
-        code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
-        words = ["train", "stage1", "--recipe", str(recipe), "--run", str(tmp_path / run)]
-        return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.DEVNULL)
-
-    assert command("whole").wait(100) == 0
-    log, killed = tmp_path / "parts" / "stage1" / "log.jsonl", 0
-    while True:
-        process = command("parts")
-        goal = time.monotonic() + 100
-        before = len(log.read_text().splitlines()) if log.exists() else 0
-        while process.poll() is None and time.monotonic() < goal:
-            if not killed and log.exists() and len(log.read_text().splitlines()) > max(before, 7) + 4:
-                process.send_signal(signal.SIGKILL)
-                killed += 1
-            time.sleep(0.01)
-        if process.wait() == 0:
-            break
-    assert killed == 1
-    whole, parts = (load_model(tmp_path / run / "stage1" / "model.safetensors") for run in ("whole", "parts"))
-    assert all(map(torch.equal, whole.networks.state_dict().values(), parts.networks.state_dict().values()))
