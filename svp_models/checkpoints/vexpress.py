@@ -183,7 +183,7 @@ def _position_tables(denoiser: Denoiser) -> dict[str, Tensor]:
 
 
 def _check_positions(tables: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Stored positions have to be the sinusoidal ones, up to the rounding of bfloat16: our own files keep none."""
+    """Raises PortraitError unless stored positions are the sinusoidal ones, up to the rounding of bfloat16."""
     for name in tables.keys() & tensors.keys():
         apart = float((tensors[name].float() - tables[name]).abs().max())
         if not apart <= POSITIONS_APART:
