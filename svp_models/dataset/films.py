@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import cv2
@@ -218,7 +218,7 @@ def stillness(frames: np.ndarray) -> float:
     """Median over a clip (n h w 3, uint8) of the mean change from frame to frame, of 255."""
     side = (FROZEN_SIDE, FROZEN_SIDE)
     small = [cv2.resize(each, side, interpolation=cv2.INTER_AREA).astype(np.float32) for each in frames]
-    return float(np.median([np.abs(after - before).mean() for before, after in zip(small, small[1:], strict=False)]))
+    return float(np.median([np.abs(after - before).mean() for before, after in pairwise(small)]))
 
 
 def plain(name: str) -> str:

@@ -110,7 +110,7 @@ class Clips:
         """All frames of the pictured clips, decoded once into `path`: n h w 3, uint8, mapped into memory."""
         counts = [self.info[clip].frames for clip in self.pictured]
         starts = np.concatenate([[0], np.cumsum(counts)])
-        self._first = {clip: int(start) for clip, start in zip(self.pictured, starts, strict=False)}
+        self._first = {clip: int(start) for clip, start in zip(self.pictured, starts[:-1], strict=True)}
         shape = (int(starts[-1]), self.size, self.size, 3)
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -193,7 +193,10 @@ class _Run:
         )
         names = list(totals)
         reduced = accelerator.reduce(torch.stack([totals[name] for name in names]), "mean").tolist()
-        values = {**dict(zip(names, reduced, strict=True)), "gradient": float(norm)}
+        values = dict(zip(names, reduced, strict=True))
+        # A gradient too large for fp16 is no fault of the run: the scaler leaves this step out and scales less from then on.
+        if math.isfinite(norm) or accelerator.scaler is None:
+            values["gradient"] = float(norm)
         self._check(step, values)
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -70,9 +70,9 @@ class StageTraining:
         config, shared = self.config, spot.shared_rng()
         singles, styled = shared.random() < config.singles, config.style and shared.random() >= config.no_style
         count, length = (config.frames, 1) if singles else (1, config.frames)
-        rng = spot.rng()
+        rng, turns = spot.rng(), config.frames if config.singles else 1  # clips that a step may need
         parts = [
-            self._clip(self.order.sample(spot.step * config.frames + index, spot.place), length, styled, rng)
+            self._clip(self.order.sample(spot.step * turns + index, spot.place), length, styled, rng)
             for index in range(count)
         ]
         return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}

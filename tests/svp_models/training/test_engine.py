@@ -285,3 +285,17 @@ def test_a_process_killed_with_sigkill_ends_with_the_same_bits(tmp_path):
     assert killed.returncode == -9
     assert load_checkpoint(checkpoints(tmp_path / "parts")[-1])["step"] == 5
     assert all(map(torch.equal, weights(run(tmp_path / "parts")), weights(run(tmp_path / "whole"))))
+
+
+class Steep(Toy):
+    """A finite loss whose gradient is not."""
+
+    def __init__(self):
+        super().__init__()
+        layer = self.module.layer
+        self.module.forward = lambda batch: ((layer.weight * 0).sum().abs().sqrt() + batch["y"].mean() * 0, {})
+
+
+def test_a_gradient_that_is_no_number_stops_the_run(tmp_path):
+    with pytest.raises(PortraitError, match="gradient became nan at step 1"):
+        run(tmp_path, Steep())

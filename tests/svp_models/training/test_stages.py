@@ -215,3 +215,12 @@ def test_validation_measures_test_people_and_changes_nothing(model, train_clips,
     phase = stage(model, train_clips, test_clips)
     figures = [phase.validate() for _ in range(2)]
     assert figures[0] == figures[1] and np.isfinite(figures[0]["loss"])
+
+
+def test_without_singles_an_epoch_shows_every_clip_once(model, train_clips, test_clips):
+    phase = stage(model, train_clips, test_clips, replace(STAGE, settings=replace(SETTINGS, batch=3)))
+    phase.clips = told = Told(train_clips.clips)
+    for step in range(3):
+        for place in range(3):
+            phase.draw(Spot(0, "stage", step, place, 3))
+    assert sorted(clip for clip, _ in told.asked[1::2]) == list(range(9))  # targets; portraits are read before them
