@@ -137,6 +137,11 @@ class StageTraining:
         """How much an error counts, f 1 h w in cells of the latent: most at the mouth."""
         config, side = self.config, self.clips.size // self.model.config.vae.downscale
         points = torch.from_numpy(self.clips.labels(clip).landmarks[frames]) / self.clips.size  # f 68 2
+        if (config.mouth_weight or config.face_weight) and not bool(torch.isfinite(points).all()):
+            raise PortraitError(
+                f"{self.clips.info[clip].key} has no landmarks, which mouth_weight {config.mouth_weight:g} and face_weight "
+                f"{config.face_weight:g} need: set both to 0, or prepare the data with --backend insightface or mediapipe"
+            )
         mouth = region_weight(points[:, MOUTH], side, config.mouth_weight, REGION_MARGIN)
         return mouth + region_weight(points[:, EYES_AND_MOUTH], side, config.face_weight, REGION_MARGIN) - 1
 

@@ -224,3 +224,21 @@ def test_without_singles_an_epoch_shows_every_clip_once(model, train_clips, test
         for place in range(3):
             phase.draw(Spot(0, "stage", step, place, 3))
     assert sorted(clip for clip, _ in told.asked[1::2]) == list(range(9))  # targets; portraits are read before them
+
+
+def test_weights_on_the_mouth_need_landmarks(model, train_clips, test_clips):
+    class Blind(Told):
+        """Clips of a backend that finds no landmarks."""
+
+        def labels(self, clip):
+            labels = self.clips.labels(clip)
+            return replace(labels, landmarks=np.full_like(labels.landmarks, np.nan))
+
+    for weight in (0.0, 4.0):
+        phase = stage(model, train_clips, test_clips, replace(STAGE, mouth_weight=weight))
+        phase.clips = Blind(train_clips.clips)
+        if weight:
+            with pytest.raises(PortraitError, match="has no landmarks, which mouth_weight 4 .*--backend insightface"):
+                batch_of(phase)
+        else:
+            assert torch.equal(batch_of(phase)["weight"], torch.ones(2, 1, 4, 1, 8, 8))
