@@ -24,6 +24,7 @@ from . import host
 from .audio import encoder_path, encoders
 from .host import folder_paths, io
 from .sockets import DatasetSocket, PreparedDataset
+from .widgets import ADVANCED, seed_input
 
 FOLDER = "svp_data"
 DRAWN, NONE = "synthetic", "none"
@@ -91,6 +92,7 @@ class SVPPrepareDataset(io.ComfyNode):
                     min=SHORTEST_FRAMES / FPS,
                     max=LONGEST_SECONDS,
                     step=0.2,
+                    extra_dict=ADVANCED,
                     tooltip="Longest clip of a film in seconds; the length of each drawn one.",
                 ),
                 io.Float.Input(
@@ -99,12 +101,14 @@ class SVPPrepareDataset(io.ComfyNode):
                     min=0.0,
                     max=0.5,
                     step=0.05,
+                    extra_dict=ADVANCED,
                     tooltip="Share of the people that training only measures itself on; 0 learns from all, for a few people.",
                 ),
                 io.Combo.Input(
                     "audio_encoder",
                     options=[NONE, *encoders()],
                     default=NONE,
+                    extra_dict=ADVANCED,
                     tooltip="Whose audio features are kept too: that of the model to train, such as wav2vec2-base-960h for "
                     "V-Express. The built-in model needs none.",
                 ),
@@ -118,11 +122,17 @@ class SVPPrepareDataset(io.ComfyNode):
                     "expression",
                     options=[OF_BACKEND, DEEP3D],
                     default=OF_BACKEND,
+                    extra_dict=ADVANCED,
                     tooltip="Films: who reads the 64 expression coefficients that a style is made of. Only the backend built-in "
                     "reads any; deep3d: Deep3DFaceRecon, for all others.",
                 ),
                 io.Int.Input(
-                    "people", default=16, min=2, max=9999, step=1, tooltip="Drawn people, those for tests too."
+                    "people",
+                    default=16,
+                    min=2,
+                    max=9999,
+                    step=1,
+                    tooltip="Number of drawn people, those for tests too.",
                 ),
                 io.Int.Input(
                     "clips_per_person",
@@ -132,9 +142,7 @@ class SVPPrepareDataset(io.ComfyNode):
                     step=1,
                     tooltip="Clips of each drawn person; 8 show every emotion once.",
                 ),
-                io.Int.Input(
-                    "seed", default=0, min=0, max=2**53 - 1, tooltip="Draws the emotions and sentences of drawn people."
-                ),
+                seed_input("Draws the emotions and sentences of drawn people.", changes=False, advanced=True),
             ],
             outputs=[
                 DatasetSocket.Output("dataset", tooltip="For the training nodes."),

@@ -18,6 +18,7 @@ from ..svp_models.face.selection import FACE_CHOICES
 from ..svp_models.face.tracking import FaceTracker
 from .host import folder_paths, io
 from .sockets import FaceAnalyzerSocket
+from .widgets import ADVANCED
 
 OF_BACKEND, DEEP3D = "backend", "deep3d"  # where expression comes from
 
@@ -74,7 +75,7 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
                     min=0,
                     max=99,
                     step=1,
-                    tooltip="Which face for 'left to right': 0 is the leftmost. The other choices take no notice of it.",
+                    tooltip="Number of the face for 'left to right': 0 is the leftmost. The other choices take no notice of it.",
                 ),
                 io.Float.Input(
                     "smoothing",
@@ -82,13 +83,15 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
                     min=0.0,
                     max=1.0,
                     step=0.05,
-                    tooltip="Takes the trembling out of the points of a resting head, fast movement stays; 0 is off, 0.3 mild, 1 "
-                    "strongest.",
+                    extra_dict=ADVANCED,
+                    tooltip="Takes the trembling out of the points of a resting head, fast movement stays. A share: 0 is off, "
+                    "0.3 mild, 1 strongest.",
                 ),
                 io.Combo.Input(
                     "expression",
                     options=[OF_BACKEND, DEEP3D],
                     default=OF_BACKEND,
+                    extra_dict=ADVANCED,
                     tooltip="backend: what the backend reads; only built-in reads expression. deep3d: Deep3DFaceRecon reads it from "
                     "photographs, for models trained on its coefficients - not for the built-in demo model.",
                 ),

@@ -20,7 +20,8 @@ if HOSTED:
     import comfy.sd
     import comfy.utils
     import folder_paths
-    from comfy import model_management
+    import latent_preview
+    from comfy import latent_formats, model_management
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import ComfyExtension, InputImpl, io, ui
 
@@ -42,8 +43,7 @@ if HOSTED:
     class Vae(comfy.sd.VAE):
         """A VAE of this pack with the host's interface: its memory, tiling and the VAE Decode / Encode nodes work.
 
-        The host's own constructor only knows checkpoints of known architectures, so it is not called; the attributes are
-        those that the host's methods read.
+        The host's own constructor only knows checkpoints: it is not called, what the host's methods read is set here.
         """
 
         def __init__(self, model: nn.Module, config: VaeConfig):  # super().__init__ would look for a known checkpoint
@@ -69,13 +69,15 @@ if HOSTED:
 else:
     from .standin import ComfyExtension, InputImpl, ProgressBar, Vae, folder_paths, io, ui
 
+    latent_formats = latent_preview = None  # nobody looks on: there are no pictures while a clip is made
+
 NOTHING = "(none found)"  # the one choice of a list without files
 EVERYTHING = 1e32  # bytes, as the host writes "no limit"
 
 __all__ = [
-    "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "Vae", "check_prefix", "find_file", "find_folder",
-    "folder_paths", "io", "leave_device", "list_files", "list_folders", "manage", "output_file", "prepare", "progress", "room",
-    "saved_file", "ui", "weights_dtype",
+    "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "find_file", "find_folder",
+    "folder_paths", "io", "latent_formats", "latent_preview", "leave_device", "list_files", "list_folders", "manage",
+    "output_file", "prepare", "progress", "room", "saved_file", "ui", "weights_dtype",
 ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from ..svp_models.values import HeadMotion
 from . import host
 from .host import io
 from .sockets import FaceAnalyzerSocket, HeadMotionSocket, SvpModel, bytes_from, rgb_from
+from .widgets import SIDE_STEP
 
 EXAMPLE_POINTS = "\n".join(
     f"{name}: {x}, {y}"
@@ -155,7 +156,7 @@ class SVPHeadKpsRender(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 0, "min": 0, "max": 4096, "step": 8}
+        side = {"default": 0, "min": 0, "max": 4096, "step": SIDE_STEP}
         return io.Schema(
             node_id="SVPHeadKpsRender",
             display_name="Draw Head Motion (SVP)",

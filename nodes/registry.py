@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .audio import SVPApplyAudioEncoder, SVPLoadAudioEncoder
+from .crop import SVPCropFace, SVPPasteBack
 from .dataset import SVPPrepareDataset
 from .face import SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
@@ -37,6 +38,8 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPPrepareDataset,
     SVPTrainStyleExtractor,
     SVPTrainStage,
+    SVPCropFace,
+    SVPPasteBack,
 ]
 
 

@@ -5,24 +5,36 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from typing import Any
+from weakref import ref
 
 from einops import rearrange
 from torch import Tensor
 
+from ..svp_models.config import ModelConfig
 from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip
-from ..svp_models.sampling.pipeline import SamplerOptions, resolve_windows, sample_portrait
+from ..svp_models.sampling.frames import Storage
+from ..svp_models.sampling.pipeline import SamplerOptions, resolve_options, sample_portrait
 from ..svp_models.sampling.progress import shared
 from ..svp_models.sampling.schedule import SCHEDULERS
 from ..svp_models.values import HeadMotion
-from . import host
-from .host import io
+from .host import folder_paths, io
+from .preview import PictureBar, preview
 from .sockets import HeadMotionSocket, StyleSocket, SvpModel, audio_from, frames_from, images_from, rgb_from
+from .widgets import ADVANCED, SIDE_STEP, check_sides, found_by, seed_input
+
+LARGEST = 2048  # pixels per side
 
 
-def weight(name: str, what: str) -> io.Float.Input:
+def weight(name: str, what: str, advanced: dict[str, bool] | None = ADVANCED) -> io.Float.Input:
     """A widget for the strength of a condition."""
     return io.Float.Input(
-        f"{name}_weight", default=1.0, min=0.0, max=5.0, step=0.05, tooltip=f"Strength of {what}; 1 as trained, 0 off."
+        f"{name}_weight",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        step=0.05,
+        extra_dict=advanced,
+        tooltip=f"Strength of {what}, as a factor: 1 as trained, 0 off.",
     )
 
 
@@ -33,9 +45,12 @@ def kps_pictures(head_motion: Tensor | HeadMotion) -> Tensor | HeadMotion:
     return rearrange(rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
-def model_window(window: int, overlap: int) -> tuple[int | None, int | None]:
-    """The two widgets as SamplerOptions has them: None, the model's own, for a window of 0 and an overlap of -1."""
-    return window or None, overlap if overlap >= 0 else None
+def sampler_options(
+    config: ModelConfig, steps: int, cfg: float, scheduler: str, weights: tuple[float, float, float], window: int, overlap: int
+) -> SamplerOptions:  # fmt: skip
+    """What the widgets say, with the model's own for 0 steps, a cfg below 0, a window of 0 and an overlap below 0."""
+    how, windows = (steps or None, None if cfg < 0 else cfg), (window or None, None if overlap < 0 else overlap)
+    return resolve_options(config, SamplerOptions(*how, scheduler, *weights, *windows))
 
 
 def encoder(vae: Any) -> Callable[[Tensor], Tensor]:
@@ -48,10 +63,11 @@ class SVPSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        side = {"default": 0, "min": 0, "max": 2048, "step": 8}
+        side = {"default": 0, "min": 0, "max": LARGEST, "step": SIDE_STEP, "extra_dict": ADVANCED}
         return io.Schema(
             node_id="SVPSampler",
             display_name="Portrait Sampler (SVP)",
+            **found_by("talking head", "lip sync", "talking portrait", "audio driven"),
             category="SVP Portrait",
             description="Makes the portrait speak: as many frames as the voice lasts, moving and feeling as told.",
             inputs=[
@@ -67,38 +83,40 @@ class SVPSampler(io.ComfyNode):
                     tooltip="How the head moves: a head motion in the portrait's picture, or drawn pictures at fps. A single "
                     "frame is held still; a motion shorter than the voice goes back and forth.",
                 ),
+                seed_input("The same seed gives the same clip."),
                 io.Int.Input(
-                    "seed",
+                    "steps",
                     default=0,
                     min=0,
-                    max=2**53 - 1,
-                    control_after_generate=True,
-                    tooltip="The same seed gives the same clip.",
-                ),
-                io.Int.Input(
-                    "steps", default=25, min=1, max=200, step=1, tooltip="Denoising steps: more is finer and slower."
+                    max=200,
+                    step=1,
+                    tooltip="Denoising steps: more is finer and slower; 0 takes the model's own number.",
                 ),
                 io.Float.Input(
                     "cfg",
-                    default=3.5,
-                    min=0.0,
+                    default=-1.0,
+                    min=-1.0,
                     max=20.0,
                     step=0.1,
-                    tooltip="Guidance towards the conditions; 1 is none (fastest).",
+                    tooltip="Guidance towards the conditions, as a factor; 1 is none (fastest), -1 takes the model's own.",
                 ),
                 io.Combo.Input(
-                    "scheduler", options=list(SCHEDULERS), default="euler", tooltip="How the steps are taken."
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default="euler",
+                    extra_dict=ADVANCED,
+                    tooltip="How the steps are taken.",
                 ),
                 weight("reference", "the portrait's looks"),
                 weight("audio", "the voice"),
-                weight("style", "the speaking style"),
+                weight("style", "the speaking style", advanced=None),
                 io.Float.Input(
                     "fps",
-                    default=25.0,
-                    min=1.0,
+                    default=0.0,
+                    min=0.0,
                     max=120.0,
                     step=0.01,
-                    tooltip="Frames per second of the clip; 25 as trained.",
+                    tooltip="Frames per second of the clip; 0 takes the model's own.",
                 ),
                 io.Int.Input(
                     "window",
@@ -106,6 +124,7 @@ class SVPSampler(io.ComfyNode):
                     min=0,
                     max=512,
                     step=1,
+                    extra_dict=ADVANCED,
                     tooltip="Frames denoised together; 0 takes the model's own.",
                 ),
                 io.Int.Input(
@@ -114,10 +133,11 @@ class SVPSampler(io.ComfyNode):
                     min=-1,
                     max=511,
                     step=1,
+                    extra_dict=ADVANCED,
                     tooltip="Frames that neighbouring windows share; -1 takes the model's own.",
                 ),
-                io.Int.Input("width", tooltip="Pixels; 0 takes the model's size.", **side),
-                io.Int.Input("height", tooltip="Pixels; 0 takes the model's size.", **side),
+                io.Int.Input("width", tooltip="Pixels, a multiple of 8; 0 takes the model's size.", **side),
+                io.Int.Input("height", tooltip="Pixels, a multiple of 8; 0 takes the model's size.", **side),
                 io.Combo.Input(
                     "length",
                     options=list(LENGTHS),
@@ -135,24 +155,33 @@ class SVPSampler(io.ComfyNode):
         )
 
     @classmethod
+    def validate_inputs(cls, width: int | None = 0, height: int | None = 0) -> bool | str:
+        return check_sides(LARGEST, width=width, height=height)
+
+    @classmethod
     def execute(
         cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], head_motion: Tensor | HeadMotion, seed: int, steps: int,
         cfg: float, scheduler: str, reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int,
         overlap: int, width: int, height: int, length: str, style=None,
     ) -> io.NodeOutput:  # fmt: skip
         config = model.portrait.config
-        options = SamplerOptions(
-            steps, cfg, scheduler, reference_weight, audio_weight, style_weight, *model_window(window, overlap)
-        )
-        size = (width or config.size, height or config.size)
+        weights = (reference_weight, audio_weight, style_weight)
+        options = sampler_options(config, steps, cfg, scheduler, weights, window, overlap)
+        fps, size = fps or config.fps, (width or config.size, height or config.size)
         sound, motion, face = audio_from(audio), kps_pictures(head_motion), frames_from(portrait[:1])[0]
         frames = clip_frames(sound.seconds, motion, fps, length)
-        longest = min(frames, resolve_windows(config, options)[0])
-        preparing, sampling = shared(host.progress(), 1, steps + 1)  # in steps over the whole clip
-        request = prepare_clip(model.portrait, encoder(vae), face, sound, motion, style, frames, fps, size, preparing)
-        plan, memory = model.plan(cfg, longest, size)
+        bar, store = PictureBar(), Storage(folder_paths.get_temp_directory())
+        preparing, sampling = shared(bar, 1, options.steps + 1)  # in steps over the whole clip
+        made_of = (face, sound, motion, frames, fps, size)
+        request = model.kept.request(
+            (ref(vae), *made_of),
+            style,
+            partial(prepare_clip, model.portrait, encoder(vae), *made_of[:3], style, *made_of[3:], preparing, store),
+        )
+        plan, memory = model.plan(options.cfg, min(frames, options.window), size)
         ready, then = model.ready(memory), partial(model.ready_to_denoise, memory)
+        watch = preview(bar, model.portrait)
         samples = sample_portrait(
-            ready, request, seed, options, sampling, plan=plan, before_denoising=then
-        )  # f c h/8 w/8
+            ready, request, seed, options, sampling, watch, plan, then, store, model.kept.conditions
+        )
         return io.NodeOutput({"samples": samples}, fps)

@@ -9,13 +9,14 @@
 | SVP_HEAD_MOTION | values.HeadMotion: 8 head keypoints per frame                |
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a way to find faces, and which of them |
 | SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
+| SVP_CROP        | face.crop.FaceCrop: squares that were cut out of pictures    |
 
 Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from ..svp_models.checkpoints.native import PortraitModel
 from ..svp_models.errors import PortraitError
 from ..svp_models.networks.audio_encoder import AudioEncoder
 from ..svp_models.sampling.guidance import FASTEST, MemoryPlan
+from ..svp_models.sampling.kept import KeptClip
 from ..svp_models.sampling.memory import choose_plan
 from ..svp_models.values import Audio
 from .host import io, manage, prepare, room, weights_dtype
@@ -41,6 +43,7 @@ StyleSocket = io.Custom("SVP_STYLE")
 HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
 FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")
 DatasetSocket = io.Custom("SVP_DATASET")
+CropSocket = io.Custom("SVP_CROP")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ class LoadedModel:
     denoising_handle: Any
     conditions_handle: Any
     encoder_handle: Any = None
+    kept: KeptClip = field(default_factory=KeptClip, init=False, compare=False, repr=False)  # another one in each copy
 
     @classmethod
     def of(cls, portrait: PortraitModel) -> LoadedModel:
@@ -99,8 +103,10 @@ class PreparedDataset:
     folder: Path
 
 
-def audio_from(audio: dict[str, Any]) -> Audio:
-    """AUDIO -> its first sound."""
+def audio_from(audio: dict[str, Any] | None) -> Audio:
+    """AUDIO -> its first sound. None is what the host has for the sound of a silent film."""
+    if audio is None:
+        raise PortraitError("there is no sound: the film it is taken from has none, connect the sound of another one")
     return Audio(audio["waveform"][0].detach().cpu().float(), int(audio["sample_rate"]))
 
 

@@ -74,6 +74,9 @@ class FolderPaths:
     def set_output_directory(self, output_dir: str) -> None:
         self.folders = replace(self.folders, output=Path(output_dir).absolute())
 
+    def get_temp_directory(self) -> str:
+        return str(self.folders.temp)
+
     def add_model_folder_path(self, folder_name: str, full_folder_path: str) -> None:
         known = self.model_folders.setdefault(folder_name, [])
         if full_folder_path not in known:
@@ -113,7 +116,7 @@ class ProgressBar:
     def __init__(self, total: int):
         self.total = total
 
-    def update_absolute(self, value: int, total: int | None = None) -> None:
+    def update_absolute(self, value: int, total: int | None = None, preview: Any = None) -> None:
         self.total = self.total if total is None else total
         if ProgressBar.show is not None:
             ProgressBar.show(value, self.total)
@@ -124,6 +127,7 @@ class Vae:
 
     def __init__(self, model: nn.Module, config: VaeConfig):
         self.model, self.config = model.float(), config
+        self.latent_channels = config.latent_channels
 
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 Text = str | None
+Extra = dict[str, Any] | None  # what an input tells the front end beside its own options
 
 
 class FolderType(str, Enum):
@@ -30,8 +31,8 @@ class Input:
 
     io_type = "*"
 
-    def __init__(self, id: str, *, optional: bool = False, tooltip: Text = None):
-        self.id, self.optional, self.tooltip = id, optional, tooltip
+    def __init__(self, id: str, *, optional: bool = False, tooltip: Text = None, extra_dict: Extra = None):
+        self.id, self.optional, self.tooltip, self.extra_dict = id, optional, tooltip, extra_dict or {}
         self.default: Any = None
 
     def get_io_type(self) -> str:
@@ -39,7 +40,7 @@ class Input:
 
     def as_dict(self) -> dict[str, Any]:
         given = {"optional": self.optional, "tooltip": self.tooltip}
-        return _without_none(given | self.widget())
+        return _without_none(given | self.extra_dict | self.widget())
 
     def widget(self) -> dict[str, Any]:
         """What the input's widget adds to `as_dict`."""
@@ -74,17 +75,10 @@ def _socket_type(io_type: str, input_class: type[Input]) -> type:
 
 class _NumberInput(Input):
     def __init__(
-        self,
-        id: str,
-        *,
-        optional: bool = False,
-        tooltip: Text = None,
-        default: float | None = None,
-        min: float | None = None,
-        max: float | None = None,
-        step: float | None = None,
-    ):
-        super().__init__(id, optional=optional, tooltip=tooltip)
+        self, id: str, *, optional: bool = False, tooltip: Text = None, extra_dict: Extra = None,
+        default: float | None = None, min: float | None = None, max: float | None = None, step: float | None = None,
+    ):  # fmt: skip
+        super().__init__(id, optional=optional, tooltip=tooltip, extra_dict=extra_dict)
         self.default, self.min, self.max, self.step = default, min, max, step
 
     def widget(self) -> dict[str, Any]:
@@ -93,18 +87,12 @@ class _NumberInput(Input):
 
 class _IntInput(_NumberInput):
     def __init__(
-        self,
-        id: str,
-        *,
-        optional: bool = False,
-        tooltip: Text = None,
-        default: int | None = None,
-        min: int | None = None,
-        max: int | None = None,
-        step: int | None = None,
+        self, id: str, *, optional: bool = False, tooltip: Text = None, extra_dict: Extra = None,
+        default: int | None = None, min: int | None = None, max: int | None = None, step: int | None = None,
         control_after_generate: bool | None = None,
-    ):
-        super().__init__(id, optional=optional, tooltip=tooltip, default=default, min=min, max=max, step=step)
+    ):  # fmt: skip
+        super().__init__(id, optional=optional, tooltip=tooltip, extra_dict=extra_dict)
+        self.default, self.min, self.max, self.step = default, min, max, step
         self.control_after_generate = control_after_generate
 
     def widget(self) -> dict[str, Any]:
@@ -112,8 +100,10 @@ class _IntInput(_NumberInput):
 
 
 class _BooleanInput(Input):
-    def __init__(self, id: str, *, optional: bool = False, tooltip: Text = None, default: bool | None = None):
-        super().__init__(id, optional=optional, tooltip=tooltip)
+    def __init__(
+        self, id: str, *, optional: bool = False, tooltip: Text = None, extra_dict: Extra = None, default: bool | None = None
+    ):  # fmt: skip
+        super().__init__(id, optional=optional, tooltip=tooltip, extra_dict=extra_dict)
         self.default = default
 
     def widget(self) -> dict[str, Any]:
@@ -142,9 +132,10 @@ class _StringInput(Input):
 
 class _ComboInput(Input):
     def __init__(
-        self, id: str, *, options: list[str], optional: bool = False, tooltip: Text = None, default: Text = None
-    ):
-        super().__init__(id, optional=optional, tooltip=tooltip)
+        self, id: str, *, options: list[str], optional: bool = False, tooltip: Text = None, extra_dict: Extra = None,
+        default: Text = None,
+    ):  # fmt: skip
+        super().__init__(id, optional=optional, tooltip=tooltip, extra_dict=extra_dict)
         self.options, self.default = options, default
 
     def widget(self) -> dict[str, Any]:
@@ -189,7 +180,8 @@ class ComfyNode:
         raise NotImplementedError
 
 
-Image, Audio, Video, Latent, Vae = (Custom(name) for name in ("IMAGE", "AUDIO", "VIDEO", "LATENT", "VAE"))
+Image, Mask, Audio, Video = (Custom(name) for name in ("IMAGE", "MASK", "AUDIO", "VIDEO"))
+Latent, Vae = Custom("LATENT"), Custom("VAE")
 Int = _socket_type("INT", _IntInput)
 Float = _socket_type("FLOAT", _NumberInput)
 Boolean = _socket_type("BOOLEAN", _BooleanInput)

@@ -10,6 +10,7 @@ from ..svp_models.sampling.style import EASINGS, extract_style, interpolate_styl
 from . import host
 from .host import io
 from .sockets import FaceAnalyzerSocket, StylePriorSocket, StyleSocket, SvpModel, audio_from, bytes_from
+from .widgets import seed_input
 
 
 class SVPStyleExtract(io.ComfyNode):
@@ -85,21 +86,14 @@ class SVPStyleSample(io.ComfyNode):
             description="Draws one style from a style prior. Another seed gives another rendering of the same manner.",
             inputs=[
                 StylePriorSocket.Input("style_prior", tooltip="From Extract Speaking Style or Load Style."),
-                io.Int.Input(
-                    "seed",
-                    default=0,
-                    min=0,
-                    max=2**53 - 1,
-                    control_after_generate=True,
-                    tooltip="The same seed draws the same style.",
-                ),
+                seed_input("The same seed draws the same style."),
                 io.Float.Input(
                     "temperature",
                     default=1.0,
                     min=0.0,
                     max=4.0,
                     step=0.05,
-                    tooltip="Times the spread of the prior: 0 is its mean, 1 as learnt, above 1 more daring.",
+                    tooltip="Factor on the spread of the prior: 0 is its mean, 1 as learnt, above 1 more daring.",
                 ),
             ],
             outputs=[StyleSocket.Output("style", tooltip="One style, constant over the clip.")],
@@ -124,8 +118,18 @@ class SVPStyleInterpolate(io.ComfyNode):
             inputs=[
                 StyleSocket.Input("style_a", tooltip="The style at weight 0."),
                 StyleSocket.Input("style_b", tooltip="The style at weight 1."),
-                io.Float.Input("start", default=0.0, tooltip="Weight of style_b at the first frame, 0 to 1.", **weight),
-                io.Float.Input("end", default=1.0, tooltip="Weight of style_b at the last frame, 0 to 1.", **weight),
+                io.Float.Input(
+                    "start",
+                    default=0.0,
+                    tooltip="Share of style_b at the first frame, 0 to 1; outside it exaggerates.",
+                    **weight,
+                ),
+                io.Float.Input(
+                    "end",
+                    default=1.0,
+                    tooltip="Share of style_b at the last frame, 0 to 1; outside it exaggerates.",
+                    **weight,
+                ),
                 io.Combo.Input(
                     "easing",
                     options=list(EASINGS),

@@ -6,11 +6,24 @@ import os
 from dataclasses import replace
 
 from ..svp_models.checkpoints.style_layer import apply_style_layer, save_style_layer
+from ..svp_models.errors import PortraitError
 from . import host
 from .host import io
 from .sockets import LoadedModel, SvpModel
 
 FOLDER = "svp_style_layers"
+
+
+def check_layer(name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what to do about a file that is not there. None: linked, not known yet."""
+    if name == host.NOTHING:
+        return f"there are no style layers yet: put a file into models/{FOLDER} or run Save Style Layers, then press R"
+    try:
+        if name is not None:
+            host.find_file(FOLDER, name)
+    except PortraitError as error:
+        return str(error)
+    return True
 
 
 class SVPSaveStyleLayer(io.ComfyNode):
@@ -73,11 +86,15 @@ class SVPLoadStyleLayer(io.ComfyNode):
                     min=0.0,
                     max=2.0,
                     step=0.05,
-                    tooltip="Strength of the style attention: 1 as trained, 0 the base without any style.",
+                    tooltip="Strength of the style attention, as a factor: 1 as trained, 0 the base without any style.",
                 ),
             ],
             outputs=[SvpModel.Output("model", tooltip="The base with the style layers.")],
         )
+
+    @classmethod
+    def validate_inputs(cls, style_layer: str | None = None) -> bool | str:
+        return check_layer(style_layer)
 
     @classmethod
     def execute(cls, model, style_layer: str, strength: float) -> io.NodeOutput:

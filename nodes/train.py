@@ -15,6 +15,7 @@ from .dataset import check_name, output_path
 from .host import io, ui
 from .load import FOLDER
 from .sockets import DatasetSocket, LoadedModel, PreparedDataset, SvpModel
+from .widgets import ADVANCED, seed_input
 
 RUNS = "svp_training"
 STAGES = ("stage1", "stage2", "stage3")
@@ -52,13 +53,15 @@ def learning_inputs(steps: int, batch: int, least: int, rate: float, samples: st
             min=1e-6,
             max=0.1,
             step=1e-6,
-            tooltip="Of Adam, at its highest: it rises over the first tenth of the steps (50 at most) and falls to a tenth of it.",
+            extra_dict=ADVANCED,
+            tooltip="Step size of Adam, at its highest: it rises over the first tenth of the steps (50 at most) and falls to a tenth of it.",
         ),
     ]
 
 
-def seed_input() -> Any:
-    return io.Int.Input("seed", default=0, min=0, max=2**53 - 1, tooltip="The same seed sees the same samples.")
+def training_seed() -> Any:
+    """Stays as typed: another seed is another training, which would begin anew at every run of the graph."""
+    return seed_input("The same seed sees the same samples.", changes=False, advanced=True)
 
 
 def train(
@@ -96,9 +99,10 @@ class SVPTrainStyleExtractor(io.ComfyNode):
                     min=0.01,
                     max=1.0,
                     step=0.01,
-                    tooltip="Of the contrastive loss: lower looks harder at the manners that are most alike.",
+                    extra_dict=ADVANCED,
+                    tooltip="Divisor in the contrastive loss: lower looks harder at the manners that are most alike.",
                 ),
-                seed_input(),
+                training_seed(),
             ],
             outputs=OUTPUTS,
         )
@@ -150,6 +154,7 @@ class SVPTrainStage(io.ComfyNode):
                     "precision",
                     options=list(PRECISIONS),
                     default="no",
+                    extra_dict=ADVANCED,
                     tooltip="no: float32. bf16, fp16: mixed precision, faster and smaller on a GPU; bf16 is the safer one.",
                 ),
                 io.Int.Input(
@@ -158,13 +163,15 @@ class SVPTrainStage(io.ComfyNode):
                     min=1,
                     max=10**6,
                     step=1,
+                    extra_dict=ADVANCED,
                     tooltip="Steps between checkpoints, against a crash; stopping keeps one anyway.",
                 ),
-                seed_input(),
+                training_seed(),
                 io.Boolean.Input(
                     "gradient_checkpointing",
                     default=False,
                     optional=True,
+                    extra_dict=ADVANCED,
                     tooltip="Computes the layers' values twice instead of keeping them: slower, much less memory.",
                 ),
             ],

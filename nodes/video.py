@@ -12,11 +12,23 @@ from torch import Tensor
 from ..svp_models.errors import PortraitError
 from ..svp_models.media.median import median_filtered
 from ..svp_models.media.writer import VideoWriter
+from ..svp_models.sampling.frames import release
 from . import host
 from .host import InputImpl, io, ui
 from .sockets import audio_from, bytes_from, rgb_from
+from .widgets import ADVANCED
 
 CHUNK = 16  # frames decoded and written at a time: memory stays the same for any length
+
+
+def check_latent(latent: Tensor, vae: Any) -> None:
+    """Raises PortraitError for a latent of another kind of model than the VAE."""
+    channels = getattr(vae, "latent_channels", None)
+    if latent.ndim != 4 or not len(latent) or channels not in (None, latent.shape[1]):
+        raise PortraitError(
+            f"the latent has shape {tuple(latent.shape)}: frames x {channels or 'some'} channels x height x width is needed for "
+            "this VAE, connect latent and VAE of one model"
+        )
 
 
 def picture_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae: Any) -> Iterator[Tensor]:
@@ -24,12 +36,15 @@ def picture_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae:
     if (images is None) == (latent is None) or (latent is not None and vae is None):
         raise PortraitError("connect either images, or a latent together with its vae")
     whole = images if latent is None else latent["samples"]
-    if whole.ndim != 4 or not len(whole):
+    if latent is not None:
+        check_latent(whole, vae)
+    elif whole.ndim != 4 or not len(whole):
         raise PortraitError(f"the frames have shape {tuple(whole.shape)}: at least one frame of 3 dimensions is needed")
     progress = host.progress()
     for start in range(0, len(whole), CHUNK):
         part = whole[start : start + CHUNK]
         yield part if latent is None else vae.decode(part)
+        release(whole)  # of a long clip that lies in a file
         progress(min(start + CHUNK, len(whole)), len(whole))
 
 
@@ -60,7 +75,8 @@ class SVPVideoCombine(io.ComfyNode):
                     min=0,
                     max=51,
                     step=1,
-                    tooltip="H.264 quality: 0 lossless, 18 very good, 51 worst.",
+                    extra_dict=ADVANCED,
+                    tooltip="Quality of H.264 as its rate factor: 0 lossless, 18 very good, 51 worst.",
                 ),
                 io.String.Input(
                     "filename_prefix",

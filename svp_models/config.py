@@ -113,6 +113,8 @@ class ModelConfig:
     reference_weight: float = 1.0  # the strength of each attention that a sampler's weight of 1 stands for
     audio_weight: float = 1.0
     residual: bool = False  # the difference to the (bent) portrait's latent is diffused: still parts need no learning
+    steps: int = 25  # what sampling takes unless told otherwise
+    cfg: float = 3.5
     unet: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     guider: GuiderConfig = field(default_factory=GuiderConfig)
@@ -128,8 +130,10 @@ PRESETS: dict[str, ModelConfig] = {
         window=6,
         overlap=2,
         residual=True,
+        steps=2,
+        cfg=1.0,
         unet=UNetConfig(
-            latent_channels=16,
+            latent_channels=48,
             block_out_channels=(56, 72, 96),
             layers_per_block=1,
             attention_levels=(False, True, True),
@@ -145,10 +149,10 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         vae=VaeConfig(
             kind="portrait",
-            latent_channels=16,
+            latent_channels=48,
             scale=1.0,
             fold=4,
-            encoder_widths=(40, 80),
+            encoder_widths=(24, 48),
             decoder_widths=(96, 64, 24),
             layers=2,
         ),

@@ -21,7 +21,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import Wav2Vec2Config, Wav2Vec2Model, WhisperConfig, WhisperModel
 
 from ..config import ModelConfig
 from ..errors import PortraitError
@@ -182,6 +181,11 @@ def _read_json(file: Path) -> dict[str, Any] | None:
 
 
 def _whisper(file: Path, tensors: dict[str, Tensor], values: dict[str, Any], prepared: dict[str, Any]) -> AudioEncoder:
+    from transformers import (
+        WhisperConfig,
+        WhisperModel,
+    )  # here: its import takes seconds, which most models need not pay
+
     config = WhisperConfig.from_dict(values)
     bands = prepared.get("feature_size", config.num_mel_bins)
     if bands != config.num_mel_bins or config.max_source_positions % 50:
@@ -198,6 +202,8 @@ def _whisper(file: Path, tensors: dict[str, Tensor], values: dict[str, Any], pre
 
 
 def _wav2vec2(file: Path, tensors: dict[str, Tensor], values: dict[str, Any], prepared: dict[str, Any]) -> AudioEncoder:
+    from transformers import Wav2Vec2Config, Wav2Vec2Model
+
     # Without masks, which belong to training, the model has no `masked_spec_embed`.
     config = Wav2Vec2Config.from_dict({**values, "mask_time_prob": 0.0, "mask_feature_prob": 0.0})
     hop = math.prod(config.conv_stride)

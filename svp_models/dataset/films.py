@@ -17,6 +17,8 @@ import torch
 
 from ..errors import PortraitError
 from ..face.analyzer import FaceTrack
+from ..face.crop import Square, cut_square, square_around, to_square
+from ..face.outline import face_boxes
 from ..face.recon import read_faces
 from ..media.audio import audio_rate
 from ..media.video import iter_frames, rate_and_origin
@@ -36,9 +38,9 @@ from .format import (
     Sample,
     check_labels,
 )
-from .framing import MOST_OUTSIDE, Square, cut_square, outside_share, square_around, to_square
+from .framing import MOST_OUTSIDE, outside_share
 from .instruments import Instruments
-from .masks import coverage, face_boxes, face_outline, mouth_outline
+from .masks import coverage, face_outline, mouth_outline
 from .members import encode_audio, encode_features, encode_info, encode_labels, encode_video
 from .options import Recipe
 from .pieces import Piece, Unreadable, pieces_of, stretches

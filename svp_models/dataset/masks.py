@@ -6,26 +6,19 @@ import cv2
 import numpy as np
 
 from ..face.analyzer import FaceTrack
+from ..face.outline import face_points
 from .format import MASK_CELL
 
 FOREHEAD = 0.3  # of the way from the chin to the brows, how far the face reaches above them
 BROWS, JAW, CHIN, LIPS = slice(17, 27), slice(0, 17), 8, slice(48, 60)
-CHIN_BELOW = 1.3  # without landmarks: the chin lies so many times the way from nose tip to mouth below the mouth
-BROWS_ABOVE = 0.45  # and the brows so many eye distances above the eyes
-MOUTH_HALF_HEIGHT = 0.35  # and the lips' outline is an ellipse so many mouth widths high on either side
+MOUTH_HALF_HEIGHT = 0.35  # without landmarks the lips' outline is an ellipse so many mouth widths high on either side
 CANVAS = 2048  # pixels per side that outlines are filled at, at least
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 
-def face_boxes(track: FaceTrack) -> np.ndarray:
-    """From the brows to the chin: n 4 (left, top, right, bottom), float64 pixels."""
-    points = np.stack([_face_points(track, row) for row in range(len(track))])  # n k 2
-    return np.concatenate([points.min(axis=1), points.max(axis=1)], axis=1).astype(np.float64)
-
-
 def face_outline(track: FaceTrack, row: int) -> np.ndarray:
     """The face's outline in frame `row`, k 2: the hull of its points, with the brows' raised to the forehead."""
-    points = _face_points(track, row)
+    points = face_points(track, row)
     brows, chin = (points[BROWS], points[CHIN]) if track.landmarks is not None else (points[4:6], points[6])
     forehead = brows + FOREHEAD * (brows.mean(axis=0) - chin)
     return _hull(np.concatenate([points, forehead]))
@@ -54,17 +47,6 @@ def coverage(outline: np.ndarray, size: int) -> np.ndarray:
 def shrink(mask: np.ndarray, cells: int) -> np.ndarray:
     """A mask (h w, uint8) -> cells cells, uint8, the mean of what each cell covers."""
     return cv2.resize(mask, (cells, cells), interpolation=cv2.INTER_AREA)
-
-
-def _face_points(track: FaceTrack, row: int) -> np.ndarray:
-    """The 68 landmarks, or what stands for them: 4 edges, 2 brows, the chin."""
-    if track.landmarks is not None:
-        return track.landmarks[row]
-    five = track.five_points[row].astype(np.float64)
-    eyes, nose, mouth = five[:2], five[2], five[3:].mean(axis=0)
-    up = np.array([five[1, 1] - five[0, 1], five[0, 0] - five[1, 0]])  # from the eyes, as long as they are apart
-    chin = mouth + CHIN_BELOW * (mouth - nose)
-    return np.concatenate([track.head_keypoints[row, :4], eyes + BROWS_ABOVE * up, chin[None]])
 
 
 def _hull(points: np.ndarray) -> np.ndarray:

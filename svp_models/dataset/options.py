@@ -61,7 +61,7 @@ class FilmOptions:
     layout: one of LAYOUTS; views: camera positions of MEAD; test_identities: who belongs to the test split, none: a share
     `test_share` of all, chosen by a hash of their names. backend, expression, smoothing: who finds the face and reads it; face,
     face_index: which of several, see `face.selection`, or `one`. min_face: least size of a face in pixels of the film, 0: a
-    quarter of the output's size. margin: side of the crop, in faces (see `framing`).
+    quarter of the output's size. margin: side of the crop, in faces (see `face.crop`).
     """
 
     layout: str = "auto"

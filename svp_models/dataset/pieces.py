@@ -11,11 +11,11 @@ from ..errors import PortraitError
 from ..face.analyzer import FaceTrack
 from ..face.detection import FaceBackend, FaceDetection, track_of
 from ..face.keypoints import interpolate_missing
+from ..face.outline import face_boxes
 from ..face.selection import choose_faces
 from ..face.tracking import smoothed
 from .cuts import mark_cuts
 from .format import FPS, SHORTEST_FRAMES, Reject
-from .masks import face_boxes
 from .options import ONE_FACE, FilmOptions, Recipe
 
 BATCH_PIXELS = 64_000_000  # of the frames that a backend is given at once

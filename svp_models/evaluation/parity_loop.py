@@ -82,7 +82,8 @@ def _check_loop(
     options = weighted(SamplerOptions(steps=steps, cfg=guidance, window=window, overlap=overlap), model.config)
     if whole_windows(len(noise), window, overlap):
         recorder = Recorder(scheduler)
-        denoise(model, noise, conditions, recorder, frame_windows(len(noise), window, overlap), options)
+        cut = frame_windows(len(noise), window, overlap)
+        denoise(model, noise, conditions, recorder, cut, options, block=len(noise))  # the recorder sees whole steps
         latents = recorder.latents
     else:
         windows = vexpress_windows(len(noise), window, overlap)

@@ -89,6 +89,12 @@ def track_face(
     without it are named in a warning.
     """
     track = look_for_face(analyzer, frames, what, progress, fps)
+    check_track(track, what)
+    return track
+
+
+def check_track(track: FaceTrack, what: str) -> None:
+    """No face at all raises PortraitError; frames without it are named in a warning."""
     require_face(track, what)
     missing = np.flatnonzero(~track.present).tolist()
     if missing:
@@ -98,7 +104,6 @@ def track_face(
             len(track),
             what,
         )
-    return track
 
 
 def look_for_face(

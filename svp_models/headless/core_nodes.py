@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
 from torch import Tensor
+from torch.nn import functional
 
 from ..errors import PortraitError
 from ..media.audio import load_audio
@@ -25,6 +26,8 @@ from ..media.writer import VideoWriter
 from ..values import Audio
 from .folders import Folders
 from .schema import InputSpec, NodeSpec
+
+LARGEST_SIDE = 16384  # pixels, the host's limit
 
 
 @dataclass(frozen=True)
@@ -216,6 +219,35 @@ class VAEEncode(CoreNode):
         return Result(({"samples": vae.encode(pixels)},))
 
 
+class ImageScale(CoreNode):
+    """Pictures in another size; 0 for one side keeps the aspect, for both the size."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (
+            InputSpec("image", "IMAGE"),
+            InputSpec("upscale_method", "COMBO", options=("nearest-exact", "bilinear", "area", "bicubic", "lanczos")),
+            InputSpec("width", "INT", min=0, max=LARGEST_SIDE),
+            InputSpec("height", "INT", min=0, max=LARGEST_SIDE),
+            InputSpec("crop", "COMBO", options=("disabled", "center")),
+        )
+        return NodeSpec("ImageScale", inputs, ("IMAGE",))
+
+    def execute(self, image: Tensor, upscale_method: str, width: int, height: int, crop: str) -> Result:
+        high, wide = image.shape[1:3]
+        if width == height == 0:
+            return Result((image,))
+        width = width or max(1, round(wide * height / high))
+        height = height or max(1, round(high * width / wide))
+        if crop == "center":
+            image = _centre(image, width / height)
+        if upscale_method == "lanczos":  # as the host does it, on bytes that are cut off, not rounded
+            pages = (Image.fromarray((255 * each).clamp(0, 255).byte().cpu().numpy()) for each in image)
+            scaled = [np.asarray(each.resize((width, height), Image.Resampling.LANCZOS)) for each in pages]
+            return Result((torch.from_numpy(np.stack(scaled)).float() / 255,))
+        channels_first = image.movedim(-1, 1)
+        return Result((functional.interpolate(channels_first, (height, width), mode=upscale_method).movedim(1, -1),))
+
+
 class SaveImage(CoreNode):
     """Writes pictures into the output folder as PNG."""
 
@@ -246,6 +278,7 @@ CORE_NODES = (
     SaveVideo,
     VAEDecode,
     VAEEncode,
+    ImageScale,
     SaveImage,
     PreviewImage,
 )
@@ -258,6 +291,15 @@ def core_nodes(folders: Folders) -> list[CoreNode]:
 
 def _file_there(folders: Folders, name: str, what: str) -> bool | str:
     return folders.has(name) or f"no {what} file {name!r} in {folders.input} nor at that path"
+
+
+def _centre(image: Tensor, aspect: float) -> Tensor:
+    """The middle of b h w c, as large as width / height = aspect allows; both borders lose the same number of pixels."""
+    high, wide = image.shape[1:3]
+    own = wide / high
+    left = round((wide - wide * (aspect / own)) / 2) if own > aspect else 0
+    top = round((high - high * (own / aspect)) / 2) if own < aspect else 0
+    return image[:, top : high - top, left : wide - left]
 
 
 def _mask(page: Image.Image) -> np.ndarray:

@@ -136,7 +136,7 @@ class VideoWriter:
         due = self._sound_due()
         samples = np.zeros((len(self._sound), due - self._samples_written), np.float32)
         stored = self._sound[:, self._samples_written : due]
-        samples[:, : stored.shape[1]] = stored
+        samples[:, : stored.shape[1]] = stored.clip(-1, 1)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono" if len(samples) == 1 else "stereo")
         frame.sample_rate, frame.pts, frame.time_base = (
             self._sound_rate,
@@ -185,10 +185,10 @@ class VideoWriter:
 
 
 def _playable(audio: Audio) -> tuple[np.ndarray, int]:
-    """channels x samples in [-1, 1] and the sample rate, both as AAC takes them."""
+    """channels x samples and the sample rate, both as AAC takes them; no copy where nothing has to change."""
     if audio.waveform.shape[0] <= 2 and audio.sample_rate in AAC_RATES:
-        return audio.waveform.float().clamp(-1, 1).numpy(), audio.sample_rate
+        return audio.waveform.float().numpy(), audio.sample_rate
     rate = audio.sample_rate if audio.sample_rate in AAC_RATES else AAC_RATES[-1]
     rows = [audio.waveform] if audio.waveform.shape[0] > 2 else audio.waveform[:, None]
-    channels = [to_mono(Audio(row, audio.sample_rate), rate).clamp(-1, 1).numpy() for row in rows]
+    channels = [to_mono(Audio(row, audio.sample_rate), rate).numpy() for row in rows]
     return np.stack(channels), rate

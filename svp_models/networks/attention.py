@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from diffusers.models.attention import FeedForward
-from diffusers.models.attention_processor import Attention
 from torch import Tensor, nn
 
 from .conditions import AS_TRAINED, ConditionWeights
+from .layers import attention, feed_forward
 
 AT_ONCE = 2**22  # numbers that a feed-forward layer is given at once
 
@@ -42,14 +41,7 @@ class BlockContext:
     temporal: bool = True
 
 
-def attention(channels: int, heads: int, context: int | None = None, width: int = 0) -> Attention:
-    """Multi-head attention as Stable Diffusion has it: no bias but at the output. width: inside, 0 that of the channels."""
-    return Attention(
-        channels, cross_attention_dim=context, heads=heads, dim_head=min(width or channels, channels) // heads
-    )
-
-
-def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: FeedForward) -> Tensor:
+def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: nn.Module) -> Tensor:
     """hidden + layer(norm(hidden)) for n t c, a bounded number of tokens at a time.
 
     Inside, the layer holds sixteen numbers for one of its input: all tokens at once would set the peak of a whole step.
@@ -78,7 +70,7 @@ class TransformerBlock(nn.Module):
             nn.init.zeros_(self.style_attn.to_out[0].weight)
             nn.init.zeros_(self.style_attn.to_out[0].bias)
         self.norm3 = nn.LayerNorm(channels)
-        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff = feed_forward(channels)
 
     def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """(b f) t c -> (b f) t c"""

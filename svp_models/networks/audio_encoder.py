@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import WhisperFeatureExtractor
 
 from ..media.audio import frame_count, to_mono
 from ..values import Audio
@@ -129,6 +128,8 @@ class WhisperAudioEncoder(AudioEncoder):
     kind = "whisper"
 
     def __init__(self, model: nn.Module) -> None:
+        from transformers import WhisperFeatureExtractor  # here, as the model's own import: it takes seconds
+
         config = model.config
         size = config.max_source_positions
         super().__init__(model, config.d_model * (config.encoder_layers + 1), Segments.of_size(size))

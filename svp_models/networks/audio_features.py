@@ -26,22 +26,34 @@ def mel_features(audio: Audio, frames: int, fps: float) -> Tensor:
     The scale is fixed, about [-0.25, 1.4], so that a clip's rows do not depend on what else the clip holds. Row j of the
     spectrogram is centred on (j + 0.5) x 10 ms; before and after the audio there is silence.
     """
-    samples = _samples(audio)
-    first = (
-        np.rint((np.arange(frames) + 0.5) / fps * SAMPLE_RATE / HOP).astype(int) - MEL_ROWS // 2
-    )  # row its window starts at
-    before = MEL_ROWS // 2  # rows of silence in front: the first window starts at most half its length early
-    rows = int(first[-1]) + MEL_ROWS + before
-    lead = before * HOP + (MEL_WINDOW - HOP) // 2  # centres an analysis window on its hop
+    return mel_rows(mono_samples(audio), 0, frames, fps)
+
+
+def mel_rows(samples: np.ndarray, start: int, stop: int, fps: float) -> Tensor:
+    """`mel_features` of the frames from `start` to before `stop` alone, (stop - start) x 1920. samples: mono at 16 kHz."""
+    centres = (np.arange(start, stop) + 0.5) / fps * SAMPLE_RATE / HOP
+    first = np.rint(centres).astype(int) - MEL_ROWS // 2  # row that a frame's window starts at
+    rows = int(first[-1] - first[0]) + MEL_ROWS
+    # The sample that the first row's analysis window starts at: it is centred on its hop. Negative before the sound.
+    at = int(first[0]) * HOP - (MEL_WINDOW - HOP) // 2
     padded = np.zeros(rows * HOP + MEL_WINDOW, dtype=np.float32)
-    kept = samples[: len(padded) - lead]
-    padded[lead : lead + len(kept)] = kept
+    kept = samples[max(at, 0) : max(at + len(padded), 0)]
+    padded[max(-at, 0) : max(-at, 0) + len(kept)] = kept
     mel = librosa.feature.melspectrogram(
         y=padded, sr=SAMPLE_RATE, n_fft=MEL_WINDOW, hop_length=HOP, n_mels=MEL_BANDS, fmax=SAMPLE_RATE / 2, center=False
     )  # bands rows
     scaled = (np.log10(np.maximum(mel.T, MEL_FLOOR)) + 4) / 4  # rows bands
-    picked = (first + before)[:, None] + np.arange(MEL_ROWS)  # frames 24
-    return torch.from_numpy(scaled[picked].reshape(frames, -1).astype(np.float32))
+    picked = (first - first[0])[:, None] + np.arange(MEL_ROWS)  # frames 24
+    return torch.from_numpy(scaled[picked].reshape(stop - start, -1).astype(np.float32))
+
+
+def mel_windows(samples: np.ndarray, config: AudioConfig, frames: int, fps: float, start: int, stop: int) -> Tensor:
+    """`feature_windows` of the mel features of a clip of `frames` frames, those from `start` to before `stop` alone."""
+    step, before = config.rows_per_frame, (config.window - config.rows_per_frame) // 2
+    first, last = start * step - before, (stop - 1) * step - before + config.window
+    rows = mel_rows(samples, max(first, 0), min(last, frames * step), fps * step)
+    padded = functional.pad(rows, (0, 0, max(-first, 0), max(last - frames * step, 0)))
+    return padded.unfold(0, config.window, step).transpose(1, 2)  # n window F
 
 
 def feature_windows(features: Tensor, config: AudioConfig, frames: int) -> Tensor:
@@ -57,7 +69,7 @@ def feature_windows(features: Tensor, config: AudioConfig, frames: int) -> Tenso
     return padded.unfold(0, window, step).transpose(1, 2)  # frames window F
 
 
-def _samples(audio: Audio) -> np.ndarray:
+def mono_samples(audio: Audio) -> np.ndarray:
     """Mono at 16 kHz, float32."""
     mono = audio.waveform.float().mean(dim=0).numpy()
     if audio.sample_rate == SAMPLE_RATE:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from diffusers.models.embeddings import IPAdapterPlusImageProjectionBlock
 from torch import Tensor, nn
 
 from ..config import AudioConfig
+from .layers import resampler_layer
 
 
 class AudioProjection(nn.Module):
@@ -19,10 +19,7 @@ class AudioProjection(nn.Module):
         self.pos_emb = nn.Embedding(config.window, config.feature_size)
         self.proj_in = nn.Linear(config.feature_size, width)
         self.layers = nn.ModuleList(
-            [
-                IPAdapterPlusImageProjectionBlock(width, config.head_size, config.heads, config.feed_forward)
-                for _ in range(config.layers)
-            ]
+            [resampler_layer(width, config.head_size, config.heads, config.feed_forward) for _ in range(config.layers)]
         )
         self.proj_out = nn.Linear(width, out_size)
         self.norm_out = nn.LayerNorm(out_size)

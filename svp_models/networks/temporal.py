@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from diffusers.models.attention import FeedForward
 from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import PortraitError
-from .attention import add_feed_forward, attention
+from .attention import add_feed_forward
+from .layers import attention, feed_forward
 from .positions import sinusoidal_positions
 
 PLACES = "places"  # what positions are called in a model file
@@ -25,7 +25,7 @@ class TemporalBlock(nn.Module):
         self.register_buffer("places", None, persistent=False)  # positions as a file of weights has them: 2 positions c
         self.attention_blocks = nn.ModuleList([attention(channels, heads) for _ in range(2)])
         self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(2)])
-        self.ff = FeedForward(channels, activation_fn="geglu")
+        self.ff = feed_forward(channels)
         self.ff_norm = nn.LayerNorm(channels)
 
     def forward(self, hidden: Tensor) -> Tensor:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import torch
-from diffusers.models.downsampling import Downsample2D
-from diffusers.models.embeddings import TimestepEmbedding, Timesteps
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 
 from ..config import UNetConfig
 from .attention import BlockContext, BlockKind, SpatialTransformer, TransformerBlock
+from .layers import downsample, resnet_block, timestep_embedding, timestep_waves, upsample
 from .temporal import MotionModule
 
 
@@ -43,7 +40,7 @@ class DownBlock(Layers):
         inputs = [channels_in] + [channels] * (config.layers_per_block - 1)
         super().__init__(config, inputs, level, kind)
         last = level == len(widths) - 1
-        self.downsamplers = nn.ModuleList([] if last else [Downsample2D(channels, use_conv=True, name="op")])
+        self.downsamplers = nn.ModuleList([] if last else [downsample(channels)])
 
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> list[Tensor]:
         """(b f) c_in h w -> the output of every layer and of the downsampler; the last one goes on."""
@@ -87,7 +84,7 @@ class UpBlock(Layers):
         stored = [channels] * (count - 1) + [above]
         inputs = [first + second for first, second in zip(hidden, stored, strict=True)]
         super().__init__(config, inputs, level, kind)
-        self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample2D(channels, use_conv=True)])
+        self.upsamplers = nn.ModuleList([] if level == 0 else [upsample(channels)])
 
     def forward(self, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
         """(b f) c_below h w -> (b f) c h w or twice as large; takes its input and then its stored outputs off the end of the
@@ -110,8 +107,8 @@ class UNet(nn.Module):
         super().__init__()
         widths = config.block_out_channels
         self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
-        self.time_proj = Timesteps(widths[0], flip_sin_to_cos=True, downscale_freq_shift=0)
-        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
+        self.time_proj = timestep_waves(widths[0])
+        self.time_embedding = timestep_embedding(widths[0], 4 * widths[0])
         levels = range(len(widths))
         self.down_blocks = nn.ModuleList([DownBlock(config, level, kind) for level in levels])
         self.mid_block = MidBlock(config, kind)
@@ -141,11 +138,8 @@ class UNet(nn.Module):
         return stored.pop()
 
 
-def resnet(config: UNetConfig, channels_in: int, channels: int) -> ResnetBlock2D:
-    time = 4 * config.block_out_channels[0]
-    return ResnetBlock2D(
-        in_channels=channels_in, out_channels=channels, temb_channels=time, groups=config.norm_groups, eps=1e-5
-    )
+def resnet(config: UNetConfig, channels_in: int, channels: int) -> nn.Module:
+    return resnet_block(channels_in, channels, 4 * config.block_out_channels[0], config.norm_groups, eps=1e-5)
 
 
 def transformer(config: UNetConfig, level: int, kind: BlockKind) -> SpatialTransformer:

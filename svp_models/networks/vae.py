@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import torch
-from diffusers import AutoencoderKL
-from diffusers.models.downsampling import Downsample2D
-from diffusers.models.resnet import ResnetBlock2D
-from diffusers.models.upsampling import Upsample2D
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import VaeConfig
 from ..errors import PortraitError
+from .layers import downsample, kl_autoencoder, resnet_block, upsample
 
 GROUPS = 8
 
 
 def _resnets(width: int, layers: int) -> list[nn.Module]:
-    return [
-        ResnetBlock2D(in_channels=width, out_channels=width, temb_channels=None, groups=GROUPS) for _ in range(layers)
-    ]
+    return [resnet_block(width, width, None, GROUPS) for _ in range(layers)]
 
 
 class _Stack(nn.Module):
@@ -83,7 +78,7 @@ class PortraitVae(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3 * config.fold**2, encoder[0], 3, padding=1)]
         for index, width in enumerate(encoder):
             if index:
-                layers.append(Downsample2D(encoder[index - 1], use_conv=True, out_channels=width, name="op"))
+                layers.append(downsample(encoder[index - 1], width))
             layers.append(_Stack(width, config.layers))
         self.encoder = nn.Sequential(
             *layers,
@@ -95,7 +90,7 @@ class PortraitVae(nn.Module):
         layers = [nn.Conv2d(config.latent_channels, decoder[0], 3, padding=1)]
         for index, width in enumerate(decoder):
             if index:
-                layers.append(Upsample2D(decoder[index - 1], use_conv=True, out_channels=width))
+                layers.append(upsample(decoder[index - 1], width))
             layers.append(_Stack(width, config.layers))
         self.decoder = nn.Sequential(
             *layers, nn.GroupNorm(GROUPS, decoder[-1]), nn.SiLU(), nn.Conv2d(decoder[-1], 3 * unfold**2, 3, padding=1)
@@ -147,15 +142,7 @@ class StableDiffusionVae(nn.Module):
     def __init__(self, config: VaeConfig):
         super().__init__()
         self.config = config
-        self.autoencoder = AutoencoderKL(
-            block_out_channels=config.encoder_widths,
-            down_block_types=("DownEncoderBlock2D",) * len(config.encoder_widths),
-            up_block_types=("UpDecoderBlock2D",) * len(config.encoder_widths),
-            layers_per_block=config.layers,
-            latent_channels=config.latent_channels,
-            scaling_factor=config.scale,
-            sample_size=512,
-        )
+        self.autoencoder = kl_autoencoder(config.encoder_widths, config.layers, config.latent_channels, config.scale)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images n x 3 x H x W in [-1, 1] -> latents n x 4 x H/8 x W/8, unscaled posterior mean."""

@@ -11,6 +11,7 @@ from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
 from ..values import HeadMotion, Style, StylePrior
+from .frames import Repeated, Rows
 
 KEYPOINTS = ("head8", "vexpress3")  # what a head motion can be drawn as
 ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
@@ -64,7 +65,7 @@ def check_style(style: Style | StylePrior, model: PortraitModel) -> None:
         raise PortraitError("the style holds numbers that are not finite: extract it again")
 
 
-def check_warped(warped: Tensor | None, config: ModelConfig, portrait_latent: Tensor, frames: int) -> None:
+def check_warped(warped: Rows | None, config: ModelConfig, portrait_latent: Tensor, frames: int) -> None:
     """Models with `reference_warp` have the bent portrait of every frame (or one, held), others have none."""
     if config.unet.reference_warp != (warped is not None):
         wants = "needs" if config.unet.reference_warp else "takes no"
@@ -76,7 +77,7 @@ def check_warped(warped: Tensor | None, config: ModelConfig, portrait_latent: Te
 
 
 def check_motion(
-    motion: HeadMotion | Tensor, config: ModelConfig, frames: int, fps: float, size: tuple[int, int]
+    motion: HeadMotion | Rows, config: ModelConfig, frames: int, fps: float, size: tuple[int, int]
 ) -> None:
     """One Head-Kps frame per frame (or a single one, held), finite, and of a shape that can be used."""
     if len(motion) not in (1, frames):
@@ -91,7 +92,7 @@ def check_motion(
     if isinstance(motion, HeadMotion):
         _check_keypoints(motion)
     else:
-        _check_pictures(motion, size)
+        _check_pictures(motion.rows if isinstance(motion, Repeated) else motion, size)
 
 
 def _check_keypoints(motion: HeadMotion) -> None:

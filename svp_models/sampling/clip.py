@@ -12,6 +12,7 @@ from ..media.audio import check_audio, frame_count
 from ..values import Audio, HeadMotion, Style
 from .checks import check_clip, check_size, check_style
 from .decode import centre_cut, fit_portrait
+from .frames import IN_MEMORY, Repeated, Rows, Storage
 from .progress import Progress
 from .request import ClipRequest
 from .warp import Encode, warped_latents
@@ -30,12 +31,13 @@ def prepare_clip(
     fps: float,
     size: tuple[int, int],
     progress: Progress | None = None,
+    storage: Storage = IN_MEMORY,
 ) -> ClipRequest:
     """Everything cut and encoded for `sample_portrait`.
 
     portrait: 3 h w in [-1, 1] of any size; motion: of any length, rate and picture; encode: frames n 3 h w in [-1, 1] ->
     unscaled latents n c h/8 w/8; size: width, height in pixels. progress(done, total) is called for every few frames that
-    are bent and encoded, for the models that take them so, and may raise to stop the work.
+    are bent and encoded, for the models that take them so, and may raise to stop the work; storage: where those are kept.
     """
     check_size(*size, model.config.vae.downscale)
     check_clip(frames, fps)
@@ -46,7 +48,7 @@ def prepare_clip(
     motion = fit_motion(motion, frames, fps, *size)
     picture = fit_portrait(portrait, *size)
     latent = encode(picture[None]).float().cpu()
-    warped = warped_latents(model, encode, picture, motion, progress)
+    warped = warped_latents(model, encode, picture, motion, progress, storage)
     return ClipRequest(latent, audio, motion, style, frames, fps, size, warped)
 
 
@@ -62,11 +64,11 @@ def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length:
     return min(frames, frame_count(len(motion) / rate, fps))
 
 
-def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int, height: int) -> HeadMotion | Tensor:
+def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int, height: int) -> HeadMotion | Rows:
     """The head motion of each frame, cut around the centre to the aspect of the frames, as `fit_portrait` cuts.
 
     motion: HeadMotion, or Head-Kps pictures f 3 h w in [0, 1] at the clip's own rate. One that is too short goes back and
-    forth (ping-pong).
+    forth (ping-pong); pictures are not copied for it.
     """
     if isinstance(motion, HeadMotion):
         left, top, wide, high = centre_cut(motion.width, motion.height, width, height)
@@ -75,7 +77,8 @@ def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int,
         portrait = None if moved.portrait is None else moved.portrait - corner  # 8 2
         return HeadMotion(moved.keypoints - corner, wide, high, fps, moved.interpolated, portrait)
     left, top, wide, high = centre_cut(motion.shape[-1], motion.shape[-2], width, height)
-    if 1 < len(motion) < frames:
-        period = 2 * (len(motion) - 1)
-        motion = motion[[min(each % period, period - each % period) for each in range(frames)]]
-    return motion[:frames, :, top : top + high, left : left + wide]  # f 3 high wide, without a copy where it can be
+    cut = motion[:frames, :, top : top + high, left : left + wide]  # f 3 high wide, no copy
+    if not 1 < len(cut) < frames:
+        return cut
+    period = 2 * (len(cut) - 1)
+    return Repeated(cut, [min(each % period, period - each % period) for each in range(frames)])

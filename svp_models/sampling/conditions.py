@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,16 +13,17 @@ from ..checkpoints.audio_encoder import check_audio_encoder
 from ..checkpoints.native import PortraitModel
 from ..face.drawing import draw_frames
 from ..face.vexpress_keypoints import draw_three_frames
-from ..networks.audio_features import feature_windows, mel_features
+from ..networks.audio_features import feature_windows, mel_features, mel_windows, mono_samples
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
+from .frames import IN_MEMORY, Index, Repeated, Rows, Storage, first_alike, held
 from .progress import Progress, in_chunks, shared
 from .request import ClipRequest
 
 CHUNK = 32  # frames that the small networks see at once
 PICTURES = 4  # as large as the frames that the guider sees at once: it never sets the peak of the denoising's memory
 DRAWINGS = {"head8": draw_frames, "vexpress3": draw_three_frames}  # how a head motion is drawn for a kind of keypoints
-CACHE_BYTES = 512 * 2**20  # kps features of a clip are kept up to this size, beyond it they are made anew per window
+CACHE_BYTES = 128 * 2**20  # kps features are kept up to this size, those used last; beyond it they are made anew
 
 
 def audio_features(
@@ -44,25 +46,46 @@ def audio_features(
 
 @torch.no_grad()
 def audio_tokens(
-    model: PortraitModel, audio: Audio, frames: int, fps: float, progress: Progress | None = None
-) -> Tensor:
+    model: PortraitModel,
+    audio: Audio,
+    frames: int,
+    fps: float,
+    progress: Progress | None = None,
+    storage: Storage = IN_MEMORY,
+) -> Rows:
     """Audio -> tokens of every frame: frames x tokens x d, on the CPU.
 
     progress(done, total) is called for every segment that is heard and every chunk of frames that is projected.
     """
-    config, projection = model.config.audio, model.networks.audio_projection
+    projection = model.networks.audio_projection
     hearing, projecting = shared(progress, 1, 1)
-    features = audio_features(model, audio, frames, fps, config.rows_per_frame, hearing)
-    windows = feature_windows(features, config, frames)  # f window F
+    windows = _heard_windows(model, audio, frames, fps, hearing)
     like = next(projection.parameters())
-    return in_chunks(lambda chunk: projection(chunk.to(like)).cpu(), windows, CHUNK, projecting)
+    return in_chunks(
+        lambda chunk: projection(windows(chunk).to(like)).cpu(), torch.arange(frames), CHUNK, projecting, storage
+    )
+
+
+def _heard_windows(
+    model: PortraitModel, audio: Audio, frames: int, fps: float, progress: Progress | None
+) -> Callable[[Tensor], Tensor]:
+    """What gives the audio features around successive frames: their numbers, n -> n window F. Mel features are made when
+    they are asked for, an encoder hears the whole sound first."""
+    config = model.config.audio
+    check_audio_encoder(model.config, model.audio_encoder)
+    if model.audio_encoder is None:
+        samples = mono_samples(audio)
+        return lambda wanted: mel_windows(samples, config, frames, fps, int(wanted[0]), int(wanted[-1]) + 1)
+    features = audio_features(model, audio, frames, fps, config.rows_per_frame, progress)
+    return feature_windows(features, config, frames).__getitem__
 
 
 @torch.no_grad()
-def style_tokens(networks: nn.Module, style: Style, frames: int) -> Tensor:
-    """Style -> tokens of every frame: frames x 16 x d, on the CPU."""
+def style_tokens(networks: nn.Module, style: Style, frames: int, storage: Storage = IN_MEMORY) -> Rows:
+    """Style -> tokens of every frame: frames x 16 x d, on the CPU; 1 x 16 x d for a style that stays the same."""
     like = next(networks.style_projection.parameters())
-    return in_chunks(lambda chunk: networks.style_projection(chunk.to(like)).cpu(), style.at(frames), CHUNK)
+    codes = style.at(1 if len(style.codes) == 1 else frames)
+    return in_chunks(lambda chunk: networks.style_projection(chunk.to(like)).cpu(), codes, CHUNK, storage=storage)
 
 
 @dataclass
@@ -70,21 +93,30 @@ class KpsFeatures:
     """Guider features of any frames of a clip, with bounded memory.
 
     motion: HeadMotion, drawn when needed, or pictures f x 3 x H x W in [0, 1], resized when needed; a motion of one
-    frame holds for the whole clip. width, height: pixels of the frames to be sampled; keypoints: as ModelConfig has it.
+    frame holds for the whole clip. Frames that look the same share their features. width, height: pixels of the frames to be
+    sampled; keypoints: as ModelConfig has it.
     """
 
     guider: nn.Module
-    motion: HeadMotion | Tensor
+    motion: HeadMotion | Rows
     width: int
     height: int
     keypoints: str = "head8"
-    _kept: dict[int, Tensor] = field(default_factory=dict, init=False)  # frame of the motion -> c h w, CPU
+    _kept: dict[int, Tensor] = field(default_factory=dict, init=False)  # frame -> c h w, CPU, in the order of their use
     _kept_bytes: int = field(default=0, init=False)
+    _alike: list[int] = field(init=False)  # frame -> the first one that looks the same
+
+    def __post_init__(self) -> None:
+        if isinstance(self.motion, HeadMotion):
+            self._alike = first_alike(each.tobytes() for each in self.motion.keypoints.cpu().numpy())
+        else:
+            own = self.motion.order if isinstance(self.motion, Repeated) else range(len(self.motion))
+            self._alike = first_alike(own)
 
     @torch.no_grad()
     def frames(self, index: list[int]) -> Tensor:
         """f c h/8 w/8 on the CPU, in the guider's precision."""
-        wanted = [0] * len(index) if len(self.motion) == 1 else index
+        wanted = [0] * len(index) if len(self.motion) == 1 else [self._alike[each] for each in index]
         missing = [each for each in dict.fromkeys(wanted) if each not in self._kept]
         like = next(self.guider.parameters())
         made: dict[int, Tensor] = {}
@@ -93,11 +125,13 @@ class KpsFeatures:
             features = self.guider(self.pictures(chunk)[None].to(like))[0].cpu()  # f c h/8 w/8
             made.update(zip(chunk, features.unbind(0), strict=True))
         found = torch.stack([made[each] if each in made else self._kept[each] for each in wanted])
-        for each, feature in made.items():
-            size = feature.numel() * feature.element_size()
-            if self._kept_bytes + size <= CACHE_BYTES:
-                self._kept[each] = feature.clone()  # not a view: a view would hold its whole chunk
-                self._kept_bytes += size
+        for each in dict.fromkeys(wanted):
+            # Not a view of what was made: it would hold its whole chunk.
+            feature = made[each].clone() if each in made else self._kept.pop(each)
+            self._kept[each] = feature
+            self._kept_bytes += feature.nbytes if each in made else 0
+        while self._kept_bytes > CACHE_BYTES:
+            self._kept_bytes -= self._kept.pop(next(iter(self._kept))).nbytes
         return found
 
     def pictures(self, index: list[int]) -> Tensor:
@@ -116,16 +150,17 @@ class ClipConditions:
     """The conditions of a whole clip; `window` cuts some frames out of them, on the device of the networks.
 
     reference: the ReferenceNet's bank, 1 x tokens x ch each; reference_latent: 1 c h w, scaled, or None;
-    reference_warped: f c h w (or 1, held), scaled, on the CPU, or None;
-    audio: f tokens d and style: f 16 d or None, on the CPU.
+    reference_warped: f c h w (or 1, held), unscaled, on the CPU, or None; scale: what it is multiplied by;
+    audio: f tokens d and style: f 16 d (or 1, held) or None, on the CPU.
     """
 
     reference: tuple[Tensor, ...]
     reference_latent: Tensor | None
-    audio: Tensor
-    style: Tensor | None
+    audio: Rows
+    style: Rows | None
     kps: KpsFeatures
-    reference_warped: Tensor | None = None
+    reference_warped: Rows | None = None
+    scale: float = 1.0
 
     def window(self, index: list[int], like: Tensor) -> Conditions:
         """Conditions of those frames with a batch of 1, device and dtype as `like`."""
@@ -134,19 +169,20 @@ class ClipConditions:
             reference_latent=self.reference_latent,
             audio=self.audio[index][None].to(like),
             kps=self.kps.frames(index)[None].to(like),
-            style=None if self.style is None else self.style[index][None].to(like),
+            style=None if self.style is None else held(self.style, index)[None].to(like),
             reference_warped=self._warped(index, like),
         )
 
-    def _warped(self, index: list[int], like: Tensor) -> Tensor | None:
+    def _warped(self, index: Index, like: Tensor) -> Tensor | None:
         if self.reference_warped is None:
             return None
-        held = len(self.reference_warped) == 1
-        return self.reference_warped[[0] * len(index) if held else index][None].to(like)
+        return (held(self.reference_warped, index) * self.scale)[None].to(like)
 
 
 @torch.no_grad()
-def clip_conditions(model: PortraitModel, request: ClipRequest, progress: Progress | None = None) -> ClipConditions:
+def clip_conditions(
+    model: PortraitModel, request: ClipRequest, progress: Progress | None = None, storage: Storage = IN_MEMORY
+) -> ClipConditions:
     """Runs every condition network that does not depend on the step; progress: see `audio_tokens`, the long part."""
     networks, config = model.networks, model.config
     like = next(networks.reference.parameters())
@@ -155,8 +191,9 @@ def clip_conditions(model: PortraitModel, request: ClipRequest, progress: Progre
     return ClipConditions(
         reference=tuple(networks.reference(scaled)),
         reference_latent=scaled if config.unet.reference_concat else None,
-        audio=audio_tokens(model, request.audio, request.frames, request.fps, progress),
-        style=None if request.style is None else style_tokens(networks, request.style, request.frames),
+        audio=audio_tokens(model, request.audio, request.frames, request.fps, progress, storage),
+        style=None if request.style is None else style_tokens(networks, request.style, request.frames, storage),
         kps=KpsFeatures(networks.guider, request.motion, width, height, config.keypoints),
-        reference_warped=None if request.warped is None else request.warped * config.vae.scale,
+        reference_warped=request.warped,
+        scale=config.vae.scale,
     )

@@ -15,22 +15,27 @@ from ..config import ModelConfig
 from ..errors import PortraitError
 from ..networks.conditions import ConditionWeights
 from .conditions import ClipConditions, clip_conditions
+from .frames import BLOCK, IN_MEMORY, FileRows, Rows, Storage, blocks, held, whole
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 from .progress import Progress, shared
 from .request import ClipRequest
 from .schedule import make_scheduler, predicted_clean, velocity_of_clean
-from .windows import blend_weights, frame_windows
+from .stepping import BlockSteps
+from .windows import blend_weights, frame_windows, windows_to_come
+
+Conditioned = Callable[[PortraitModel, ClipRequest, Progress | None, Storage], ClipConditions]
+OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, clean latents of the frames from there on
 
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """How to sample. window, overlap: frames, None takes the model's; blend: how overlapping windows are joined.
+    """How to sample. steps, cfg, window and overlap (frames): None takes the model's; blend: how overlapping windows are joined.
 
     The weights are factors on the model's own: 1 is 0.95 (reference) and 3 (audio) for V-Express, 1 for the others.
     """
 
-    steps: int = 25
-    cfg: float = 3.5
+    steps: int | None = None
+    cfg: float | None = None
     scheduler: str = "euler"
     reference_weight: float = 1.0
     audio_weight: float = 1.0
@@ -40,42 +45,50 @@ class SamplerOptions:
     blend: str = "average"
 
 
+@torch.no_grad()
 def sample_portrait(
     model: PortraitModel,
     request: ClipRequest,
     seed: int,
     options: SamplerOptions = SamplerOptions(),
     progress: Progress | None = None,
-    on_latents: Callable[[int, Tensor], None] | None = None,
+    on_latents: OnLatents | None = None,
     plan: MemoryPlan = FASTEST,
     before_denoising: Callable[[], None] | None = None,
+    storage: Storage = IN_MEMORY,
+    conditioned: Conditioned = clip_conditions,
 ) -> Tensor:
     """A talking portrait: f c h/8 w/8 unscaled latents, float32 on the CPU.
 
     progress(done, total) is called for every piece of sound that is heard, then after every window of every step;
-    on_latents(step, clean) gets the predicted clean latents (f c h/8 w/8, unscaled) of every step. Either may raise to stop
-    the work. before_denoising() is called once portrait, sound and style are encoded, when only denoiser and guider are
-    still needed; plan: how the denoising keeps within the memory there is, see `choose_plan`.
+    on_latents(step, first, clean) gets the predicted clean latents (n c h/8 w/8, unscaled) of a few frames from `first` on,
+    as soon as they have taken a step. Either may raise to stop the work. before_denoising() is called once portrait, sound
+    and style are encoded, when only denoiser and guider are still needed; plan: how the denoising keeps within the memory
+    there is, see `choose_plan`; storage: where all that grows with the clip is kept, the result included (see
+    `FileRows.tensor`); conditioned: `clip_conditions`, or what keeps its result, see `KeptClip`.
     """
     config = model.config
-    window, overlap = resolve_windows(config, options)
+    options = resolve_options(config, options)
     check_options(options)
     request.check(model)
     scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
-    noise = clip_noise(request.frames, tuple(request.portrait_latent.shape[1:]), seed)
+    noise = clip_noise(request.frames, tuple(request.portrait_latent.shape[1:]), seed, storage)
     hearing, denoising = shared(progress, 1, options.steps)  # hearing takes about as long as one step over the clip
-    conditions = clip_conditions(model, request, hearing)
+    conditions = conditioned(model, request, hearing, storage)
     start = request.portrait_latent if request.warped is None else request.warped
-    windows = frame_windows(request.frames, window, overlap)
+    windows = frame_windows(request.frames, options.window, options.overlap)
     if before_denoising is not None:
         before_denoising()
 
-    def preview(step: int, clean: Tensor) -> None:
-        on_latents(step, finished(clean, start, config))
+    def preview(step: int, first: int, clean: Tensor) -> None:
+        on_latents(step, first, finished(clean, held(start, slice(first, first + len(clean))), config))
 
     watch = None if on_latents is None else preview
-    latents = denoise(model, noise, conditions, scheduler, windows, weighted(options, config), denoising, watch, plan)
-    return finished(latents, start, config)
+    strengths = weighted(options, config)
+    latents = denoise(model, noise, conditions, scheduler, windows, strengths, denoising, watch, plan, storage)
+    for part in blocks(request.frames):
+        latents[part] = finished(latents[part], held(start, part), config)
+    return whole(latents)
 
 
 def weighted(options: SamplerOptions, config: ModelConfig) -> SamplerOptions:
@@ -97,60 +110,95 @@ def finished(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:
 @torch.no_grad()
 def denoise(
     model: PortraitModel,
-    noise: Tensor,
+    noise: Rows,
     conditions: ClipConditions,
     scheduler: Any,
     windows: list[list[int]],
     options: SamplerOptions,
     progress: Progress | None = None,
-    on_latents: Callable[[int, Tensor], None] | None = None,
+    on_latents: OnLatents | None = None,
     plan: MemoryPlan = FASTEST,
-) -> Tensor:
+    storage: Storage = IN_MEMORY,
+    block: int = BLOCK,
+) -> Rows:
     """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step.
 
-    The weights of the options are taken as they are (see `weighted`). progress(done, total) is called after every window of
-    every step, total = steps x windows. on_latents gets the step and the predicted clean latents, scaled.
+    cfg and the weights of the options are taken as they are (see `resolve_options` and `weighted`). progress(done, total)
+    is called after every window of every step, total = steps x windows. `block` frames are stepped together, as soon as all
+    windows that hold one of them are done: beside the latents only the predictions of a few frames are kept. on_latents gets
+    the step, the first frame of a block and its predicted clean latents, scaled. Noise that lies in a file is overwritten.
     """
     config = model.config
     denoiser = model.networks.denoiser
     like = next(denoiser.parameters())
     weights = ConditionWeights(options.reference_weight, options.audio_weight, options.style_weight)
     shares = blend_weights(windows, len(noise), options.blend)
+    untouched = windows_to_come(windows, len(noise))
     total = len(scheduler.timesteps) * len(windows)
     done = 0
-    latents = noise * scheduler.init_noise_sigma
+    parts = blocks(len(noise), block)
+    latents = noise if isinstance(noise, FileRows) else storage.rows(noise.shape)
+    for part in parts:
+        latents[part] = noise[part] * scheduler.init_noise_sigma
+    steps = BlockSteps(scheduler, noise.shape, storage)
+
+    def stepped(step: int, timestep: Tensor, part: slice, prediction: Tensor) -> Tensor:
+        """The latents of a block after a step; prediction: n c h w, of all windows."""
+        noisy = scheduler.scale_model_input(latents[part], timestep)
+        if on_latents is not None:
+            on_latents(step, part.start, predicted_clean(prediction, noisy, timestep, config.scheduler))
+        if config.scheduler.prediction == "sample":
+            prediction = velocity_of_clean(prediction, noisy, timestep, config.scheduler)
+        return steps.take(prediction, timestep, latents[part], part)
+
     for step, timestep in enumerate(scheduler.timesteps):
-        noisy = scheduler.scale_model_input(latents, timestep)  # f c h w, unit variance
-        prediction = torch.zeros_like(noisy)
-        for index, share in zip(windows, shares, strict=True):
-            part = guided_prediction(
+        predictions: dict[int, Tensor] = {}  # block -> n c h w, the sum of its windows so far
+        ready = 0
+        for index, share, reached in zip(windows, shares, untouched, strict=True):
+            noisy = scheduler.scale_model_input(latents[index], timestep)  # window c h w, unit variance
+            told = guided_prediction(
                 denoiser,
-                noisy[index][None].to(like),  # 1 f c h w
+                noisy[None].to(like),  # 1 f c h w
                 timestep.long().reshape(1).to(like.device),
                 conditions.window(index, like),
                 weights,
                 options.cfg,
                 plan,
             )
-            prediction[index] += share[:, None, None, None] * part[0].float().cpu()
+            told = share[:, None, None, None] * told[0].float().cpu()
+            for frame, prediction in zip(index, told, strict=True):
+                if frame // block not in predictions:
+                    predictions[frame // block] = torch.zeros(block, *noise.shape[1:])
+                predictions[frame // block][frame % block] += prediction
             done += 1
             if progress is not None:
                 progress(done, total)
-        if on_latents is not None:
-            on_latents(step, predicted_clean(prediction, noisy, timestep, config.scheduler))
-        if config.scheduler.prediction == "sample":
-            prediction = velocity_of_clean(prediction, noisy, timestep, config.scheduler)
-        latents = scheduler.step(prediction, timestep, latents).prev_sample
+            while ready < len(parts) and parts[ready].stop <= reached:
+                part = parts[ready]
+                latents[part] = stepped(step, timestep, part, predictions.pop(ready)[: part.stop - part.start])
+                ready += 1
     return latents
 
 
-def clip_noise(frames: int, shape: tuple[int, ...], seed: int) -> Tensor:
+def clip_noise(frames: int, shape: tuple[int, ...], seed: int, storage: Storage = IN_MEMORY) -> Rows:
     """Standard normal noise of a clip: frames x shape, float32 on the CPU.
 
     Drawn frame after frame from one generator, so that a longer clip of the same seed begins with the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
-    return torch.stack([torch.randn(shape, generator=generator) for _ in range(frames)])
+    noise = storage.rows((frames, *shape))
+    for part in blocks(frames):
+        drawn = [torch.randn(shape, generator=generator) for _ in range(part.start, part.stop)]
+        noise[part] = torch.stack(drawn)
+    return noise
+
+
+def resolve_options(config: ModelConfig, options: SamplerOptions) -> SamplerOptions:
+    """The options with nothing left open: steps, cfg, window and overlap are the model's where they are None."""
+    window, overlap = resolve_windows(config, options)
+    steps = config.steps if options.steps is None else options.steps
+    cfg = config.cfg if options.cfg is None else options.cfg
+    return replace(options, steps=steps, cfg=cfg, window=window, overlap=overlap)
 
 
 def resolve_windows(config: ModelConfig, options: SamplerOptions) -> tuple[int, int]:

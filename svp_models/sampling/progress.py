@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import accumulate
 
-import torch
 from torch import Tensor
+
+from .frames import IN_MEMORY, FileRows, Storage, blocks
 
 Progress = Callable[[int, int], None]
 
@@ -29,12 +30,21 @@ def shared(progress: Progress | None, *shares: float) -> list[Progress | None]:
     return [piece(end - share, share) for end, share in zip(ends, shares, strict=True)]
 
 
-def in_chunks(work: Callable[[Tensor], Tensor], rows: Tensor, size: int, progress: Progress | None = None) -> Tensor:
-    """What `work` makes of `size` rows at a time, joined; progress(rows done, rows in all) after each chunk."""
-    results, done = [], 0
-    for chunk in rows.split(size):
-        results.append(work(chunk))
-        done += len(chunk)
+def in_chunks(
+    work: Callable[[Tensor], Tensor],
+    rows: Tensor,
+    size: int,
+    progress: Progress | None = None,
+    storage: Storage = IN_MEMORY,
+) -> Tensor | FileRows:
+    """What `work` makes of `size` rows at a time, one for each on the CPU, joined in `storage`; progress(rows done, rows in
+    all) after each chunk."""
+    results = None
+    for chunk in blocks(len(rows), size):
+        made = work(rows[chunk])
+        if results is None:
+            results = storage.rows((len(rows), *made.shape[1:]), made.dtype)
+        results[chunk] = made
         if progress is not None:
-            progress(done, len(rows))
-    return torch.cat(results)
+            progress(chunk.stop, len(rows))
+    return results

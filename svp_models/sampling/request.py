@@ -10,6 +10,7 @@ from ..checkpoints.native import PortraitModel
 from ..media.audio import check_audio
 from ..values import Audio, HeadMotion, Style
 from .checks import check_clip, check_motion, check_portrait, check_size, check_style, check_warped
+from .frames import Rows
 
 
 @dataclass(frozen=True)
@@ -23,12 +24,12 @@ class ClipRequest:
 
     portrait_latent: Tensor
     audio: Audio
-    motion: HeadMotion | Tensor
+    motion: HeadMotion | Rows
     style: Style | None
     frames: int
     fps: float
     size: tuple[int, int]
-    warped: Tensor | None = None
+    warped: Rows | None = None
 
     def check(self, model: PortraitModel) -> None:
         """Raises PortraitError for the first thing that does not fit the model or the rest."""

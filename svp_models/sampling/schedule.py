@@ -1,4 +1,4 @@
-"""The noise schedule: one set of alphas for training and sampling, and the three diffusers schedulers built on it.
+"""The noise schedule: one set of alphas for training and sampling, and the three schedulers built on it.
 
 Noisy latents are x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) n with a = `alphas_cumprod(config)`. With zero terminal SNR the
 last a would be exactly 0 and its sigma infinite; like diffusers' Euler and DPM++ schedulers this module holds it at
@@ -17,7 +17,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
 from torch import Tensor
 
 from ..config import SchedulerConfig
@@ -31,6 +30,8 @@ SPACINGS = ("trailing", "leading", "linspace")
 @lru_cache(maxsize=8)
 def alphas_cumprod(config: SchedulerConfig) -> Tensor:
     """a_t of every training timestep: train_steps, float32, falling from almost 1 to almost 0. Not to be written to."""
+    from diffusers import EulerDiscreteScheduler  # here and below: its import takes seconds, which a start need not pay
+
     a = EulerDiscreteScheduler(**_common(config)).alphas_cumprod
     if config.exact_terminal and config.zero_terminal_snr:
         a[-1] = 0
@@ -104,19 +105,21 @@ def inference_timesteps(config: SchedulerConfig, steps: int) -> Tensor:
     return torch.linspace(total - 1, 0, steps, dtype=torch.float64).round().long()
 
 
-class DeterministicDdim(DDIMScheduler):
-    """DDIM (eta = 0) whose step leads to the next timestep of the schedule.
+class DeterministicDdim:
+    """DDIM (eta = 0) whose step leads to the next timestep of the schedule; used as diffusers' schedulers are.
 
     diffusers' own step leads to t - train_steps // steps, which is another timestep whenever steps does not divide
     train_steps: the sample would then hold more noise than the network is told.
     """
 
-    def use(self, schedule: SchedulerConfig, timesteps: Tensor) -> None:
-        """Takes the alphas and the timesteps (falling) of this pack's schedule."""
-        self.schedule = schedule
-        self.alphas_cumprod = alphas_cumprod(schedule)
-        self.timesteps = timesteps
-        self.num_inference_steps = len(timesteps)
+    init_noise_sigma = 1.0
+
+    def __init__(self, schedule: SchedulerConfig, timesteps: Tensor) -> None:
+        """timesteps: falling."""
+        self.schedule, self.timesteps = schedule, timesteps
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        return sample  # of unit variance as it is
 
     def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> SimpleNamespace:
         """x_t -> x_s, s the timestep after t: sqrt(a_s) x_0 + sqrt(1 - a_s) n (DDIM, eq. 12 with sigma = 0)."""
@@ -128,19 +131,17 @@ class DeterministicDdim(DDIMScheduler):
         return SimpleNamespace(prev_sample=add_noise(clean, noise, following[0], self.schedule))
 
 
-def _euler(config: SchedulerConfig, timesteps: Tensor) -> EulerDiscreteScheduler:
+def _euler(config: SchedulerConfig, timesteps: Tensor) -> Any:
+    from diffusers import EulerDiscreteScheduler
+
     scheduler = EulerDiscreteScheduler(**_common(config))
     scheduler.set_timesteps(timesteps=timesteps.tolist())
     return scheduler
 
 
-def _ddim(config: SchedulerConfig, timesteps: Tensor) -> DeterministicDdim:
-    scheduler = DeterministicDdim(clip_sample=False, **_common(config))
-    scheduler.use(config, timesteps)
-    return scheduler
+def _dpmpp_2m(config: SchedulerConfig, timesteps: Tensor) -> Any:
+    from diffusers import DPMSolverMultistepScheduler
 
-
-def _dpmpp_2m(config: SchedulerConfig, timesteps: Tensor) -> DPMSolverMultistepScheduler:
     # The last step goes to sigma 0, where the second-order formula is undefined: diffusers takes it at first order. At
     # zero terminal SNR diffusers holds the first sigma at 4096, so that log-SNR stays finite there.
     scheduler = DPMSolverMultistepScheduler(
@@ -152,13 +153,13 @@ def _dpmpp_2m(config: SchedulerConfig, timesteps: Tensor) -> DPMSolverMultistepS
 
 SCHEDULERS: dict[str, Callable[[SchedulerConfig, Tensor], Any]] = {
     "euler": _euler,
-    "ddim": _ddim,
+    "ddim": DeterministicDdim,
     "dpmpp_2m": _dpmpp_2m,
 }
 
 
 def make_scheduler(name: str, config: SchedulerConfig, steps: int) -> Any:
-    """A fresh diffusers scheduler with its timesteps set. name: `euler`, `ddim` or `dpmpp_2m`.
+    """A fresh scheduler, used as diffusers' are, with its timesteps set. name: `euler`, `ddim` or `dpmpp_2m`.
 
     A model that predicts the clean sample gets a scheduler for velocities (see `velocity_of_clean`): diffusers' Euler
     scheduler knows no other way that stays exact at zero terminal SNR.

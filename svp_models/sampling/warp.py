@@ -15,6 +15,7 @@ from ..face.keypoints import interpolate_missing
 from ..face.tracking import FaceTracker, look_for_face
 from ..face.warp import warp_to_keypoints
 from ..values import HeadMotion
+from .frames import IN_MEMORY, Repeated, Rows, Storage, first_alike
 from .progress import Progress, in_chunks, shared
 
 CHUNK = 16  # frames bent and encoded at a time
@@ -28,15 +29,17 @@ def warped_latents(
     model: PortraitModel,
     encode: Encode,
     picture: Tensor,
-    motion: HeadMotion | Tensor,
+    motion: HeadMotion | Rows,
     progress: Progress | None = None,
-) -> Tensor | None:
+    storage: Storage = IN_MEMORY,
+) -> Rows | None:
     """Unscaled latents f c h/8 w/8 of the portrait bent to every frame of the motion, or None for models without it.
 
     picture: 3 h w in [-1, 1], as large as the frames; motion: of the frames' aspect, see `fit_motion`; one frame gives one
     latent. encode: n 3 h w in [-1, 1] -> n c h/8 w/8. The portrait's own keypoints are those the motion was fitted to,
     else those the model's face analyser finds; in a picture without a face that it knows, the first frame's, with a warning.
-    progress(done, total) is called for every few frames and may raise to stop the work.
+    Frames whose keypoints are the same share a latent: a motion that goes back and forth is bent once. progress(done, total)
+    is called for every few frames and may raise to stop the work; storage: where the latents are kept.
     """
     if not model.config.unet.reference_warp:
         return None
@@ -46,12 +49,22 @@ def warped_latents(
     if source is None:
         LOG.warning("the portrait's head keypoints are not known: those of the motion's first frame stand in for them")
         source = targets[0]
-    return in_chunks(
-        lambda part: encode(warp_to_keypoints(picture, source, part)).cpu().float(), targets, CHUNK, bending
+    alike = first_alike(each.tobytes() for each in targets.numpy())
+    different = sorted(set(alike))
+    bent = in_chunks(
+        lambda part: encode(warp_to_keypoints(picture, source, part)).cpu().float(),
+        targets[different],
+        CHUNK,
+        bending,
+        storage,
     )
+    if len(different) == len(targets):
+        return bent
+    place = {frame: row for row, frame in enumerate(different)}
+    return Repeated(bent, [place[each] for each in alike])
 
 
-def target_keypoints(motion: HeadMotion | Tensor, width: int, height: int, progress: Progress | None = None) -> Tensor:
+def target_keypoints(motion: HeadMotion | Rows, width: int, height: int, progress: Progress | None = None) -> Tensor:
     """Head keypoints of every frame in pixels of width x height: f 8 2.
 
     Those of pictures are read from their colours: a frame on which they cannot all be found is filled in between its
@@ -59,6 +72,8 @@ def target_keypoints(motion: HeadMotion | Tensor, width: int, height: int, progr
     """
     if isinstance(motion, HeadMotion):
         return motion.keypoints * motion.keypoints.new_tensor([width / motion.width, height / motion.height])
+    if isinstance(motion, Repeated):
+        return target_keypoints(motion.rows, width, height, progress)[list(motion.order)]
     points = in_chunks(find_head_keypoints, motion, CHUNK, progress)
     found = points.isfinite().all(-1).all(-1)  # f
     if found.any() and not found.all():
@@ -67,7 +82,7 @@ def target_keypoints(motion: HeadMotion | Tensor, width: int, height: int, progr
 
 
 def portrait_keypoints(
-    analyzer: FaceTracker | bytes | None, picture: Tensor, motion: HeadMotion | Tensor
+    analyzer: FaceTracker | bytes | None, picture: Tensor, motion: HeadMotion | Rows
 ) -> Tensor | None:
     """The portrait's own keypoints in its pixels, 8 2; None where nobody knows them.
 

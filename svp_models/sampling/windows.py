@@ -44,3 +44,11 @@ def blend_weights(windows: list[list[int]], frames: int, blend: str = "average")
     for window, weight in zip(windows, raw, strict=True):
         total[window] += weight
     return [weight / total[window] for window, weight in zip(windows, raw, strict=True)]
+
+
+def windows_to_come(windows: list[list[int]], frames: int) -> list[int]:
+    """For every window the first frame that any later one holds, all `frames` for the last: those before it are done."""
+    reached = [frames]
+    for window in reversed(windows[1:]):
+        reached.append(min(reached[-1], *window))
+    return reached[::-1]

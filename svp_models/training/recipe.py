@@ -80,6 +80,8 @@ class StylePhase:
 
     emotions: manners of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
     drop_audio, drop_expression: shares of the samples that lose one input, never both. shortest: frames of a segment.
+    mix_voices: share of the samples whose sound gets the mean of another clip of that emotion (cf. MixStyle, Zhou et al.
+    2021): otherwise voices are learnt by heart, which tell people apart but not moods.
     """
 
     settings: TrainSettings
@@ -88,6 +90,7 @@ class StylePhase:
     temperature: float = 0.1
     drop_audio: float = 0.3
     drop_expression: float = 0.2
+    mix_voices: float = 0.0
     shortest: int = 20
 
 

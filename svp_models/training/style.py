@@ -37,12 +37,16 @@ class StyleTraining:
         self.module, self.expressions, self.test = _Contrast(extractor, config.temperature), expressions, test
         self.clips, self.config = expressions.clips, config
         self.by_identity = style_classes(self.clips)
+        shown = np.array([info.emotion for info in self.clips.info])
+        self.by_emotion = {emotion: np.flatnonzero(shown == emotion) for emotion in set(shown.tolist())}
 
     def draw(self, spot: Spot) -> Sample:
         """Audio n x A, expression n x 64, mask n of a stretch of a clip, `label`, equal for clips that are alike, and `seed`."""
         config, rng = self.config, spot.rng()
         take = choose_takes(self.by_identity, spot.places, config.emotions, config.takes, spot.shared_rng())[spot.place]
         audio, expression = self.clips.features(take.clip), self.expressions(take.clip, rng)
+        if rng.random() < config.mix_voices:
+            audio = self._in_another_voice(audio, self.clips.info[take.clip].emotion, rng)
         low, high = 0, len(expression)
         if take.alone:  # its positives are stretches of the same clip
             edges = np.linspace(0, len(expression), config.takes + 1).astype(int)
@@ -57,6 +61,11 @@ class StyleTraining:
         )
         sample = padded(audio[start : start + length] * heard, expression[start : start + length] * seen, longest)
         return {**sample, "label": torch.tensor(take.label), "seed": torch.tensor(int(rng.integers(2**62)))}
+
+    def _in_another_voice(self, audio: Tensor, emotion: str, rng: np.random.Generator) -> Tensor:
+        """The sound's changes around the mean of another clip of that emotion: who speaks is left to the expressions."""
+        other = self.clips.features(int(rng.choice(self.by_emotion[emotion])))
+        return audio - audio.mean(0) + other.mean(0)
 
     def validate(self) -> dict[str, float]:
         """Clustering strength (eq. 8) on test clips by what is given."""

@@ -143,7 +143,7 @@ def one_step(model: PortraitModel) -> torch.Tensor:
         )
         scheduler = make_scheduler("ddim", SchedulerConfig(), 1)
         noise = clip_noise(FRAMES, (4, SIZE // 8, SIZE // 8), 2)
-        return denoise(model, noise, conditions, scheduler, [list(range(FRAMES))], SamplerOptions(steps=1))
+        return denoise(model, noise, conditions, scheduler, [list(range(FRAMES))], SamplerOptions(steps=1, cfg=3.5))
 
 
 def test_a_published_half_precision_folder_is_mapped(published):

@@ -45,7 +45,35 @@ def main() -> None:
     loaded = {id(each.model) for each in model_management.loaded_models()}
     with torch.inference_mode():  # as the host runs its nodes
         again = model.plan(2.0, 6, (128, 128))
-    answer = {
+
+    def are_loaded(*handles: ModelPatcher) -> list[bool]:
+        known = [each.model for each in model_management.current_loaded_models]
+        return [any(each is handle for each in known) for handle in handles]
+
+    def encoded() -> list[torch.Tensor]:
+        """The bank of a fixed latent, by networks that are brought to the device for it."""
+        model.ready(0)
+        latent = torch.randn(1, model.portrait.config.vae.latent_channels, 16, 16, generator=torch.manual_seed(0))
+        with torch.no_grad():
+            return list(model.portrait.networks.reference(latent))
+
+    def pushed_out() -> dict[str, object]:
+        """What happens when a large model wants all the memory there is, as on a device that is too small for all."""
+        ours = (model.conditions_handle, model.denoising_handle)
+        large = ModelPatcher(torch.nn.Linear(8192, 8192), cpu, cpu)  # 256 MiB
+        before = encoded()
+        model.ready_to_denoise(0)
+        model_management.load_models_gpu([large])
+        told = {"beside": are_loaded(*ours)}
+        keep = [each for each in model_management.current_loaded_models if each.model is large]
+        model_management.free_memory(1e32, cpu, keep)
+        told |= {"pushed_out": are_loaded(*ours), "pusher_stays": are_loaded(large)[0]}
+        after = encoded()
+        model.ready_to_denoise(0)
+        same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+        return told | {"back": are_loaded(*ours), "the_same_when_back": same}
+
+    answer = pushed_out() | {
         "plain": under_pressure(ModelPatcher(layers(), cpu, cpu)),
         "ours": under_pressure(host.manage(layers())),
         "conditions_first": conditions,

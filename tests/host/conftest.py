@@ -1,24 +1,25 @@
-"""Where the real host is: COMFYUI_PATH names its folder, COMFYUI_PYTHON an interpreter that has its requirements."""
+"""The real host of these tests: COMFYUI_PATH names its folder, COMFYUI_PYTHON an interpreter that has its requirements."""
 
 from __future__ import annotations
 
-import os
-import sys
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Iterator
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+
+from .server import Host, Server, find_host, running
 
 
 @pytest.fixture(scope="session")
-def host() -> SimpleNamespace:
-    """folder of ComfyUI, its python, and this pack's folder."""
-    folder = os.environ.get("COMFYUI_PATH")
-    if not folder:
-        pytest.skip("COMFYUI_PATH is not set: name a ComfyUI folder (0.8.0 or newer) to test against the real host")
-    if not (Path(folder) / "main.py").is_file():
-        pytest.fail(f"COMFYUI_PATH={folder} holds no main.py")
-    python = os.environ.get("COMFYUI_PYTHON", sys.executable)
-    return SimpleNamespace(folder=Path(folder).resolve(), python=python, pack=ROOT)
+def host() -> Host:
+    return find_host()
+
+
+@pytest.fixture(scope="session")
+def server(host, tmp_path_factory) -> Iterator[Server]:
+    """One host for all tests: what a test changes in it, it puts back."""
+    if not BUILTIN_MODEL.is_file():
+        pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
+    with running(host, tmp_path_factory.mktemp("host") / "base") as running_host:
+        yield running_host

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -26,6 +28,12 @@ SAMPLER = {
 
 def first(output):
     return output.args[0]
+
+
+def told(loaded, **config):
+    """A model whose own choices are these."""
+    portrait = replace(loaded[0].portrait, config=replace(loaded[0].portrait.config, **config))
+    return replace(loaded[0], portrait=portrait), loaded[1]
 
 
 @pytest.fixture
@@ -56,6 +64,28 @@ def test_vae_socket_speaks_the_hosts_language(loaded):
     assert latent.shape == (2, 4, 4, 5)
     images = vae.decode(latent)
     assert images.shape == (2, 32, 40, 3) and 0 <= images.min() and images.max() <= 1
+
+
+def test_the_samplers_defaults_are_the_models_own(loaded, clip):
+    own = {name: each.default for each in SVPSampler.define_schema().inputs if (name := each.id) in SAMPLER}
+    assert (own["steps"], own["cfg"], own["fps"]) == (0, -1.0, 0.0)
+    model = told(loaded, steps=3, cfg=1.5, fps=20.0)
+    left_open = sample(model, clip, typed(clip), **own).args
+    given = sample(model, clip, typed(clip), steps=3, cfg=1.5, fps=20.0).args
+    assert left_open[1] == given[1] == 20.0
+    assert torch.equal(left_open[0]["samples"], given[0]["samples"])
+    other = first(sample(model, clip, typed(clip), steps=2, cfg=1.5, fps=20.0))["samples"]
+    assert not torch.equal(other, given[0]["samples"])
+
+
+def test_sides_are_checked_before_anything_runs():
+    assert SVPSampler.validate_inputs(width=0, height=None) is True
+    assert SVPSampler.validate_inputs(width=512, height=768) is True
+    assert "width is 100 pixels" in SVPSampler.validate_inputs(
+        width=100
+    ) and "nearest is 104" in SVPSampler.validate_inputs(100)
+    assert "the nearest is 2048" in SVPSampler.validate_inputs(height=4096)
+    assert "the nearest is 8," in SVPSampler.validate_inputs(width=-3)
 
 
 @pytest.mark.parametrize("given", [("frames",), ("audio",), ("frames", "audio")])

@@ -4,50 +4,56 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
+import re
+import sys
 import textwrap
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from svp_portrait.nodes.registry import NODE_CLASSES
 
-# Saved graphs name nodes, inputs and outputs; nothing here is ever renamed or taken away, new inputs are optional.
-FROZEN = {
-    "SVPLoadModel": (["model"], ["SVP_MODEL", "VAE"]),
-    "SVPStyleExtract": (["model", "frames", "audio", "fps", "face_analyzer"], ["SVP_STYLE_PRIOR"]),
-    "SVPStyleSample": (["style_prior", "seed", "temperature"], ["SVP_STYLE"]),
-    "SVPStyleInterpolate": (["style_a", "style_b", "start", "end", "easing"], ["SVP_STYLE"]),
-    "SVPStyleSave": (["style_prior", "filename_prefix"], ["STRING"]),
-    "SVPStyleLoad": (["style", "file"], ["SVP_STYLE_PRIOR"]),
-    "SVPHeadKpsExtract": (["model", "frames", "fps", "face_analyzer"], ["SVP_HEAD_MOTION"]),
-    "SVPHeadKpsRetarget": (["head_motion", "portrait", "mode", "model", "face_analyzer"], ["SVP_HEAD_MOTION"]),
-    "SVPHeadKpsManual": (["image", "points"], ["SVP_HEAD_MOTION"]),
-    "SVPHeadKpsRender": (["head_motion", "width", "height", "frames", "model"], ["IMAGE"]),
-    "SVPSampler": (
-        "model vae portrait audio head_motion seed steps cfg scheduler reference_weight audio_weight style_weight fps window "
-        "overlap width height length style".split(),
-        ["LATENT", "FLOAT"],
-    ),
-    "SVPVideoCombine": (["fps", "crf", "filename_prefix", "images", "latent", "vae", "audio"], ["VIDEO"]),
-    "SVPLoadAudioEncoder": (["audio_encoder"], ["SVP_AUDIO_ENCODER"]),
-    "SVPApplyAudioEncoder": (["model", "audio_encoder"], ["SVP_MODEL"]),
-    "SVPLoadStyleLayer": (["model", "style_layer", "strength"], ["SVP_MODEL"]),
-    "SVPSaveStyleLayer": (["model", "filename_prefix"], ["STRING"]),
-    "SVPLoadFaceAnalyzer": (["backend", "face", "index", "smoothing", "expression"], ["SVP_FACE_ANALYZER"]),
-    "SVPMedianFilter": (["images"], ["IMAGE"]),
-    "SVPPrepareDataset": (
-        "source name size seconds test_share audio_encoder backend expression people clips_per_person seed".split(),
-        ["SVP_DATASET", "STRING"],
-    ),
-    "SVPTrainStyleExtractor": (
-        "model dataset name steps batch learning_rate temperature seed".split(),
-        ["SVP_MODEL", "STRING"],
-    ),
-    "SVPTrainStage": (
-        "model dataset name stage steps batch learning_rate frames precision checkpoint_steps seed "
-        "gradient_checkpointing".split(),
-        ["SVP_MODEL", "STRING"],
-    ),
-}
+# What saved graphs rely on, as it was released. Run this file to store what is new; nothing stored is ever changed.
+FROZEN_FILE = Path(__file__).with_name("frozen_nodes.json")
+FROZEN = json.loads(FROZEN_FILE.read_text())
+FILE_LISTS = {"model", "audio_encoder", "style_layer", "style"}  # combos of what lies in the folders of a machine
+SEEDS = ("seed", "noise_seed")  # inputs of these names get a control from the front end unless they refuse it
+MOST_OPEN = 7  # widgets of a node that are not advanced
+UNITS = re.compile(
+    r"pixel|frame|second|step|share|factor|number|clip|quality|sample|same seed|drawn people|divisor|size|degree|MB|GB",
+    re.I,
+)
+
+
+def described(schema: Any) -> dict[str, Any]:
+    """What a saved graph relies on: names and types in order, bounds, fixed choices, and the places of widget values."""
+    inputs = []
+    for each in schema.inputs:
+        entry = {"id": each.id, "type": each.get_io_type(), "optional": bool(each.optional)}
+        options = each.as_dict()
+        entry |= {
+            key: options[key] for key in ("min", "max", "options") if key in options and each.id not in FILE_LISTS
+        }
+        inputs.append(entry)
+    return {
+        "inputs": inputs,
+        "outputs": [[each.id, each.get_io_type()] for each in schema.outputs],
+        "widgets": widget_places(schema),
+    }
+
+
+def widget_places(schema: Any) -> list[str]:
+    """The input behind each of a saved node's widget values, as the front end counts them: required ones first."""
+    places = []
+    for each in sorted(schema.inputs, key=lambda given: bool(given.optional)):
+        options = each.as_dict()
+        if "default" in options and not options.get("forceInput"):
+            places.append(each.id)
+            if options.get("control_after_generate", each.id in SEEDS):
+                places.append(f"{each.id}: control_after_generate")
+    return places
 
 
 @pytest.fixture(params=NODE_CLASSES, ids=lambda node: node.__name__)
@@ -55,15 +61,24 @@ def node(request):
     return request.param
 
 
-def test_node_ids_are_frozen():
-    assert [each.define_schema().node_id for each in NODE_CLASSES] == list(FROZEN)
+def test_all_nodes_are_frozen():
+    assert {each.__name__ for each in NODE_CLASSES} == set(FROZEN), (
+        f"run `python {Path(__file__).name}` and commit the file"
+    )
 
 
-def test_inputs_and_outputs_are_frozen(node):
-    schema = node.define_schema()
-    inputs, outputs = FROZEN[schema.node_id]
-    assert [each.id for each in schema.inputs] == inputs
-    assert [each.get_io_type() for each in schema.outputs] == outputs
+def test_what_was_released_is_still_there(node):
+    stored, now = FROZEN[node.__name__], described(node.define_schema())
+    count = len(stored["inputs"])
+    assert [each["id"] for each in now["inputs"][:count]] == [each["id"] for each in stored["inputs"]]
+    for old, new in zip(stored["inputs"], now["inputs"], strict=False):
+        assert set(old["type"].split(",")) <= set(new["type"].split(",")), old["id"]
+        assert new["optional"] or not old["optional"], f"{old['id']} was optional"
+        assert set(old.get("options", ())) <= set(new.get("options", ())), old["id"]
+        assert "min" not in old or (new["min"] <= old["min"] and old["max"] <= new["max"]), old["id"]
+    assert all(each["optional"] for each in now["inputs"][count:]), "new inputs are optional"
+    assert now["outputs"][: len(stored["outputs"])] == stored["outputs"]
+    assert now["widgets"][: len(stored["widgets"])] == stored["widgets"], "values of saved graphs would move"
 
 
 def test_everything_is_explained(node):
@@ -78,9 +93,23 @@ def test_widgets_have_bounds_and_a_default_within(node):
         widget = each.as_dict()
         if each.get_io_type() in ("INT", "FLOAT"):
             assert widget["min"] <= widget["default"] <= widget["max"], each.id
-            assert "step" in widget or each.id == "seed"
+            assert 0 < widget["step"] <= widget["max"] - widget["min"], each.id
+            assert UNITS.search(each.tooltip), f"the unit of {each.id}"
         if each.get_io_type() == "COMBO":
             assert widget["default"] in widget["options"]
+
+
+def test_few_widgets_are_open(node):
+    inputs = [each.as_dict() for each in node.define_schema().inputs]
+    assert sum("default" in each and not each.get("advanced") for each in inputs) <= MOST_OPEN
+
+
+def test_seeds_say_who_changes_them(node):
+    """A seed that moves by itself is for sampling; another seed in data or training is work from the beginning."""
+    for each in node.define_schema().inputs:
+        if each.id in SEEDS:
+            makes_files = node.define_schema().category.endswith("training")
+            assert each.as_dict()["control_after_generate"] is not makes_files
 
 
 def test_execute_takes_the_inputs_of_the_schema(node):
@@ -94,3 +123,13 @@ def test_execute_takes_the_inputs_of_the_schema(node):
 def test_execute_is_short(node):
     body = ast.parse(textwrap.dedent(inspect.getsource(node.execute))).body[0].body
     assert sum(isinstance(each, ast.stmt) for statement in body for each in ast.walk(statement)) <= 15
+
+
+if __name__ == "__main__":
+    for every in NODE_CLASSES:
+        schema = every.define_schema()
+        kept, now = FROZEN.setdefault(schema.node_id, {"inputs": [], "outputs": [], "widgets": []}), described(schema)
+        for part in kept:
+            kept[part] += now[part][len(kept[part]) :]
+    FROZEN_FILE.write_text(json.dumps(FROZEN, indent=1) + "\n")
+    sys.stdout.write(f"{FROZEN_FILE}: {len(FROZEN)} nodes\n")

@@ -36,3 +36,10 @@ def test_errors_name_file_and_folder(folders, loaded):
     with pytest.raises(PortraitError, match=r"no file 'gone.safetensors' in .*svp_style_layers"):
         SVPLoadStyleLayer.execute(loaded[0], "gone.safetensors", 1.0)
     assert "leads outside the output folder" in SVPSaveStyleLayer.validate_inputs(filename_prefix="../up")
+
+
+def test_what_to_do_without_files_is_said_before_the_run(folders):
+    (given,) = [each for each in SVPLoadStyleLayer.define_schema().inputs if each.id == "style_layer"]
+    assert "run Save Style Layers, then press R" in SVPLoadStyleLayer.validate_inputs(given.default)
+    assert "no file 'gone.safetensors'" in SVPLoadStyleLayer.validate_inputs("gone.safetensors")
+    assert SVPLoadStyleLayer.validate_inputs(None) is True

@@ -1,4 +1,4 @@
-"""The median filter as a node."""
+"""The median filter as a node, and what is said of frames and sound that cannot be written."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from svp_portrait.nodes import standin
-from svp_portrait.nodes.video import SVPMedianFilter
+from svp_portrait.nodes.sockets import audio_from
+from svp_portrait.nodes.video import SVPMedianFilter, picture_chunks
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.median import median_filter
 
@@ -43,3 +44,17 @@ def test_every_frame_is_reported_and_a_cancel_ends_it(monkeypatch):
 def test_nothing_to_filter_is_named():
     with pytest.raises(PortraitError, match=r"\(0, 4, 4, 3\): pictures x height x width x 3 is needed"):
         SVPMedianFilter.execute(torch.zeros(0, 4, 4, 3))
+
+
+@pytest.mark.parametrize("shape", [(1, 4, 16, 16), (1, 16, 2, 8, 8), (0, 16, 8, 8)])
+def test_a_latent_of_another_model_is_named(shape):
+    class Vae:
+        latent_channels = 16
+
+    with pytest.raises(PortraitError, match=r"the latent has shape \(.*frames x 16 channels .* latent and VAE of one model"):
+        next(picture_chunks(None, {"samples": torch.zeros(shape)}, Vae()))
+
+
+def test_the_sound_of_a_silent_film_is_named():
+    with pytest.raises(PortraitError, match="there is no sound: the film it is taken from has none"):
+        audio_from(None)

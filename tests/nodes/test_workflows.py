@@ -18,17 +18,27 @@ from svp_portrait.svp_models.headless.graph import check_graph, load_graph
 from svp_portrait.svp_models.headless.runner import build_registry
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = ["portrait", "style_interpolation", "style_library", "train_style", "vexpress_portrait"]
+NAMES = ["face_restore", "portrait", "style_interpolation", "style_library", "train_style", "vexpress_portrait"]
 WEIGHTS = [  # what a graph needs beside the built-in model, where `svp download` puts it
     *(f"svp/vexpress/{file.name}" for file in entry_named("vexpress").files),
     "vae/vae-ft-mse-840000-ema-pruned.safetensors",
     "audio_encoders/wav2vec2-base-960h/model.safetensors",
 ]
-ASSETS = ["portrait.png", "speech.wav", "style_happy.mp4", "style_sad.mp4", "driving.mp4"]
+ASSETS = ["portrait.png", "portrait_wide.png", "speech.wav", "style_happy.mp4", "style_sad.mp4", "driving.mp4"]
 SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
-CORE_WIDGETS = {"LoadImage": "image", "LoadAudio": "audio", "LoadVideo": "file"}  # first widget; the others only show
+CORE_WIDGETS = {  # the first widgets of each node; others only show
+    "LoadImage": ["image"],
+    "LoadAudio": ["audio"],
+    "LoadVideo": ["file"],
+    "ImageScale": ["upscale_method", "width", "height", "crop"],
+}
 NOTES = {"MarkdownNote"}  # of the front end alone
+SEEDS = ("seed", "noise_seed")  # inputs of these names get a control from the front end unless they refuse it
 TITLE_BAR = 30  # pixels above a node's position
+OLD_GRAPHS = Path(__file__).with_name(
+    "graphs"
+)  # as earlier releases saved them: a folder of drawn ones each, and their api
+OLD_FILES = ["svp_style_layers/layer.safetensors", "svp_styles/style.safetensors"]
 
 
 @pytest.fixture(params=NAMES)
@@ -47,14 +57,14 @@ def api(name: str) -> dict[str, Any]:
 def widget_names(node_type: str) -> list[str | None]:
     """The input behind each widget value; None for one that is no input."""
     if node_type not in SCHEMAS:
-        return [CORE_WIDGETS[node_type]] if node_type in CORE_WIDGETS else []
+        return list(CORE_WIDGETS.get(node_type, ()))
     names: list[str | None] = []
     required_first = sorted(SCHEMAS[node_type].inputs, key=lambda given: given.optional)  # the host's order
     for each in required_first:
         options = each.as_dict()
         if "default" in options:
             names.append(each.id)
-        if options.get("control_after_generate"):
+        if options.get("control_after_generate", each.id in SEEDS):
             names.append(None)
     return names
 
@@ -76,33 +86,50 @@ def test_there_are_these_workflows():
     assert sorted(path.stem for path in (WORKFLOWS / "api").glob("*.json")) == NAMES
 
 
-def problems(name: str, folder: Path) -> list[str]:
-    """What the runner has against a bundled graph, with the assets in that folder."""
+def problems(path: Path, folder: Path) -> list[str]:
+    """What the runner has against a graph in API form, with the assets in that folder."""
     for asset in ASSETS:
         (folder / asset).touch()
     registry = build_registry([*core_nodes(Folders(folder, folder, folder)), *NODE_CLASSES])
-    return check_graph(load_graph(WORKFLOWS / "api" / f"{name}.json"), registry.specs, registry.nodes)
+    return check_graph(load_graph(path), registry.specs, registry.nodes)
+
+
+def put_models(folder: Path, files: list[str]) -> None:
+    """Empty files below `models` of that folder, which the nodes then look in."""
+    folder_paths.use(folder, folder / "models")
+    for each in files:
+        path = folder / "models" / each
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def test_the_runner_accepts_it(name, folders):
-    folder_paths.use(folders, folders / "models")
-    for weights in WEIGHTS:
-        path = folders / "models" / weights
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    assert problems(name, folders) == []
+    put_models(folders, WEIGHTS)
+    assert problems(WORKFLOWS / "api" / f"{name}.json", folders) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted(OLD_GRAPHS.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_graphs_of_earlier_releases_still_load(path, folders):
+    """Both forms mean what they meant: values saved by place arrive at the inputs they were saved for, and all are valid."""
+    put_models(folders, [*WEIGHTS, *OLD_FILES])
+    then = path.parent / "api" / path.name
+    posted = {
+        key: {"class_type": n["class_type"], "inputs": n["inputs"]} for key, n in json.loads(then.read_text()).items()
+    }
+    assert as_api(json.loads(path.read_text())) == posted
+    assert problems(then, folders) == []
 
 
 def test_missing_weights_are_told_with_their_cure(folders):
-    folder_paths.use(folders, folders / "models")
-    model, encoder = problems("vexpress_portrait", folders)
+    graph = WORKFLOWS / "api" / "vexpress_portrait.json"
+    put_models(folders, [])
+    model, encoder = problems(graph, folders)
     assert model.startswith('node 1 (SVPLoadModel "Model"): denoising_unet.bin') and "svp download vexpress --" in model
     assert "SVPLoadAudioEncoder" in encoder and "svp download wav2vec2-base-960h" in encoder
-    for weights in WEIGHTS[:5]:
-        path = folders / "models" / weights
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    model, _ = problems("vexpress_portrait", folders)
+    put_models(folders, WEIGHTS[:5])
+    model, _ = problems(graph, folders)
     assert "svp download sd-vae-ft-mse --" in model
 
 

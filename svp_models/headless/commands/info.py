@@ -11,11 +11,12 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
+from ...config import ModelConfig
 from ...errors import PortraitError
 from ..session import OpenNodes
 
 FORMAT = "svp-portrait"
-STYLE_LAYER = "style_layer"
+MODEL, STYLE_LAYER = "model", "style_layer"  # kinds of files
 DENOISING, CONDITIONS = ("denoiser", "guider"), ("reference", "audio_projection", "style_projection", "style_extractor")
 FIRST_KEYS = ("format", "format_version", "kind", "label", "style_space", "seed", "step", "data_version")
 
@@ -70,11 +71,11 @@ def memory(described: dict, size: str) -> dict:
     """Bytes that sampling needs by precision: weights while it denoises and before that, and to work with by plan."""
     # Here, because only this needs torch, which takes seconds to start.
     from ...checkpoints.convert import DTYPES
-    from ...config import ModelConfig, config_from_dict
+    from ...config import config_from_dict
     from ...sampling.checks import check_size
     from ...sampling.memory import PLANS, sampling_memory
 
-    if described["metadata"].get("kind") != "model":
+    if described["metadata"].get("kind") != MODEL:
         raise PortraitError(f"{described['file']}: --memory is for model files, this holds another kind")
     config = config_from_dict(ModelConfig, described["config"], f"{described['file']}: config")
     if not (match := re.fullmatch(r"(\d+)x(\d+)", size)):
@@ -85,7 +86,9 @@ def memory(described: dict, size: str) -> dict:
     needed = {}
     for name in ("fp16", "fp32"):
         dtype = DTYPES[name]
-        together, apart = (sampling_memory(config, plan, 3.5, config.window, (width, height), dtype) for plan in PLANS)
+        together, apart = (
+            sampling_memory(config, plan, config.cfg, config.window, (width, height), dtype) for plan in PLANS
+        )
         needed[name] = {
             "weights_denoising": dtype.itemsize * sum(counted[part] for part in DENOISING),
             "weights_before": dtype.itemsize * sum(counted[part] for part in CONDITIONS),
@@ -99,6 +102,15 @@ def _part(key: str) -> str:
     """The network a tensor belongs to: the first word of its key, or the second below `networks`."""
     words = key.split(".")
     return words[1] if words[0] == "networks" and len(words) > 1 else words[0]
+
+
+def _sampling(config: dict) -> str:
+    """What a model is sampled with unless told otherwise; a file from before models knew it says nothing about it."""
+    own = {name: config.get(name, getattr(ModelConfig, name)) for name in ("steps", "cfg", "fps", "size", "window")}
+    return (
+        f"  sampling        {own['steps']} steps, cfg {own['cfg']:g}, {own['fps']:g} fps, {own['size']} x {own['size']} pixels, "
+        f"windows of {own['window']} frames, unless told otherwise"
+    )
 
 
 def _fitting(config: dict) -> str:
@@ -119,6 +131,8 @@ def as_text(described: dict) -> str:
         lines.append("not written by this pack; its tensors:")
     ordered = [key for key in FIRST_KEYS if key in metadata] + sorted(set(metadata) - set(FIRST_KEYS))
     lines += [f"  {key:<16}{metadata[key]}" for key in ordered]
+    if metadata.get("kind") == MODEL and described["config"]:
+        lines.append(_sampling(described["config"]))
     if metadata.get("kind") == STYLE_LAYER and described["config"]:
         lines.append(f"  {_fitting(described['config'])}")
     lines.append("  values")

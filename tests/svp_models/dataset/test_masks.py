@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.dataset.drawn import drawn_labels
-from svp_portrait.svp_models.dataset.masks import coverage, face_boxes, face_outline, mouth_outline
+from svp_portrait.svp_models.dataset.masks import coverage, face_outline, mouth_outline
 from svp_portrait.svp_models.face.detection import FaceDetection, track_of
 from svp_portrait.svp_models.face.head_template import five_points_from_68
+from svp_portrait.svp_models.face.outline import face_boxes
 
 
 def track(clip, landmarks: bool = True):

@@ -11,12 +11,12 @@ import pytest
 from svp_portrait.svp_models.dataset.films import film_clips
 from svp_portrait.svp_models.dataset.format import Sample
 from svp_portrait.svp_models.dataset.instruments import Instruments
-from svp_portrait.svp_models.dataset.masks import face_boxes
 from svp_portrait.svp_models.dataset.members import decode_audio, decode_frames, decode_labels
 from svp_portrait.svp_models.dataset.options import FilmOptions, OutputOptions, Recipe
 from svp_portrait.svp_models.dataset.sources import find_sources
 from svp_portrait.svp_models.face.backends.mediapipe import face_of_mesh
 from svp_portrait.svp_models.face.detection import track_of
+from svp_portrait.svp_models.face.outline import face_boxes
 from svp_portrait.svp_models.media.audio import load_audio, to_mono
 from svp_portrait.svp_models.media.video import iter_frames
 

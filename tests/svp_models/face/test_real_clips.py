@@ -8,10 +8,13 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.face.backends.mediapipe import face_of_mesh
+from svp_portrait.svp_models.face.crop import squares_along
+from svp_portrait.svp_models.face.detection import track_of
 from svp_portrait.svp_models.face.head_pose import pose_from_five_points
 from svp_portrait.svp_models.face.head_template import TEMPLATE, face_edges
 from svp_portrait.svp_models.face.keypoints import head_keypoints_from_mesh, interpolate_missing
 from svp_portrait.svp_models.face.one_euro import SPEED_GAIN, STRONGEST_CUTOFF, one_euro, smooth_points
+from svp_portrait.svp_models.face.outline import boxes_of_keypoints, face_boxes
 
 CLIPS = Path(__file__).parents[4] / "shared/clips"
 NAMES = ["vasa_10", "vasa_13", "vasa_15", "vasa_17", "vasa_3", "vasa_7", "vasa_l2", "vasa_l4"]
@@ -181,3 +184,22 @@ def test_gaps_of_1_to_15_frames_are_bridged_better_than_by_straight_lines(name, 
         errors.append([np.linalg.norm(each - points, axis=2)[~present].mean() / size for each in ways])
     bridged, straight, still = np.mean(errors, axis=0)
     assert bridged < 0.07 and bridged < 0.92 * straight and bridged < 0.55 * still
+
+
+def test_the_box_of_the_keypoints_is_near_that_of_the_face(name):
+    mesh, points, _ = track(name)
+    boxes = face_boxes(track_of([face_of_mesh(each) for each in mesh], 512, 512))
+    apart = np.abs(boxes_of_keypoints(points) - boxes) / (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
+    assert apart.mean(axis=0).max() < 0.15
+
+
+def test_a_square_follows_the_head_calmly_and_holds_it(name):
+    boxes = face_boxes(track_of([face_of_mesh(each) for each in track(name)[0]], 512, 512))
+    rough, smooth = (
+        np.array([(each.left, each.top, each.side) for each in squares_along(boxes, 512, 512, 1.3, reach)])
+        for reach in (0, 12)
+    )
+    jerks = [np.abs(np.diff(each, 2, axis=0)).mean() for each in (rough, smooth)]
+    assert jerks[1] < 0.5 * jerks[0]
+    assert (boxes[:, :2] - smooth[:, :2]).min() >= -1  # pixels: places are whole
+    assert (smooth[:, :2] + smooth[:, 2:] - boxes[:, 2:]).min() >= -1

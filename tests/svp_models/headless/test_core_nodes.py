@@ -143,3 +143,21 @@ def test_the_vae_nodes_pass_through_the_vae(nodes):
     picture = clip(3)
     latent = nodes["VAEEncode"].execute(pixels=picture, vae=Vae()).args[0]
     assert torch.equal(nodes["VAEDecode"].execute(samples=latent, vae=Vae()).args[0], picture)
+
+
+@pytest.mark.parametrize("method", ["nearest-exact", "bilinear", "area", "bicubic", "lanczos"])
+def test_pictures_are_scaled(nodes, method):
+    given = {"image": clip(3), "upscale_method": method, "crop": "disabled"}
+    scaled = nodes["ImageScale"].execute(width=96, height=30, **given).args[0]
+    assert scaled.shape == (3, 30, 96, 3) and (scaled[:, 0, 0, 0] - clip(3)[:, 0, 0, 0]).abs().max() < 1 / 255
+    assert nodes["ImageScale"].execute(width=0, height=24, **given).args[0].shape == (3, 24, 32, 3)
+    assert nodes["ImageScale"].execute(width=0, height=0, **given).args[0] is given["image"]
+
+
+def test_scaling_to_another_aspect_can_keep_the_middle(nodes):
+    wide = torch.zeros(1, 10, 40, 3)
+    wide[:, :, 15:25] = 1
+    square = {"image": wide, "upscale_method": "nearest-exact", "width": 20, "height": 20}
+    assert (nodes["ImageScale"].execute(crop="center", **square).args[0] == 1).all()
+    whole = nodes["ImageScale"].execute(crop="disabled", **square).args[0][0, 0, :, 0]
+    assert whole.sum() == 5

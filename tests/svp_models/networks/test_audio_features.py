@@ -9,7 +9,7 @@ import torch
 
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
+from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features, mel_windows, mono_samples
 from svp_portrait.svp_models.values import Audio
 
 RATE = 16000
@@ -68,6 +68,17 @@ def test_a_tone_lights_its_band_at_any_sample_rate():
 def test_shorter_and_longer_than_the_audio(frames):
     rows = mel_features(click(0.4, 0.01), frames, 25.0)
     assert rows.shape == (frames, 1920) and bool(rows.isfinite().all())
+
+
+@pytest.mark.parametrize(("fps", "step", "window"), [(25.0, 1, 3), (29.97, 1, 5), (30.0, 2, 10)])
+def test_a_piece_of_the_windows_is_that_of_all(fps, step, window):
+    audio = Audio(torch.randn(2, 3 * 22050, generator=torch.Generator().manual_seed(0)) * 0.1, 22050)
+    config, frames = AudioConfig(rows_per_frame=step, window=window), round(2.5 * fps)
+    whole = feature_windows(mel_features(audio, frames * step, fps * step), config, frames)
+    samples = mono_samples(audio)
+    for start, stop in ((0, 1), (0, 32), (7, 9), (frames - 1, frames), (0, frames)):
+        piece = mel_windows(samples, config, frames, fps, start, stop)
+        torch.testing.assert_close(piece, whole[start:stop], rtol=0, atol=1e-5)
 
 
 def test_windows_are_centred_and_zero_outside():

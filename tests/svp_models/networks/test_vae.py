@@ -8,23 +8,26 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.vae import PortraitVae, RunningNorm, build_vae
 
 
+CHANNELS = PRESETS["demo"].vae.latent_channels
+
+
 def test_latents_are_an_eighth_of_the_picture_and_come_back_in_full_size():
     vae = build_vae(PRESETS["demo"].vae).eval()
     images = torch.zeros(2, 3, 64, 96)
     latents = vae.encode(images)
-    assert latents.shape == (2, 16, 8, 12)
+    assert latents.shape == (2, CHANNELS, 8, 12)
     assert vae.decode(latents).shape == images.shape
 
 
 def test_it_starts_as_the_principal_components_of_its_patches():
-    # Patches that live in 16 dimensions come back exactly from 16 channels, before any training.
+    # Patches that live in as many dimensions as there are channels come back exactly, before any training.
     generator = torch.Generator().manual_seed(0)
-    basis = torch.randn(16, 3 * 64, generator=generator)
-    images = torch.pixel_shuffle((torch.randn(4, 8, 8, 16, generator=generator) @ basis).movedim(-1, 1), 8)
+    basis = torch.randn(CHANNELS, 3 * 64, generator=generator)
+    images = torch.pixel_shuffle((torch.randn(4, 8, 8, CHANNELS, generator=generator) @ basis).movedim(-1, 1), 8)
     vae = PortraitVae(PRESETS["demo"].vae).eval()
     vae.start_from_components(images)
     latents = vae.encode(images)
-    torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(16), atol=0.02, rtol=0)
+    torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(CHANNELS), atol=0.02, rtol=0)
     torch.testing.assert_close(vae.decode(latents), images, atol=0.02, rtol=1e-3)
 
 
@@ -46,7 +49,7 @@ def test_rescaled_channels_give_the_same_picture():
     images = torch.rand(1, 3, 32, 32) * 2 - 1
     latents = vae.encode(images)
     picture = vae.decode(latents)
-    factors = torch.linspace(0.5, 2, 16)
+    factors = torch.linspace(0.5, 2, CHANNELS)
     vae.rescale(factors)
     torch.testing.assert_close(vae.encode(images), latents * factors[:, None, None])
     torch.testing.assert_close(vae.decode(vae.encode(images)), picture, atol=1e-5, rtol=1e-4)

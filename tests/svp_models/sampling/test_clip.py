@@ -50,7 +50,8 @@ def test_pictures_are_cut_alike_and_go_back_and_forth():
     pictures = torch.arange(3.0)[:, None, None, None].expand(3, 3, 40, 60)
     fitted = fit_motion(pictures, 7, 25.0, 40, 40)
     assert fitted.shape == (7, 3, 40, 40)
-    assert fitted[:, 0, 0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    assert fitted[:][:, 0, 0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
+    assert fitted.rows.untyped_storage().data_ptr() == pictures.untyped_storage().data_ptr()
     assert len(fit_motion(pictures[:1], 7, 25.0, 60, 40)) == 1
 
 

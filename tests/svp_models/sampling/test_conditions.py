@@ -20,6 +20,7 @@ from svp_portrait.svp_models.sampling.conditions import (
     clip_conditions,
     style_tokens,
 )
+from svp_portrait.svp_models.sampling.frames import Repeated
 from svp_portrait.svp_models.sampling.request import ClipRequest
 
 
@@ -129,6 +130,28 @@ def test_kps_features_are_computed_once_per_frame():
     torch.testing.assert_close(kps.frames([2, 3, 4, 5]), expected[2:6])
     torch.testing.assert_close(kps.frames([8, 0]), expected[[8, 0]])
     assert guider.frames == [4, 2, 1]
+
+
+def test_frames_that_look_the_same_share_their_features(clip):
+    still, moving = clip.motion(1), clip.motion(3)
+    points = torch.cat([moving.keypoints, moving.keypoints.flip(0)])  # 0 1 2 2 1 0
+    drawn, pictures = Counter(), Counter()
+    kps = KpsFeatures(drawn, replace(still, keypoints=points), 32, 24)
+    assert torch.equal(kps.frames([3, 4, 5]), kps.frames([2, 1, 0]))
+    assert drawn.frames == [3]
+    back_and_forth = Repeated(torch.rand(3, 3, 24, 32), [0, 1, 2, 1, 0])
+    kps = KpsFeatures(pictures, back_and_forth, 32, 24)
+    assert torch.equal(kps.frames([3, 4]), kps.frames([1, 0]))
+    assert pictures.frames == [2]
+
+
+def test_a_style_that_stays_has_one_row(model, clip):
+    still = replace(clip.style, codes=clip.style.codes[:1])
+    tokens = style_tokens(model.networks, still, 35)
+    assert tokens.shape == (1, 3, 8)
+    request = ClipRequest(clip.latent, clip.audio, clip.motion(7), still, 7, 25, clip.size)
+    window = clip_conditions(model, request).window([3, 4, 5], torch.zeros(1))
+    assert torch.equal(window.style, tokens.expand(3, -1, -1)[None])
 
 
 def test_kps_features_stay_bounded(monkeypatch):

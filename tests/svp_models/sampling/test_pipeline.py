@@ -10,11 +10,14 @@ import torch
 from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.networks.conditions import Conditions
+from svp_portrait.svp_models.sampling.conditions import clip_conditions
+from svp_portrait.svp_models.sampling.frames import MAPPING, Storage
 from svp_portrait.svp_models.sampling.pipeline import (
     SamplerOptions,
     clip_noise,
     denoise,
     finished,
+    resolve_options,
     resolve_windows,
     sample_portrait,
 )
@@ -37,7 +40,8 @@ def sample(model, clip, frames: int, options: SamplerOptions = QUICK, seed: int 
         "fps": 25.0,
         "size": clip.size,
     }
-    control = {"progress": changes.pop("progress", None), "on_latents": changes.pop("on_latents", None)}
+    names = [each for each in ("progress", "on_latents", "storage") if each in changes]
+    control = {name: changes.pop(name) for name in names}
     return sample_portrait(model, ClipRequest(**{**given, **changes}), seed, options, **control)
 
 
@@ -106,6 +110,39 @@ def test_a_longer_clip_begins_with_the_same_noise():
 def test_pinned_loop(model, clip):
     latents = sample(model, clip, 6, SamplerOptions(steps=4))
     torch.testing.assert_close(latents[[0, 3, 5], 1, 2, 1], torch.tensor(PINNED), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_clip_on_disk_is_the_same(model, clip, scheduler, tmp_path):
+    """70 frames are three blocks; nothing of them that is kept may be in memory."""
+    options = SamplerOptions(steps=3, cfg=2.0, scheduler=scheduler)
+    storage = Storage(str(tmp_path), budget=0)
+    on_disk = sample(model, clip, 70, options, storage=storage)
+    assert hasattr(on_disk, MAPPING)
+    torch.testing.assert_close(on_disk, sample(model, clip, 70, options), rtol=0, atol=0)
+
+
+def test_blocks_do_not_matter(model, clip):
+    """Stepped as a whole, in blocks smaller and larger than a window, and in blocks that end within one."""
+    request = ClipRequest(clip.latent, clip.audio, clip.motion(11), clip.style, 11, 25.0, clip.size)
+    conditions = clip_conditions(model, request)
+    noise = clip_noise(11, (4, 3, 4), 3)
+    results = []
+    for block in (11, 1, 3, 8, 100):
+        scheduler = make_scheduler("dpmpp_2m", model.config.scheduler, 3)
+        options = SamplerOptions(steps=3, cfg=2.0)
+        results.append(denoise(model, noise, conditions, scheduler, frame_windows(11, 4, 2), options, block=block))
+    for other in results[1:]:
+        torch.testing.assert_close(results[0], other, rtol=1e-6, atol=1e-6)
+
+
+def test_clean_latents_come_block_by_block(model, clip):
+    seen = []
+    latents = sample(model, clip, 40, QUICK, on_latents=lambda *given: seen.append(given))
+    assert [(step, first, len(clean)) for step, first, clean in seen] == [
+        (0, 0, 32), (0, 32, 8), (1, 0, 32), (1, 32, 8)
+    ]  # fmt: skip
+    torch.testing.assert_close(torch.cat([seen[2][2], seen[3][2]]), latents, rtol=1e-3, atol=1e-3)
 
 
 def test_conditions_all_matter(model, clip):
@@ -211,7 +248,7 @@ def test_latents_are_scaled_for_the_network_alone(model, clip):
         scheduler,
         [[0, 1, 2]],
         SamplerOptions(cfg=1),
-        on_latents=lambda step, clean: seen.append((step, clean)),
+        on_latents=lambda step, first, clean: seen.append((step, clean)),
     )
     torch.testing.assert_close(latents, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=2e-3)
     assert [step for step, _ in seen] == [0, 1, 2, 3]
@@ -253,6 +290,14 @@ def test_windows_come_from_the_model_or_the_options(model):
     assert resolve_windows(model.config, SamplerOptions(window=8)) == (8, 1)
     assert resolve_windows(model.config, SamplerOptions(window=1)) == (1, 0)
     assert resolve_windows(model.config, SamplerOptions(window=6, overlap=5)) == (6, 5)
+
+
+def test_what_is_left_open_is_the_models_own(model):
+    config = replace(model.config, steps=7, cfg=1.5)
+    own = resolve_options(config, SamplerOptions())
+    assert (own.steps, own.cfg, own.window, own.overlap) == (7, 1.5, 4, 1)
+    told = SamplerOptions(steps=3, cfg=0.0, window=6, overlap=0)
+    assert resolve_options(config, told) == told
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
 from svp_portrait.svp_models.face.drawing import draw_frames
 from svp_portrait.svp_models.face.tracking import FaceTracker
+from svp_portrait.svp_models.sampling.frames import Repeated
 from svp_portrait.svp_models.sampling.request import ClipRequest
 from svp_portrait.svp_models.sampling.warp import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.synthetic.clips import make_clip
@@ -37,6 +38,26 @@ def test_a_still_head_gives_the_portraits_own_latent(model, clip):
 def test_a_moving_head_gives_one_for_every_frame(model, clip):
     made = warped_latents(with_warp(model), model.vae.encode, torch.rand(3, 24, 32), clip.motion(19))
     assert made.shape == (19, 4, 3, 4) and not torch.equal(made[0], made[18])
+
+
+def test_frames_alike_are_bent_once(model, clip):
+    motion, encoded = clip.motion(3), []
+    back_and_forth = replace(motion, keypoints=motion.keypoints[[0, 1, 2, 1, 0, 1]])
+
+    def encode(frames):
+        encoded.append(len(frames))
+        return model.vae.encode(frames)
+
+    picture = torch.rand(3, 24, 32) * 2 - 1
+    made = warped_latents(with_warp(model), encode, picture, back_and_forth)
+    assert made.shape == (6, 4, 3, 4) and encoded == [3]
+    torch.testing.assert_close(made[:], warped_latents(with_warp(model), encode, picture, motion)[[0, 1, 2, 1, 0, 1]])
+
+
+def test_pictures_that_go_back_and_forth_are_read_once(clip):
+    pictures = draw_frames(clip.motion(3), range(3), 320, 240)
+    found = target_keypoints(Repeated(pictures, [0, 1, 2, 1]), 32, 24)
+    assert torch.equal(found, target_keypoints(pictures, 32, 24)[[0, 1, 2, 1]])
 
 
 def test_the_points_the_motion_was_fitted_to_come_first():
@@ -72,7 +93,7 @@ def test_points_that_nobody_knows_are_the_first_frames(model, clip, caplog):
 def test_progress_and_cancelling(model, clip, drawn):
     """Frames of pictures are read first (a fifth of the bar), then all are bent and encoded, 16 at a time."""
     motion, picture = clip.motion(40), torch.rand(3, 24, 32)
-    given = draw_frames(motion, range(40), 32, 24) if drawn else motion
+    given = draw_frames(motion, range(40), 320, 240) if drawn else motion
     seen, encoded = [], []
 
     def encode(frames):

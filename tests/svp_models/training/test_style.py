@@ -60,6 +60,25 @@ def test_never_both_inputs_are_dropped(config, train_clips, test_clips):
     assert any(heard) and any(seen)
 
 
+def test_a_mixed_voice_keeps_its_changes_and_takes_the_mean_of_another_clip_of_that_emotion(
+    config, train_clips, test_clips
+):
+    mixing = StylePhase(CONFIG.settings, 2, 2, drop_audio=0.0, drop_expression=0.0, mix_voices=1.0, shortest=20)
+    phase = StyleTraining(StyleExtractor(config.style), train_clips, test_clips, mixing)
+    clips = train_clips.clips
+    batch = batch_of(phase, places=4)
+    for place in range(4):
+        take = choose_takes(phase.by_identity, 4, 2, 2, Spot(0, "style", 0, place, 4).shared_rng())[place]
+        rows = batch["audio"][place][batch["mask"][place]]
+        sound = clips.features(take.clip)
+        cut = [index for index in range(len(sound) - len(rows) + 1)
+               if torch.allclose(rows - rows[0], sound[index : index + len(rows)] - sound[index], atol=1e-5)]  # fmt: skip
+        moved = (rows - sound[cut[0] : cut[0] + len(rows)])[0] + sound.mean(0)
+        means = {other: clips.features(other).mean(0) for other in range(len(clips.info))}
+        lenders = [other for other, mean in means.items() if torch.allclose(moved, mean, atol=1e-5)]
+        assert len(lenders) == 1 and clips.info[lenders[0]].emotion == clips.info[take.clip].emotion
+
+
 def test_training_lowers_the_loss_and_touches_only_the_extractor(model, train_clips, test_clips, tmp_path):
     before = {name: value.clone() for name, value in model.networks.state_dict().items()}
     settings = TrainSettings(steps=80, batch=8, learning_rate=5e-3, warmup=1, average=0.0)

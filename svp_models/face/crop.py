@@ -1,0 +1,178 @@
+"""The square that is cut out of a film around a face: one for a whole clip, around the face's places in all of its frames, or
+one for every frame that goes with the face.
+
+Its side is `margin` times the longer side of the box around these places, but not more than the picture's shorter side
+unless LEAST_MARGIN demands it; its middle lies a tenth of that box's height above the box's, because hair and forehead are not
+in it. It is moved into the picture as far as the whole box stays in it. What is still outside repeats the picture's edge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+from scipy.ndimage import convolve1d
+from torch import Tensor
+
+from ..errors import PortraitError
+
+LEAST_MARGIN = 1.1
+RISE = 0.1
+LEAST_SIDE = 8  # pixels of a square that is worth cutting out
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Square:
+    """left, top, side in whole pixels of a film; it may reach outside of the picture."""
+
+    left: int
+    top: int
+    side: int
+
+
+@dataclass(frozen=True)
+class FaceCrop:
+    """What was cut out of pictures of width x height: one square for all of them, or one for each."""
+
+    squares: tuple[Square, ...]
+    width: int
+    height: int
+
+    def __len__(self) -> int:
+        return len(self.squares)
+
+    def at(self, frame: int) -> Square:
+        return self.squares[frame if len(self.squares) > 1 else 0]
+
+
+def square_around(boxes: np.ndarray, width: int, height: int, margin: float) -> Square:
+    """The square for face boxes n 4 (left, top, right, bottom) in pictures of width x height."""
+    low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
+    return _placed(_middles(low, high), float(max(high - low)), low, high, width, height, margin)
+
+
+def squares_along(boxes: np.ndarray, width: int, height: int, margin: float, reach: int) -> list[Square]:
+    """A square for each of the boxes n 4 of a clip's frames.
+
+    Its middle and size are averaged over `reach` frames before and after, those near it counting most (Hann window), so
+    that it glides where the box trembles; the ends of the clip are held. The box of the frame is always inside.
+    """
+    low, high = boxes[:, :2], boxes[:, 2:]
+    middles = _averaged(_middles(low, high), reach)
+    sizes = _averaged((high - low).max(axis=1), reach)
+    return [
+        _placed(middles[row], float(sizes[row]), low[row], high[row], width, height, margin)
+        for row in range(len(boxes))
+    ]
+
+
+def _middles(low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Middles of the squares around boxes from `low` to `high`, ... 2 each."""
+    middles = (low + high) / 2
+    middles[..., 1] -= RISE * (high[..., 1] - low[..., 1])
+    return middles
+
+
+def _averaged(rows: np.ndarray, reach: int) -> np.ndarray:
+    weights = np.hanning(2 * reach + 3)[1:-1]
+    return convolve1d(rows, weights / weights.sum(), axis=0, mode="nearest")
+
+
+def _placed(
+    middle: np.ndarray, size: float, low: np.ndarray, high: np.ndarray, width: int, height: int, margin: float
+) -> Square:
+    """The square of that middle for a face of that size, moved so that it holds the box from `low` to `high`."""
+    side = max(min(margin * size, min(width, height)), LEAST_MARGIN * float(max(high - low)))
+    corner = []
+    for axis, extent in enumerate((width, height)):
+        start = middle[axis] - side / 2
+        start = np.clip(start, 0, extent - side) if side <= extent else (extent - side) / 2
+        corner.append(np.clip(start, high[axis] - side, low[axis]))
+    return Square(round(float(corner[0])), round(float(corner[1])), round(side))
+
+
+def crop_around(boxes: np.ndarray, width: int, height: int, margin: float, reach: int | None) -> FaceCrop:
+    """Where a face of boxes n 4 is cut out of pictures of width x height: the same square in all of them, or, with a `reach`,
+    one that goes with the face, see `squares_along`."""
+    if reach is None:
+        squares = [square_around(boxes, width, height, margin)]
+    else:
+        squares = squares_along(boxes, width, height, margin, reach)
+    least = min(each.side for each in squares)
+    if least < LEAST_SIDE:
+        raise PortraitError(
+            f"the face is so small that its square has {least} pixels of {width} x {height}: choose a larger picture, or a "
+            f"margin above {margin:g}; {LEAST_SIDE} pixels are the least"
+        )
+    return FaceCrop(tuple(squares), width, height)
+
+
+def scaled_crop(crop: FaceCrop, width: int, height: int) -> FaceCrop:
+    """The crop in the same pictures scaled as a whole to width x height."""
+    if (width, height) == (crop.width, crop.height):
+        return crop
+    factor = width / crop.width
+    if abs(height - factor * crop.height) > 1 + factor:  # rounding, of either size
+        raise PortraitError(
+            f"the faces were cut out of pictures of {crop.width} x {crop.height}, these have {width} x {height}: connect those "
+            "that the faces were cut out of, or the same scaled as a whole"
+        )
+    squares = (
+        Square(round(factor * each.left), round(factor * each.top), max(1, round(factor * each.side)))
+        for each in crop.squares
+    )
+    return FaceCrop(tuple(squares), width, height)
+
+
+def cut_square(frame: np.ndarray, square: Square, size: int) -> np.ndarray:
+    """The square of a frame (h w 3, uint8 or float32 in [0, 1]) as size size 3 of the same type, see `resized`."""
+    height, width = frame.shape[:2]
+    left, top = max(square.left, 0), max(square.top, 0)
+    right, bottom = min(square.left + square.side, width), min(square.top + square.side, height)
+    part = np.ascontiguousarray(frame[top:bottom, left:right])
+    around = (
+        top - square.top,
+        square.top + square.side - bottom,
+        left - square.left,
+        square.left + square.side - right,
+    )
+    if any(around):
+        part = cv2.copyMakeBorder(part, *around, borderType=cv2.BORDER_REPLICATE)
+    return resized(part, size)
+
+
+def resized(square: np.ndarray, size: int) -> np.ndarray:
+    """A square picture (uint8 or float32 in [0, 1]) with `size` pixels a side: averaged where it shrinks, bicubic where it
+    grows, itself where it has that size."""
+    side = square.shape[0]
+    if side == size:
+        return square
+    new = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA if side > size else cv2.INTER_CUBIC)
+    return new if new.dtype == np.uint8 else new.clip(0, 1)  # bicubic overshoots
+
+
+def to_square(points: np.ndarray, square: Square, size: int) -> np.ndarray:
+    """Points ... 2 of the film -> of the cut square, float32."""
+    return ((points - (square.left, square.top)) * (size / square.side)).astype(np.float32)
+
+
+def from_square(points: np.ndarray, square: Square, size: int) -> np.ndarray:
+    """Points ... 2 of the cut square -> of the film, float64."""
+    return points * (square.side / size) + np.array([square.left, square.top], np.float64)
+
+
+def cut_faces(pictures: Tensor, crop: FaceCrop, size: int = 0, progress: Progress | None = None) -> Tensor:
+    """The crop of pictures n h w 3 in [0, 1] -> n size size 3, float32 on the CPU; size 0: as many pixels as the largest of
+    its squares has. progress(frames done, frames in all)."""
+    size = size or max(each.side for each in crop.squares)
+    faces = torch.empty(len(pictures), size, size, 3)
+    for index, picture in enumerate(pictures):
+        faces[index] = torch.from_numpy(cut_square(picture.cpu().float().numpy(), crop.at(index), size))
+        if progress is not None:
+            progress(index + 1, len(pictures))
+    return faces

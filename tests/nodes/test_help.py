@@ -1,0 +1,234 @@
+"""Node help: a page for every node in every language, and what it says of inputs, outputs, numbers and messages is so."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import svp_portrait
+from svp_portrait.nodes.host import NOTHING
+from svp_portrait.nodes.motion import EXAMPLE_POINTS
+from svp_portrait.nodes.registry import NODE_CLASSES
+from svp_portrait.svp_models.config import PRESETS
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / svp_portrait.WEB_DIRECTORY / "docs"
+SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
+WORDS = {  # headings, and the words that the tables and examples use
+    "en": SimpleNamespace(
+        headings=["Inputs", "Outputs", "Example", "Common mistakes", "In the paper"],
+        default="default",
+        optional="(optional)",
+        template=r"[Tt]emplates?",
+    ),
+    "zh": SimpleNamespace(
+        headings=["输入", "输出", "示例", "常见错误", "与论文的对应"],
+        default="默认",
+        optional="（可选）",
+        template="模板",
+    ),
+    "ja": SimpleNamespace(
+        headings=["入力", "出力", "例", "よくある間違い", "論文との対応"],
+        default="既定",
+        optional="（任意）",
+        template="テンプレート",
+    ),
+}
+# What these offer depends on the files there are.
+FILE_LISTS = {
+    ("SVPLoadModel", "model"),
+    ("SVPLoadAudioEncoder", "audio_encoder"),
+    ("SVPLoadStyleLayer", "style_layer"),
+    ("SVPStyleLoad", "style"),
+    ("SVPPrepareDataset", "audio_encoder"),
+}
+CODE = re.compile(r"`([^`]+)`")
+IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+MESSAGE = re.compile(r"^- \*\*`([^`]+)`", re.MULTILINE)
+LARGEST_IMAGE = 60_000  # bytes
+
+
+def page_path(node: str, language: str) -> Path:
+    """As the host's front end asks for it: docs/NODE/LANGUAGE.md, else docs/NODE.md."""
+    return DOCS / f"{node}.md" if language == "en" else DOCS / node / f"{language}.md"
+
+
+def localized(node: str, language: str) -> dict[str, Any]:
+    """What the interface shows for a node in that language; empty where it is not translated. Pages name ids in English."""
+    if language == "en":
+        return {}
+    path = ROOT / "locales" / language / "nodeDefs.json"
+    return json.loads(path.read_text(encoding="utf-8")).get(node, {}) if path.is_file() else {}
+
+
+@pytest.fixture(params=WORDS)
+def language(request) -> str:
+    return request.param
+
+
+@pytest.fixture(params=SCHEMAS)
+def page(request, language) -> SimpleNamespace:
+    """A page: its text, its sections by the English heading, and the schema of its node."""
+    path = page_path(request.param, language)
+    assert path.is_file(), f"{path.relative_to(ROOT)} is missing"
+    text = path.read_text(encoding="utf-8")
+    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+    found = dict(zip(parts[1::2], parts[2::2], strict=True))
+    sections = {
+        name: found.get(own, "") for name, own in zip(WORDS["en"].headings, WORDS[language].headings, strict=True)
+    }
+    return SimpleNamespace(
+        node=request.param, language=language, text=text, headings=list(found), sections=sections,
+        schema=SCHEMAS[request.param],
+    )  # fmt: skip
+
+
+def entries(section: str) -> dict[str, SimpleNamespace]:
+    """id -> what is told of an input or output: `facts` after its name, such as type or default and range, and `text`."""
+    found = re.findall(r"^\*\*`(\w+)`\*\*([^\n]*)\\\n([^\n]+)$", section, flags=re.MULTILINE)
+    return {
+        name: SimpleNamespace(shown=facts.split(" · ")[0].strip(), facts=facts.split(" · ")[1:], text=text)
+        for name, facts, text in found
+    }
+
+
+def is_widget(given: Any) -> bool:
+    return "default" in given.as_dict()
+
+
+def test_there_are_no_other_pages(language):
+    pages = {path.stem for path in DOCS.glob("*.md")}
+    folders = {path.name for path in DOCS.iterdir() if path.is_dir()} - {"images"}
+    assert pages == set(SCHEMAS) and folders <= set(SCHEMAS)
+    assert {path.name for path in DOCS.glob("SVP*/*")} <= {f"{each}.md" for each in WORDS}
+
+
+def test_it_has_the_title_that_the_interface_shows(page):
+    shown = localized(page.node, page.language).get("display_name", page.schema.display_name)
+    assert page.text.splitlines()[0] == f"# {shown}"
+
+
+def test_it_has_all_sections_in_order(page):
+    wanted = WORDS[page.language].headings
+    assert [each for each in page.headings if each in wanted] == wanted
+    introduction = page.text.split("\n## ")[0].splitlines()[1:]
+    assert any(introduction), "what the node does comes first"
+    assert page.sections["Common mistakes"].count("\n- **") >= 2
+
+
+def test_every_input_and_output_is_explained(page):
+    """Sockets come first, then widgets, both as on the node; outputs have no facts but their type."""
+    inputs, outputs = entries(page.sections["Inputs"]), entries(page.sections["Outputs"])
+    sockets = [each.id for each in page.schema.inputs if not is_widget(each)]
+    widgets = [each.id for each in page.schema.inputs if is_widget(each)]
+    assert list(inputs) == [*sockets, *widgets]
+    assert list(outputs) == [each.id for each in page.schema.outputs]
+    for each in (*inputs.values(), *outputs.values()):
+        assert each.text.endswith((".", "。"))
+
+
+def test_types_of_sockets_are_right(page):
+    inputs, outputs = entries(page.sections["Inputs"]), entries(page.sections["Outputs"])
+    for each in page.schema.inputs:
+        if not is_widget(each):
+            (fact,) = inputs[each.id].facts
+            assert re.findall(r"[A-Z_]{3,}", fact) == each.get_io_type().split(","), each.id
+            assert (WORDS[page.language].optional in fact) == bool(each.optional), each.id
+    for each in page.schema.outputs:
+        assert outputs[each.id].facts == [each.get_io_type()], each.id
+
+
+def test_numbers_and_choices_of_widgets_are_right(page):
+    inputs = entries(page.sections["Inputs"])
+    for each in filter(is_widget, page.schema.inputs):
+        widget, (default, span) = each.as_dict(), inputs[each.id].facts
+        assert default.startswith(f"{WORDS[page.language].default} "), each.id
+        told = CODE.findall(default)
+        if each.get_io_type() in ("INT", "FLOAT"):
+            assert [float(number) for number in told] == [widget["default"]], each.id
+            assert [float(number) for number in CODE.findall(span)] == [widget["min"], widget["max"]], each.id
+            continue
+        listed = (page.node, each.id) in FILE_LISTS
+        if widget.get("options") and not listed:
+            assert CODE.findall(span) == widget["options"], each.id
+        if widget["default"] != EXAMPLE_POINTS and not (listed and not told):
+            assert told == [str(widget["default"])], each.id
+
+
+def test_inputs_and_outputs_are_called_as_the_interface_calls_them(page):
+    texts = localized(page.node, page.language)
+    outputs = [texts.get("outputs", {}).get(str(place), {}) for place in range(len(page.schema.outputs))]
+    known = [(each.id, texts.get("inputs", {}).get(each.id, {}), "Inputs") for each in page.schema.inputs]
+    known += [(each.id, text, "Outputs") for each, text in zip(page.schema.outputs, outputs, strict=True)]
+    for name, text, section in known:
+        shown = text.get("name", name)
+        assert entries(page.sections[section])[name].shown == ("" if shown == name else shown), name
+
+
+def test_links_lead_somewhere(page):
+    """The front end takes what is relative from docs/, in every language, and only pictures may be relative."""
+    for words, source in IMAGE.findall(page.text):
+        assert words and '"' not in words
+        assert (DOCS / source).is_file(), source
+    assert all(each.startswith("https://") for each in LINK.findall(page.text))
+
+
+def test_templates_exist(page):
+    word = WORDS[page.language].template
+    named = re.findall(rf"{word}[^`.。]*`(\w+)`", page.text)
+    assert all((ROOT / "workflows" / f"{each}.json").is_file() for each in named), named
+
+
+def messages() -> str:
+    """All texts in the sources, one a line, with a zero byte for every value that is put in."""
+    found = []
+    for folder in ("nodes", "svp_models"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(each, ast.JoinedStr):
+                    found.append(
+                        "".join(
+                            getattr(part, "value", "") if isinstance(part, ast.Constant) else "\0"
+                            for part in each.values
+                        )
+                    )
+                elif isinstance(each, ast.Constant) and isinstance(each.value, str):
+                    found.append(each.value)
+    return "\n".join(found)
+
+
+@pytest.fixture(scope="module")
+def known_messages() -> str:
+    return messages()
+
+
+def test_quoted_messages_are_those_of_the_software(page, known_messages):
+    for quoted in MESSAGE.findall(page.sections["Common mistakes"]):
+        for piece in filter(None, (each.strip(" :") for each in quoted.split("..."))):
+            assert piece in known_messages or quoted == NOTHING, f"{quoted!r}: {piece!r} is in no message"
+
+
+def test_the_three_models_are_described_as_they_are(language):
+    text = page_path("SVPLoadModel", language).read_text(encoding="utf-8")
+    lines = re.findall(r"^- \*\*[^*]+\*\*(.* x .*)$", text, flags=re.MULTILINE)
+    told = [[float(each) for each in re.findall(r"\d+\.?\d*", line)[:5]] for line in lines]
+    wanted = [PRESETS[each] for each in ("demo", "sd15", "vexpress")]
+    assert told == [[each.size, each.size, each.fps, each.steps, each.cfg] for each in wanted]
+
+
+def test_the_example_points_are_shown(language):
+    assert f"```\n{EXAMPLE_POINTS}\n```" in page_path("SVPHeadKpsManual", language).read_text(encoding="utf-8")
+
+
+def test_pictures_are_small_and_shown():
+    shown = {source for path in DOCS.rglob("*.md") for _, source in IMAGE.findall(path.read_text(encoding="utf-8"))}
+    pictures = {path for path in (DOCS / "images").iterdir()}
+    assert {f"images/{path.name}" for path in pictures} == shown
+    assert all(path.stat().st_size <= LARGEST_IMAGE for path in pictures)

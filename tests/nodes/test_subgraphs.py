@@ -1,0 +1,65 @@
+"""The ready-made subgraph, which the host's node search finds by its file name, and words for hosts that search more."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from svp_portrait.nodes import widgets
+from svp_portrait.nodes.registry import NODE_CLASSES
+
+FOLDER = Path(__file__).resolve().parents[2] / "subgraphs"
+SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
+OUTSIDE = (-10, -20)  # ids of a subgraph's own inputs and outputs
+
+
+@pytest.fixture(params=sorted(path.name for path in FOLDER.glob("*.json")))
+def blueprint(request) -> dict[str, Any]:
+    return json.loads((FOLDER / request.param).read_text())
+
+
+def test_it_is_one_node_named_as_its_file(blueprint):
+    (node,), (subgraph,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
+    assert node["type"] == subgraph["id"] and (FOLDER / f"{subgraph['name']}.json").is_file()
+    assert [each["name"] for each in node["inputs"]] == [each["name"] for each in subgraph["inputs"]]
+    assert "BlueprintDescription" in blueprint["extra"]
+    ids = {str(each["id"]): each for each in subgraph["nodes"]}
+    for inner, name in node["properties"]["proxyWidgets"]:
+        assert name in {each.id for each in SCHEMAS[ids[inner]["type"]].inputs}
+
+
+def test_its_nodes_are_as_their_schemas(blueprint):
+    """Values for all widgets, links between sockets that exist, and everything required is linked."""
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    nodes = {each["id"]: each for each in subgraph["nodes"]}
+    linked = set()
+    for link in subgraph["links"]:
+        if link["origin_id"] not in OUTSIDE:
+            source = nodes[link["origin_id"]]["outputs"][link["origin_slot"]]
+            assert source["type"] == link["type"]
+        if link["target_id"] not in OUTSIDE:
+            target = nodes[link["target_id"]]["inputs"][link["target_slot"]]
+            assert target["link"] == link["id"]
+            linked.add((link["target_id"], target["name"]))
+    for node in (each for each in nodes.values() if each["type"] in SCHEMAS):
+        required_first = sorted(SCHEMAS[node["type"]].inputs, key=lambda given: given.optional)
+        options = [(each, each.as_dict()) for each in required_first]
+        wanted = sum(("default" in given) + bool(given.get("control_after_generate")) for _, given in options)
+        assert len(node["widgets_values"]) == wanted, node["type"]
+        for each, given in options:
+            assert "default" in given or each.optional or (node["id"], each.id) in linked, (node["type"], each.id)
+
+
+def test_other_words_are_given_to_hosts_that_know_them(monkeypatch):
+    assert widgets.found_by("lip sync") == {}
+
+    @dataclass
+    class Schema:
+        search_aliases: list[str]
+
+    monkeypatch.setattr(widgets.io, "Schema", Schema)
+    assert widgets.found_by("lip sync", "talking head") == {"search_aliases": ["lip sync", "talking head"]}
