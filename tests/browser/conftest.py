@@ -35,6 +35,15 @@ def pytest_addoption(parser) -> None:
     )  # fmt: skip
 
 
+def pytest_terminal_summary(terminalreporter) -> None:
+    """One line for all tests that lacked the same thing."""
+    skipped = [str(each.longrepr) for each in terminalreporter.stats.get("skipped", [])]
+    for reason in (NO_PLAYWRIGHT, NO_BROWSER):
+        count = sum(reason in each for each in skipped)
+        if count:
+            terminalreporter.write_line(f"{count} tests skipped: {reason}")
+
+
 @pytest.fixture(scope="session")
 def browser(host) -> Iterator[object]:
     """One browser for all tests."""

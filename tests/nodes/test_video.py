@@ -51,7 +51,9 @@ def test_a_latent_of_another_model_is_named(shape):
     class Vae:
         latent_channels = 16
 
-    with pytest.raises(PortraitError, match=r"the latent has shape \(.*frames x 16 channels .* latent and VAE of one model"):
+    with pytest.raises(
+        PortraitError, match=r"the latent has shape \(.*frames x 16 channels .* latent and VAE of one model"
+    ):
         next(picture_chunks(None, {"samples": torch.zeros(shape)}, Vae()))
 
 
