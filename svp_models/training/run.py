@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils import parse_flag_from_env
 
 from ..checkpoints.native import PortraitModel, load_model, save_model, style_space_of
 from ..checkpoints.vexpress import load_vexpress
@@ -58,14 +59,14 @@ class Run:
             phase, config = self.build(name, model), resolved(self.recipe, name)
             settings = getattr(self.recipe, name).settings
             train(phase, settings, output.parent, self.recipe.seed, config, self.report, self.progress)
-            if PartialState().is_main_process:
+            if this_process().is_main_process:
                 finish(name, model, phase)
                 provenance = {"recipe": self.recipe.name, "seed": str(self.recipe.seed), "training": config}
                 step = int(model.metadata.get("step", 0)) + settings.steps
                 metadata = {**model.metadata, **provenance, "step": str(step), "data_version": phase.clips.version}
                 write_atomically(output, lambda path: save_model(path, model, metadata, torch.float32))
                 self.report(f"{name}: {output}")
-            PartialState().wait_for_everyone()
+            this_process().wait_for_everyone()
         return output
 
     def describe(self, name: str) -> list[str]:
@@ -81,7 +82,7 @@ class Run:
 
     def export(self, model: Path, output: Path) -> None:
         """Writes a model of this run in half precision."""
-        if PartialState().is_main_process:
+        if this_process().is_main_process:
             loaded = load_model(model)
             write_atomically(output, lambda path: save_model(path, loaded, loaded.metadata))
             self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
@@ -89,7 +90,7 @@ class Run:
     def draw_data(self) -> None:
         """Draws the recipe's synthetic data where its folder is not finished yet."""
         drawn, folder = self.recipe.data.synthetic, Path(self.recipe.data.folder)
-        if drawn is None or (folder / MANIFEST).exists() or not PartialState().is_main_process:
+        if drawn is None or (folder / MANIFEST).exists() or not this_process().is_main_process:
             return
         people = DrawnOptions(drawn.speakers, drawn.test_speakers, drawn.clips_per_speaker, drawn.seed, drawn.takes)
         output = OutputOptions(size=drawn.size, seconds=drawn.seconds)
@@ -156,9 +157,14 @@ class Run:
     def _clips(self, split: str, model: PortraitModel) -> Clips:
         """The clips of a split, as this model hears them."""
         self.draw_data()
-        PartialState().wait_for_everyone()
+        this_process().wait_for_everyone()
         cache = self.folder / "decoded" if self.recipe.data.decoded else None
         return Clips(self.recipe.data.folder, split, model.config.audio, cache)
+
+
+def this_process() -> PartialState:
+    """This process among those that train together; on CPUs where Accelerate is told so by ACCELERATE_USE_CPU."""
+    return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
 
 
 def finish(name: str, model: PortraitModel, phase: Phase) -> None:

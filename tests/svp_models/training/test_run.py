@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -61,6 +64,38 @@ def test_a_recipe_ends_with_a_model_that_says_where_it_comes_from(values, tmp_pa
     assert [
         Run(run.recipe, run.folder, lines.append).phase(name).stat().st_mtime_ns for name in run.recipe.phases()
     ] == stamps
+
+
+SCRIPT = """
+import json
+import sys
+from pathlib import Path
+
+from svp_portrait.svp_models.training.recipe import recipe_from_dict
+from svp_portrait.svp_models.training.run import Run, this_process
+
+folder = Path(sys.argv[1])
+lines = []
+Run(recipe_from_dict(json.loads((folder / "recipe.json").read_text())), folder / sys.argv[2], lines.append).phase("style")
+process = this_process()
+(folder / f"{sys.argv[2]}-{process.process_index}-of-{process.num_processes}").write_text("\\n".join(lines))
+"""
+
+
+def test_processes_on_the_cpu_share_a_run(values, tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps(values))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    alone = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    command = [str(tmp_path / "script.py"), str(tmp_path)]
+    subprocess.run([*launch, *command, "two"], check=True, timeout=200, env=alone)
+    subprocess.run([sys.executable, *command, "one"], check=True, timeout=100, env=alone)
+    told = (tmp_path / "two-0-of-2").read_text()
+    assert "style" in told and (tmp_path / "two-1-of-2").read_text() == ""  # only the first one talks, and writes
+    logs = [[json.loads(line) for line in (tmp_path / name / "style/log.jsonl").open()] for name in ("one", "two")]
+    for one, two in zip(*logs, strict=True):
+        assert two["step"] == one["step"]
+    assert load_model(tmp_path / "two/style/model.safetensors").metadata["step"] == "5"
 
 
 def test_a_phase_waits_for_the_one_before(values, tmp_path):
