@@ -19,7 +19,7 @@ from .metrics import keypoint_error, lagged_correlation, mean_ssim, mouth_openin
 from .style_study import StudySize, StyleStudy
 
 LAG_REACH = 5  # frames
-DEMO_SAMPLING = SamplerOptions(steps=2, cfg=1.0)  # as in the bundled workflows
+AS_SHIPPED = SamplerOptions()  # the model's own steps and guidance
 CLIPS_OF_A_CASE = 5  # that are generated
 
 
@@ -61,7 +61,7 @@ def evaluate(
         if progress is not None:
             progress(done, total)
 
-    evaluator = Evaluator(model, DEMO_SAMPLING, step)
+    evaluator = Evaluator(model, AS_SHIPPED, step)
     study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
     rows: list[dict[str, float]] = []
     lags: dict[str, list[np.ndarray]] = {"generated": [], "swapped": [], "analyser": []}

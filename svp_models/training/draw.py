@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,16 @@ def step_loader(
 ) -> DataLoader:
     """The batches of the given steps for one process: `draw` makes the sample of a spot, in `workers` processes of its own."""
     sampler = _Steps(seed, phase, steps, part, places)
-    return DataLoader(_Spots(draw), batch_sampler=sampler, collate_fn=stack, num_workers=workers)
+    return DataLoader(
+        _Spots(draw), batch_sampler=sampler, collate_fn=stack, num_workers=workers, worker_init_fn=_leave_signals
+    )
+
+
+def _leave_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach all processes of a run: the training one stops, with a checkpoint, and its readers
+    with it; if they went first, it would fail instead."""
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
 
 
 class Order:

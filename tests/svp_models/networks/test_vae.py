@@ -7,7 +7,6 @@ from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.vae import PortraitVae, RunningNorm, build_vae
 
-
 CHANNELS = PRESETS["demo"].vae.latent_channels
 
 

@@ -299,3 +299,45 @@ class Steep(Toy):
 def test_a_gradient_that_is_no_number_stops_the_run(tmp_path):
     with pytest.raises(PortraitError, match="gradient became nan at step 1"):
         run(tmp_path, Steep())
+
+
+STOPPED = """
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, {tests!r})
+from test_engine import SETTINGS, Toy, train
+
+from svp_portrait.svp_models.headless.commands.train import stoppable
+
+
+class Stopped(Toy):
+    turns = 0
+
+    def tell_all(self, module, batch):
+        self.turns += 1
+        if self.turns == 7:
+            # What a terminal, or a scheduler, does; from the training process itself it would be no failure of its readers.
+            subprocess.run(["sh", "-c", "kill -s " + sys.argv[2] + " -- -" + str(os.getpgid(0))])
+            time.sleep(1)
+
+
+phase = Stopped()
+phase.module.register_forward_pre_hook(phase.tell_all)
+with stoppable() as progress:
+    train(phase, replace(SETTINGS, workers=1), Path(sys.argv[1]), 7, "{{}}", lambda line: None, progress)
+"""
+
+
+@pytest.mark.parametrize("name", ["INT", "TERM"])
+def test_a_signal_to_all_processes_leaves_a_checkpoint(tmp_path, name):
+    script = tmp_path / "script.py"
+    script.write_text(STOPPED.format(tests=str(Path(__file__).parent)))
+    command = [sys.executable, str(script), str(tmp_path / "run"), name]
+    stopped = subprocess.run(command, timeout=100, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    assert "KeyboardInterrupt" in stopped.stderr.splitlines()[-1]
+    assert load_checkpoint(checkpoints(tmp_path / "run")[-1])["step"] == 7
