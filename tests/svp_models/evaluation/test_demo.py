@@ -11,11 +11,12 @@ import pytest
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.evaluation.demo import DEMO_SAMPLING, EvaluationSize, evaluate
+from svp_portrait.svp_models.evaluation.demo import AS_SHIPPED, EvaluationSize, evaluate
 from svp_portrait.svp_models.evaluation.metrics import keypoint_error
 from svp_portrait.svp_models.evaluation.style_study import INPUTS, StudySize
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, require_face
 from svp_portrait.svp_models.headless.commands import evaluate as command
+from svp_portrait.svp_models.sampling.pipeline import resolve_options
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
 from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -108,5 +109,11 @@ def test_the_help_says_what_every_figure_is():
 def test_what_is_measured_is_sampled_as_in_the_workflows(name):
     graph = json.loads((Path(__file__).parents[3] / "workflows" / "api" / f"{name}.json").read_text())
     sampler = next(node["inputs"] for node in graph.values() if node["class_type"] == "SVPSampler")
+    measured = resolve_options(PRESETS["demo"], AS_SHIPPED)
     for option in ("steps", "cfg", "scheduler", "reference_weight", "audio_weight", "style_weight"):
-        assert sampler[option] == getattr(DEMO_SAMPLING, option), option
+        assert sampler[option] == getattr(measured, option), option
+
+
+def test_the_built_in_model_says_how_it_is_sampled():
+    config = load_model(BUILTIN_MODEL).config
+    assert (config.steps, config.cfg) == (PRESETS["demo"].steps, PRESETS["demo"].cfg) == (2, 1.0)

@@ -3,7 +3,7 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.evaluation.cases import Evaluator
-from svp_portrait.svp_models.evaluation.demo import DEMO_SAMPLING
+from svp_portrait.svp_models.evaluation.demo import AS_SHIPPED
 from svp_portrait.svp_models.evaluation.readings import ReadingError
 from svp_portrait.svp_models.evaluation.style_study import (
     INPUTS,
@@ -19,7 +19,7 @@ from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
 @pytest.fixture
 def evaluator():
     steps = []
-    made = Evaluator(load_model(BUILTIN_MODEL), DEMO_SAMPLING, lambda: steps.append(1))
+    made = Evaluator(load_model(BUILTIN_MODEL), AS_SHIPPED, lambda: steps.append(1))
     made.steps = steps
     return made
 
