@@ -174,7 +174,7 @@ def windows() -> None:
     for frame in range(frames):
         pen.text(fine([(left + cell * (frame + 0.5), top / 2)])[0], str(frame), LIGHT, font(15), "mm")
         pen.line(fine([(left + cell * frame, top - 4), (left + cell * frame, picture.height / FINE - 10)]), fill=FAINT)
-    for row, (part, colour) in enumerate(zip(parts, COLOURS, strict=False)):
+    for row, (part, colour) in enumerate(zip(parts, COLOURS[: len(parts)], strict=True)):
         box = fine(
             [(left + cell * part[0] + 2, top + 26 * row), (left + cell * (part[-1] + 1) - 2, top + 26 * row + 20)]
         )

@@ -20,6 +20,11 @@ from .widgets import ADVANCED
 STILL, FOLLOW = "still", "follow"
 
 
+def feather_input(tooltip: str, advanced: dict[str, bool] | None = None) -> io.Float.Input:
+    """How wide the soft edge of a face is."""
+    return io.Float.Input("feather", default=0.15, min=0.0, max=0.5, step=0.01, extra_dict=advanced, tooltip=tooltip)
+
+
 def faces_in(images: Tensor, model, face_analyzer: FaceTracker | None, head_motion: HeadMotion | None) -> np.ndarray:
     """Boxes n 4 of the face, from the brows to the chin, in pixels: of the points that are given, or found in the images."""
     if head_motion is not None:
@@ -87,14 +92,9 @@ class SVPCropFace(io.ComfyNode):
                     extra_dict=ADVANCED,
                     tooltip="Of 'follow': place and size of the square are averaged over so many frames before and after; 0 is off.",
                 ),
-                io.Float.Input(
-                    "feather",
-                    default=0.15,
-                    min=0.0,
-                    max=0.5,
-                    step=0.01,
-                    extra_dict=ADVANCED,
-                    tooltip="Of the mask: share of the square's side over which it falls from 1 to 0; 0 is a hard edge.",
+                feather_input(
+                    "Of the mask: share of the square's side over which it falls from 1 to 0; 0 is a hard edge.",
+                    ADVANCED,
                 ),
                 SvpModel.Input("model", optional=True, tooltip="Finds a drawn face, if the model has a face analyser."),
                 FaceAnalyzerSocket.Input(
@@ -150,13 +150,8 @@ class SVPPasteBack(io.ComfyNode):
                     "faces", tooltip="The faces, square, of any size: one for all pictures, or one for each."
                 ),
                 CropSocket.Input("crop", tooltip="Where they belong, from Crop Face."),
-                io.Float.Input(
-                    "feather",
-                    default=0.15,
-                    min=0.0,
-                    max=0.5,
-                    step=0.01,
-                    tooltip="Share of the square's side over which face and picture blend at its edges; 0 is a hard edge.",
+                feather_input(
+                    "Share of the square's side over which face and picture blend at its edges; 0 is a hard edge."
                 ),
                 io.Mask.Input(
                     "mask",

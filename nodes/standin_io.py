@@ -91,8 +91,8 @@ class _IntInput(_NumberInput):
         default: int | None = None, min: int | None = None, max: int | None = None, step: int | None = None,
         control_after_generate: bool | None = None,
     ):  # fmt: skip
-        super().__init__(id, optional=optional, tooltip=tooltip, extra_dict=extra_dict)
-        self.default, self.min, self.max, self.step = default, min, max, step
+        numbers = {"default": default, "min": min, "max": max, "step": step}
+        super().__init__(id, optional=optional, tooltip=tooltip, extra_dict=extra_dict, **numbers)
         self.control_after_generate = control_after_generate
 
     def widget(self) -> dict[str, Any]:

@@ -9,7 +9,5 @@ MOST_OUTSIDE = 1 / 3  # of the square's area
 
 def outside_share(square: Square, width: int, height: int) -> float:
     """Share of the square's area that lies outside of the picture."""
-    inside = 1.0
-    for start, extent in ((square.left, width), (square.top, height)):
-        inside *= max(0, min(start + square.side, extent) - max(start, 0)) / square.side
-    return 1 - inside
+    left, top, right, bottom = square.within(width, height)
+    return 1 - max(0, right - left) / square.side * (max(0, bottom - top) / square.side)

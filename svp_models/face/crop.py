@@ -34,6 +34,11 @@ class Square:
     top: int
     side: int
 
+    def within(self, width: int, height: int) -> tuple[int, int, int, int]:
+        """Left, top, right and bottom of what a picture of width x height shows of it; right <= left or bottom <= top: nothing."""
+        right, bottom = min(self.left + self.side, width), min(self.top + self.side, height)
+        return max(self.left, 0), max(self.top, 0), right, bottom
+
 
 @dataclass(frozen=True)
 class FaceCrop:
@@ -132,8 +137,7 @@ def scaled_crop(crop: FaceCrop, width: int, height: int) -> FaceCrop:
 def cut_square(frame: np.ndarray, square: Square, size: int) -> np.ndarray:
     """The square of a frame (h w 3, uint8 or float32 in [0, 1]) as size size 3 of the same type, see `resized`."""
     height, width = frame.shape[:2]
-    left, top = max(square.left, 0), max(square.top, 0)
-    right, bottom = min(square.left + square.side, width), min(square.top + square.side, height)
+    left, top, right, bottom = square.within(width, height)
     part = np.ascontiguousarray(frame[top:bottom, left:right])
     around = (
         top - square.top,

@@ -84,8 +84,7 @@ def _of(values: Tensor, index: int) -> Tensor:
 def _paste(picture: Tensor, face: np.ndarray, square: Square, weight: np.ndarray) -> None:
     """Blends a face s s 3 into a picture h w 3, in place; what of the square is outside of the picture is left out."""
     height, width = picture.shape[:2]
-    left, top = max(square.left, 0), max(square.top, 0)
-    right, bottom = min(square.left + square.side, width), min(square.top + square.side, height)
+    left, top, right, bottom = square.within(width, height)
     if right <= left or bottom <= top:
         return
     rows, columns = slice(top - square.top, bottom - square.top), slice(left - square.left, right - square.left)

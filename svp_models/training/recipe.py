@@ -80,8 +80,8 @@ class StylePhase:
 
     emotions: manners of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
     drop_audio, drop_expression: shares of the samples that lose one input, never both. shortest: frames of a segment.
-    mix_voices: share of the samples whose sound gets the mean of another clip of that emotion (cf. MixStyle, Zhou et al.
-    2021): otherwise voices are learnt by heart, which tell people apart but not moods.
+    mix_voices: share of the samples whose sound gets the mean of another clip of that emotion, or also without one (cf.
+    MixStyle, Zhou et al. 2021): otherwise voices are learnt by heart, which tell people apart but not moods.
     """
 
     settings: TrainSettings

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from ..host.server import ROOT
@@ -68,12 +70,12 @@ def test_folded_widgets_leave_no_holes(front_end):
         return node.widgets.filter((each) => node.isWidgetVisible(each)).map((each) => each.y);
     }"""
     folded = front_end.page.evaluate(rows, node)
-    assert {round(b - a) for a, b in zip(folded, folded[1:], strict=False)} == {24}
+    assert {round(b - a) for a, b in pairwise(folded)} == {24}
     front_end.page.evaluate("(id) => window.app.graph.getNodeById(id).toggleAdvanced()", node)
     front_end.settle(1)
     unfolded = front_end.page.evaluate(rows, node)
     assert len(unfolded) > len(folded)
-    assert {round(b - a) for a, b in zip(unfolded, unfolded[1:], strict=False)} == {24}
+    assert {round(b - a) for a, b in pairwise(unfolded)} == {24}
 
 
 @pytest.mark.parametrize("kind", ["SVPSampler", "SVPHeadKpsRetarget", "SVPStyleExtract"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -35,7 +36,7 @@ def test_pictures_take_a_bounded_share_of_the_time(cost):
     for step in range(20_000):
         watch(step, 0, torch.zeros(4, 1, 1, 1))
         clock.now += 0.01  # of work
-    assert len(drawn) > 1 and min(b - a for a, b in zip(drawn, drawn[1:], strict=False)) >= PAUSE - 1e-9
+    assert len(drawn) > 1 and min(b - a for a, b in pairwise(drawn)) >= PAUSE - 1e-9
     assert (len(drawn) - 1) * cost <= SHARE * (clock.now - 100)
 
 
