@@ -96,10 +96,12 @@ def face_weight(landmarks: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def channel_factors(vae: PortraitVae, first: Tensor, second: Tensor) -> Tensor:
-    """Factors (c) that make loud channels louder, and the difference of two pictures of one clip 1 on average.
+    """Factors (c) after which an error counts alike in all channels, and the difference of two pictures of one clip is 1 on
+    average.
 
-    A channel's gain is how far the picture moves when it does. Channels are weighed by the root of it: noise of one size in
-    all of them then shows evenly enough, and faint detail is still learnt. first, second: n x 3 x h x w in [-1, 1].
+    A channel's gain is how far the picture moves when it does; it becomes the channel's weight. Otherwise the many channels
+    of fine detail would take most of what the denoiser learns, and noise would show in the few that carry the shapes.
+    first, second: n x 3 x h x w in [-1, 1].
     """
     latents = vae.encode(first)
     plain = vae.decode(latents[:8])
@@ -108,6 +110,6 @@ def channel_factors(vae: PortraitVae, first: Tensor, second: Tensor) -> Tensor:
         moved = latents[:8].clone()
         moved[:, channel] += GAIN_STEP
         gains.append((vae.decode(moved) - plain).square().mean().sqrt())
-    loud = torch.stack(gains).sqrt()
+    loud = torch.stack(gains)
     difference = (latents - vae.encode(second)) * loud[:, None, None]
     return loud / difference.square().mean().sqrt()

@@ -27,7 +27,7 @@ from ..errors import PortraitError
 from ..networks.audio_features import mel_features
 from ..values import Audio
 
-RECENT = 4096  # clips whose labels and features stay in memory
+RECENT = 8192  # clips whose labels and features stay in memory
 
 
 class Clips:

@@ -188,7 +188,9 @@ class StageModule(nn.Module):
         clean = (target - start if config.residual else target) * config.vae.scale
         noise = torch.stack([clip_noise(clean.shape[1:], each, self.stage.noise_offset) for each in noises]).to(clean)
         noisy = add_noise(clean, noise, timestep, config.scheduler)
-        predicted = networks.denoiser(noisy, timestep, conditions, temporal=self.stage.temporal)
+        # Single frames have no neighbours to learn from: joint training as in Video Diffusion Models (Ho et al. 2022).
+        temporal = self.stage.temporal and frames > 1
+        predicted = networks.denoiser(noisy, timestep, conditions, temporal=temporal)
         error = (predicted - prediction_target(clean, noise, timestep, config.scheduler)).square()
         weight = batch["weight"] * snr_weight(timestep, config.scheduler, self.stage.min_snr)[:, None, None, None, None]
         return (weight * error).mean(), {}

@@ -89,6 +89,16 @@ def test_without_temporal_layers_every_frame_is_by_itself(model, train_clips, te
         awake(model)
 
 
+def test_temporal_layers_learn_from_neighbours_alone(model, train_clips, test_clips):
+    awake(model)
+    for singles, learnt in ((1.0, False), (0.0, True)):
+        phase = stage(model, train_clips, test_clips, replace(STAGE, trains=("spatial", "temporal"), singles=singles))
+        phase.module.zero_grad()
+        phase.module(batch_of(phase))[0].backward()
+        moved = {parameter_group(name) for name, each in model.networks.named_parameters() if each.grad is not None}
+        assert ("temporal" in moved) == learnt and "spatial" in moved
+
+
 def test_what_a_batch_holds(model, train_clips, test_clips, config):
     for singles, (clips, frames) in ((0.0, (1, 4)), (1.0, (4, 1))):
         batch = batch_of(stage(model, train_clips, test_clips, replace(STAGE, singles=singles)))
