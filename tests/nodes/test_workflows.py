@@ -74,7 +74,8 @@ def as_api(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
     sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
     nodes = {}
     for node in (each for each in graph["nodes"] if each["type"] not in NOTES):
-        inputs = dict(zip(widget_names(node["type"]), node["widgets_values"], strict=False))
+        names = widget_names(node["type"])  # of core nodes those that count, which come first
+        inputs = dict(zip(names, node["widgets_values"][: len(names)], strict=True))
         inputs.update({each["name"]: sources[each["link"]] for each in node["inputs"] if each["link"] is not None})
         inputs.pop(None, None)
         nodes[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
