@@ -279,7 +279,7 @@ class _Run:
         self._put(state["average"], kept[-1])
         self.average.update(0.0)
         self._put(state["module"], kept[-1])
-        set_optimizer_state_dict(self.module, self.optimizer.optimizer, state["optimizer"], options=WHOLE)
+        self._put_optimizer(state["optimizer"])
         self.smoothed = Smoothed(state["values"])
         self.report(f"{self.phase.name}: goes on at step {state['step']} of {self.settings.steps}")
         return state["step"]
@@ -293,6 +293,14 @@ class _Run:
                 f"{path}: {len(apart)} tensors ({apart[0]}, ...) are trained there or here but not in both: choose another folder"
             )
         set_model_state_dict(self.module, tensors, options=PART)
+
+    def _put_optimizer(self, saved: dict) -> None:
+        """The optimiser's state; a parameter that no loss has reached yet has none, and starts from nothing here too."""
+        set_optimizer_state_dict(self.module, self.optimizer.optimizer, saved, options=PART)
+        unreached = {name for group in saved["param_groups"] for name in group["params"]} - set(saved["state"])
+        for name, parameter in self.phase.module.named_parameters():
+            if name in unreached:
+                self.optimizer.state.pop(parameter, None)
 
 
 def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

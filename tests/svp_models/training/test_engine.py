@@ -25,16 +25,19 @@ SETTINGS = TrainSettings(
 
 
 class Regression(nn.Module):
-    """y = w x with a dropout and a frozen part, to be found from noisy pairs."""
+    """y = w x with a dropout and a frozen part, to be found from noisy pairs; `late` enters the loss at step 9, `idle` never."""
 
     def __init__(self):
         super().__init__()
         torch.manual_seed(3)
         self.layer, self.drop, self.norm = nn.Linear(3, 1), nn.Dropout(0.2), nn.BatchNorm1d(3)
         self.frozen = nn.Linear(1, 1).requires_grad_(False)
+        self.late, self.idle = nn.Linear(1, 1), nn.Linear(1, 1)
 
     def forward(self, batch):
         error = self.layer(self.drop(self.norm(batch["x"]))) - batch["y"]
+        if batch["late"].any():
+            error = self.late(error)
         return error.square().mean(), {"bias": self.layer.bias.sum()}
 
 
@@ -49,7 +52,7 @@ class Toy:
     def draw(self, spot: Spot):
         x = torch.randn(3, generator=torch_generator(spot.rng()))
         y = x.sum()[None] + 1e4 * (spot.step == self.far_step)
-        return {"x": x, "y": y * math.nan if spot.step == self.bad_step else y}
+        return {"x": x, "y": y * math.nan if spot.step == self.bad_step else y, "late": torch.tensor(spot.step >= 9)}
 
     def validate(self):
         return {"weight": float(self.module.layer.weight.detach().sum())}

@@ -98,6 +98,34 @@ def test_processes_on_the_cpu_share_a_run(values, tmp_path):
     assert load_model(tmp_path / "two/style/model.safetensors").metadata["step"] == "5"
 
 
+class Stop(Exception):
+    """Raised to end a run, as a host's cancel button does."""
+
+
+@pytest.mark.parametrize(
+    "stage",
+    [
+        {"trains": ["spatial", "reference", "guider"], "temporal": False},
+        {"trains": ["spatial", "reference", "temporal", "audio"], "singles": 0.5, "frames": 2, "audio": True},
+    ],
+    ids=["pictures", "clips and pictures"],
+)
+def test_a_stopped_stage_ends_with_the_same_bits(values, tmp_path, stage):
+    def stop(done, total):
+        if done == 1:
+            raise Stop
+
+    stage = {**stage, "margin": 0, "settings": {**values["stage1"]["settings"], "steps": 3}}
+    recipe = recipe_from_dict({key: values[key] for key in ("name", "model", "data", "show")} | {"stage1": stage})
+    whole, lines = load_model(Run(recipe, tmp_path / "whole", str).phase("stage1")), []
+    with pytest.raises(Stop):
+        Run(recipe, tmp_path / "parts", str, stop).phase("stage1")
+    parts = load_model(Run(recipe, tmp_path / "parts", lines.append).phase("stage1"))
+    assert "stage1: goes on at step 1 of 3" in lines
+    expected = whole.networks.state_dict()
+    assert [name for name, value in parts.networks.state_dict().items() if not torch.equal(value, expected[name])] == []
+
+
 def test_a_phase_waits_for_the_one_before(values, tmp_path):
     run = Run(recipe_from_dict(values), tmp_path / "run")
     with pytest.raises(PortraitError, match=r"stage3 starts from .*stage1.model\.safetensors, .*: train stage1 first"):
