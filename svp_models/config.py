@@ -133,7 +133,7 @@ PRESETS: dict[str, ModelConfig] = {
         steps=1,
         cfg=1.0,
         unet=UNetConfig(
-            latent_channels=16,
+            latent_channels=48,
             block_out_channels=(56, 72, 96),
             layers_per_block=1,
             attention_levels=(False, True, True),
@@ -149,10 +149,10 @@ PRESETS: dict[str, ModelConfig] = {
         ),
         vae=VaeConfig(
             kind="portrait",
-            latent_channels=16,
+            latent_channels=48,
             scale=1.0,
             fold=4,
-            encoder_widths=(40, 80),
+            encoder_widths=(24, 48),
             decoder_widths=(96, 64, 24),
             layers=2,
         ),
