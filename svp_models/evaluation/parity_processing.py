@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from types import SimpleNamespace
 
 import numpy as np
@@ -147,8 +147,7 @@ def _check_windows(folder: ParityFolder) -> Iterator[Measure]:
 
 
 def _differing(ours: Sequence[Sequence[int]], theirs: Sequence[Sequence[int]]) -> int:
-    common = zip(ours, theirs, strict=False)
-    return sum(list(one) != list(other) for one, other in common) + abs(len(ours) - len(theirs))
+    return sum(None in (one, other) or list(one) != list(other) for one, other in zip_longest(ours, theirs))
 
 
 def _faults(windows: Sequence[Sequence[int]], frames: int, window: int, overlap: int) -> int:

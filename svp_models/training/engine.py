@@ -30,7 +30,8 @@ from .recompute import recomputing
 from .settings import TrainSettings
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-PART = StateDictOptions(full_state_dict=True, strict=False)  # frozen weights stay as they are
+# Frozen weights, and the optimiser's state of what no loss has reached, are not in a checkpoint.
+PART = StateDictOptions(full_state_dict=True, strict=False)
 EXPLOSION_AFTER = 20  # steps that the usual loss is taken from
 
 

@@ -20,7 +20,9 @@ from svp_portrait.svp_models.sampling.pipeline import resolve_options
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
 from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker
+from svp_portrait.svp_models.training.recipe import load_recipe, resolved, same_run
 
+RECIPE = Path(__file__).parents[3] / "recipes" / "demo.toml"
 FIGURES = {
     "psnr", "ssim", "mouth_corr", "mouth_lag", "mouth_corr_swapped", "emotion_acc", "emotion_acc_no_style",
     "emotion_acc_wrong_style", "kps_error", "clips", "seed", "analyser_kps_error", "analyser_mouth_corr",
@@ -41,7 +43,7 @@ def test_the_file_is_small_and_says_how_it_was_made(model):
     assert BUILTIN_MODEL.stat().st_size <= 30e6
     assert asdict(model.config) == asdict(PRESETS["demo"])
     assert model.metadata["data_version"].split("/")[0] == DATA_VERSION
-    assert json.loads(model.metadata["training"])["recipe"] == "demo"
+    assert same_run(model.metadata["training"], resolved(load_recipe(RECIPE), "stage3"))
     assert int(model.metadata["step"]) > 0
     assert int(model.metadata["seed"]) >= 0
 
