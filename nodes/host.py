@@ -17,54 +17,45 @@ from ..svp_models.errors import PortraitError
 HOSTED = find_spec("comfy_api") is not None
 
 if HOSTED:
+    import comfy.ops
     import comfy.sd
     import comfy.utils
     import folder_paths
     import latent_preview
     from comfy import latent_formats, model_management
+    from comfy.ldm.models.autoencoder import AutoencoderKL
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import ComfyExtension, InputImpl, io, ui
 
-    class WholePatcher(ModelPatcher):
-        """Memory management for plain torch layers: all of them are on the device, or none.
-
-        The host's own layers can run with some of their weights elsewhere. These cannot, so neither `--novram` nor another
-        model's wish for memory may move a part of them.
-        """
-
-        def partially_load(self, device_to: Any, extra_memory: int = 0, force_patch_weights: bool = False) -> int:
-            return super().partially_load(device_to, EVERYTHING, force_patch_weights=force_patch_weights)
-
-        def partially_unload(self, device_to: Any, memory_to_free: int = 0, force_patch_weights: bool = False) -> int:
-            return 0  # too little for the host, which then unloads the whole
-
     ProgressBar = comfy.utils.ProgressBar
 
-    class Vae(comfy.sd.VAE):
-        """A VAE of this pack with the host's interface: its memory, tiling and the VAE Decode / Encode nodes work.
+    # The smallest autoencoder that the host can build by itself: its constructor sets everything its methods read.
+    SMALLEST_VAE = {
+        "ddconfig": {
+            "double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1],
+            "num_res_blocks": 1, "attn_resolutions": [], "dropout": 0.0,
+        },
+        "embed_dim": 4,
+    }  # fmt: skip
 
-        The host's own constructor only knows checkpoints: it is not called, what the host's methods read is set here.
+    class Vae(comfy.sd.VAE):
+        """A VAE of this pack in the host's: its memory, precision, tiling and the VAE Decode / Encode nodes work.
+
+        The host's constructor makes a small VAE of its own, and with it whatever its methods read in this version; then the
+        pack's network takes the place of that one.
         """
 
-        def __init__(self, model: nn.Module, config: VaeConfig):  # super().__init__ would look for a known checkpoint
+        def __init__(self, model: nn.Module, config: VaeConfig):
+            super().__init__(sd=AutoencoderKL(**SMALLEST_VAE).state_dict(), config={"params": SMALLEST_VAE})
             self.memory_used_encode = lambda shape, dtype: _vae_bytes(shape[2] * shape[3], dtype)
             self.memory_used_decode = lambda shape, dtype: _vae_bytes(shape[2] * shape[3] * config.downscale**2, dtype)
             self.downscale_ratio = self.upscale_ratio = config.downscale
-            self.downscale_index_formula = self.upscale_index_formula = self.extra_1d_channel = None
-            self.latent_channels, self.latent_dim, self.output_channels = config.latent_channels, 2, 3
-            self.crop_input, self.not_video, self.pad_channel_value = True, False, None
-            self.disable_offload = True  # plain torch layers: all on the device or none
-            self.process_input = lambda image: image * 2 - 1
-            self.process_output = lambda image: ((image + 1) / 2).clamp(0, 1)
-            self.working_dtypes = [torch.bfloat16, torch.float32]
-            self.device = model_management.vae_device()
-            self.vae_dtype = model_management.vae_dtype(self.device, self.working_dtypes)
-            self.output_device = model_management.intermediate_device()
-            self.first_stage_model = model.eval().to(self.vae_dtype)
-            self.patcher = WholePatcher(
-                self.first_stage_model, load_device=self.device, offload_device=model_management.vae_offload_device()
-            )
-            self.size = model_management.module_size(self.first_stage_model)
+            self.latent_channels = config.latent_channels
+            self.first_stage_model = use_host_layers(model.eval().to(self.vae_dtype))
+            offload = model_management.vae_offload_device()
+            self.patcher = ModelPatcher(self.first_stage_model, load_device=self.device, offload_device=offload)
+            self.size = None
+            self.model_size()
 
 else:
     from .standin import ComfyExtension, InputImpl, ProgressBar, Vae, folder_paths, io, ui
@@ -72,12 +63,12 @@ else:
     latent_formats = latent_preview = None  # nobody looks on: there are no pictures while a clip is made
 
 NOTHING = "(none found)"  # the one choice of a list without files
-EVERYTHING = 1e32  # bytes, as the host writes "no limit"
 
 __all__ = [
-    "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "find_file", "find_folder",
-    "folder_paths", "io", "latent_formats", "latent_preview", "leave_device", "list_files", "list_folders", "manage",
-    "output_file", "prepare", "progress", "room", "saved_file", "ui", "weights_dtype",
+    "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "compute_device", "find_file",
+    "find_folder", "folder_paths", "io", "latent_formats", "latent_preview", "list_files", "list_folders", "make_room", "manage",
+    "manage_whole", "output_file", "prepare", "prepare_whole", "progress", "room", "saved_file", "ui", "use_host_layers",
+    "weights_dtype",
 ]  # fmt: skip
 
 
@@ -147,9 +138,9 @@ def check_prefix(prefix: str | None) -> bool | str:
 
 
 def weights_dtype() -> torch.dtype:
-    """The precision the networks are held in: the host's choice for its device, float32 without one.
+    """The precision of the networks' weights: the host's choice for its device, float32 without one.
 
-    Plain layers compute in what they are held in: of a choice that the device cannot compute in, such as fp8, it is the one
+    They compute in the precision of their weights: of a choice that the device cannot compute in, such as fp8, it is the one
     that the host would compute in instead.
     """
     if not HOSTED:
@@ -159,13 +150,36 @@ def weights_dtype() -> torch.dtype:
     return model_management.unet_manual_cast(chosen, device) or chosen
 
 
+def compute_device() -> torch.device | None:
+    """The device that the host computes on; None without a host: where the weights lie."""
+    return model_management.get_torch_device() if HOSTED else None
+
+
+def use_host_layers(networks: nn.Module) -> nn.Module:
+    """Turns torch's layers into the host's of the same name, which bring their weights to the input's device and precision
+    when they run: the host may then keep any part of the weights elsewhere. The numbers stay the same."""
+    for layer in networks.modules():
+        hosted = getattr(comfy.ops.manual_cast, type(layer).__name__, None)
+        if hosted is not None and type(layer) is getattr(nn, type(layer).__name__, None):
+            layer.__class__ = hosted
+    return networks
+
+
 def manage(networks: nn.Module) -> Any:
-    """Puts networks under the host's memory management: the handle that `prepare` takes, None without a host."""
-    if not HOSTED:
-        return None
+    """Puts networks under the host's memory management, which may load them in parts: the handle that `prepare` takes, None
+    without a host."""
+    return _patcher(use_host_layers(networks)) if HOSTED else None
+
+
+def manage_whole(networks: nn.Module) -> Any:
+    """The same for networks that read weights outside of their layers and so have to be in one place: for `prepare_whole`."""
+    return _patcher(networks) if HOSTED else None
+
+
+def _patcher(networks: nn.Module) -> Any:
     rest = model_management.unet_offload_device()
     # The host takes them to rest there; networks made from others that are in use are on the device those are on.
-    return WholePatcher(networks.to(rest), load_device=model_management.get_torch_device(), offload_device=rest)
+    return ModelPatcher(networks.to(rest), load_device=model_management.get_torch_device(), offload_device=rest)
 
 
 def room(handle: Any) -> int | None:
@@ -181,17 +195,25 @@ def room(handle: Any) -> int | None:
 
 
 def prepare(handles: list[Any], memory: int) -> None:
-    """Brings managed networks onto the host's device with `memory` bytes left to work in; others make room for them."""
-    if HOSTED:
-        # Plain torch layers, see WholePatcher: --lowvram too has to load all of them.
+    """Brings managed networks, or as much of them as has room, onto the host's device with `memory` bytes left to work in."""
+    if HOSTED and handles:
+        model_management.load_models_gpu(handles, memory_required=memory)
+
+
+def prepare_whole(handles: list[Any], memory: int) -> None:
+    """The same for networks of `manage_whole`: all of their weights, or none where the host wants no weights on its device."""
+    if HOSTED and handles:
         model_management.load_models_gpu(handles, memory_required=memory, force_full_load=True)
 
 
-def leave_device() -> bool:
-    """Takes all models off the host's device for work that it does not manage; tells whether that device is the CPU."""
-    if HOSTED:
-        model_management.unload_all_models()
-    return HOSTED and model_management.is_device_cpu(model_management.get_torch_device())
+def make_room(memory: int) -> bool:
+    """Frees that many bytes on the host's device for work that it does not manage, other models leaving only as far as they
+    must; whether that device is the CPU."""
+    if not HOSTED:
+        return False
+    device = model_management.get_torch_device()
+    model_management.free_memory(memory, device)
+    return model_management.is_device_cpu(device)
 
 
 def progress() -> Callable[[int, int], None]:

@@ -16,7 +16,7 @@ Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ from ..svp_models.sampling.guidance import FASTEST, MemoryPlan
 from ..svp_models.sampling.kept import KeptClip
 from ..svp_models.sampling.memory import choose_plan
 from ..svp_models.values import Audio
-from .host import io, manage, prepare, room, weights_dtype
+from .host import compute_device, io, manage, manage_whole, prepare, prepare_whole, room, weights_dtype
 
 CHUNK = 32  # frames converted at a time
 
@@ -59,14 +59,22 @@ class LoadedModel:
 
     @classmethod
     def of(cls, portrait: PortraitModel) -> LoadedModel:
-        """In the precision the host chooses; the style space stays what it was in the file."""
-        parts = dict(portrait.networks.eval().to(weights_dtype()).named_children())
-        denoising = nn.ModuleList([parts.pop("denoiser"), parts.pop("guider")])
-        return cls(portrait, manage(denoising), manage(nn.ModuleList(parts.values())))
+        """In the precision and on the device of the host; the style space stays what it was in the file.
+
+        The style extractor is small and runs once a clip: it stays on the CPU in float32.
+        """
+        networks = portrait.networks.eval()
+        networks.style_extractor.to("cpu", torch.float32)
+        denoising = nn.ModuleList([networks.denoiser, networks.guider]).to(weights_dtype())
+        conditions = [networks.reference, networks.audio_projection, networks.style_projection]
+        handles = manage(denoising), manage(nn.ModuleList(conditions).to(weights_dtype()))
+        return cls(replace(portrait, device=compute_device()), *handles)
 
     def ready(self, memory: int = 0) -> PortraitModel:
-        """The model with what encodes conditions and styles on the device it runs on, and `memory` bytes free beside it."""
-        prepare([each for each in (self.conditions_handle, self.encoder_handle) if each is not None], memory)
+        """The model with what encodes conditions on the device it runs on, and `memory` bytes free beside it."""
+        encoder = [] if self.encoder_handle is None else [self.encoder_handle]
+        prepare([] if self.conditions_handle is None else [self.conditions_handle], memory)
+        prepare_whole(encoder, memory)
         return self.portrait
 
     def plan(self, cfg: float, frames: int, size: tuple[int, int]) -> tuple[MemoryPlan, int]:
@@ -93,7 +101,7 @@ class LoadedAudioEncoder:
     @classmethod
     def of(cls, encoder: AudioEncoder) -> LoadedAudioEncoder:
         """In float32, as it was loaded: the host's choice of precision is for denoisers."""
-        return cls(encoder, manage(encoder))
+        return cls(encoder, manage_whole(encoder))
 
 
 @dataclass(frozen=True)

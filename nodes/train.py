@@ -25,7 +25,7 @@ OUTPUTS = [
 ]
 KEPT = (
     f"Its state is kept in output/{RUNS}/NAME: stopped and queued again it goes on, finished it is taken as it is. Works on "
-    "the GPU without the host's memory management: all other models leave it first. Needs the pack's extra 'train'."
+    "the GPU without the host's memory management: other models make room for it first. Needs the pack's extra 'train'."
 )
 
 
@@ -69,7 +69,8 @@ def train(
 ) -> io.NodeOutput:
     """Trains a phase of a model and hands on what its file holds."""
     file = f"{name}.safetensors"
-    output, folder, cpu = output_path(FOLDER, file), output_path(RUNS, name), host.leave_device()
+    output, folder = output_path(FOLDER, file), output_path(RUNS, name)
+    cpu = host.make_room(open_training("memory").training_memory(model.portrait, settings))
     with torch.inference_mode(False), torch.enable_grad():  # the host runs its nodes without gradients
         single = open_training("single")
         single.train_model(model.portrait, phase, settings, dataset.folder, folder, output, seed, host.progress(), cpu)

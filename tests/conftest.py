@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .host.server import NOT_SET
+from .host.hosts import NOT_SET
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

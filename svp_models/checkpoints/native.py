@@ -31,7 +31,9 @@ EXTRACTOR = "style_extractor."
 @dataclass
 class PortraitModel:
     """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit;
-    audio_encoder: what the model hears through unless it reads mel features, joined to it and never saved with it."""
+    audio_encoder: what the model hears through unless it reads mel features, joined to it and never saved with it.
+    device: where the networks compute; None is where their weights lie. A host may leave weights elsewhere and have its
+    layers bring them to the input's device one by one."""
 
     config: ModelConfig
     networks: PortraitNetworks
@@ -40,6 +42,12 @@ class PortraitModel:
     style_space: str
     metadata: dict[str, str] = field(default_factory=dict)
     audio_encoder: AudioEncoder | None = None
+    device: torch.device | None = None
+
+    def like(self, network: nn.Module) -> Tensor:
+        """An empty tensor on the device that a network computes on, of its weights' dtype: for `tensor.to(...)`."""
+        weight = next(network.parameters())
+        return torch.empty(0, device=self.device or weight.device, dtype=weight.dtype)
 
 
 def style_space_of(extractor: StyleExtractor) -> str:

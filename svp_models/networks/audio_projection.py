@@ -26,8 +26,9 @@ class AudioProjection(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """n rows feature -> n tokens out_size"""
-        hidden = self.proj_in(windows + self.pos_emb.weight[: windows.shape[1]])  # n rows width
-        tokens = self.latents.expand(len(windows), -1, -1)
+        places = torch.arange(windows.shape[1], device=windows.device)
+        hidden = self.proj_in(windows + self.pos_emb(places))  # n rows width
+        tokens = self.latents.to(hidden).expand(len(windows), -1, -1)
         for layer in self.layers:
             tokens = layer(hidden, tokens, tokens)
         return self.norm_out(self.proj_out(tokens))

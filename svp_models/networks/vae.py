@@ -49,7 +49,8 @@ class RunningNorm(nn.Module):
             self.mean.lerp_(now.mean((0, 2, 3)), self.momentum)
             spread = (now - self.mean[:, None, None]).square().mean((0, 2, 3))
             self.variance.lerp_(spread, self.momentum)
-        return (hidden - self.mean[:, None, None]) / self.variance[:, None, None].sqrt()
+        mean, variance = self.mean.to(hidden), self.variance.to(hidden)
+        return (hidden - mean[:, None, None]) / variance[:, None, None].sqrt()
 
 
 class PortraitVae(nn.Module):

@@ -60,7 +60,7 @@ def audio_tokens(
     projection = model.networks.audio_projection
     hearing, projecting = shared(progress, 1, 1)
     windows = _heard_windows(model, audio, frames, fps, hearing)
-    like = next(projection.parameters())
+    like = model.like(projection)
     return in_chunks(
         lambda chunk: projection(windows(chunk).to(like)).cpu(), torch.arange(frames), CHUNK, projecting, storage
     )
@@ -81,11 +81,12 @@ def _heard_windows(
 
 
 @torch.no_grad()
-def style_tokens(networks: nn.Module, style: Style, frames: int, storage: Storage = IN_MEMORY) -> Rows:
+def style_tokens(model: PortraitModel, style: Style, frames: int, storage: Storage = IN_MEMORY) -> Rows:
     """Style -> tokens of every frame: frames x 16 x d, on the CPU; 1 x 16 x d for a style that stays the same."""
-    like = next(networks.style_projection.parameters())
+    projection = model.networks.style_projection
+    like = model.like(projection)
     codes = style.at(1 if len(style.codes) == 1 else frames)
-    return in_chunks(lambda chunk: networks.style_projection(chunk.to(like)).cpu(), codes, CHUNK, storage=storage)
+    return in_chunks(lambda chunk: projection(chunk.to(like)).cpu(), codes, CHUNK, storage=storage)
 
 
 @dataclass
@@ -94,7 +95,7 @@ class KpsFeatures:
 
     motion: HeadMotion, drawn when needed, or pictures f x 3 x H x W in [0, 1], resized when needed; a motion of one
     frame holds for the whole clip. Frames that look the same share their features. width, height: pixels of the frames to be
-    sampled; keypoints: as ModelConfig has it.
+    sampled; keypoints: as ModelConfig has it; device: where the guider computes, None is where its weights lie.
     """
 
     guider: nn.Module
@@ -102,6 +103,7 @@ class KpsFeatures:
     width: int
     height: int
     keypoints: str = "head8"
+    device: torch.device | None = None
     _kept: dict[int, Tensor] = field(default_factory=dict, init=False)  # frame -> c h w, CPU, in the order of their use
     _kept_bytes: int = field(default=0, init=False)
     _alike: list[int] = field(init=False)  # frame -> the first one that looks the same
@@ -118,11 +120,12 @@ class KpsFeatures:
         """f c h/8 w/8 on the CPU, in the guider's precision."""
         wanted = [0] * len(index) if len(self.motion) == 1 else [self._alike[each] for each in index]
         missing = [each for each in dict.fromkeys(wanted) if each not in self._kept]
-        like = next(self.guider.parameters())
+        weight = next(self.guider.parameters())
+        device = self.device or weight.device
         made: dict[int, Tensor] = {}
         for start in range(0, len(missing), PICTURES):
             chunk = missing[start : start + PICTURES]
-            features = self.guider(self.pictures(chunk)[None].to(like))[0].cpu()  # f c h/8 w/8
+            features = self.guider(self.pictures(chunk)[None].to(device, weight.dtype))[0].cpu()  # f c h/8 w/8
             made.update(zip(chunk, features.unbind(0), strict=True))
         found = torch.stack([made[each] if each in made else self._kept[each] for each in wanted])
         for each in dict.fromkeys(wanted):
@@ -185,15 +188,15 @@ def clip_conditions(
 ) -> ClipConditions:
     """Runs every condition network that does not depend on the step; progress: see `audio_tokens`, the long part."""
     networks, config = model.networks, model.config
-    like = next(networks.reference.parameters())
+    like = model.like(networks.reference)
     scaled = (request.portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8
     width, height = request.size
     return ClipConditions(
         reference=tuple(networks.reference(scaled)),
         reference_latent=scaled if config.unet.reference_concat else None,
         audio=audio_tokens(model, request.audio, request.frames, request.fps, progress, storage),
-        style=None if request.style is None else style_tokens(networks, request.style, request.frames, storage),
-        kps=KpsFeatures(networks.guider, request.motion, width, height, config.keypoints),
+        style=None if request.style is None else style_tokens(model, request.style, request.frames, storage),
+        kps=KpsFeatures(networks.guider, request.motion, width, height, config.keypoints, model.device),
         reference_warped=request.warped,
         scale=config.vae.scale,
     )

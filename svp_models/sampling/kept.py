@@ -47,14 +47,14 @@ class KeptClip:
             made = clip_conditions(model, replace(request, style=None), progress, storage)
             self._conditions = replace(made, reference=tuple(each.cpu() for each in made.reference))
         kept, networks = self._conditions, model.networks
-        like = next(networks.reference.parameters())
+        like = model.like(networks.reference)
         latent = kept.reference_latent
         return replace(
             kept,
             reference=tuple(each.to(like) for each in kept.reference),
             reference_latent=None if latent is None else latent.to(like),
-            style=None if request.style is None else style_tokens(networks, request.style, request.frames, storage),
-            kps=KpsFeatures(networks.guider, request.motion, *request.size, model.config.keypoints),
+            style=None if request.style is None else style_tokens(model, request.style, request.frames, storage),
+            kps=KpsFeatures(networks.guider, request.motion, *request.size, model.config.keypoints, model.device),
         )
 
     def _forget(self) -> None:

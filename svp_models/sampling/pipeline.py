@@ -130,7 +130,7 @@ def denoise(
     """
     config = model.config
     denoiser = model.networks.denoiser
-    like = next(denoiser.parameters())
+    like = model.like(denoiser)
     weights = ConditionWeights(options.reference_weight, options.audio_weight, options.style_weight)
     shares = blend_weights(windows, len(noise), options.blend)
     untouched = windows_to_come(windows, len(noise))

@@ -1,4 +1,4 @@
-"""The real host of these tests: COMFYUI_PATH names its folder, COMFYUI_PYTHON an interpreter that has its requirements."""
+"""The real hosts of these tests, see hosts.py: every test runs in each of them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
 
-from .server import Host, Server, find_host, running
+from .hosts import Host, host_params
+from .server import Server, running
 
 
-@pytest.fixture(scope="session")
-def host() -> Host:
-    return find_host()
+@pytest.fixture(scope="session", params=host_params())
+def host(request) -> Host:
+    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -22,36 +20,13 @@ from typing import Any
 
 import pytest
 
+from .hosts import ROOT, Host
 from .websocket import WebSocket
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKFLOWS = ROOT / "workflows"
 ASSETS = WORKFLOWS / "assets"
 SECONDS_TO_START, SECONDS_TO_ANSWER, SECONDS_TO_RUN = 600, 300, 900
 ENDINGS = ("execution_success", "execution_error", "execution_interrupted")
-NOT_SET = (
-    "COMFYUI_PATH is not set: COMFYUI_PATH=/path/to/ComfyUI COMFYUI_PYTHON=/its/python python -m pytest tests/host "
-    "tests the pack in a real host"
-)
-
-
-@dataclass(frozen=True)
-class Host:
-    """Where a host is: ComfyUI's folder, an interpreter with its requirements, and this pack's folder."""
-
-    folder: Path
-    python: str
-    pack: Path = ROOT
-
-
-def find_host() -> Host:
-    """The host that COMFYUI_PATH and COMFYUI_PYTHON name; without one the test is skipped."""
-    folder = os.environ.get("COMFYUI_PATH")
-    if not folder:
-        pytest.skip(NOT_SET)
-    if not (Path(folder) / "main.py").is_file():
-        pytest.fail(f"COMFYUI_PATH={folder} holds no main.py")
-    return Host(Path(folder).resolve(), os.environ.get("COMFYUI_PYTHON", sys.executable))
 
 
 @dataclass

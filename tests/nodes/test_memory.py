@@ -26,7 +26,8 @@ SAMPLER = {
 def asked(monkeypatch) -> list:
     """What a host with little memory, `room` bytes of it, is asked to prepare."""
     seen: list = []
-    monkeypatch.setattr(sockets, "prepare", lambda handles, memory: seen.append((handles, memory)))
+    for name in ("prepare", "prepare_whole"):
+        monkeypatch.setattr(sockets, name, lambda handles, memory, name=name: seen.append((name, handles, memory)))
     return seen
 
 
@@ -39,7 +40,8 @@ def run(loaded, clip, **changes) -> torch.Tensor:
 
 def test_the_host_is_asked_for_what_the_plan_takes(loaded, clip, asked, monkeypatch):
     expected = run(loaded, clip)
-    assert asked == [([], 0), ([], 0)]  # without a host nothing is managed and nothing asked for
+    nothing = [("prepare", [], 0), ("prepare_whole", [], 0), ("prepare", [], 0)]
+    assert asked == nothing  # without a host nothing is managed and nothing asked for
     model = replace(loaded[0], denoising_handle="denoising", conditions_handle="conditions", encoder_handle="encoder")
     config = model.portrait.config
     together, apart = (sampling_memory(config, plan, 2.0, config.window, (32, 32), torch.float32) for plan in PLANS)
@@ -47,7 +49,8 @@ def test_the_host_is_asked_for_what_the_plan_takes(loaded, clip, asked, monkeypa
         asked.clear()
         monkeypatch.setattr(sockets, "room", lambda handle, space=space: space)
         result = run((model, loaded[1]), clip)
-        assert asked == [(["conditions", "encoder"], needed), (["denoising"], needed)]
+        parts, whole = ("prepare", ["conditions"], needed), ("prepare_whole", ["encoder"], needed)
+        assert asked == [parts, whole, ("prepare", ["denoising"], needed)]
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -56,7 +59,7 @@ def test_a_shorter_clip_or_window_asks_for_less(loaded, clip, asked, monkeypatch
     monkeypatch.setattr(sockets, "room", lambda handle: 10**12)
     run((model, loaded[1]), clip)
     run((model, loaded[1]), clip, window=2, overlap=0)
-    assert asked[2][1] == model.plan(2.0, 2, (32, 32))[1] < asked[0][1]
+    assert asked[-1][2] == model.plan(2.0, 2, (32, 32))[1] < asked[0][2]
     assert model.plan(2.0, 2, (32, 32))[0] == MemoryPlan()
 
 

@@ -115,7 +115,7 @@ def test_progress_of_hearing(model, clip):
 
 
 def test_style_tokens_follow_the_clip(model, clip):
-    tokens = style_tokens(model.networks, clip.style, 35)
+    tokens = style_tokens(model, clip.style, 35)
     assert tokens.shape == (35, 3, 8)
     ends = model.networks.style_projection(clip.style.codes).detach()
     torch.testing.assert_close(tokens[[0, -1]], ends)
@@ -147,7 +147,7 @@ def test_frames_that_look_the_same_share_their_features(clip):
 
 def test_a_style_that_stays_has_one_row(model, clip):
     still = replace(clip.style, codes=clip.style.codes[:1])
-    tokens = style_tokens(model.networks, still, 35)
+    tokens = style_tokens(model, still, 35)
     assert tokens.shape == (1, 3, 8)
     request = ClipRequest(clip.latent, clip.audio, clip.motion(7), still, 7, 25, clip.size)
     window = clip_conditions(model, request).window([3, 4, 5], torch.zeros(1))

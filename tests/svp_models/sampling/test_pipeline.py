@@ -57,7 +57,9 @@ def stand_in(denoiser, latent_scale: float = 1.0):
             return denoiser(*given)
 
     config = SimpleNamespace(scheduler=SchedulerConfig(), vae=SimpleNamespace(scale=latent_scale))
-    return SimpleNamespace(config=config, networks=SimpleNamespace(denoiser=Denoiser()))
+    return SimpleNamespace(
+        config=config, networks=SimpleNamespace(denoiser=Denoiser()), like=lambda network: next(network.parameters())
+    )
 
 
 class FrameNumbers:
