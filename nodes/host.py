@@ -155,13 +155,34 @@ def compute_device() -> torch.device | None:
     return model_management.get_torch_device() if HOSTED else None
 
 
+LAYER_ARGUMENTS: dict[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {  # of their constructors
+    nn.Linear: lambda layer: (layer.in_features, layer.out_features, layer.bias is not None),
+    nn.Conv1d: lambda layer: _convolution_arguments(layer),
+    nn.Conv2d: lambda layer: _convolution_arguments(layer),
+    nn.GroupNorm: lambda layer: (layer.num_groups, layer.num_channels, layer.eps, layer.affine),
+    nn.LayerNorm: lambda layer: (layer.normalized_shape, layer.eps, layer.elementwise_affine, layer.bias is not None),
+    nn.Embedding: lambda layer: (layer.num_embeddings, layer.embedding_dim, layer.padding_idx),
+}
+
+
+def _convolution_arguments(layer: Any) -> tuple[Any, ...]:
+    sizes = (layer.in_channels, layer.out_channels, layer.kernel_size, layer.stride, layer.padding, layer.dilation)
+    return (*sizes, layer.groups, layer.bias is not None, layer.padding_mode)
+
+
 def use_host_layers(networks: nn.Module) -> nn.Module:
-    """Turns torch's layers into the host's of the same name, which bring their weights to the input's device and precision
-    when they run: the host may then keep any part of the weights elsewhere. The numbers stay the same."""
-    for layer in networks.modules():
-        hosted = getattr(comfy.ops.manual_cast, type(layer).__name__, None)
-        if hosted is not None and type(layer) is getattr(nn, type(layer).__name__, None):
-            layer.__class__ = hosted
+    """Replaces torch's layers by the host's of the same name, with the same weights. Those bring their weights to the input's
+    device and precision when they run, so that the host may leave any part of them elsewhere; the numbers stay the same."""
+    for parent in list(networks.modules()):
+        for name, layer in list(parent.named_children()):
+            arguments = LAYER_ARGUMENTS.get(type(layer))
+            if arguments is None:
+                continue
+            with torch.device("meta"):  # its weights are those of the layer
+                hosted = getattr(comfy.ops.manual_cast, type(layer).__name__)(*arguments(layer))
+            for kind, weight in layer.named_parameters():
+                setattr(hosted, kind, weight)
+            setattr(parent, name, hosted.train(layer.training))
     return networks
 
 

@@ -28,14 +28,20 @@ def seen(host, tmp_path_factory) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_networks_are_loaded_and_unloaded_whole(seen):
-    assert seen["ours"] == [1, 1]
-    assert seen["plain"] != [1, 1]  # what the host would do without our patcher
+def test_networks_are_loaded_in_parts_and_compute_the_same(seen):
+    assert 0.4 < seen["unloaded_a_little"] < 0.8
+    assert seen["loaded_none"] < 0.01 and seen["loaded_all"] == 1
+    assert 0.1 < seen["loaded_a_part"] < 0.6
+    assert all(seen[f"{name}_the_same"] for name in ("unloaded_a_little", "loaded_none", "loaded_a_part", "loaded_all"))
+
+
+def test_weights_that_lie_elsewhere_come_to_the_device_of_the_input(seen):
+    assert len(seen["devices"]) == 7 and set(seen["devices"].values()) == {"cuda"}
 
 
 def test_what_denoises_is_apart_from_what_encodes(seen):
     assert seen["conditions_first"] == [True] and seen["both_loaded"]
-    assert seen["parts"] == seen["whole"]
+    assert seen["parts"] == seen["whole"]  # all but the style extractor, which stays on the CPU
 
 
 def test_the_memory_that_is_asked_for_is_the_plans(seen):

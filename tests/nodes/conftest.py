@@ -11,6 +11,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
+from transformers import Wav2Vec2Config
 
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.load import SVPLoadModel
@@ -61,7 +62,10 @@ VEXPRESS_EXTRA = {
     "audio_projection": {"dim": 8, "output_dim": 8, "depth": 1, "dim_head": 4, "heads": 2, "num_queries": 3},
 }  # fmt: skip
 
-
+ENCODER = Wav2Vec2Config(
+    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7, vocab_size=5,
+    num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
+)  # fmt: skip
 OUTPUTS = ("landmarks", "head_keypoints", "expression", "pose")
 SHAPES = {
     "landmarks": [-1, 68, 2],
@@ -149,47 +153,55 @@ def clip() -> dict:
     }
 
 
+def vexpress_folder(folder: Path, features: int) -> Path:
+    """Writes small random weights as V-Express publishes its own, for audio features of so many numbers."""
+    preset = PRESETS["vexpress"]
+    unet = replace(
+        preset.unet, block_out_channels=(32, 32), layers_per_block=1, attention_levels=(True, False),
+        attention_heads=2, cross_attention_dim=8, norm_groups=8,
+    )  # fmt: skip
+    audio = replace(preset.audio, feature_size=features, tokens=3, layers=1, heads=2, head_size=4)
+    guider, style = replace(preset.guider, channels=(4, 4, 4, 4)), replace(preset.style, audio_size=features)
+    config = replace(preset, unet=unet, audio=audio, guider=guider, style=style)
+    torch.manual_seed(0)
+    networks = build_networks(config)
+    with torch.no_grad():
+        for weight in networks.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape))
+    export_vexpress(folder, PortraitModel(config, networks, torch.nn.Identity(), None, ""))
+    extra = {**VEXPRESS_EXTRA, "audio_projection": {**VEXPRESS_EXTRA["audio_projection"], "embedding_dim": features}}
+    (folder / "unet_config.json").write_text(json.dumps(VEXPRESS_UNET))
+    (folder / "extra_config.json").write_text(json.dumps(extra))
+    return folder
+
+
+def vae_folder(folder: Path) -> Path:
+    """Writes a small random VAE as diffusers' folder sd-vae-ft-mse into a folder."""
+    torch.manual_seed(1)
+    vae = build_vae(VaeConfig(encoder_widths=(32,) * 4, decoder_widths=(32,) * 4, layers=1))
+    place = folder / "sd-vae-ft-mse"
+    place.mkdir(parents=True)
+    save_file(vae.autoencoder.state_dict(), place / "diffusion_pytorch_model.safetensors")
+    (place / "config.json").write_text(json.dumps({"block_out_channels": [32] * 4, "layers_per_block": 1}))
+    return place
+
+
+def wav2vec2_folder(folder: Path) -> Path:
+    """Writes a small random wav2vec2 as Hugging Face publishes it."""
+    from transformers import Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    torch.manual_seed(2)
+    place = folder / "wav2vec2-base-960h"
+    Wav2Vec2Model(ENCODER).save_pretrained(place)
+    Wav2Vec2FeatureExtractor().save_pretrained(place)
+    return place
+
+
 @pytest.fixture
 def write_vexpress() -> Callable[[Path, int], Path]:
-    """Writes a folder of small random weights as V-Express publishes its own, for audio features of so many numbers."""
-
-    def write(folder: Path, features: int) -> Path:
-        preset = PRESETS["vexpress"]
-        unet = replace(
-            preset.unet, block_out_channels=(32, 32), layers_per_block=1, attention_levels=(True, False),
-            attention_heads=2, cross_attention_dim=8, norm_groups=8,
-        )  # fmt: skip
-        audio = replace(preset.audio, feature_size=features, tokens=3, layers=1, heads=2, head_size=4)
-        guider, style = replace(preset.guider, channels=(4, 4, 4, 4)), replace(preset.style, audio_size=features)
-        config = replace(preset, unet=unet, audio=audio, guider=guider, style=style)
-        torch.manual_seed(0)
-        networks = build_networks(config)
-        with torch.no_grad():
-            for weight in networks.parameters():
-                weight.add_(0.02 * torch.randn(weight.shape))
-        export_vexpress(folder, PortraitModel(config, networks, torch.nn.Identity(), None, ""))
-        extra = {
-            **VEXPRESS_EXTRA,
-            "audio_projection": {**VEXPRESS_EXTRA["audio_projection"], "embedding_dim": features},
-        }
-        (folder / "unet_config.json").write_text(json.dumps(VEXPRESS_UNET))
-        (folder / "extra_config.json").write_text(json.dumps(extra))
-        return folder
-
-    return write
+    return vexpress_folder
 
 
 @pytest.fixture
 def write_vae() -> Callable[[Path], Path]:
-    """Writes a small random VAE as diffusers' folder sd-vae-ft-mse into a folder."""
-
-    def write(folder: Path) -> Path:
-        torch.manual_seed(1)
-        vae = build_vae(VaeConfig(encoder_widths=(32,) * 4, decoder_widths=(32,) * 4, layers=1))
-        place = folder / "sd-vae-ft-mse"
-        place.mkdir(parents=True)
-        save_file(vae.autoencoder.state_dict(), place / "diffusion_pytorch_model.safetensors")
-        (place / "config.json").write_text(json.dumps({"block_out_channels": [32] * 4, "layers_per_block": 1}))
-        return place
-
-    return write
+    return vae_folder

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
 from svp_portrait.nodes import command
 from svp_portrait.nodes.host import ProgressBar, folder_paths
@@ -14,12 +13,10 @@ from svp_portrait.svp_models.headless.cli import main
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
 
+from .conftest import ENCODER, wav2vec2_folder
+
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 ASSETS = WORKFLOWS / "assets"
-ENCODER = Wav2Vec2Config(
-    hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7, vocab_size=5,
-    num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
-)  # fmt: skip
 AAC_FRAME = 1024  # samples: the last frame of a decoded track is filled up with silence
 
 
@@ -41,9 +38,7 @@ def run(out: Path, *changes: str) -> int:
 def test_the_graph_makes_a_video_of_downloaded_files(models, folders, write_vexpress, write_vae):
     write_vexpress(models / "svp" / "vexpress", ENCODER.hidden_size)
     write_vae(models / "vae")
-    encoder = models / "audio_encoders" / "wav2vec2-base-960h"
-    Wav2Vec2Model(ENCODER).save_pretrained(encoder)
-    Wav2Vec2FeatureExtractor().save_pretrained(encoder)
+    wav2vec2_folder(models / "audio_encoders")
     assert run(folders / "out") == 0
     (path,) = (folders / "out").rglob("*.mp4")
     video, speech = load_video(path), load_audio(ASSETS / "speech.wav")

@@ -1,0 +1,84 @@
+"""Frames out of the host against the headless run's: the same graphs, written as PNG by both, pixel by pixel."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ..nodes.conftest import ENCODER, vae_folder, vexpress_folder, wav2vec2_folder
+from .server import Server, graph, speech
+
+FRAMES = 6
+LARGEST = 1  # of 255
+RUN = "from svp_portrait.nodes.command import main; raise SystemExit(main())"
+SMALL: dict[str, dict[str, dict[str, Any]]] = {  # by graph and node class: what makes it quick
+    "train_style": {
+        "SVPPrepareDataset": {"size": 64, "people": 2, "clips_per_person": 2},
+        "SVPTrainStyleExtractor": {"steps": 2, "batch": 4},
+        "SVPTrainStage": {"steps": 2, "frames": 2},
+    },
+    "vexpress_portrait": {
+        "SVPLoadFaceAnalyzer": {"backend": "built-in"},  # the example portrait is drawn
+        "SVPSampler": {"steps": 2, "width": 64, "height": 64},
+    },
+}
+
+
+def pictured(nodes: dict[str, Any], voice: str) -> dict[str, Any]:
+    """A graph on a short voice whose videos are written as pictures, without loss."""
+    for key, node in list(nodes.items()):
+        inputs = node["inputs"]
+        if node["class_type"] == "LoadAudio":
+            inputs["audio"] = voice
+        if node["class_type"] != "SVPVideoCombine":
+            continue
+        images = inputs.get("images")
+        if images is None:
+            images = [f"{key}.decoded", 0]
+            decode = {"samples": inputs["latent"], "vae": inputs["vae"]}
+            nodes[images[0]] = {"class_type": "VAEDecode", "inputs": decode}
+        nodes[key] = {"class_type": "SaveImage", "inputs": {"images": images, "filename_prefix": "frames/frame"}}
+    return nodes
+
+
+def headless(nodes: dict[str, Any], server: Server, folder: Path) -> list[Path]:
+    """`svp run` with the host's inputs and models; the pictures it writes below `folder`."""
+    file = folder / "graph.json"
+    file.write_text(json.dumps(nodes))
+    command = [sys.executable, "-c", RUN, "run", str(file), "--input", str(server.base / "input"), "--out", str(folder)]
+    done = subprocess.run(command, cwd=server.base, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return sorted((folder / "frames").glob("*.png"))
+
+
+def difference(first: Path, second: Path) -> int:
+    """The largest difference of two pictures in any pixel and channel, of 255."""
+    pixels = [np.asarray(Image.open(path).convert("RGB"), np.int16) for path in (first, second)]
+    assert pixels[0].shape == pixels[1].shape
+    return int(np.abs(pixels[0] - pixels[1]).max())
+
+
+@pytest.mark.parametrize(
+    "name", ["portrait", "style_interpolation", "style_library", "face_restore", "train_style", "vexpress_portrait"]
+)
+def test_the_host_makes_the_frames_of_the_headless_run(server, tmp_path, name, record_property):
+    if name == "vexpress_portrait" and not (server.base / "models/svp/vexpress").exists():
+        vexpress_folder(server.base / "models/svp/vexpress", ENCODER.hidden_size)
+        vae_folder(server.base / "models/vae")
+        wav2vec2_folder(server.base / "models/audio_encoders")
+    nodes = pictured(graph(name, **SMALL.get(name, {})), speech(server, FRAMES))
+    run = server.run(nodes)
+    made = sorted(server.base / "output" / path for path in run.files(".png") if path.parent.name == "frames")
+    wanted = headless(nodes, server, tmp_path)
+    assert len(made) == len(wanted) >= FRAMES
+    apart = [difference(*pair) for pair in zip(made, wanted, strict=True)]
+    record_property("largest_difference", max(apart))
+    assert max(apart) <= LARGEST, apart
+    assert np.asarray(Image.open(made[0])).std() > 5  # a picture, not one colour
