@@ -128,10 +128,26 @@ class Server:
                 note(run, kind, data)
                 if on_event is not None:
                     on_event(run, kind, data)
-        while not run.entry:  # the history gets its entry a moment after the last message
-            time.sleep(0.05)
-            run.entry = self.get(f"/history/{run.prompt_id}").get(run.prompt_id, {})
+        run.entry = self.entry(run.prompt_id)  # the history gets it a moment after the last message
         return run
+
+    def entry(self, prompt_id: str) -> dict[str, Any]:
+        """What the host's history says of a run, once it has ended."""
+        until = time.monotonic() + SECONDS_TO_RUN
+        while time.monotonic() < until:
+            found = self.get(f"/history/{prompt_id}").get(prompt_id)
+            if found:
+                return found
+            time.sleep(0.05)
+        pytest.fail(f"not done after {SECONDS_TO_RUN} s: {self.log()}")
+
+    def takes(self, path: str) -> bool:
+        """Whether the host has something to POST to there."""
+        try:
+            self.send(path, {})
+        except urllib.error.HTTPError as error:
+            return error.code not in (404, 405)
+        return True
 
     def run(self, graph: dict[str, Any]) -> Run:
         """Runs a graph that has to succeed."""

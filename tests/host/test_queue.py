@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.svp_models.media.video import load_video
 
 from .server import ASSETS, Run, Server, speech, talking
 
@@ -92,6 +93,32 @@ def test_changed_models_and_styles_are_read_again(server):
 def later(path: Path) -> None:
     """As if the file were written again some seconds later."""
     os.utime(path, (path.stat().st_atime, path.stat().st_mtime + 10))
+
+
+def test_two_queued_runs_make_two_videos(server):
+    """The second waits in the queue while the first runs; nothing of one is overwritten or mixed up by the other."""
+    queued = [server.post("/prompt", {"prompt": talking(server, sampler={"seed": seed})}) for seed in (21, 22)]
+    entries = [server.entry(each["prompt_id"]) for each in queued]
+    assert [entry["status"]["status_str"] for entry in entries] == ["success", "success"]
+    shown = [entry["outputs"]["video"]["images"][0] for entry in entries]
+    files = [server.base / "output" / each["subfolder"] / each["filename"] for each in shown]
+    first, second = (load_video(file).frames.astype(int) for file in files)
+    assert files[0] != files[1] and first.shape == second.shape == (10, 128, 128, 3)
+    assert abs(first - second).max() > 2  # another seed, another clip
+
+
+def test_a_job_is_cancelled_by_its_number(server):
+    """The newer hosts' interface cancels a job by its id, be it running or still waiting."""
+    if not server.takes("/api/jobs/none/cancel"):
+        pytest.skip("this host cancels no jobs by their ids")
+    long = talking(server, frames=100, sampler={"steps": 40, "seed": 31})
+    running, waiting = (server.post("/prompt", {"prompt": long}) for _ in range(2))
+    for job in (waiting, running):
+        server.post(f"/api/jobs/{job['prompt_id']}/cancel", {})
+    entry = server.entry(running["prompt_id"])
+    assert "execution_interrupted" in str(entry["status"])
+    assert server.get(f"/history/{waiting['prompt_id']}") == {}
+    server.run(talking(server, sampler={"seed": 32}))
 
 
 @pytest.mark.parametrize("node", ["motion", "prior", "sampler", "video"])
