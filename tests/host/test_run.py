@@ -78,7 +78,7 @@ def test_workflow_runs(server, tmp_path, name):
 def test_the_hosts_vae_nodes_give_what_our_vae_gives(server):
     """Encoded and decoded by the host's nodes, whole and in tiles, against the pack's own networks without a host."""
     large = {"vae": ["1", 1], "tile_size": 512, "overlap": 64, "temporal_size": 64, "temporal_overlap": 8}
-    small = large | {"tile_size": 64, "overlap": 0}
+    small = large | {"tile_size": 128, "overlap": 32}
     nodes = {
         "1": {"class_type": "SVPLoadModel", "inputs": {"model": "built-in demo"}},
         "2": {"class_type": "LoadImage", "inputs": {"image": "portrait.png"}},
