@@ -26,6 +26,7 @@ HOST_MODULES = {
 # A package of svp_models may import those of a lower level, and itself.
 LEVELS = (
     {"errors", "config", "values"},
+    {"io"},
     {"media", "face", "networks"},
     {"checkpoints"},
     {"sampling"},
