@@ -215,11 +215,6 @@ class ModelConfig(Checked):
         super().__post_init__()
         if self.overlap >= self.window:
             raise PortraitError(f"overlap is {self.overlap}: less than the window of {self.window} frames is needed")
-        if self.window > self.unet.motion_positions:
-            raise PortraitError(
-                f"window is {self.window}: the temporal layers know {self.unet.motion_positions} positions "
-                "(unet.motion_positions)"
-            )
         if self.unet.latent_channels != self.vae.latent_channels:
             raise PortraitError(
                 f"unet.latent_channels is {self.unet.latent_channels}: vae.latent_channels is {self.vae.latent_channels}"

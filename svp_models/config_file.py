@@ -23,6 +23,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from .errors import PortraitError
 
 LONGEST_TEXT = 100_000  # characters
+LARGEST_SEED = 2**63 - 1
 SHOWN = 60  # characters of a value in a message
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
@@ -55,23 +56,28 @@ def one_of(default: Any, *choices: str) -> Any:
 
 def config_from_dict(cls: type, values: Any, where: str = "config") -> Any:
     """Builds a frozen config (nested ones too) from plain values; PortraitError names the key that is unknown, missing, of
-    another type or out of its range, after `where`."""
+    another type or out of its range, after `where`, which may end in a colon where it is no section itself."""
+    title = where.removesuffix(":")
     if not isinstance(values, Mapping):
-        raise PortraitError(f"{where} is {shown(values)}: names and values are needed")
+        raise PortraitError(f"{title} is {shown(values)}: names and values are needed")
     hints = _hints(cls)
     unknown = sorted(str(name) for name in set(values) - set(hints))
     if unknown:
         some = ", ".join(unknown[:5])
-        raise PortraitError(f"{where}: unknown key {_cut(some)}; known are {', '.join(sorted(hints))}")
+        raise PortraitError(f"{title}: unknown key {_cut(some)}; known are {', '.join(sorted(hints))}")
     needed = [each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING]
     missing = [name for name in needed if name not in values]
     if missing:
-        raise PortraitError(f"{where}: missing {len(missing)} required: {', '.join(map(repr, missing))}")
-    built = {name: _converted(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+        raise PortraitError(f"{title}: missing {len(missing)} required: {', '.join(map(repr, missing))}")
+    built = {name: _converted(hints[name], value, _joined(where, name)) for name, value in values.items()}
     try:
         return cls(**built)
     except PortraitError as error:
-        raise PortraitError(f"{where}.{error}") from error
+        raise PortraitError(_joined(where, str(error))) from error
+
+
+def _joined(where: str, name: str) -> str:
+    return f"{where}{' ' if where.endswith(':') else '.'}{name}"
 
 
 def config_to_json(config: Any) -> str:

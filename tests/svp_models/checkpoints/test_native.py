@@ -173,7 +173,7 @@ def test_garbage_and_absent_files(tmp_path):
         ({"format": "other"}, "its format is other"),
         ({"format_version": "7"}, "format version 7, this release reads 1"),
         ({"kind": "style"}, "holds a style, a model is needed"),
-        ({"config": "{"}, "config is not JSON"),
+        ({"config": "{"}, "config: not JSON"),
         ({"config": '{"name": "demo", "colour": 1}'}, "unknown key colour"),
         ({"style_space": "0" * 16}, "the file says 0000000000000000"),
     ],

@@ -36,7 +36,12 @@ def test_style_round_trip(tmp_path):
         ("style", {"mu": torch.zeros(2)}, SPACE, "codes is missing"),
         ("style", {"codes": torch.zeros(2)}, SPACE, r"codes has shape \[2\], 2 filled dimensions"),
         ("style", {"codes": torch.zeros(0, 8)}, SPACE, r"codes has shape \[0, 8\]"),
-        ("style", {"codes": torch.full((1, 2), torch.nan)}, SPACE, "not numbers"),
+        (
+            "style",
+            {"codes": torch.full((1, 2), torch.nan)},
+            SPACE,
+            "codes has 2 of 2 values that are no finite numbers",
+        ),
         ("style_prior", {"mu": torch.zeros(2), "sigma": torch.zeros(3)}, SPACE, "mu has 2 values and sigma 3"),
         ("style_prior", {"mu": torch.zeros(2), "sigma": -torch.ones(2)}, SPACE, "sigma goes down to -1"),
         ("style", {"codes": torch.zeros(1, 2)}, "", "names no style space"),
