@@ -194,6 +194,12 @@ def leave_device() -> bool:
     return HOSTED and model_management.is_device_cpu(model_management.get_torch_device())
 
 
+def check_cancelled() -> None:
+    """A chance to cancel the work of a node between two updates of its progress bar."""
+    if HOSTED:
+        model_management.throw_exception_if_processing_interrupted()
+
+
 def progress() -> Callable[[int, int], None]:
     """A callback (done, total) that moves the node's progress bar; in the host every call is a chance to cancel."""
     bar = ProgressBar(1)

@@ -5,7 +5,7 @@ How they are read from files, and what a file may say, is in `config_file`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import MISSING, dataclass, field, fields
 
 from .config_file import (
     Checked,
@@ -19,10 +19,12 @@ from .errors import PortraitError
 __all__ = [
     "PRESETS",
     "AudioConfig",
+    "BaseShape",
     "GuiderConfig",
     "ModelConfig",
     "SchedulerConfig",
     "StyleConfig",
+    "StyleLayerConfig",
     "UNetConfig",
     "VaeConfig",
     "config_from_dict",
@@ -225,6 +227,32 @@ class ModelConfig(Checked):
                 f"guider.channels has {len(self.guider.channels)} values, which give 1/{reached} of the size: the latents "
                 f"have 1/{self.vae.downscale}"
             )
+
+
+@dataclass(frozen=True)
+class BaseShape(Checked):
+    """What of a UNet decides which style layers it has and how wide they are; see UNetConfig."""
+
+    block_out_channels: tuple[int, ...] = limited(low=1, high=WIDEST, most=LEVELS)
+    layers_per_block: int = limited(low=1, high=DEEPEST)
+    attention_levels: tuple[bool, ...] = limited(most=LEVELS)
+    attention_heads: int | tuple[int, ...] = limited(low=1, high=MOST_HEADS, most=LEVELS)
+    cross_attention_dim: int = limited(low=1, high=WIDEST)
+    condition_embedding: bool
+
+    @classmethod
+    def of(cls, unet: UNetConfig) -> BaseShape:
+        return cls(**{each.name: getattr(unet, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class StyleLayerConfig(Checked):
+    """What a file says of itself. features: the audio features that its extractor hears."""
+
+    style: StyleConfig
+    base: BaseShape
+    features: str = one_of(MISSING, *FEATURES)
+    width: int = limited(0, 0, WIDEST)  # UNetConfig.style_width
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..config import DEEPEST, FEATURES, LEVELS, MOST_HEADS, WIDEST, ModelConfig, StyleConfig, UNetConfig, config_to_json
-from ..config_file import Checked, limited, one_of
+from ..config import BaseShape, ModelConfig, StyleConfig, StyleLayerConfig, config_to_json
 from ..errors import PortraitError
 from ..networks.portrait_model import PortraitNetworks, build_networks, parameter_group
 from ..networks.style_extractor import StyleExtractor
@@ -26,32 +25,6 @@ KIND = "style_layer"
 STYLE_GROUPS = ("style", "style_projection", "style_extractor")
 # What the layers add to the picture leaves through these: scaled, they act as much weaker.
 OUTPUTS = (".style_attn.to_out.0.weight", ".style_attn.to_out.0.bias", ".style_embedding.weight")
-
-
-@dataclass(frozen=True)
-class BaseShape(Checked):
-    """What of a UNet decides which style layers it has and how wide they are; see UNetConfig."""
-
-    block_out_channels: tuple[int, ...] = limited(low=1, high=WIDEST, most=LEVELS)
-    layers_per_block: int = limited(low=1, high=DEEPEST)
-    attention_levels: tuple[bool, ...] = limited(most=LEVELS)
-    attention_heads: int | tuple[int, ...] = limited(low=1, high=MOST_HEADS, most=LEVELS)
-    cross_attention_dim: int = limited(low=1, high=WIDEST)
-    condition_embedding: bool
-
-    @classmethod
-    def of(cls, unet: UNetConfig) -> BaseShape:
-        return cls(**{each.name: getattr(unet, each.name) for each in fields(cls)})
-
-
-@dataclass(frozen=True)
-class StyleLayerConfig(Checked):
-    """What a file says of itself. features: the audio features that its extractor hears."""
-
-    style: StyleConfig
-    base: BaseShape
-    features: str = one_of(MISSING, *FEATURES)
-    width: int = limited(0, 0, WIDEST)  # UNetConfig.style_width
 
 
 def is_style_layer(name: str) -> bool:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config_file import config_from_dict, json_value
 from ..errors import PortraitError
+from ..io.files import whole_file
 
 FORMAT = "svp-portrait"
 FORMAT_VERSION = "1"
@@ -29,16 +28,8 @@ def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor]
     header = {**metadata, "format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
     on_cpu = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with whole_file(path) as temporary:
             save_file(on_cpu, temporary, metadata=header)
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the file from other users of a shared models folder
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise PortraitError(f"{path}: cannot be written ({error}): check the folder's rights and free space") from error
 

@@ -35,13 +35,16 @@ def prepare(
     ray: str = "",
     models: Sequence[Path] = (),
     progress: Progress | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> Manifest:
     """Prepares the films below `root` (None: drawn clips) into shards in `out`; a killed run goes on when repeated.
 
-    One process at a time works on a folder; another one is told which. ray: see workers.do_units; models: see instruments.load_instruments; progress(units done, units in all). A folder that
-    was begun with other options, other films or another version raises PortraitError.
+    One process at a time works on a folder; another one is told which. ray: see workers.do_units; models: see
+    instruments.load_instruments; progress(units done, units in all). look: called for each folder that is looked into and
+    each clip that this process makes; both may raise to stop. A folder that was begun with other options, other films or
+    another version raises PortraitError.
     """
-    units, outside = find_sources(root, recipe.films) if root is not None else (drawn_people(recipe.drawn), [])
+    units, outside = find_sources(root, recipe.films, look) if root is not None else (drawn_people(recipe.drawn), [])
     card = make_card(asdict(recipe), _digest(root, units), len(units))
     if _finished(out, card):
         return open_manifest(out)
@@ -60,7 +63,7 @@ def prepare(
             progress(done, len(units))
         job = Job((root or Path()).resolve(), recipe, work.resolve(), tuple(each.resolve() for each in models))
         try:
-            with closing(do_units(job, waiting, workers, ray)) as finishing:
+            with closing(do_units(job, waiting, workers, ray, look)) as finishing:
                 for _ in finishing:
                     done += 1
                     if progress is not None:

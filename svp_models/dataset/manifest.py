@@ -100,6 +100,8 @@ def summary(manifest: Manifest) -> list[str]:
     """What a data set holds, and what was left out and why."""
     totals = manifest.totals()
     lines = [f"{totals['samples']} clips, {totals['hours']:.2f} h, {len(manifest.shards)} shards"]
+    if manifest.card["options"]["drawn"] is None:
+        lines.append(f"films considered: {manifest.card['sources']['count']}")
     for split, each in totals["by_split"].items():
         lines.append(f"{split}: {each['samples']} clips, {each['hours']:.2f} h, {each['identities']} people")
     lines += [f"{emotion}: {count} clips" for emotion, count in totals["by_emotion"].items() if emotion]
@@ -168,8 +170,9 @@ def _check_card(content: dict[str, Any]) -> None:
         raise PortraitError(
             f"options.output.size is {shown(size)}: a multiple of {MASK_CELL} to {LARGEST_SIZE} is needed"
         )
-    if not isinstance(content["sources"]["digest"], str) or "drawn" not in content["options"]:
-        raise PortraitError("sources.digest or options.drawn is missing or of another kind")
+    sources = content["sources"]
+    if not (isinstance(sources["digest"], str) and type(sources["count"]) is int) or "drawn" not in content["options"]:
+        raise PortraitError("sources.digest, sources.count or options.drawn is missing or of another kind")
 
 
 def _shard_from(values: dict[str, Any]) -> ShardEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -39,8 +39,16 @@ def clips_of(
     return film_clips(root, unit, recipe, instruments, scratch)
 
 
-def finish_unit(unit: Unit, root: Path, recipe: Recipe, instruments: Instruments, work: Path) -> None:
-    """Does a unit: its clips go into `work/ID.tar`, and last `work/ID.json` says that it is finished."""
+def finish_unit(
+    unit: Unit,
+    root: Path,
+    recipe: Recipe,
+    instruments: Instruments,
+    work: Path,
+    look: Callable[[], None] = lambda: None,
+) -> None:
+    """Does a unit: its clips go into `work/ID.tar`, and last `work/ID.json` says that it is finished. look: called for each
+    clip; it may raise to stop."""
     samples, rejects = [], []
     scratch = (
         work / f".{unit.id}.{uuid.uuid4().hex}.part"
@@ -49,6 +57,7 @@ def finish_unit(unit: Unit, root: Path, recipe: Recipe, instruments: Instruments
     try:
         with TarWriter(work / f"{unit.id}.tar") as tar:
             for clip in clips_of(unit, root, recipe, instruments, scratch):
+                look()
                 if isinstance(clip, Reject):
                     rejects.append(asdict(clip))
                     continue

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from ..dataset.manifest import FILE as MANIFEST
 from ..dataset.options import DrawnOptions, OutputOptions
 from ..dataset.options import Recipe as DataOptions
 from ..errors import PortraitError
+from ..io.files import locked_folder
 from ..networks.face_analyzer import FaceAnalyzerNetwork
 from ..networks.portrait_model import build_networks
 from ..networks.vae import build_vae
@@ -50,6 +53,15 @@ class Run:
     report: Report = print
     progress: Progress | None = None
     workers: int = 1  # processes that draw data
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the run works in its folder no other one does; PortraitError says who does already."""
+        if not this_process().is_main_process:
+            yield
+            return
+        with locked_folder(self.folder, f"training {self.recipe.name}"):
+            yield
 
     def phase(self, name: str) -> Path:
         """Trains one phase, or goes on with it; returns its model file, which is written last and ends the phase."""
@@ -117,8 +129,6 @@ class Run:
         start = self.recipe.model
         if start.file:
             return load_vexpress(start.file) if Path(start.file).is_dir() else load_model(start.file)
-        if start.preset not in PRESETS:
-            raise PortraitError(f"model.preset is {start.preset!r}: it must be one of {', '.join(PRESETS)}")
         config = PRESETS[start.preset]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
@@ -159,7 +169,8 @@ class Run:
         self.draw_data()
         this_process().wait_for_everyone()
         cache = self.folder / "decoded" if self.recipe.data.decoded else None
-        return Clips(self.recipe.data.folder, split, model.config.audio, cache)
+        with this_process().main_process_first():  # the others find the decoded frames
+            return Clips(self.recipe.data.folder, split, model.config.audio, cache)
 
 
 def this_process() -> PartialState:
