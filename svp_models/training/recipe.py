@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -186,8 +185,10 @@ class Recipe(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name in (".", "..") or re.search(r"[/\\\x00-\x1f]", self.name):
-            raise PortraitError(f"name is {shown(self.name)}: a folder is called so, which has no slashes in its name")
+        if self.name in (".", "..") or not self.name.isprintable() or set(self.name) & set("/\\"):
+            raise PortraitError(
+                f"name is {shown(self.name)}: a folder is called so, with no slashes and nothing unprintable in its name"
+            )
 
     def phases(self) -> list[str]:
         """The names of the phases there are, in their order."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -74,7 +74,7 @@ class Run:
             if this_process().is_main_process:
                 finish(name, model, phase)
                 provenance = {"recipe": self.recipe.name, "seed": str(self.recipe.seed), "training": config}
-                step = int(model.metadata.get("step", 0)) + settings.steps
+                step = steps_of(model) + settings.steps
                 metadata = {**model.metadata, **provenance, "step": str(step), "data_version": phase.clips.version}
                 write_atomically(output, lambda path: save_model(path, model, metadata, torch.float32))
                 self.report(f"{name}: {output}")
@@ -82,9 +82,16 @@ class Run:
         return output
 
     def describe(self, name: str) -> list[str]:
-        """Lines that tell what training a phase means; the data and the model it starts from have to be there."""
-        model = self.start(name)
-        lines = describe(self.build(name, model), getattr(self.recipe, name).settings)
+        """Lines that tell what training a phase means; the data and the model it starts from have to be there. Nothing is
+        written."""
+        if not (Path(self.recipe.data.folder) / MANIFEST).exists():
+            raise PortraitError(
+                f"{self.recipe.data.folder}: there are no prepared data yet, and a dry run makes none: run svp train without "
+                "--dry-run, or svp prepare"
+            )
+        data = replace(self.recipe.data, decoded=False, read_expressions=False)  # which change nothing of what is told
+        reading = replace(self, recipe=replace(self.recipe, data=data))
+        lines = describe(reading.build(name, self.start(name)), getattr(self.recipe, name).settings)
         return [f"{name} of recipe {self.recipe.name!r}, {self.folder / name}", *lines]
 
     def benchmark(self, name: str) -> str:
@@ -119,6 +126,7 @@ class Run:
 
     def start(self, name: str) -> PortraitModel:
         """The model that a phase begins with: that of the phase before, or the recipe's."""
+        self.output(name)
         phases = self.recipe.phases()
         if before := phases[: phases.index(name)]:
             if not self.output(before[-1]).exists():
@@ -176,6 +184,12 @@ class Run:
 def this_process() -> PartialState:
     """This process among those that train together; on CPUs where Accelerate is told so by ACCELERATE_USE_CPU."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def steps_of(model: PortraitModel) -> int:
+    """The steps that a model has been trained for, as far as its file says."""
+    text = model.metadata.get("step", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
 def finish(name: str, model: PortraitModel, phase: Phase) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from ...errors import PortraitError
+from ...errors import PortraitError, printable
 from ...io.signals import NUMBERS, Interrupted
 from ...training.extra import open_training
 from ...training.follow import Progress
@@ -65,10 +65,13 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     with stoppable() as progress:
         run = training.Run(recipe, args.run or Path("runs") / recipe.name, _say, progress, args.workers)
         if args.dry_run:
-            print("\n".join(line for name in names for line in run.describe(name)))
+            for name in names:
+                for line in run.describe(name):
+                    _say(line)
             return
         if args.benchmark:
-            print("\n".join(run.benchmark(name) for name in names))
+            for name in names:
+                _say(run.benchmark(name))
             return
         with run.alone():
             model = [run.phase(name) for name in names][-1]
@@ -77,7 +80,7 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 @contextmanager
