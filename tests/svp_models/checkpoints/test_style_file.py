@@ -42,6 +42,8 @@ def test_style_round_trip(tmp_path):
             SPACE,
             "codes has 2 of 2 values that are no finite numbers",
         ),
+        ("style", {"codes": torch.zeros(1, 2).to(torch.float8_e5m2)}, SPACE, "codes is stored as float8_e5m2"),
+        ("style", {"codes": torch.zeros(1, 2, dtype=torch.int64)}, SPACE, "codes is stored as int64"),
         ("style_prior", {"mu": torch.zeros(2), "sigma": torch.zeros(3)}, SPACE, "mu has 2 values and sigma 3"),
         ("style_prior", {"mu": torch.zeros(2), "sigma": -torch.ones(2)}, SPACE, "sigma goes down to -1"),
         ("style", {"codes": torch.zeros(1, 2)}, "", "names no style space"),
