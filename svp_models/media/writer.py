@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +13,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from ..errors import PortraitError
+from ..io.files import reason, whole_file
 from ..values import Audio
 from .audio import check_audio, to_mono
 from .video import as_rate
@@ -22,6 +22,7 @@ CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
 AAC_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # Hz that every player takes
 AAC_BITS_PER_SAMPLE = 4  # bit rate per channel and Hz: 192 kbit/s for 48 kHz mono
 MAX_AAC_BIT_RATE = 192_000
+BEST_CRF = 1  # below, x264 writes the profile High 4:4:4 Predictive, which phones and televisions do not play
 
 
 class VideoWriter:
@@ -31,7 +32,9 @@ class VideoWriter:
     cancellation leaves nothing behind. Frame i is at i / fps seconds, exactly; the sound begins with frame 0 (the AAC
     encoder's delay is removed by the container's edit list) and is cut or padded with silence to frames / fps seconds.
     Odd sizes grow by one repeated column or row, because yuv420p halves the colours. Sound beyond +-1 is clipped; more
-    than two channels are mixed to one. x264: further options of the encoder, for example {"g": "12"}.
+    than two channels are mixed to one. crf: 0 (best) to 51 (worst); the profile is High, which every player takes, and 0 is
+    as good as that allows. lossless: without any loss after the conversion to yuv420p instead, for files that are not
+    played. x264: further options of the encoder, for example {"g": "12"}. metadata: texts by name, stored in the container.
     """
 
     def __init__(
@@ -43,17 +46,20 @@ class VideoWriter:
         audio: Audio | None = None,
         crf: int = 18,
         x264: Mapping[str, str] | None = None,
+        lossless: bool = False,
+        metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
-        self.width, self.height, self.rate, self.crf = width, height, as_rate(fps), crf
-        self._x264 = {**(x264 or {}), "crf": str(crf)}
+        self.width, self.height, self.rate, self.metadata = width, height, as_rate(fps), dict(metadata or {})
+        quality = {"crf": "0"} if lossless else {"crf": str(max(crf, BEST_CRF)), "profile": "high"}
+        self._x264 = {**(x264 or {}), **quality}
         self.frames_written = 0
         if self.path.suffix.lower() not in CONTAINERS:
             raise PortraitError(f"{path}: the ending must be one of {', '.join(CONTAINERS)}: rename the output")
         if width < 1 or height < 1:
             raise PortraitError(f"{path}: the frames are {width} x {height} pixels: both must be at least 1")
         if not 0 <= crf <= 51:
-            raise PortraitError(f"{path}: crf is {crf}: it must be between 0 (lossless) and 51 (worst)")
+            raise PortraitError(f"{path}: crf is {crf}: it must be between 0 (best) and 51 (worst)")
         if audio is not None:
             check_audio(audio, f"sound for {path}")
         self._sound, self._sound_rate = _playable(audio) if audio is not None else (None, 0)
@@ -63,28 +69,33 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         if not self.path.parent.is_dir():
             raise PortraitError(f"{self.path}: the folder {self.path.parent} does not exist: create it first")
-        self._temporary = self.path.with_name(f".{self.path.stem}.{uuid.uuid4().hex}.part")
         kind = CONTAINERS[self.path.suffix.lower()]
-        options = {"movflags": "+faststart"} if kind != "matroska" else {}
-        try:
-            self._container = av.open(str(self._temporary), "w", format=kind, options=options)
-        except (av.error.FFmpegError, OSError) as error:
-            raise self._failure(error) from error
-        self._video = self._add_video()
-        self._audio = self._add_audio() if self._sound is not None else None
+        flags = "+faststart" + ("+use_metadata_tags" if self.metadata else "")  # a flag alone changes the file
+        options = {"movflags": flags} if kind != "matroska" else {}
+        with ExitStack() as stack:  # whatever fails or is cancelled on the way leaves no file
+            try:
+                temporary = stack.enter_context(whole_file(self.path))
+                self._container = av.open(str(temporary), "w", format=kind, options=options)
+            except (av.error.FFmpegError, OSError) as error:
+                raise self._failure(error) from error
+            stack.callback(self._close)
+            self._container.metadata.update(self.metadata)
+            self._video = self._add_video()
+            self._audio = self._add_audio() if self._sound is not None else None
+            self._file = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        complete = False
+        if error is not None:
+            self._file.__exit__(kind, error, trace)  # throws the file away
+            return
         try:
-            if kind is None:
+            with self._file:
                 self._finish()
-                complete = True
-        finally:  # also when the flush of the last frames fails or is cancelled
-            if not complete:
-                self._discard()
+        except OSError as failure:  # the finished file cannot take its place
+            raise self._failure(failure) from failure
 
     def write(self, frames: np.ndarray) -> None:
         """Append frames: n h w 3, uint8 RGB."""
@@ -164,22 +175,16 @@ class VideoWriter:
         self._mux(self._video, None)
         try:
             self._container.close()  # writes the index, so a full disk may show only here
-            os.replace(self._temporary, self.path)
         except (av.error.FFmpegError, OSError) as error:
             raise self._failure(error) from error
 
-    def _discard(self) -> None:
-        try:
+    def _close(self) -> None:
+        with suppress(av.error.FFmpegError, OSError):  # the file is thrown away, or has been closed well
             self._container.close()
-        except (av.error.FFmpegError, OSError):
-            pass  # the file is thrown away: what kept it from closing well has been reported already
-        finally:
-            self._temporary.unlink(missing_ok=True)
 
     def _failure(self, error: Exception) -> PortraitError:
-        reason = getattr(error, "strerror", None) or str(error)
         return PortraitError(
-            f"{self.path}: the video cannot be written ({reason}) after {self.frames_written} frames: free disk space "
+            f"{self.path}: the video cannot be written ({reason(error)}) after {self.frames_written} frames: free disk space "
             "or choose another folder; nothing was left behind"
         )
 

@@ -171,6 +171,38 @@ def test_loud_sound_is_clipped_and_other_rates_and_channels_are_converted(tmp_pa
     assert load_audio(tmp_path / "c.mp4").waveform.shape[0] == 2
 
 
+@pytest.mark.parametrize("crf", [0, 1, 2, 17, 51])
+@pytest.mark.parametrize("size", [(64, 48), (33, 17)])
+def test_every_quality_is_of_the_profile_that_all_players_take(tmp_path, crf, size):
+    noise_frames = np.random.default_rng(0).integers(0, 255, (5, size[1], size[0], 3), np.uint8)
+    with VideoWriter(tmp_path / "a.mp4", *size, 25, crf=crf) as writer:
+        writer.write(noise_frames)
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert stream.codec_context.profile == "High" and stream.codec_context.pix_fmt == "yuv420p"
+        assert len(list(container.decode(stream))) == 5
+
+
+def test_lossless_gives_back_what_was_encoded(tmp_path):
+    decoded = []
+    for lossless in (True, False):
+        with VideoWriter(tmp_path / "a.mp4", 64, 64, 25, crf=0, lossless=lossless) as writer:
+            writer.write(np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3), np.uint8))
+        with av.open(str(tmp_path / "a.mp4")) as container:
+            decoded.append(container.streams.video[0].codec_context.profile)
+            decoded.append(np.stack([frame.to_ndarray() for frame in container.decode(video=0)]))
+    assert decoded[0].startswith("High 4:4:4") and decoded[2] == "High"
+    assert np.abs(decoded[1].astype(int) - decoded[3]).max() <= 12  # the best of High is nearly lossless
+
+
+def test_texts_travel_in_the_container(tmp_path):
+    texts = {"prompt": '{"1": "\u00e4"}', "workflow": "x" * 300_000}
+    with VideoWriter(tmp_path / "a.mp4", 32, 32, 25, metadata=texts) as writer:
+        writer.write(grey_frames(2))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert {name: container.metadata[name] for name in texts} == texts
+
+
 def test_crf_changes_the_size(tmp_path):
     frames = np.random.default_rng(0).integers(0, 255, (5, 64, 64, 3), np.uint8)
     sizes = []
