@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from ..svp_models.headless.cli import main as run_command
-from ..svp_models.headless.folders import Folders
+from ..svp_models.io.signals import ending_at_once
+
+if TYPE_CHECKING:
+    from ..svp_models.headless.folders import Folders
 
 
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:
@@ -15,9 +19,16 @@ def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[t
 
     folder_paths.set_input_directory(str(folders.input))
     folder_paths.set_output_directory(str(folders.output))
+    folder_paths.set_temp_directory(str(folders.temp))
     ProgressBar.show = progress
     return NODE_CLASSES
 
 
 def main() -> int:
+    with ending_at_once():  # from the first moment on: a Ctrl-C while modules load is one line too
+        from ..svp_models.headless.cli import main as run_command
     return run_command(open_nodes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

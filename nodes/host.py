@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch import nn
 
 from ..svp_models.config import VaeConfig
 from ..svp_models.errors import PortraitError
+from ..svp_models.io.files import reserved_file
+from ..svp_models.io.names import prefix_problem
 
 HOSTED = find_spec("comfy_api") is not None
 
@@ -22,6 +25,7 @@ if HOSTED:
     import folder_paths
     import latent_preview
     from comfy import latent_formats, model_management
+    from comfy.cli_args import args
     from comfy.model_patcher import ModelPatcher
     from comfy_api.latest import ComfyExtension, InputImpl, io, ui
 
@@ -76,7 +80,7 @@ EVERYTHING = 1e32  # bytes, as the host writes "no limit"
 
 __all__ = [
     "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "find_file", "find_folder",
-    "folder_paths", "io", "latent_formats", "latent_preview", "leave_device", "list_files", "list_folders", "manage",
+    "folder_paths", "graph_texts", "io", "latent_formats", "latent_preview", "leave_device", "list_files", "list_folders", "manage",
     "output_file", "prepare", "progress", "room", "saved_file", "ui", "weights_dtype",
 ]  # fmt: skip
 
@@ -129,21 +133,31 @@ def saved_file(name: str) -> str:
     return path
 
 
-def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> tuple[str, Any]:
-    """(path of a new numbered file in the output folder, what the interface is told); outside of it raises."""
+@contextmanager
+def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> Iterator[tuple[str, Any]]:
+    """(path of a new numbered file in the output folder, what the interface is told); a prefix that leads outside raises.
+
+    The name is nobody else's while the block lasts, and is given back if nothing was written.
+    """
     root = folder_paths.get_output_directory()
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
-    name = f"{stem}_{counter:05}_.{suffix}"
-    return os.path.join(folder, name), ui.SavedResult(name, subfolder, io.FolderType.output)
+    with reserved_file(folder, stem, suffix, counter) as path:
+        yield str(path), ui.SavedResult(path.name, subfolder, io.FolderType.output)
 
 
 def check_prefix(prefix: str | None) -> bool | str:
-    """For a node's `validate_inputs`: True, or what is wrong with a prefix that leaves the output folder. None: it is linked
-    and not known before the run."""
-    root = Path(folder_paths.get_output_directory()).resolve()
-    if prefix is None or (root / prefix).resolve().is_relative_to(root):
-        return True
-    return f"filename_prefix {prefix!r} leads outside the output folder {root}: use a name inside it"
+    """For a node's `validate_inputs`: True, or why no file of this prefix can be written. None: it is linked and not known
+    before the run."""
+    return True if prefix is None else prefix_problem(folder_paths.get_output_directory(), prefix) or True
+
+
+def graph_texts(hidden: Any) -> dict[str, str]:
+    """What the host's own nodes store in a saved file, so that dropping it on the page opens the graph: `prompt`, and what the
+    page sent with it (`workflow`). hidden: of the running node, None outside a run."""
+    if hidden is None or (HOSTED and args.disable_metadata):
+        return {}
+    stored = {} if hidden.prompt is None else {"prompt": hidden.prompt}
+    return {name: json.dumps(value) for name, value in {**stored, **(hidden.extra_pnginfo or {})}.items()}
 
 
 def weights_dtype() -> torch.dtype:

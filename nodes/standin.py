@@ -77,6 +77,9 @@ class FolderPaths:
     def get_temp_directory(self) -> str:
         return str(self.folders.temp)
 
+    def set_temp_directory(self, temp_dir: str) -> None:
+        self.folders = replace(self.folders, temp=Path(temp_dir).absolute())
+
     def add_model_folder_path(self, folder_name: str, full_folder_path: str) -> None:
         known = self.model_folders.setdefault(folder_name, [])
         if full_folder_path not in known:

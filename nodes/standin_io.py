@@ -26,6 +26,13 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
+class Hidden(str, Enum):
+    """What a node may ask for beside its inputs."""
+
+    prompt = "PROMPT"
+    extra_pnginfo = "EXTRA_PNGINFO"
+
+
 class Input:
     """One input socket."""
 
@@ -159,6 +166,7 @@ class Schema:
     outputs: list[Output] = field(default_factory=list)
     description: str = ""
     is_output_node: bool = False
+    hidden: list[Hidden] = field(default_factory=list)
 
 
 class NodeOutput:
@@ -173,7 +181,9 @@ class NodeOutput:
 
 
 class ComfyNode:
-    """Base class of all nodes."""
+    """Base class of all nodes. hidden: what the schema asks for, while the node runs."""
+
+    hidden: Any = None
 
     @classmethod
     def define_schema(cls) -> Schema:

@@ -50,8 +50,8 @@ class SVPStyleSave(io.ComfyNode):
 
     @classmethod
     def execute(cls, style_prior, filename_prefix: str) -> io.NodeOutput:
-        path, saved = host.output_file(filename_prefix, "safetensors")
-        save_style(path, style_prior)
+        with host.output_file(filename_prefix, "safetensors") as (path, saved):
+            save_style(path, style_prior)
         return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={"svp_styles": [saved]})
 
 

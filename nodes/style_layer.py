@@ -55,8 +55,8 @@ class SVPSaveStyleLayer(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, filename_prefix: str) -> io.NodeOutput:
-        path, saved = host.output_file(filename_prefix, "safetensors")
-        save_style_layer(path, model.portrait, model.portrait.metadata)
+        with host.output_file(filename_prefix, "safetensors") as (path, saved):
+            save_style_layer(path, model.portrait, model.portrait.metadata)
         return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={FOLDER: [saved]})
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..svp_models.errors import PortraitError
 from ..svp_models.media.median import median_filtered
 from ..svp_models.media.writer import VideoWriter
+from ..svp_models.sampling.decode import check_latents, check_pictures
 from ..svp_models.sampling.frames import release
 from . import host
 from .host import InputImpl, io, ui
@@ -43,7 +44,11 @@ def picture_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae:
     progress = host.progress()
     for start in range(0, len(whole), CHUNK):
         part = whole[start : start + CHUNK]
-        yield part if latent is None else vae.decode(part)
+        if latent is not None:
+            check_latents(part, start)
+            part = vae.decode(part)
+        check_pictures(part, start)
+        yield part
         release(whole)  # of a long clip that lies in a file
         progress(min(start + CHUNK, len(whole)), len(whole))
 
@@ -57,8 +62,8 @@ class SVPVideoCombine(io.ComfyNode):
             node_id="SVPVideoCombine",
             display_name="Combine Video (SVP)",
             category="SVP Portrait",
-            description="Writes frames and sound to an mp4 in the output folder. A latent is decoded piece by piece, so "
-            "that memory does not grow with the clip.",
+            description="Writes frames and sound to an mp4 in the output folder, and the workflow with them: drop the file on the "
+            "canvas to open it. A latent is decoded a few frames at a time, so that memory does not grow with the clip.",
             is_output_node=True,
             inputs=[
                 io.Float.Input(
@@ -76,7 +81,7 @@ class SVPVideoCombine(io.ComfyNode):
                     max=51,
                     step=1,
                     extra_dict=ADVANCED,
-                    tooltip="Quality of H.264 as its rate factor: 0 lossless, 18 very good, 51 worst.",
+                    tooltip="Quality of H.264 as its rate factor: 0 the best that every player takes, 18 very good, 51 worst.",
                 ),
                 io.String.Input(
                     "filename_prefix",
@@ -93,6 +98,7 @@ class SVPVideoCombine(io.ComfyNode):
                 ),
             ],
             outputs=[io.Video.Output("video", tooltip="The saved video.")],
+            hidden=[io.Hidden.prompt, io.Hidden.extra_pnginfo],
         )
 
     @classmethod
@@ -106,11 +112,11 @@ class SVPVideoCombine(io.ComfyNode):
         chunks = picture_chunks(images, latent, vae)
         first = next(chunks)
         height, width = first.shape[1:3]
-        path, saved = host.output_file(filename_prefix, "mp4", width, height)
-        sound = None if audio is None else audio_from(audio)
-        with VideoWriter(path, width, height, fps, sound, crf) as writer:
-            for chunk in chain([first], chunks):
-                writer.write(bytes_from(chunk))
+        sound, texts = None if audio is None else audio_from(audio), host.graph_texts(cls.hidden)
+        with host.output_file(filename_prefix, "mp4", width, height) as (path, saved):
+            with VideoWriter(path, width, height, fps, sound, crf, metadata=texts) as writer:
+                for chunk in chain([first], chunks):
+                    writer.write(bytes_from(chunk))
         return io.NodeOutput(InputImpl.VideoFromFile(path), ui=ui.PreviewVideo([saved]))
 
 

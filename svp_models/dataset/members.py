@@ -16,6 +16,7 @@ from av.video.reformatter import VideoReformatter
 
 from ..config_file import config_from_dict, json_value
 from ..errors import PortraitError
+from ..media.source import OPTIONS
 from ..media.writer import VideoWriter
 from ..values import Audio
 from .format import FPS, GOP, SAMPLE_RATE, ClipInfo, ClipLabels
@@ -34,9 +35,7 @@ def encode_video(frames: np.ndarray, crf: int, scratch: Path) -> bytes:
     """Frames n h w 3 (uint8 RGB, even sides) -> MP4. scratch: a folder for the file while it is written."""
     path = scratch / "clip.mp4"
     try:
-        with VideoWriter(
-            path, frames.shape[2], frames.shape[1], FPS, crf=crf, x264=X264, lossless=crf == 0
-        ) as writer:
+        with VideoWriter(path, frames.shape[2], frames.shape[1], FPS, crf=crf, x264=X264, lossless=crf == 0) as writer:
             writer.write(frames)
         return path.read_bytes()
     finally:
@@ -49,7 +48,7 @@ def decode_frames(data: bytes, start: int = 0, count: int | None = None) -> np.n
     Decoding begins at the key frame before, at most GOP - 1 frames earlier.
     """
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options=OPTIONS) as container:
             stream = container.streams.video[0]
             total = stream.frames
             count = total - start if count is None else count
@@ -94,7 +93,7 @@ def encode_audio(samples: np.ndarray) -> bytes:
 def decode_audio(data: bytes) -> Audio:
     """An `audio.flac` as 1 x samples at 16 kHz."""
     try:
-        with av.open(io.BytesIO(data)) as container:
+        with av.open(io.BytesIO(data), options=OPTIONS) as container:
             stream = container.streams.audio[0]
             if (stream.rate, stream.channels, stream.format.name) != (SAMPLE_RATE, 1, "s16"):
                 raise PortraitError(

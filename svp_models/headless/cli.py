@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import importlib.metadata
+import io
 import sys
 from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, PortraitError
+from ..io.names import printable
+from ..io.signals import MESSAGE, cancelling, ending_at_once, exit_code
 
-if TYPE_CHECKING:  # `svp --help` does not wait for torch
+if TYPE_CHECKING:
     from .session import OpenNodes
 
 COMMANDS = {
@@ -27,31 +32,50 @@ COMMANDS = {
     "check-parity": "compare the pack with V-Express' own numbers on a folder of its weights and outputs",
     "synthesize": "write a synthetic talking head, the training data, as a video",
 }
-INTERRUPTED = 130  # the shell's code for a program ended by Ctrl-C
+NEW_LINE = "\n"
+PACK = Path(__file__).resolve().parents[2]
 
 
 def main(open_nodes: OpenNodes, argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the process's exit code. open_nodes: how to get the pack's node classes ready."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal of few letters is no reason to fail
     argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with ending_at_once():
+            module, args = _parsed(argv)
+        with cancelling():
+            return module.run(args, open_nodes) or 0
+    except (KeyboardInterrupt, Cancelled) as error:
+        print(MESSAGE, file=sys.stderr)
+        return exit_code(error)
+    except (PortraitError, OSError, ModuleNotFoundError) as error:
+        if "--debug" in argv:
+            raise
+        print(f"svp: {printable(_said(error), keep=NEW_LINE)}", file=sys.stderr)
+        return 1
+
+
+def _parsed(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:
+    """The module of the command and its arguments."""
     parser = argparse.ArgumentParser(prog="svp", description="Talking portraits in the style of a clip.")
     parser.add_argument("--version", action="version", version=f"svp {importlib.metadata.version('svp-portrait')}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Only the command asked for is imported, for the same reason.
-    chosen = next((each for each in argv if each in COMMANDS), None)
+    # Only the command asked for is imported: `svp --help` does not wait for torch.
+    chosen = next((word for word in argv if word in COMMANDS), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
             module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
             module.add_arguments(command)
     args = parser.parse_args(argv)
-    try:
-        return module.run(args, open_nodes) or 0
-    except (KeyboardInterrupt, Cancelled):
-        print("svp: interrupted, nothing half-written was left", file=sys.stderr)
-        return INTERRUPTED
-    except (PortraitError, OSError) as error:
-        if args.debug:
-            raise
-        print(f"svp: {error}", file=sys.stderr)
-        return 1
+    return module, args
+
+
+def _said(error: Exception) -> str:
+    """One line for the user; the problems of a graph are one each."""
+    if isinstance(error, ModuleNotFoundError):
+        return f"the Python package {error.name} is missing: install what this needs with: {sys.executable} -m pip install {PACK}"
+    return str(error)

@@ -6,8 +6,7 @@ b c h w}; VIDEO anything with get_components() -> images, audio, frame_rate. Eac
 
 from __future__ import annotations
 
-import os
-import uuid
+import json
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,19 +14,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
 from ..errors import PortraitError
 from ..media.audio import load_audio
+from ..media.pictures import load_pictures, save_png
 from ..media.video import load_video
 from ..media.writer import VideoWriter
+from ..sampling.decode import check_latents, check_pictures
 from ..values import Audio
 from .folders import Folders
-from .schema import InputSpec, NodeSpec
+from .schema import HIDDEN_GRAPH, Hidden, InputSpec, NodeSpec
 
 LARGEST_SIDE = 16384  # pixels, the host's limit
+CHUNK = 32  # frames that are copied at a time
 
 
 @dataclass(frozen=True)
@@ -80,16 +82,35 @@ def audio_from_host(audio: dict[str, Any] | None) -> Audio | None:
     return None if audio is None else Audio(audio["waveform"][0].float().cpu(), int(audio["sample_rate"]))
 
 
-def images_to_uint8(images: Tensor) -> np.ndarray:
-    """b h w c in [0, 1] -> b h w c uint8, rounded."""
+def images_to_uint8(images: Tensor, first: int = 0) -> np.ndarray:
+    """b h w c in [0, 1] -> b h w c uint8, rounded. first: the number of the first frame, for what is said of a bad one."""
+    check_pictures(images, first)
     return images.detach().cpu().float().mul(255).round_().clamp_(0, 255).to(torch.uint8).numpy()
 
 
 @dataclass(frozen=True)
 class CoreNode:
-    """A core node and the folders it reads and writes."""
+    """A core node and the folders it reads and writes. hidden: of the graph that runs, for nodes that ask for it."""
 
     folders: Folders
+    hidden: Hidden = Hidden()
+
+    def graph_texts(self) -> dict[str, str]:
+        """What is stored in a saved file, so that the graph can be had from it."""
+        return {name: json.dumps(value) for name, value in vars(self.hidden).items() if value is not None}
+
+    def save(self, images: Tensor, prefix: str, kind: str) -> Result:
+        """Writes every picture to a numbered PNG file in a folder."""
+        check_pictures(images)  # all of them before the first is written
+        height, width = images.shape[1:3]
+        target = self.folders.save_target(prefix, width, height, kind)
+        saved = []
+        for index in range(len(images)):
+            picture = images_to_uint8(images[index : index + 1], index)[0]
+            with target.reserved("png", index) as path:
+                save_png(path, picture, self.graph_texts(), clear=False)
+            saved.append(target.saved(path))
+        return Result(ui={"images": saved})
 
 
 class LoadImage(CoreNode):
@@ -102,23 +123,8 @@ class LoadImage(CoreNode):
         return _file_there(self.folders, image, "image")
 
     def execute(self, image: str) -> Result:
-        path = self.folders.find(image)
-        images, masks = [], []
-        try:
-            with Image.open(path) as file:
-                for page in ImageSequence.Iterator(file):
-                    page = ImageOps.exif_transpose(page)
-                    if page.mode.startswith("I"):
-                        page = page.point(lambda value: value / 256).convert("L")  # 16-bit grey
-                    if images and page.size != (images[0].shape[1], images[0].shape[0]):
-                        continue
-                    images.append(np.asarray(page.convert("RGB"), dtype=np.float32) / 255)
-                    masks.append(_mask(page))
-                    if file.format == "MPO":
-                        break  # the further pictures of a stereo or preview file are no frames
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:  # Pillow's SyntaxError: broken PNG chunks
-            raise PortraitError(f"{path}: cannot be read as a picture ({error})") from error
-        return Result((torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(masks))))
+        images, masks = load_pictures(self.folders.find(image))
+        return Result((torch.from_numpy(images), torch.from_numpy(masks)))
 
 
 class LoadAudio(CoreNode):
@@ -183,18 +189,21 @@ class SaveVideo(CoreNode):
             InputSpec("format", "COMBO", options=("auto", "mp4")),
             InputSpec("codec", "COMBO", options=("auto", "h264")),
         )
-        return NodeSpec("SaveVideo", inputs, is_output_node=True)
+        return NodeSpec("SaveVideo", inputs, is_output_node=True, hidden=HIDDEN_GRAPH)
+
+    def validate_inputs(self, filename_prefix: str | None) -> bool | str:
+        return self.folders.prefix_problem(filename_prefix)
 
     def execute(self, video: Any, filename_prefix: str, format: str, codec: str) -> Result:
         components = video.get_components()
         if not len(components.images):
             raise PortraitError("the video has no frames, so there is nothing to save")
         height, width = components.images.shape[1:3]
-        target = self.folders.save_target(filename_prefix, width, height)
-        path = target.path("mp4")
-        with VideoWriter(path, width, height, components.frame_rate, audio_from_host(components.audio)) as writer:
-            for chunk in components.images[..., :3].split(32):  # bounded memory: uint8 copies of 32 frames at a time
-                writer.write(images_to_uint8(chunk))
+        target, sound = self.folders.save_target(filename_prefix, width, height), audio_from_host(components.audio)
+        with target.reserved("mp4") as path:
+            with VideoWriter(path, width, height, components.frame_rate, sound, metadata=self.graph_texts()) as writer:
+                for start in range(0, len(components.images), CHUNK):
+                    writer.write(images_to_uint8(components.images[start : start + CHUNK, ..., :3], start))
         return Result(ui={"images": [target.saved(path)]})
 
 
@@ -205,6 +214,7 @@ class VAEDecode(CoreNode):
         return NodeSpec("VAEDecode", (InputSpec("samples", "LATENT"), InputSpec("vae", "VAE")), ("IMAGE",))
 
     def execute(self, samples: dict[str, Tensor], vae: Any) -> Result:
+        check_latents(samples["samples"])
         images = vae.decode(samples["samples"])
         return Result((images.reshape(-1, *images.shape[-3:]),))  # video VAEs give b f h w c
 
@@ -253,10 +263,13 @@ class SaveImage(CoreNode):
 
     def define_schema(self) -> NodeSpec:
         inputs = (InputSpec("images", "IMAGE"), InputSpec("filename_prefix", "STRING"))
-        return NodeSpec("SaveImage", inputs, is_output_node=True)
+        return NodeSpec("SaveImage", inputs, is_output_node=True, hidden=HIDDEN_GRAPH)
+
+    def validate_inputs(self, filename_prefix: str | None) -> bool | str:
+        return self.folders.prefix_problem(filename_prefix)
 
     def execute(self, images: Tensor, filename_prefix: str) -> Result:
-        return _save_pictures(self.folders, images, filename_prefix, "output")
+        return self.save(images, filename_prefix, "output")
 
 
 class PreviewImage(CoreNode):
@@ -266,7 +279,7 @@ class PreviewImage(CoreNode):
         return NodeSpec("PreviewImage", (InputSpec("images", "IMAGE"),), is_output_node=True)
 
     def execute(self, images: Tensor) -> Result:
-        return _save_pictures(self.folders, images, "preview", "temp")
+        return self.save(images, "preview", "temp")
 
 
 CORE_NODES = (
@@ -300,31 +313,3 @@ def _centre(image: Tensor, aspect: float) -> Tensor:
     left = round((wide - wide * (aspect / own)) / 2) if own > aspect else 0
     top = round((high - high * (own / aspect)) / 2) if own < aspect else 0
     return image[:, top : high - top, left : wide - left]
-
-
-def _mask(page: Image.Image) -> np.ndarray:
-    """h w in [0, 1], 1 where the picture is transparent; the host's 64 x 64 of zeros where it has no transparency."""
-    if "A" not in page.getbands() and "transparency" not in page.info:
-        return np.zeros((64, 64), dtype=np.float32)
-    return 1 - np.asarray(page.convert("RGBA").getchannel("A"), dtype=np.float32) / 255
-
-
-def _save_pictures(folders: Folders, images: Tensor, prefix: str, kind: str) -> Result:
-    height, width = images.shape[1:3]
-    target = folders.save_target(prefix, width, height, kind)
-    saved = []
-    for index, image in enumerate(images):
-        path = target.path("png", index)
-        _write_whole(path, Image.fromarray(images_to_uint8(image)))
-        saved.append(target.saved(path))
-    return Result(ui={"images": saved})
-
-
-def _write_whole(path: Path, image: Image.Image) -> None:
-    """The file appears under its name only when it is complete."""
-    temporary = path.with_name(f".{path.stem}.{uuid.uuid4().hex}.part")
-    try:
-        image.save(temporary, format="PNG", compress_level=4)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

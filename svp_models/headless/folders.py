@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import time
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PortraitError
+from ..io.files import reserved_file
+from ..io.names import fill_fields, prefix_problem
 
 _MARKED = re.compile(r"^(?P<name>.*?)\s*\[(?P<folder>input|output|temp)\]$")
 
@@ -35,18 +37,19 @@ class Folders:
     def has(self, name: str) -> bool:
         return self.find(name).is_file()
 
+    def prefix_problem(self, prefix: str | None) -> bool | str:
+        """For a save node's `validate_inputs`: True, or why nothing can be saved under this prefix. None: linked, not known."""
+        return True if prefix is None else prefix_problem(self.output, prefix) or True
+
     def save_target(self, prefix: str, width: int, height: int, kind: str = "output") -> SaveTarget:
         """The next free number for `prefix`, which may have subfolders and %date% fields but stays in the folder."""
         folder = self.of(kind).resolve()
-        prefix = os.path.normpath(_fill_fields(prefix, width, height))
-        target = (folder / prefix).resolve()
-        if not target.name or target == folder or not target.parent.is_relative_to(folder):
-            raise PortraitError(
-                f"file prefix {prefix!r} leads outside the {kind} folder {folder}: use a name inside it"
-            )
+        if problem := prefix_problem(folder, prefix):
+            raise PortraitError(problem)
+        target = (folder / os.path.normpath(fill_fields(prefix, width, height))).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
         numbered = re.compile(re.escape(target.name) + r"_(\d+)_?(?:\.|$)", re.IGNORECASE)
-        taken = [int(found[1]) for each in target.parent.iterdir() if (found := numbered.match(each.name))]
+        taken = [int(found[1]) for path in target.parent.iterdir() if (found := numbered.match(path.name))]
         subfolder = target.parent.relative_to(folder).as_posix()
         return SaveTarget(
             target.parent, target.name, max(taken, default=0) + 1, "" if subfolder == "." else subfolder, kind
@@ -63,26 +66,10 @@ class SaveTarget:
     subfolder: str
     kind: str
 
-    def path(self, suffix: str, index: int = 0) -> Path:
-        return self.folder / f"{self.stem}_{self.counter + index:05}_.{suffix}"
+    def reserved(self, suffix: str, index: int = 0) -> AbstractContextManager[Path]:
+        """The path of a file of its own, see `reserved_file`; index: which one of many that are saved together."""
+        return reserved_file(self.folder, self.stem, suffix, self.counter + index, clear=not index)
 
     def saved(self, path: Path) -> dict[str, str]:
         """What a node's ui says of a file written here."""
         return {"filename": path.name, "subfolder": self.subfolder, "type": self.kind}
-
-
-def _fill_fields(prefix: str, width: int, height: int) -> str:
-    now = time.localtime()
-    fields = {
-        "width": width,
-        "height": height,
-        "year": now.tm_year,
-        "month": f"{now.tm_mon:02}",
-        "day": f"{now.tm_mday:02}",
-        "hour": f"{now.tm_hour:02}",
-        "minute": f"{now.tm_min:02}",
-        "second": f"{now.tm_sec:02}",
-    }
-    for name, value in fields.items():
-        prefix = prefix.replace(f"%{name}%", str(value))
-    return prefix

@@ -11,10 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PortraitError
-from .schema import InputSpec, NodeSpec, convert_value, types_match
+from ..io.names import printable
+from ..media.pictures import png_text
+from ..media.source import open_media
+from .schema import InputSpec, NodeSpec, convert_value, show_value, types_match
 
 # Values of buttons and players that the browser saves beside a node's inputs; no node receives them.
 BROWSER_WIDGETS = frozenset({"upload", "audioUI", "video-preview", "control_after_generate"})
+PICTURES, VIDEOS = (".png",), (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # saved files with the graph they were made by
+STORED = "prompt"  # its name in them
+DEEPEST = 50  # lists and objects within each other; a graph has about six
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,7 @@ class GraphNode:
     @property
     def label(self) -> str:
         title = f' "{self.title}"' if self.title and self.title != self.class_type else ""
-        return f"node {self.id} ({self.class_type}{title})"
+        return printable(f"node {self.id} ({self.class_type}{title})")
 
     def links(self) -> list[tuple[str, Link]]:
         return [(name, value) for name, value in self.inputs.items() if isinstance(value, Link)]
@@ -47,19 +53,51 @@ Graph = dict[str, GraphNode]
 
 
 def load_graph(path: Path | str) -> Graph:
-    """Reads an API-format workflow; anything else raises PortraitError saying what the file is instead."""
+    """Reads an API-format workflow, or the one stored in a video or PNG picture; anything else raises PortraitError."""
     path = Path(path)
+    if not path.is_file():
+        raise PortraitError(f"{path}: no such workflow file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise PortraitError(f"{path}: no such workflow file") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PortraitError(f"{path}: not a JSON file ({error})") from error
+        content = json.loads(_graph_text(path))
+    except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
+        raise PortraitError(f"{path}: not a JSON file of a workflow ({error})") from error
     return parse_graph(content, str(path))
+
+
+def _graph_text(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in PICTURES:
+        text = png_text(path, STORED)
+    elif suffix in VIDEOS:
+        with open_media(path) as container:
+            text = container.metadata.get(STORED)
+    else:
+        return path.read_text(encoding="utf-8")
+    if text is None:
+        raise PortraitError(f"{path}: no workflow is stored in it: run the API-format workflow that it was made by")
+    return text
+
+
+def graph_content(graph: Graph) -> dict[str, Any]:
+    """The graph as the decoded JSON of an API-format workflow."""
+    content = {}
+    for node in graph.values():
+        inputs = {
+            name: [value.node, value.output] if isinstance(value, Link) else value
+            for name, value in node.inputs.items()
+        }
+        content[node.id] = {"inputs": inputs, "class_type": node.class_type}
+        if node.title:
+            content[node.id]["_meta"] = {"title": node.title}
+    return content
 
 
 def parse_graph(content: Any, where: str = "workflow") -> Graph:
     """The graph in decoded JSON: `{id: {"class_type": ..., "inputs": {...}}}`, or that under the key `prompt`."""
+    if _too_deep(content):
+        raise PortraitError(
+            f"{where}: lists and objects lie deeper than {DEEPEST} within each other: it is no workflow"
+        )
     if isinstance(content, dict) and isinstance(content.get("nodes"), list):
         raise PortraitError(
             f"{where}: this is a workflow in the editor's format; in ComfyUI choose 'Workflow > Export (API)' "
@@ -81,8 +119,20 @@ def parse_graph(content: Any, where: str = "workflow") -> Graph:
         meta = entry.get("_meta")
         title = meta.get("title", "") if isinstance(meta, dict) else ""
         parsed = {name: _parse_value(value) for name, value in inputs.items() if name not in BROWSER_WIDGETS}
-        graph[node_id] = GraphNode(node_id, entry["class_type"], str(title), parsed)
+        graph[node_id] = GraphNode(node_id, entry["class_type"], title if isinstance(title, str) else "", parsed)
     return graph
+
+
+def _too_deep(content: Any) -> bool:
+    level = [content]
+    for _ in range(DEEPEST):
+        level = [
+            value
+            for outer in level
+            if isinstance(outer, (dict, list))
+            for value in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _parse_value(value: Any) -> Any:
@@ -126,8 +176,9 @@ def set_input(graph: Graph, specs: Mapping[str, NodeSpec], assignment: str) -> N
             f"{node.label} has no input {input_name!r}{_suggest(input_name, known)}; inputs: {', '.join(known)}"
         )
     try:
-        value = _parse_value(json.loads(text))
-    except json.JSONDecodeError:
+        value = json.loads(text)
+        value = text if _too_deep(value) else _parse_value(value)
+    except (ValueError, RecursionError):
         value = text
     if wanted and wanted.io_type in ("STRING", "COMBO") and not isinstance(value, Link):
         value = text if wanted.options is None or value not in wanted.options else value
@@ -185,13 +236,13 @@ def _check_inputs(
 def _link_problem(wanted: InputSpec, link: Link, graph: Graph, specs: Mapping[str, NodeSpec]) -> str | None:
     source = graph.get(link.node)
     if source is None:
-        return f"is linked to node {link.node}, which is not in the workflow"
+        return f"is linked to node {printable(link.node)}, which is not in the workflow"
     spec = specs.get(source.class_type)
     if spec is None:
         return None  # reported once, as an unknown class
     if not 0 <= link.output < len(spec.outputs):
         count = len(spec.outputs)
-        return f"is linked to output {link.output} of {source.label}, which has {count} outputs (counted from 0)"
+        return f"is linked to output {show_value(link.output)} of {source.label}, which has {count} outputs (counted from 0)"
     given = spec.outputs[link.output]
     if not types_match(given, wanted.io_type):
         return f"wants {wanted.io_type}, but output {link.output} of {source.label} is {given}"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
-from ..errors import PortraitError
-from .graph import Graph, GraphNode, Link, check_graph, execution_order, output_nodes
-from .schema import NodeSpec, read_spec
+from ..errors import Cancelled, PortraitError
+from .graph import Graph, GraphNode, Link, check_graph, execution_order, graph_content, output_nodes
+from .schema import Hidden, NodeSpec, read_spec
 
 NodeProgress = Callable[[int, int, "GraphNode | None"], None]
 
@@ -57,6 +57,7 @@ def run_graph(graph: Graph, registry: Registry, progress: NodeProgress | None = 
             f"the workflow cannot run ({len(problems)} problem{'s' if len(problems) > 1 else ''}):\n"
             + "\n".join(f"  - {each}" for each in problems)
         )
+    hidden = Hidden(prompt=graph_content(graph))
     order = execution_order(graph, output_nodes(graph, registry.specs))
     uses = Counter(link.node for node_id in order for _, link in graph[node_id].links())
     values: dict[str, tuple[Any, ...]] = {}
@@ -73,7 +74,7 @@ def run_graph(graph: Graph, registry: Registry, progress: NodeProgress | None = 
             uses[link.node] -= 1
             if not uses[link.node]:
                 del values[link.node]
-        result = _execute(node, registry, arguments)
+        result = _execute(node, registry, arguments, hidden)
         if uses[node_id]:
             values[node_id] = tuple(result.args)
         saved += _saved_files(result.ui)
@@ -82,15 +83,27 @@ def run_graph(graph: Graph, registry: Registry, progress: NodeProgress | None = 
     return saved
 
 
-def _execute(node: GraphNode, registry: Registry, arguments: dict[str, Any]) -> Any:
+def _execute(node: GraphNode, registry: Registry, arguments: dict[str, Any], hidden: Hidden) -> Any:
+    implementation, spec = registry.nodes[node.class_type], registry.specs[node.class_type]
     try:
-        result = registry.nodes[node.class_type].execute(**arguments)
+        result = (_with_hidden(implementation, hidden) if spec.hidden else implementation).execute(**arguments)
+    except Cancelled:
+        raise
     except PortraitError as error:
         raise PortraitError(f"{node.label}: {error}") from error
-    expected = len(registry.specs[node.class_type].outputs)
-    if len(result.args) != expected:
-        raise RuntimeError(f"{node.label} returned {len(result.args)} values, its schema declares {expected}")
+    except Exception as error:  # of any kind and from any library: the user has to know which node it was
+        what = (str(error).splitlines() or [""])[0][:300]
+        raise PortraitError(f"{node.label}: {type(error).__name__}: {what} (svp --debug shows where)") from error
+    if len(result.args) != len(spec.outputs):
+        raise RuntimeError(f"{node.label} returned {len(result.args)} values, its schema declares {len(spec.outputs)}")
     return result
+
+
+def _with_hidden(implementation: Any, hidden: Hidden) -> Any:
+    """The node as the host calls it: a class of its own for this run, which knows the graph."""
+    if isinstance(implementation, type):
+        return type(implementation.__name__, (implementation,), {"hidden": hidden})
+    return replace(implementation, hidden=hidden)
 
 
 def _saved_files(ui: Any) -> list[SavedFile]:

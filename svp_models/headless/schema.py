@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
-import math
+import reprlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 ANY_TYPE = "*"
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
+HIDDEN_GRAPH = ("prompt", "extra_pnginfo")  # what a node may ask for beside its inputs, as the host calls it
+LARGEST_INT = 2**64  # beyond, no number of the host and of torch goes
+
+_shown = reprlib.Repr()  # values of any depth and length in a few words
+_shown.maxstring = _shown.maxlong = _shown.maxother = 60
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What the host gives a node that asks for it. prompt: the whole graph in API form; extra_pnginfo: what the page sent with
+    it, the workflow for one."""
+
+    prompt: dict[str, Any] | None = None
+    extra_pnginfo: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +45,7 @@ class NodeSpec:
     inputs: tuple[InputSpec, ...]
     outputs: tuple[str, ...] = ()
     is_output_node: bool = False
+    hidden: tuple[str, ...] = ()
 
     def input(self, name: str) -> InputSpec | None:
         return next((each for each in self.inputs if each.id == name), None)
@@ -46,6 +61,7 @@ def read_spec(node: Any) -> NodeSpec:
         inputs=tuple(_read_input(each) for each in schema.inputs or ()),
         outputs=tuple(each.get_io_type() for each in schema.outputs or ()),
         is_output_node=bool(schema.is_output_node),
+        hidden=tuple(each.name for each in schema.hidden or ()),
     )
 
 
@@ -78,25 +94,27 @@ def convert_value(spec: InputSpec, value: Any, check_range: bool = True) -> tupl
         return value, None
     widgets = [each for each in kinds if each in WIDGET_TYPES]
     if not widgets:
-        return value, f"needs a link to an output of type {spec.io_type}, got the value {_show(value)}"
+        return value, f"needs a link to an output of type {spec.io_type}, got the value {show_value(value)}"
     for kind in widgets:
-        fits, converted = _convert(kind, value)
+        fits, converted = _convert(kind, value, spec.options)
         if fits:
             return converted, _range_problem(spec, kind, converted) if check_range else None
-    return value, f"needs a value of type {' or '.join(widgets)}, got {_show(value)}"
+    return value, f"needs a value of type {' or '.join(widgets)}, got {show_value(value)}"
 
 
-def _convert(kind: str, value: Any) -> tuple[bool, Any]:
-    number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-    if kind == "INT":
-        return (True, int(value)) if number and value == int(value) else (False, value)
-    if kind == "FLOAT":
-        return (True, float(value)) if number else (False, value)
+def _convert(kind: str, value: Any, options: tuple[Any, ...] | None) -> tuple[bool, Any]:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if kind in ("INT", "FLOAT"):
+        if not number or not abs(value) <= LARGEST_INT:  # so written it refuses nan too
+            return False, value
+        return (value == int(value), int(value)) if kind == "INT" else (True, float(value))
     if kind == "BOOLEAN":
         return isinstance(value, bool), value
-    if kind == "STRING":
-        return (True, str(value)) if isinstance(value, (str, int, float)) else (False, value)
-    return isinstance(value, (str, int, float, bool)), value  # COMBO: membership is a question of range
+    if not isinstance(value, (str, int, float, bool)):
+        return False, value
+    if kind == "COMBO" and options is not None and value in options:
+        return True, value
+    return (True, str(value)) if kind == "COMBO" or not isinstance(value, bool) else (False, value)
 
 
 def _range_problem(spec: InputSpec, kind: str, value: Any) -> str | None:
@@ -106,7 +124,7 @@ def _range_problem(spec: InputSpec, kind: str, value: Any) -> str | None:
         if spec.max is not None and value > spec.max:
             return f"is {value:g}, the largest allowed is {spec.max:g}"
     if kind == "COMBO" and spec.options is not None and value not in spec.options:
-        return f"is {_show(value)}, choose one of: {_list(spec.options)}"
+        return f"is {show_value(value)}, choose one of: {_list(spec.options)}"
     return None
 
 
@@ -117,6 +135,6 @@ def _list(options: Iterable[Any], most: int = 20) -> str:
     return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
 
 
-def _show(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
+def show_value(value: Any) -> str:
+    """A value in at most about 60 letters, however deep or long it is."""
+    return _shown.repr(value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -12,6 +11,9 @@ from typing import Any
 from tqdm import tqdm
 
 from ..errors import PortraitError
+from ..io.files import working_folder, working_name
+from ..io.names import printable
+from ..io.signals import cancelling, ending_at_once
 from .core_nodes import core_nodes
 from .folders import Folders
 from .graph import GraphNode, load_graph, set_input
@@ -40,7 +42,7 @@ class ProgressDisplay:
     def steps(self, done: int, total: int) -> None:
         """Called by the working node."""
         if self._bar is None:
-            name = self._node.class_type if self._node else None
+            name = printable(self._node.class_type) if self._node else None
             self._bar = tqdm(total=total, desc=name, leave=False, disable=None, file=sys.stderr)
         self._bar.total = total
         self._bar.update(done - self._bar.n)
@@ -62,13 +64,27 @@ def run_workflow(
     if not input_folder.is_dir():
         raise PortraitError(f"input folder {input_folder} does not exist: name one with --input")
     display = ProgressDisplay()
-    with tempfile.TemporaryDirectory(prefix="svp-") as temp:
-        folders = Folders(input_folder.resolve(), output_folder.resolve(), Path(temp).resolve())
-        registry = build_registry([*core_nodes(folders), *open_nodes(folders, display.steps)])
+    with cancelling() as check:
+
+        def steps(done: int, total: int) -> None:
+            check()
+            display.steps(done, total)
+
+        def node(done: int, total: int, next_node: GraphNode | None) -> None:
+            check()
+            display.node(done, total, next_node)
+
+        folders = Folders(input_folder.resolve(), output_folder.resolve(), working_name().resolve())
+        with ending_at_once():  # nothing has been written yet, and imports take seconds
+            registry = build_registry([*core_nodes(folders), *open_nodes(folders, steps)])
         for assignment in assignments:
             set_input(graph, registry.specs, assignment)
         try:
-            saved = run_graph(graph, registry, display.node)
+            with working_folder(folders.temp):
+                saved = run_graph(graph, registry, node)
+        except PortraitError:
+            check()  # a library may have made another error of the interruption
+            raise
         finally:
             display.close()
     return [folders.output / each.subfolder / each.filename for each in saved if each.kind == "output"]

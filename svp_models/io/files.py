@@ -92,16 +92,22 @@ def clear_leftovers(folder: Path | str) -> None:
             _remove_empty(path.with_name(name))
 
 
+def working_name() -> Path:
+    """A path for a `working_folder` that has yet to be made."""
+    return Path(tempfile.gettempdir(), f"{WORKING}{uuid.uuid4().hex}")
+
+
 @contextmanager
-def working_folder() -> Iterator[Path]:
-    """A new folder in the system's temp folder, removed at the end; those of killed processes are removed at the beginning."""
-    parent = Path(tempfile.gettempdir())
-    for path in _listed(parent):
+def working_folder(folder: Path | None = None) -> Iterator[Path]:
+    """A new folder in the system's temp folder, removed at the end; those of killed processes are removed at the beginning.
+
+    folder: its `working_name`, if somebody has to know it before.
+    """
+    folder = folder or working_name()
+    for path in _listed(folder.parent):
         if path.name.startswith(WORKING) and _own_folder(path):
             _remove_working_folder(path)
-    name = uuid.uuid4().hex
-    made, folder = parent / f".svp-{name}", parent / f"{WORKING}{name}"
-    handle = None
+    made, handle = folder.with_name(f".{folder.name}"), None
     try:
         made.mkdir(mode=0o700)
         handle = opened_locked(made / OWNER)

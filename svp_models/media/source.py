@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +14,16 @@ from av.video.stream import VideoStream
 
 from ..errors import PortraitError
 
+# Containers that hold their sound and pictures themselves. Play lists (hls, dash, concat, image2 ...) would open further files,
+# which a file from somewhere else may name at will.
+CONTAINERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,asf,ogg,mxf,gxf,dv,rm,"
+    "nut,mjpeg,mjpeg_2000,gif,apng,yuv4mpegpipe,wtv,nsv,film_cpk,swf,h263,h261,cavsvideo,vc1,vc1test,dirac,"
+    "wav,w64,rf64,aiff,au,caf,mp3,mp2,aac,ac3,eac3,ac4,flac,amr,amrnb,amrwb,ape,wv,tta,tak,dts,dtshd,truehd,mlp,mpc,mpc8,oma,voc,spdif,"
+    "loas,latm,gsm,sbc,aptx,aptx_hd,dsf,iff,sox,aea,shn,xwma,bit,codec2,ircam,nistsphere,ico,"
+    "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
+)
+OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken file, not a pause
 
 
@@ -20,7 +31,7 @@ MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken fi
 def open_media(path: str | Path) -> Iterator[InputContainer]:
     """The opened container. What libav raises meanwhile becomes a PortraitError naming the file and the cure."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(os.path.abspath(path), options=OPTIONS) as container:  # absolute: nothing that could be an address
             yield container
     except (av.error.FileNotFoundError, av.error.PermissionError, av.error.IsADirectoryError) as error:
         raise PortraitError(f"{path}: cannot be opened ({error.strerror}): check the path") from error

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..errors import PortraitError
 
 SMALLEST_PORTRAIT = 32  # pixels per side; below, there is no face to see
+LARGEST_LATENT = 1e4  # those of pictures stay below 100 in every VAE
 
 
 def fit_portrait(image: Tensor, width: int, height: int) -> Tensor:
@@ -43,6 +44,29 @@ def centre_cut(wide: int, high: int, width: int, height: int) -> tuple[int, int,
     keep_wide = min(wide, max(1, math.floor(high * width / height + 0.5)))
     keep_high = min(high, max(1, math.floor(wide * height / width + 0.5)))
     return (wide - keep_wide) // 2, (high - keep_high) // 2, keep_wide, keep_high
+
+
+def check_latents(latents: Tensor, first: int = 0, source: str = "they came out of a damaged model or VAE") -> None:
+    """Raises PortraitError for the first frame whose latent is no picture's. latents: f ...; first: the number of its first
+    frame; source: what the cause may be."""
+    for index, latent in enumerate(latents):
+        largest = latent.detach().abs().amax().item()  # nan stays nan
+        if not largest <= LARGEST_LATENT:
+            what = "numbers that are not finite" if not math.isfinite(largest) else f"the number {largest:.3g}"
+            raise PortraitError(
+                f"the latents of frame {first + index} hold {what} (those of pictures stay below {LARGEST_LATENT:g}): {source}; "
+                "load another file, or run in float32 if this one is whole"
+            )
+
+
+def check_pictures(images: Tensor, first: int = 0) -> None:
+    """Raises PortraitError for the first picture with a number that is not finite. images: f ...; first: its number."""
+    for index, image in enumerate(images):
+        if not torch.isfinite(image).all():
+            raise PortraitError(
+                f"frame {first + index} of the pictures holds numbers that are not finite: what they come from is damaged or "
+                "overflows, look at the nodes before this one"
+            )
 
 
 def decode_latents(

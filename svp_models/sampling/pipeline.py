@@ -15,6 +15,7 @@ from ..config import ModelConfig
 from ..errors import PortraitError
 from ..networks.conditions import ConditionWeights
 from .conditions import ClipConditions, clip_conditions
+from .decode import check_latents
 from .frames import BLOCK, IN_MEMORY, FileRows, Rows, Storage, blocks, held, whole
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 from .progress import Progress, shared
@@ -88,6 +89,7 @@ def sample_portrait(
     latents = denoise(model, noise, conditions, scheduler, windows, strengths, denoising, watch, plan, storage)
     for part in blocks(request.frames):
         latents[part] = finished(latents[part], held(start, part), config)
+        check_latents(latents[part], part.start, f"the model {config.name!r} is damaged or overflows in its precision")
     return whole(latents)
 
 

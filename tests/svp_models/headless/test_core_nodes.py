@@ -82,6 +82,20 @@ def test_previews_go_to_the_temp_folder(nodes, folders):
     assert not list(folders.output.iterdir()) and len(list(folders.temp.iterdir())) == 1
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_that_are_not_finite_never_become_a_file(nodes, folders, value):
+    bad = clip(40).clone()
+    bad[35, 3, 4, 1] = value
+    with pytest.raises(PortraitError, match="frame 35 of the pictures holds numbers that are not finite"):
+        nodes["SaveImage"].execute(images=bad, filename_prefix="p")
+    made = nodes["CreateVideo"].execute(images=bad, fps=25.0).args[0]
+    with pytest.raises(PortraitError, match="frame 35 of the pictures holds numbers that are not finite"):
+        nodes["SaveVideo"].execute(video=made, filename_prefix="x", format="auto", codec="auto")
+    with pytest.raises(PortraitError, match="the latents of frame 1 hold"):
+        nodes["VAEDecode"].execute(samples={"samples": torch.tensor([0.0, value]).expand(4, 2).T}, vae=None)
+    assert list(folders.output.iterdir()) == []
+
+
 @pytest.mark.parametrize("mode", ["L", "RGBA", "P", "LA", "1", "I;16", "CMYK"])
 def test_every_kind_of_picture_becomes_rgb(nodes, folders, mode):
     path = folders.input / ("x.tif" if mode == "CMYK" else "x.png")
@@ -127,7 +141,7 @@ def test_a_full_disk_leaves_no_picture(nodes, folders, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(PortraitError, match="p_00001_.png: the picture cannot be written .No space left on device."):
         nodes["SaveImage"].execute(images=clip(1), filename_prefix="p")
     assert list(folders.output.iterdir()) == []
 

@@ -15,9 +15,10 @@ def folders(tmp_path):
 
 def test_names_are_numbered_on(folders):
     first = folders.save_target("clips/take", 10, 20)
-    assert first.path("png") == folders.output / "clips" / "take_00001_.png"
-    assert first.path("png", 4).name == "take_00005_.png"
-    assert first.saved(first.path("png")) == {"filename": "take_00001_.png", "subfolder": "clips", "type": "output"}
+    with first.reserved("png") as path, first.reserved("png", 4) as fifth, first.reserved("png") as second:
+        assert path == folders.output / "clips" / "take_00001_.png"
+        assert fifth.name == "take_00005_.png" and second.name == "take_00002_.png"
+    assert first.saved(path) == {"filename": "take_00001_.png", "subfolder": "clips", "type": "output"}
     (folders.output / "clips" / "take_00041_.mp4").touch()
     (folders.output / "clips" / "take_other_00099_.mp4").touch()
     assert folders.save_target("clips/take", 10, 20).counter == 42
@@ -29,7 +30,7 @@ def test_fields_are_filled(folders):
     assert stem.startswith("10x20_2") and "%" not in stem
 
 
-@pytest.mark.parametrize("prefix", ["../out2/x", "/etc/x", "..", ".", "", "a/../../x"])
+@pytest.mark.parametrize("prefix", ["../out2/x", "/etc/x", "..", ".", "a/../../x"])
 def test_names_stay_in_the_folder(folders, prefix, tmp_path):
     with pytest.raises(PortraitError, match="leads outside the output folder"):
         folders.save_target(prefix, 1, 1)

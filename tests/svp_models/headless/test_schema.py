@@ -72,7 +72,9 @@ def test_a_schema_of_the_host_is_read():
     combo = SimpleNamespace(id="mode", optional=True, get_io_type=lambda: "COMBO", options=["a", "b"], default="a")
     number = SimpleNamespace(id="n", optional=False, get_io_type=lambda: "INT", min=1, max=None)
     out = SimpleNamespace(get_io_type=lambda: "LATENT")
-    schema = SimpleNamespace(node_id="X", inputs=[socket, combo, number], outputs=[out], is_output_node=False)
+    schema = SimpleNamespace(
+        node_id="X", inputs=[socket, combo, number], outputs=[out], is_output_node=False, hidden=[]
+    )
     spec = read_spec(SimpleNamespace(define_schema=lambda: schema))
     assert spec.node_id == "X" and spec.outputs == ("LATENT",) and not spec.is_output_node
     assert spec.input("mode") == InputSpec("mode", "COMBO", optional=True, options=("a", "b"))

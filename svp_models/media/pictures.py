@@ -1,0 +1,137 @@
+"""Picture files -> floats, whatever they hold inside; and floats -> PNG."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, ImageSequence
+from PIL.PngImagePlugin import PngInfo
+
+from ..errors import PortraitError
+from ..io.files import reason, whole_file
+
+# What is decoded inside this process. EPS, PDF and WMF would be handed to other programs, whatever the file's name says.
+FORMATS = (
+    "PNG", "JPEG", "MPO", "WEBP", "AVIF", "HEIF", "GIF", "BMP", "DIB", "TIFF", "JPEG2000", "PPM", "TGA", "ICO", "QOI", "DDS", "PCX",
+    "SGI", "PSD",
+)  # fmt: skip
+HEIC = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")  # brands of the pictures of phones
+HEIC_READER = "pillow_heif"
+# What Pillow raises for damaged files, beside OSError.
+DAMAGED = (
+    SyntaxError, ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, ZeroDivisionError,
+    RuntimeError, struct.error, zlib.error, MemoryError,
+)  # fmt: skip
+BYTE, WORD = 255, 65535
+
+
+def load_pictures(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
+    """Every picture in a file that has the size of the first: n h w 3 in [0, 1], and n h w, 1 where it is transparent.
+
+    Pictures are turned as the camera says. Without transparency the second is n 64 64 of zeros, as the host has it.
+    Whole numbers are shares of the largest of their kind. Floats are shares of 1; where they go beyond 2, of 255 or 65535.
+    """
+    path = Path(path)
+    images, masks = [], []
+    try:
+        with warnings.catch_warnings(), _opened(path) as file:
+            warnings.simplefilter("ignore")  # Pillow's remarks on damaged files: what cannot be read is an error
+            for page in ImageSequence.Iterator(file):
+                page = ImageOps.exif_transpose(page)
+                if images and page.size != (images[0].shape[1], images[0].shape[0]):
+                    continue
+                images.append(_rgb(page, path))
+                masks.append(_transparent(page))
+                if file.format == "MPO":
+                    break  # the further pictures of a stereo or preview file are no frames
+        return np.stack(images), np.stack(masks)
+    except PortraitError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise PortraitError(f"{path}: the picture is too large ({error}): make it smaller") from error
+    except (OSError, *DAMAGED) as error:
+        raise PortraitError(
+            f"{path}: cannot be read as a picture ({_line(error, path)}): open it in an image editor and save it as PNG or JPEG"
+        ) from error
+
+
+def save_png(path: Path, picture: np.ndarray, texts: Mapping[str, str], clear: bool = True) -> None:
+    """Writes h w 3 or 4 (uint8), complete or not at all. texts: by name, stored in the file; clear: see `whole_file`."""
+    stored = PngInfo()
+    for name, text in texts.items():
+        stored.add_text(name, text)
+    try:
+        with whole_file(path, clear) as temporary:
+            Image.fromarray(picture).save(temporary, format="PNG", compress_level=4, pnginfo=stored)
+    except OSError as error:
+        raise PortraitError(
+            f"{path}: the picture cannot be written ({reason(error)}): free disk space or choose another folder; nothing "
+            "was left behind"
+        ) from error
+
+
+def png_text(path: Path | str, name: str) -> str | None:
+    """A text stored in a PNG file, None if there is none of that name."""
+    try:
+        with _opened(Path(path), ("PNG",)) as file:
+            file.load()  # texts may lie behind the picture
+            return getattr(file, "text", {}).get(name)
+    except (OSError, *DAMAGED, Image.DecompressionBombError) as error:
+        raise PortraitError(f"{path}: cannot be read as a PNG file ({_line(error, Path(path))})") from error
+
+
+def _opened(path: Path, formats: tuple[str, ...] = FORMATS) -> Image.Image:
+    Image.init()
+    if _is_heic(path) and "HEIF" not in Image.OPEN:
+        if find_spec(HEIC_READER) is None:
+            raise PortraitError(
+                f"{path}: it is a HEIC picture: install what reads it (pip install pillow-heif) or export it as JPEG or PNG"
+            )
+        importlib.import_module(HEIC_READER).register_heif_opener()
+    with warnings.catch_warnings():  # Pillow warns of large pictures and refuses those of twice that
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=[name for name in formats if name in Image.OPEN])
+
+
+def _is_heic(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" and head[8:12] in HEIC
+
+
+def _rgb(page: Image.Image, path: Path) -> np.ndarray:
+    """h w 3 in [0, 1], float32."""
+    if page.mode == "F" or page.mode.startswith("I"):
+        grey = np.asarray(page, dtype=np.float32)
+        if not np.isfinite(grey).all():
+            raise PortraitError(f"{path}: the picture holds numbers that are not finite: save it again as PNG")
+        return np.repeat((grey / _full(grey.max(), page.mode)).clip(0, 1)[..., None], 3, axis=2)
+    return np.asarray(page.convert("RGB"), dtype=np.float32) / BYTE
+
+
+def _full(largest: float, mode: str) -> float:
+    """What white is in a picture of numbers that Pillow does not scale."""
+    if mode == "F":
+        return 1 if largest <= 2 else BYTE if largest <= BYTE else max(largest, WORD)
+    return max(largest, WORD)
+
+
+def _transparent(page: Image.Image) -> np.ndarray:
+    """h w in [0, 1], 1 where the picture is transparent; 64 x 64 of zeros where it has no transparency."""
+    if "A" not in page.getbands() and ("transparency" not in page.info or page.mode.startswith("I")):
+        return np.zeros((64, 64), dtype=np.float32)
+    return 1 - np.asarray(page.convert("RGBA").getchannel("A"), dtype=np.float32) / BYTE
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """The first line of what Pillow says, without the name of the file again."""
+    text = (reason(error) if isinstance(error, Exception) else str(error)).replace(repr(os.fspath(path)), "the file")
+    return text.splitlines()[0] if text else type(error).__name__
