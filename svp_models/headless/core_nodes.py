@@ -26,7 +26,7 @@ from ..media.writer import VideoWriter
 from ..sampling.decode import check_latents, check_pictures
 from ..values import Audio
 from .folders import Folders
-from .schema import HIDDEN_GRAPH, Hidden, InputSpec, NodeSpec
+from .schema import HIDDEN_GRAPH, Hidden, InputSpec, NodeSpec, show_value
 
 LARGEST_SIDE = 16384  # pixels, the host's limit
 CHUNK = 32  # frames that are copied at a time
@@ -303,7 +303,7 @@ def core_nodes(folders: Folders) -> list[CoreNode]:
 
 
 def _file_there(folders: Folders, name: str, what: str) -> bool | str:
-    return folders.has(name) or f"no {what} file {name!r} in {folders.input} nor at that path"
+    return folders.has(name) or f"no {what} file {show_value(name)} in {folders.input} nor at that path"
 
 
 def _centre(image: Tensor, aspect: float) -> Tensor:

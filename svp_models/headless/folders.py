@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import PortraitError
-from ..io.files import reserved_file
+from ..io.files import clear_leftovers, reserved_file
 from ..io.names import fill_fields, prefix_problem
 
 _MARKED = re.compile(r"^(?P<name>.*?)\s*\[(?P<folder>input|output|temp)\]$")
@@ -35,7 +35,10 @@ class Folders:
         return inside if inside.exists() else Path(name).absolute()
 
     def has(self, name: str) -> bool:
-        return self.find(name).is_file()
+        try:
+            return self.find(name).is_file()
+        except (OSError, ValueError):  # a name that no file can have
+            return False
 
     def prefix_problem(self, prefix: str | None) -> bool | str:
         """For a save node's `validate_inputs`: True, or why nothing can be saved under this prefix. None: linked, not known."""
@@ -48,6 +51,7 @@ class Folders:
             raise PortraitError(problem)
         target = (folder / os.path.normpath(fill_fields(prefix, width, height))).resolve()
         target.parent.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(target.parent)
         numbered = re.compile(re.escape(target.name) + r"_(\d+)_?(?:\.|$)", re.IGNORECASE)
         taken = [int(found[1]) for path in target.parent.iterdir() if (found := numbered.match(path.name))]
         subfolder = target.parent.relative_to(folder).as_posix()
@@ -68,7 +72,7 @@ class SaveTarget:
 
     def reserved(self, suffix: str, index: int = 0) -> AbstractContextManager[Path]:
         """The path of a file of its own, see `reserved_file`; index: which one of many that are saved together."""
-        return reserved_file(self.folder, self.stem, suffix, self.counter + index, clear=not index)
+        return reserved_file(self.folder, self.stem, suffix, self.counter + index, clear=False)
 
     def saved(self, path: Path) -> dict[str, str]:
         """What a node's ui says of a file written here."""

@@ -7,7 +7,7 @@
     with working_folder() as folder: ...         # a folder of this process in the system's temp folder
     with locked_folder(folder, "svp prepare"): ...        # one process at a time; another one is told who works here
     clear_leftovers(folder)                      # temporary files of processes that were killed
-    writable_problem(folder)                     # a sentence before the work begins, or None
+    writable_problem(folder), check_outputs(path)         # before the work begins: a sentence or None; an error
 
 `whole_file` and `reserved_file` clear the leftovers in the folders that they write into. A lock on the temporary file says
 whether its process still writes: the system releases it however the process ends, while process numbers are used again
@@ -165,6 +165,19 @@ def writable_problem(folder: Path | str) -> str | None:
     except (OSError, ValueError) as error:
         return f"nothing can be written into {wanted} ({reason(error)}): choose another folder or change its rights"
     return None
+
+
+def check_outputs(*paths: Path | None) -> None:
+    """Raises PortraitError for the first file that cannot be written where it is asked for: before the work, not after it."""
+    for path in paths:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise PortraitError(f"{path}: it is a folder: name a file")
+        if len(os.fsencode(path.name)) > longest_name(path.parent):
+            raise PortraitError(f"{path}: the name is too long: shorten it")
+        if problem := writable_problem(path.parent):
+            raise PortraitError(f"{path}: {problem}")
 
 
 def longest_name(folder: Path | str) -> int:

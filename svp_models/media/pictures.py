@@ -63,10 +63,10 @@ def load_pictures(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
         ) from error
 
 
-def save_png(path: Path, picture: np.ndarray, texts: Mapping[str, str], clear: bool = True) -> None:
+def save_png(path: Path, picture: np.ndarray, texts: Mapping[str, str] | None = None, clear: bool = True) -> None:
     """Writes h w 3 or 4 (uint8), complete or not at all. texts: by name, stored in the file; clear: see `whole_file`."""
     stored = PngInfo()
-    for name, text in texts.items():
+    for name, text in (texts or {}).items():
         stored.add_text(name, text)
     try:
         with whole_file(path, clear) as temporary:

@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from ...errors import PortraitError
+from ...io.files import reserved_file, whole_file
+from ...io.names import printable
 from ...media.video import load_video
 from ..session import OpenNodes, run_workflow
 
@@ -39,10 +41,10 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
         clips[style] = next((path for path in saved if path.suffix == ".mp4"), None)
         if clips[style] is None:
             raise PortraitError("the portrait workflow saved no mp4: its SVPVideoCombine node is missing")
-    sheet = args.out / "demo_contact_sheet.jpg"
-    Image.fromarray(contact_sheet(clips)).save(sheet, quality=92)
-    for path in (*clips.values(), sheet):
-        print(path)
+        print(printable(clips[style]), flush=True)  # now, because an interruption leaves it
+    with reserved_file(args.out, "demo_contact_sheet", "jpg") as sheet, whole_file(sheet) as temporary:
+        Image.fromarray(contact_sheet(clips)).save(temporary, format="JPEG", quality=92)
+    print(printable(sheet))
     print(f"{len(clips)} clips in {time.perf_counter() - started:.0f} s")
 
 

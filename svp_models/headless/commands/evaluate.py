@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from ...checkpoints.native import BUILTIN_MODEL, load_model
 from ...evaluation.demo import FULL, QUICK, evaluate
+from ...io.files import check_outputs, whole_file
 from ..session import OpenNodes
 
 FIGURES = """\
@@ -49,6 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
+    check_outputs(args.json)
     model = load_model(args.model)
     with tqdm(desc="clips", unit="clip") as bar:
 
@@ -60,6 +62,6 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
     text = json.dumps({**figures, "model": args.model.name, "step": model.metadata.get("step", "")}, indent=2)
     print(text)
     if args.json is not None:
-        args.json.parent.mkdir(parents=True, exist_ok=True)
-        args.json.write_text(text + "\n")
+        with whole_file(args.json) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
     return None

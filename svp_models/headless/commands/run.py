@@ -1,15 +1,21 @@
-"""svp run: an API-format workflow from start to saved files."""
+"""svp run: an API-format workflow, or the one stored in a saved file, from start to saved files."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
+from ...io.names import printable
 from ..session import OpenNodes, run_workflow
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("graph", type=Path, metavar="GRAPH.json", help="workflow in API format")
+    parser.add_argument(
+        "graph",
+        type=Path,
+        metavar="GRAPH.json",
+        help="workflow in API format, or a video or PNG that stores the one it was made by",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -27,4 +33,4 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     standard = Path("input")
     folder = args.input or (standard if standard.is_dir() else Path("."))
     for path in run_workflow(args.graph, open_nodes, folder, args.out, args.set):
-        print(path)
+        print(printable(path))

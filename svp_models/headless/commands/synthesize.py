@@ -6,10 +6,12 @@ import argparse
 from pathlib import Path
 
 import torch
-from PIL import Image
 
 from ...errors import PortraitError
-from ...media.writer import VideoWriter
+from ...io.files import check_outputs
+from ...io.names import printable
+from ...media.pictures import save_png
+from ...media.writer import CONTAINERS, VideoWriter
 from ...synthetic.clips import make_clip, neutral_portrait
 from ...synthetic.emotions import EMOTIONS, INTENSITIES
 from ...synthetic.sentences import SPLITS
@@ -18,6 +20,8 @@ from ...synthetic.speech import SAMPLE_RATE
 from ...values import Audio
 from ..session import OpenNodes
 
+PORTRAIT = ".png"
+MOST = 2**31  # people and clips that can be numbered
 LARGEST = 2048  # pixels; the face is drawn from curves, beyond this only time grows
 
 
@@ -35,22 +39,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
-    if args.speaker < 0 or args.seed < 0:
-        raise PortraitError(f"--speaker is {args.speaker} and --seed {args.seed}: both count from 0")
+    if not (0 <= args.speaker < MOST and 0 <= args.seed < MOST):
+        raise PortraitError(f"--speaker is {args.speaker} and --seed {args.seed}: both count from 0 to {MOST - 1}")
     if not (0 < args.seconds <= 600 and 1 <= args.fps <= 120 and 32 <= args.size <= LARGEST):
         raise PortraitError(
             f"{args.seconds:g} s at {args.fps:g} fps and {args.size} pixels: choose up to 600 s, 1 to 120 fps and "
             f"32 to {LARGEST} pixels"
         )
+    check_outputs(args.file, args.portrait)
+    if args.file.suffix.lower() not in CONTAINERS:
+        raise PortraitError(f"{args.file}: the ending must be one of {', '.join(CONTAINERS)}")
+    if args.portrait is not None and args.portrait.suffix.lower() != PORTRAIT:
+        raise PortraitError(f"{args.portrait}: the ending must be {PORTRAIT}")
     person = speaker(args.speaker, args.split)
     clip = make_clip(person, args.emotion, args.intensity, args.seed, args.seconds, args.fps, args.size)
     audio = Audio(torch.from_numpy(clip.audio)[None], SAMPLE_RATE)
     args.file.parent.mkdir(parents=True, exist_ok=True)
     with VideoWriter(args.file, args.size, args.size, args.fps, audio) as writer:
         writer.write(clip.images)
-    print(args.file)
-    if args.portrait:
-        args.portrait.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(neutral_portrait(person, args.size).images[0]).save(args.portrait)
-        print(args.portrait)
+    print(printable(args.file))
+    if args.portrait is not None:
+        save_png(args.portrait, neutral_portrait(person, args.size).images[0])
+        print(printable(args.portrait))
     print(clip.text)
