@@ -59,6 +59,8 @@ def load_graph(path: Path | str) -> Graph:
         raise PortraitError(f"{path}: no such workflow file")
     try:
         content = json.loads(_graph_text(path))
+    except PortraitError:
+        raise
     except (ValueError, RecursionError) as error:  # ValueError: no JSON, no UTF-8, or a number of thousands of digits
         raise PortraitError(f"{path}: not a JSON file of a workflow ({error})") from error
     return parse_graph(content, str(path))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.sampling.decode import decode_latents, fit_portrait
+from svp_portrait.svp_models.sampling.decode import check_latents, check_pictures, decode_latents, fit_portrait
 
 
 class Halver(torch.nn.Module):
@@ -93,3 +93,24 @@ def test_decode_is_lazy_and_cancellable():
 def test_decode_needs_a_chunk():
     with pytest.raises(PortraitError, match="0 at a time"):
         list(decode_latents(Halver(), torch.zeros(4, 3, 2, 2), 0))
+
+
+def test_the_first_latent_that_is_no_picture_is_named():
+    latents = torch.zeros(5, 4, 2, 2)
+    check_latents(latents + 1000)
+    latents[3, 1, 0, 1] = 1e30
+    with pytest.raises(
+        PortraitError, match=r"the latents of frame 13 hold the number 1e\+30 .*: the cause; load another file"
+    ):
+        check_latents(latents, 10, "the cause")
+    latents[1, 0, 0, 0] = float("nan")
+    with pytest.raises(PortraitError, match="the latents of frame 11 hold numbers that are not finite"):
+        check_latents(latents, 10)
+
+
+def test_the_first_picture_that_is_not_finite_is_named():
+    pictures = torch.zeros(5, 2, 2, 3)
+    check_pictures(pictures)
+    pictures[2, 0, 0, 0] = float("inf")
+    with pytest.raises(PortraitError, match="frame 102 of the pictures"):
+        check_pictures(pictures, 100)

@@ -328,3 +328,18 @@ def test_unusable_requests(model, clip, changes, message):
 def test_ten_milliseconds_of_sound_are_one_frame(model, clip):
     tiny = Audio(clip.audio.waveform[:, :160], 16000)
     assert torch.isfinite(sample(model, clip, 1, audio=tiny)).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_damaged_model_is_named_instead_of_a_black_clip(model, clip, value):
+    damaged = replace(model, networks=deepcopy(model.networks))
+    with torch.no_grad():
+        next(iter(damaged.networks.denoiser.parameters())).fill_(value)
+    with pytest.raises(PortraitError, match="the latents of frame 0 hold .*: the model 'tiny' is damaged or overflows"):
+        sample(damaged, clip, 5)
+
+
+def test_a_scale_of_zero_is_named(model, clip):
+    broken = replace(model, config=replace(model.config, vae=replace(model.config.vae, scale=0.0)))
+    with pytest.raises(PortraitError, match="the latents of frame 0 hold numbers that are not finite"):
+        sample(broken, clip, 5)
