@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from ..config_file import json_value, shown
-from ..errors import PortraitError, printable
+from ..errors import PortraitError
 from ..io.files import whole_file
+from ..io.names import printable
 from ..synthetic.clips import DATA_VERSION
 from ..synthetic.emotions import EMOTIONS
 from ..synthetic.sentences import SPLITS

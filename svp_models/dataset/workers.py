@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
@@ -58,7 +59,8 @@ def do_units(
 def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[str]:
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks but not the threads
-    pool = ProcessPoolExecutor(min(workers, max(1, len(units))), context, _start_worker)
+    with _hangup_ignored():
+        pool = ProcessPoolExecutor(min(workers, max(1, len(units))), context, _start_worker)
     try:
         for done in as_completed([pool.submit(do_unit, job, each) for each in units]):
             yield done.result()
@@ -73,6 +75,20 @@ def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[str
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def _hangup_ignored() -> Iterator[None]:
+    """The process that counts a pool's semaphores ignores Ctrl-C and SIGTERM, but a closed terminal would end it before those
+    who still use it. What is ignored when a process is started it ignores too."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def _start_worker() -> None:

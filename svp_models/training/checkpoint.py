@@ -20,7 +20,7 @@ from ..io.files import whole_file
 NAME = re.compile(r"checkpoint-(\d+)\.pt$")
 VERSION = 1
 KEYS = ("step", "phase", "seed", "config", "module", "average", "optimizer", "values")
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOAD_ERRORS = (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile)
 LITTLE = 1 << 20  # bytes; a disk with less is full
 

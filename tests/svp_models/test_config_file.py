@@ -92,9 +92,3 @@ def test_what_is_missing_is_named():
 def test_json_that_cannot_be_read_is_one_line(text):
     with pytest.raises(PortraitError, match="FILE: not JSON"):
         json_value(text, "FILE")
-
-
-def test_errors_do_not_obey_what_they_tell():
-    """A name in a file may hold what moves a terminal's cursor or turns the writing around."""
-    error = PortraitError("no \x1b[31mred\x1b[0m, \u202eback, \ud800 and\nno second line; but ü and 顔")
-    assert str(error) == r"no \x1b[31mred\x1b[0m, \u202eback, \ud800 and no second line; but ü and 顔"

@@ -13,7 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from ...config import ModelConfig, StyleLayerConfig
 from ...config_file import config_from_dict, json_value
-from ...errors import PortraitError, printable
+from ...errors import PortraitError
+from ...io.names import printable
 from ..session import OpenNodes
 
 FORMAT = "svp-portrait"

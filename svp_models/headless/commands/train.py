@@ -10,8 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from ...errors import PortraitError, printable
-from ...io.signals import NUMBERS, Interrupted
+from ...errors import PortraitError
+from ...io.names import printable
+from ...io.signals import NUMBERS, Interrupted, ending_at_once
 from ...training.extra import open_training
 from ...training.follow import Progress
 from ...training.recipe import PHASES, RECIPES, load_recipe, scaled
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     recipe = load_recipe(path, args.set)
     recipe = recipe if args.scale == 1 else scaled(recipe, args.scale)
     names = recipe.phases() if args.phase in (DEMO, ALL) else [args.phase]
-    training = open_training("run")
+    with ending_at_once():
+        training = open_training("run")
     if not 1 <= args.workers <= MOST_WORKERS:
         raise PortraitError(f"--workers is {args.workers}: 1 to {MOST_WORKERS} are allowed")
     with stoppable() as progress:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import signal
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -185,7 +188,7 @@ def test_one_process_at_a_time_works_on_a_folder(done, mead, tmp_path):
 def test_what_a_killed_run_has_left_is_cleared(done, mead, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
-        prepare(mead, out, RECIPE, look=raise_interrupt)
+        prepare(mead, out, RECIPE, progress=raise_interrupt)
     (out / "work/.abc.0123.part").mkdir()
     (out / "work/.abc.0123.part/clip.mp4").write_bytes(b"half")
     (out / ".train-000000.tar.0123.part").write_bytes(b"half")
@@ -193,7 +196,7 @@ def test_what_a_killed_run_has_left_is_cleared(done, mead, tmp_path):
     assert files(out) == files(done)
 
 
-def raise_interrupt() -> None:
+def raise_interrupt(*progress: int) -> None:
     raise KeyboardInterrupt
 
 
@@ -202,7 +205,9 @@ def test_films_that_cannot_be_read_are_listed(done, mead, tmp_path):
     root = tmp_path / "in"
     shutil.copytree(mead, root)
     (root / "M003/gone.mp4").symlink_to(root / "nowhere")
-    os.rename(root / "W009/video/front/fear/level_2/003.mp4", root / os.fsdecode(b"W009/video/front/fear/level_2/\xe9.mp4"))
+    os.rename(
+        root / "W009/video/front/fear/level_2/003.mp4", root / os.fsdecode(b"W009/video/front/fear/level_2/\xe9.mp4")
+    )
     manifest = prepare(root, tmp_path / "out", RECIPE)
     assert check(tmp_path / "out").totals()["samples"] == 4
     sources = {
