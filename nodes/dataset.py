@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from ..svp_models.dataset.options import (
     OutputOptions,
     Recipe,
 )
+from ..svp_models.dataset.sources import MOST_FOLDERS, newest_change
 from . import host
 from .audio import encoder_path, encoders
 from .host import folder_paths, io
@@ -73,7 +73,8 @@ class SVPPrepareDataset(io.ComfyNode):
                     "source",
                     default=DRAWN,
                     tooltip="A folder of films, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
-                    f"HDTF's own layout. Or the word {DRAWN}: drawn people with exact labels.",
+                    f"HDTF's own layout. New films are noticed in the first {MOST_FOLDERS} folders of it. Or the word {DRAWN}: drawn people with "
+                    "exact labels.",
                 ),
                 io.String.Input(
                     "name", default="people", tooltip=f"Of the data set: its folder is output/{FOLDER}/NAME."
@@ -151,13 +152,14 @@ class SVPPrepareDataset(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None) -> bool | str:
+    def validate_inputs(cls, name: str | None, source: str | None = DRAWN) -> bool | str:
+        if source not in (None, DRAWN) and not film_folder(source).is_dir():
+            return f"source: there is no folder {film_folder(source)}: name the folder that holds the films, or {DRAWN}"
         return check_name(name)
 
     @classmethod
     def fingerprint_inputs(cls, source: str = DRAWN, **others: object) -> float:
-        folders = [] if source == DRAWN else [each[0] for each in os.walk(film_folder(source))]
-        return max(map(os.path.getmtime, folders), default=0.0)  # a folder's changes when films come or go
+        return 0.0 if source == DRAWN else newest_change(film_folder(source))
 
     @classmethod
     def execute(
@@ -173,5 +175,7 @@ class SVPPrepareDataset(io.ComfyNode):
             films = FilmOptions(backend=backend, expression=expression, test_share=test_share)
             root, recipe = film_folder(source), Recipe(output, films=films)
         models = [Path(folder_paths.models_dir)]
-        manifest = prepare(root, output_path(FOLDER, name), recipe, models=models, progress=host.progress())
+        manifest = prepare(
+            root, output_path(FOLDER, name), recipe, models=models, progress=host.progress(), look=host.check_cancelled
+        )
         return io.NodeOutput(PreparedDataset(manifest.folder), "\n".join(summary(manifest)))

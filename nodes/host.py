@@ -251,6 +251,12 @@ def make_room(memory: int) -> bool:
     return model_management.is_device_cpu(device)
 
 
+def check_cancelled() -> None:
+    """A chance to cancel the work of a node between two updates of its progress bar."""
+    if HOSTED:
+        model_management.throw_exception_if_processing_interrupted()
+
+
 def progress() -> Callable[[int, int], None]:
     """A callback (done, total) that moves the node's progress bar; in the host every call is a chance to cancel."""
     bar = ProgressBar(1)

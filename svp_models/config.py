@@ -1,126 +1,258 @@
-"""Every size and choice of the system as frozen dataclasses, and the three presets built from them."""
+"""Every size and choice of the system as frozen dataclasses, and the three presets built from them.
+
+How they are read from files, and what a file may say, is in `config_file`.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from dataclasses import MISSING, dataclass, field, fields
 
+from .config_file import (
+    Checked,
+    config_from_dict,
+    config_to_json,
+    limited,
+    one_of,
+)
 from .errors import PortraitError
 
+__all__ = [
+    "PRESETS",
+    "AudioConfig",
+    "BaseShape",
+    "GuiderConfig",
+    "ModelConfig",
+    "SchedulerConfig",
+    "StyleConfig",
+    "StyleLayerConfig",
+    "UNetConfig",
+    "VaeConfig",
+    "config_from_dict",
+    "config_to_json",
+]
+
+# The largest that a config may ask for: generous for models that exist, and little enough to be built in a moment.
+WIDEST = 8192  # channels
+DEEPEST = 16  # layers of a block
+LEVELS = 8
+MOST_HEADS = 256
+MOST_ROWS = 65536  # frames, numbers of a feature
+FEATURES = ("mel", "whisper", "wav2vec2")
+VAE_GROUPS = {"portrait": 8, "sd15": 32}  # of the norms inside, by kind
+
 
 @dataclass(frozen=True)
-class VaeConfig:
+class VaeConfig(Checked):
     """Image <-> latent. kind `portrait`: the pack's small autoencoder; `sd15`: AutoencoderKL as Stable Diffusion 1.5 has it."""
 
-    kind: str = "sd15"
-    latent_channels: int = 4
-    scale: float = 0.18215  # scaled latent = latent x scale
-    downscale: int = 8  # pixels per latent cell and side
-    fold: int = 1  # portrait: pixels folded into channels before the first convolution
-    encoder_widths: tuple[int, ...] = (128, 256, 512, 512)
-    decoder_widths: tuple[int, ...] = (512, 512, 256, 128)
-    layers: int = 2
+    kind: str = one_of("sd15", "portrait", "sd15")
+    latent_channels: int = limited(4, 1, 512)
+    scale: float = limited(0.18215, 1e-6, 1e6)  # scaled latent = latent x scale
+    downscale: int = limited(8, 1, 64)  # pixels per latent cell and side
+    fold: int = limited(1, 1, 64)  # portrait: pixels folded into channels before the first convolution
+    encoder_widths: tuple[int, ...] = limited((128, 256, 512, 512), 1, WIDEST, most=LEVELS)
+    decoder_widths: tuple[int, ...] = limited((512, 512, 256, 128), 1, WIDEST, most=LEVELS)
+    layers: int = limited(2, 1, DEEPEST)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        groups = VAE_GROUPS[self.kind]
+        for name in ("encoder_widths", "decoder_widths"):
+            for width in getattr(self, name):
+                if width % groups:
+                    raise PortraitError(
+                        f"{name} has {width}: multiples of {groups}, the groups of its norms, are needed"
+                    )
+        ways = {"encoder_widths": (self.encoder_widths, self.fold)}
+        if self.kind == "portrait":
+            ways["decoder_widths"] = (self.decoder_widths, self.downscale // 2 ** (len(self.decoder_widths) - 1))
+        for name, (widths, fold) in ways.items():
+            reached = fold * 2 ** (len(widths) - 1)
+            if reached != self.downscale:
+                raise PortraitError(
+                    f"downscale is {self.downscale}: {len(widths)} {name} and fold {fold} give 1/{reached}"
+                )
 
 
 @dataclass(frozen=True)
-class UNetConfig:
+class UNetConfig(Checked):
     """Denoiser and ReferenceNet; names follow diffusers' UNet2DConditionModel where it has them."""
 
-    latent_channels: int = 4
-    block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280)
-    layers_per_block: int = 2
-    attention_levels: tuple[bool, ...] = (True, True, True, False)
-    attention_heads: int | tuple[int, ...] = 8  # of all levels or of each; a head has width // heads channels
-    cross_attention_dim: int = 768
-    norm_groups: int = 32
+    latent_channels: int = limited(4, 1, 512)
+    block_out_channels: tuple[int, ...] = limited((320, 640, 1280, 1280), 2, WIDEST, most=LEVELS)
+    layers_per_block: int = limited(2, 1, DEEPEST)
+    attention_levels: tuple[bool, ...] = limited((True, True, True, False), most=LEVELS)
+    attention_heads: int | tuple[int, ...] = limited(
+        8, 1, MOST_HEADS, most=LEVELS
+    )  # of all levels or of each; a head has width // heads channels
+    cross_attention_dim: int = limited(768, 1, WIDEST)
+    norm_groups: int = limited(32, 1, WIDEST)
     style_attention: bool = True
-    style_width: int = 0  # of the style attention inside, at most the block's; 0: as wide as the block
+    style_width: int = limited(
+        0, 0, WIDEST
+    )  # of the style attention inside, at most the block's; 0: as wide as the block
     reference_concat: bool = False  # portrait latent also stacked onto the input channels, as image-to-video models do
     reference_warp: bool = False  # and that of the portrait bent to the frame's head keypoints
     condition_embedding: bool = False  # audio and style also join the time embedding, which reaches every layer
-    motion_heads: int = 8
-    motion_groups: int = 32
-    motion_positions: int = 32  # longest window of frames
+    motion_heads: int = limited(8, 1, MOST_HEADS)
+    motion_groups: int = limited(32, 1, WIDEST)
+    motion_positions: int = limited(32, 1, 4096)  # longest window of frames
     motion_mid_block: bool = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        widths, heads = self.block_out_channels, self.attention_heads
+        for name, found in (("attention_levels", self.attention_levels), ("attention_heads", heads)):
+            if not isinstance(found, int) and len(found) != len(widths):
+                raise PortraitError(f"{name} has {len(found)} values: block_out_channels has {len(widths)} levels")
+        heads = (heads,) * len(widths) if isinstance(heads, int) else heads
+        for width, count in zip(widths, heads, strict=True):
+            narrowest = min(width, self.style_width or width)
+            if max(count, self.motion_heads) > narrowest:
+                raise PortraitError(
+                    f"attention_heads is {count} and motion_heads {self.motion_heads}: a level of {narrowest} channels has no "
+                    "more heads than these"
+                )
+            if width % 2 or self.motion_heads * (width // self.motion_heads) % 2:
+                raise PortraitError(
+                    f"block_out_channels has {width}: it and its whole part for {self.motion_heads} motion_heads have to be even"
+                )
+            for name in ("norm_groups", "motion_groups"):
+                if width % getattr(self, name):
+                    raise PortraitError(
+                        f"{name} is {getattr(self, name)}: the width {width} of block_out_channels is no multiple of it"
+                    )
+
 
 @dataclass(frozen=True)
-class GuiderConfig:
+class GuiderConfig(Checked):
     """Head-Kps picture (3 x H x W) -> features added behind the denoiser's first convolution."""
 
-    channels: tuple[int, ...] = (16, 32, 96, 256)
+    channels: tuple[int, ...] = limited((16, 32, 96, 256), 1, WIDEST, most=LEVELS)
 
 
 @dataclass(frozen=True)
-class AudioConfig:
+class AudioConfig(Checked):
     """Audio features and their projection to tokens. features: `mel`, `whisper` or `wav2vec2`."""
 
-    features: str = "whisper"
-    feature_size: int = 1920
-    window: int = 5  # rows around a frame that the projection sees
-    rows_per_frame: int = 1
-    tokens: int = 5
-    layers: int = 4
-    heads: int = 12
-    head_size: int = 64
-    width: int | None = None  # channels inside the projection; None: as many as a token has
-    feed_forward: int = 4  # channels of its feed-forward layers, in widths
+    features: str = one_of("whisper", *FEATURES)
+    feature_size: int = limited(1920, 1, MOST_ROWS)
+    window: int = limited(5, 1, 256)  # rows around a frame that the projection sees
+    rows_per_frame: int = limited(1, 1, 16)
+    tokens: int = limited(5, 1, 1024)
+    layers: int = limited(4, 1, 64)
+    heads: int = limited(12, 1, MOST_HEADS)
+    head_size: int = limited(64, 1, 1024)
+    width: int | None = limited(None, 1, WIDEST)  # channels inside the projection; None: as many as a token has
+    feed_forward: int = limited(4, 1, 64)  # channels of its feed-forward layers, in widths
 
 
 @dataclass(frozen=True)
-class StyleConfig:
+class StyleConfig(Checked):
     """Style extractor (eq. 2-4) and style projection (style code -> tokens)."""
 
-    expression_size: int = 64
-    audio_size: int = 1920
-    style_size: int = 256  # d_s
-    layers: int = 3
-    heads: int = 8
-    feed_forward: int = 1024
-    dropout: float = 0.1
-    max_frames: int = 256
-    tokens: int = 16
+    expression_size: int = limited(64, 1, WIDEST)
+    audio_size: int = limited(1920, 1, MOST_ROWS)
+    style_size: int = limited(256, 1, WIDEST)  # d_s
+    layers: int = limited(3, 1, 64)
+    heads: int = limited(8, 1, MOST_HEADS)
+    feed_forward: int = limited(1024, 1, MOST_ROWS)
+    dropout: float = limited(0.1, 0, 1, below=True)
+    max_frames: int = limited(256, 1, MOST_ROWS)
+    tokens: int = limited(16, 1, 1024)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.style_size % self.heads or self.style_size % 2:
+            raise PortraitError(f"heads is {self.heads}: style_size {self.style_size} is no even multiple of it")
 
 
 @dataclass(frozen=True)
-class SchedulerConfig:
+class SchedulerConfig(Checked):
     """Noise schedule shared by training and sampling."""
 
-    prediction: str = "v_prediction"  # or epsilon, or sample: the clean latent itself
-    beta_start: float = 0.00085
-    beta_end: float = 0.012
-    beta_schedule: str = "scaled_linear"
-    train_steps: int = 1000
+    prediction: str = one_of(
+        "v_prediction", "epsilon", "v_prediction", "sample"
+    )  # or epsilon, or sample: the clean latent itself
+    beta_start: float = limited(0.00085, 1e-8, 1, below=True)
+    beta_end: float = limited(0.012, 1e-8, 1, below=True)
+    beta_schedule: str = one_of("scaled_linear", "linear", "scaled_linear", "squaredcos_cap_v2")
+    train_steps: int = limited(1000, 2, 100_000)
     zero_terminal_snr: bool = True
-    timestep_spacing: str = "trailing"
-    steps_offset: int = 1
+    timestep_spacing: str = one_of("trailing", "trailing", "leading", "linspace")
+    steps_offset: int = limited(1, 0, 1000)
     exact_terminal: bool = False  # zero terminal SNR is exactly 0 and not 2^-24, as V-Express' DDIM has it
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.beta_start > self.beta_end:
+            raise PortraitError(f"beta_start is {self.beta_start}: no more than beta_end, {self.beta_end}, is allowed")
 
 
 @dataclass(frozen=True)
-class ModelConfig:
+class ModelConfig(Checked):
     """A whole model. size: pixels per side it was trained at; fps: frame rate it was trained at."""
 
-    name: str
-    size: int = 512
-    fps: float = 25.0
-    window: int = 24
-    overlap: int = 4
-    keypoints: str = "head8"  # or vexpress3
-    reference_weight: float = 1.0  # the strength of each attention that a sampler's weight of 1 stands for
-    audio_weight: float = 1.0
+    name: str = limited(least=1, most=200)
+    size: int = limited(512, 8, 8192)
+    fps: float = limited(25.0, 1, 240)
+    window: int = limited(24, 1, 4096)
+    overlap: int = limited(4, 0, 4095)
+    keypoints: str = one_of("head8", "head8", "vexpress3")  # or vexpress3
+    reference_weight: float = limited(
+        1.0, 0, 100
+    )  # the strength of each attention that a sampler's weight of 1 stands for
+    audio_weight: float = limited(1.0, 0, 100)
     residual: bool = False  # the difference to the (bent) portrait's latent is diffused: still parts need no learning
-    steps: int = 25  # what sampling takes unless told otherwise
-    cfg: float = 3.5
+    steps: int = limited(25, 1, 100_000)  # what sampling takes unless told otherwise
+    cfg: float = limited(3.5, 0, 100)
     unet: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
     guider: GuiderConfig = field(default_factory=GuiderConfig)
     audio: AudioConfig = field(default_factory=AudioConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.overlap >= self.window:
+            raise PortraitError(f"overlap is {self.overlap}: less than the window of {self.window} frames is needed")
+        if self.unet.latent_channels != self.vae.latent_channels:
+            raise PortraitError(
+                f"unet.latent_channels is {self.unet.latent_channels}: vae.latent_channels is {self.vae.latent_channels}"
+            )
+        reached = 2 ** (len(self.guider.channels) - 1)
+        if reached != self.vae.downscale:
+            raise PortraitError(
+                f"guider.channels has {len(self.guider.channels)} values, which give 1/{reached} of the size: the latents "
+                f"have 1/{self.vae.downscale}"
+            )
+
+
+@dataclass(frozen=True)
+class BaseShape(Checked):
+    """What of a UNet decides which style layers it has and how wide they are; see UNetConfig."""
+
+    block_out_channels: tuple[int, ...] = limited(low=1, high=WIDEST, most=LEVELS)
+    layers_per_block: int = limited(low=1, high=DEEPEST)
+    attention_levels: tuple[bool, ...] = limited(most=LEVELS)
+    attention_heads: int | tuple[int, ...] = limited(low=1, high=MOST_HEADS, most=LEVELS)
+    cross_attention_dim: int = limited(low=1, high=WIDEST)
+    condition_embedding: bool
+
+    @classmethod
+    def of(cls, unet: UNetConfig) -> BaseShape:
+        return cls(**{each.name: getattr(unet, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class StyleLayerConfig(Checked):
+    """What a file says of itself. features: the audio features that its extractor hears."""
+
+    style: StyleConfig
+    base: BaseShape
+    features: str = one_of(MISSING, *FEATURES)
+    width: int = limited(0, 0, WIDEST)  # UNetConfig.style_width
 
 
 PRESETS: dict[str, ModelConfig] = {
@@ -179,43 +311,3 @@ PRESETS: dict[str, ModelConfig] = {
         scheduler=SchedulerConfig(exact_terminal=True),
     ),
 }
-
-
-def config_from_dict(cls: type, values: Mapping[str, Any], where: str = "config") -> Any:
-    """Builds a frozen config (nested ones too) from plain values; an unknown or missing key raises PortraitError."""
-    hints = get_type_hints(cls)
-    names = {each.name for each in fields(cls)}
-    unknown = sorted(set(values) - names)
-    if unknown:
-        raise PortraitError(f"{where}: unknown key {', '.join(unknown)}; known are {', '.join(sorted(names))}")
-    built = {}
-    for name, value in values.items():
-        built[name] = _config_value(hints[name], value, f"{where}.{name}")
-    try:
-        return cls(**built)
-    except TypeError as error:
-        raise PortraitError(f"{where}: {error}") from error
-
-
-def _config_value(hint: Any, value: Any, where: str) -> Any:
-    """A value as the type of its field has it: lists become tuples, whole numbers floats, mappings configs."""
-    kinds = [each for each in get_args(hint) if each is not NoneType]
-    kind = kinds[0] if NoneType in get_args(hint) else hint
-    if value is None and kind is not hint:
-        return None
-    if is_dataclass(kind):
-        if not isinstance(value, Mapping):
-            raise PortraitError(f"{where} is {value!r}: it must be a section of its own")
-        return config_from_dict(kind, value, where)
-    if isinstance(value, list):
-        value = tuple(value)
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind in (int, float, str, bool) and type(value) is not kind:
-        raise PortraitError(f"{where} is {value!r}: it must be {kind.__name__}")
-    return value
-
-
-def config_to_json(config: Any) -> str:
-    """A config as one line of JSON, keys in the order of declaration."""
-    return json.dumps(asdict(config))

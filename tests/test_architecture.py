@@ -25,7 +25,7 @@ HOST_MODULES = {
 
 # A package of svp_models may import those of a lower level, and itself.
 LEVELS = (
-    {"errors", "config", "values"},
+    {"errors", "config", "config_file", "values"},
     {"io"},
     {"media", "face", "networks"},
     {"checkpoints"},

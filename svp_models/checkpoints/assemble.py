@@ -162,6 +162,7 @@ def _rest(config: ModelConfig) -> dict[str, nn.Module]:
         config.unet,
         block_out_channels=config.unet.block_out_channels[:1],
         attention_levels=(False,),
+        attention_heads=config.unet.attention_heads if isinstance(config.unet.attention_heads, int) else 1,
         layers_per_block=1,
         motion_mid_block=False,
     )

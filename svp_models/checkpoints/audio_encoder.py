@@ -13,7 +13,6 @@ weight, under old or new names; it is kept as the weight itself.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
+from ..config_file import json_value, shown
 from ..errors import PortraitError
 from ..networks.audio_encoder import POSITION, AudioEncoder, Wav2Vec2AudioEncoder, WhisperAudioEncoder
 from ..networks.audio_features import SAMPLE_RATE
@@ -61,6 +61,7 @@ PREPROCESSING = {
     "whisper": {"sampling_rate": SAMPLE_RATE, "hop_length": 160, "n_fft": 400},
     "wav2vec2": {"sampling_rate": SAMPLE_RATE, "feature_size": 1},
 }
+MOST_LAYERS, LARGEST = 64, 10**6
 HEADS = ("lm_head.", "quantizer.", "project_q.", "project_hid.")
 POSITIONS = "encoder.pos_conv_embed.conv."
 LENGTH_NAMES = ("parametrizations.weight.original0", "weight_g")
@@ -91,9 +92,17 @@ def load_audio_encoder(path: Path | str) -> AudioEncoder:
             f"{file}: it holds a {kind} encoder, but the {settings.name} beside it is of model_type "
             f"{values['model_type']!r}: keep each model in a folder of its own, or its config in {file.stem}.json"
         )
-    if kind == "whisper":
-        return _whisper(file, tensors, values, prepared)
-    return _wav2vec2(file, tensors, values, prepared)
+    _check_sizes(settings, values)
+    build = _whisper if kind == "whisper" else _wav2vec2
+    try:
+        return build(file, tensors, values, prepared)
+    except PortraitError:
+        raise
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        # What transformers and torch say to settings that are of another kind or do not fit each other.
+        raise PortraitError(
+            f"{settings}: no {kind} encoder can be built from it ({type(error).__name__}: {error}): get {PUBLISHED[kind]}"
+        ) from error
 
 
 def join_audio_encoder(model: PortraitModel, encoder: AudioEncoder) -> PortraitModel:
@@ -171,13 +180,19 @@ def _preprocessing(file: Path, kind: str) -> dict[str, Any]:
 def _read_json(file: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
-    try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PortraitError(f"{file}: not JSON ({error}): it is damaged, copy or download it again") from error
+    values = json_value(file.read_bytes(), str(file))
     if not isinstance(values, dict):
         raise PortraitError(f"{file}: holds a {type(values).__name__} and no settings: copy or download it again")
     return values
+
+
+def _check_sizes(file: Path, values: dict[str, Any]) -> None:
+    """Raises PortraitError for settings larger than any published model's, which would be built for hours."""
+    for name, value in values.items():
+        most = MOST_LAYERS if name.endswith("_layers") else LARGEST
+        numbers = [each for each in (value if isinstance(value, list) else [value]) if isinstance(each, (int, float))]
+        if any(not abs(each) <= most for each in numbers) or len(numbers) > MOST_LAYERS * MOST_LAYERS:
+            raise PortraitError(f"{file}: {name} is {shown(value)}: {most} is the most that can be read")
 
 
 def _whisper(file: Path, tensors: dict[str, Tensor], values: dict[str, Any], prepared: dict[str, Any]) -> AudioEncoder:

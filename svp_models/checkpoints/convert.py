@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from ..config import PRESETS, ModelConfig
+from ..config_file import json_value, shown
 from ..errors import PortraitError
 from ..networks.portrait_model import PortraitNetworks
 from . import catalog
@@ -48,7 +49,11 @@ def convert(
         model, files, lines = _sd15(kinds, config, dtype or torch.float16, seed)
     else:
         model, files, lines = _vexpress(kinds)
-    known = json.loads(model.metadata.get("sources", "{}"))
+    known = json_value(model.metadata.get("sources", "{}"), f"{files[0]}: sources")
+    if not isinstance(known, dict):
+        raise PortraitError(
+            f"{files[0]}: sources is {shown(known)}: names and hashes are needed, get the original file"
+        )
     licences = [model.metadata["licence"]] if model.metadata.get("licence") else []
     licences += [f"{kind}: {catalog.ENTRIES[LICENSED_AS[kind]].licence}" for kind in kinds if kind in LICENSED_AS]
     metadata = {

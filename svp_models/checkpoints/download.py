@@ -11,6 +11,7 @@ from huggingface_hub.file_download import http_get
 from huggingface_hub.utils import HfHubHTTPError
 
 from ..errors import PortraitError
+from ..io.files import locked_folder
 from .catalog import Entry, WeightFile
 from .sources import Progress, sha256_of
 
@@ -34,7 +35,9 @@ def download(
             f"{entry.name} is not on Hugging Face: download {', '.join(file.name for file in entry.files)} from "
             f"{entry.source} into {Path(root) / entry.folder}"
         )
-    return [_fetch(entry, file, Path(root) / entry.folder, endpoint, progress) for file in entry.files]
+    folder = Path(root) / entry.folder
+    with locked_folder(folder, f"svp download {entry.name}"):  # two that write to one partial file would spoil it
+        return [_fetch(entry, file, folder, endpoint, progress) for file in entry.files]
 
 
 def _fetch(entry: Entry, file: WeightFile, folder: Path, endpoint: str | None, progress: Progress | None) -> Path:

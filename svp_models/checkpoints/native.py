@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,14 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import ModelConfig, config_from_dict, config_to_json
+from ..config import ModelConfig, config_to_json
 from ..errors import PortraitError
 from ..networks.audio_encoder import AudioEncoder
 from ..networks.portrait_model import PortraitNetworks, build_networks
 from ..networks.style_extractor import StyleExtractor
 from ..networks.temporal import PLACES, keep_positions, kept_positions
 from ..networks.vae import build_vae
-from .tensor_file import load_strict, read_metadata, read_tensor_file, write_tensor_file
+from .tensor_file import check_numbers, load_strict, read_config, read_metadata, read_tensor_file, write_tensor_file
 
 __all__ = ["BUILTIN_MODEL", "PortraitModel", "load_model", "read_metadata", "save_model", "style_space_of"]
 
@@ -89,12 +88,12 @@ def load_model(
     the file, which is mapped into memory: pages are read when they are used and can be dropped again.
     """
     tensors, metadata = read_tensor_file(path, "model")
-    try:
-        values = json.loads(metadata.get("config", ""))
-    except json.JSONDecodeError as error:
-        raise PortraitError(f"{path}: its config is not JSON ({error}): the file is damaged, get it again") from error
-    config = config_from_dict(ModelConfig, values, f"{path}: config")
+    config = read_config(path, metadata, ModelConfig)
     analyzer = tensors.pop(ANALYZER_KEY, None)
+    if analyzer is not None and (analyzer.dtype, analyzer.ndim) != (torch.uint8, 1):
+        raise PortraitError(
+            f"{path}: {ANALYZER_KEY} is {analyzer.dtype} of shape {list(analyzer.shape)}: bytes are needed"
+        )
     space = _space_of(_extractor(tensors))
     # One after the other, so that what was converted does not wait in memory for the last one.
     floats = {name: _as(tensors.pop(name), dtype) for name in list(tensors)}
@@ -103,8 +102,10 @@ def load_model(
     with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
         networks, vae = build_networks(config), build_vae(config.vae)
     load_strict(networks, floats, path)
+    check_numbers(positions, path)
     keep_positions(networks, positions, path)
     load_strict(vae, of_vae, path, prefix="vae.")
+    check_variances(vae, path)
     if space != metadata.get("style_space"):
         raise PortraitError(
             f"{path}: the style extractor is {space}, the file says {metadata.get('style_space')}: it was changed after "
@@ -118,6 +119,15 @@ def load_model(
         style_space=space,
         metadata=metadata,
     )
+
+
+def check_variances(vae: nn.Module, path: Path | str) -> None:
+    """Latents are divided by their spread, which therefore has to be there: PortraitError names what is not."""
+    for name, buffer in vae.named_buffers():
+        if name.endswith("statistics.variance") and float(buffer.min()) <= 0:
+            raise PortraitError(
+                f"{path}: vae.{name} goes down to {float(buffer.min()):g}: variances above 0 are needed, get another file"
+            )
 
 
 def _extractor(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

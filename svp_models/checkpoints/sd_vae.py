@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,7 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ..config import VaeConfig
+from ..config import LEVELS, VaeConfig
+from ..config_file import json_value
 from ..errors import PortraitError
 from ..networks.vae import StableDiffusionVae, build_vae
 from .catalog import missing_file_error
@@ -75,15 +75,19 @@ def _with_suffix(folder: Path, stem: str) -> Path | None:
 
 def _config(config: VaeConfig, path: Path) -> VaeConfig:
     """Sizes from diffusers' config.json."""
+    values = json_value(path.read_bytes(), str(path))
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         widths = tuple(int(each) for each in values.get("block_out_channels", config.encoder_widths))
         known = {own: type(getattr(config, own))(values[name]) for name, own in CONFIG_NAMES.items() if name in values}
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
         raise PortraitError(f"{path}: not a VAE's configuration ({error}): copy or download it again") from error
     groups = values.get("norm_num_groups", GROUPS)
     if groups != GROUPS:
         raise PortraitError(f"{path}: norm_num_groups is {groups}, the VAE of this pack has {GROUPS}")
-    return replace(
-        config, encoder_widths=widths, decoder_widths=widths[::-1], downscale=2 ** (len(widths) - 1), **known
-    )
+    if not 1 <= len(widths) <= LEVELS:
+        raise PortraitError(f"{path}: block_out_channels has {len(widths)} values: 1 to {LEVELS} are allowed")
+    sizes = {"encoder_widths": widths, "decoder_widths": widths[::-1], "downscale": 2 ** (len(widths) - 1)}
+    try:
+        return replace(config, **sizes, **known)
+    except PortraitError as error:
+        raise PortraitError(f"{path}: {error}") from error

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..errors import PortraitError
 from ..values import Style, StylePrior
-from .tensor_file import read_tensor_file, write_tensor_file
+from .tensor_file import check_numbers, read_tensor_file, write_tensor_file
 
 
 def save_style(path: Path | str, value: StylePrior | Style) -> None:
@@ -45,6 +44,5 @@ def _tensor(path: Path | str, tensors: dict[str, Tensor], name: str, dimensions:
         raise PortraitError(f"{path}: {name} is missing: the file is damaged, save the style again")
     if value.ndim != dimensions or value.numel() == 0:
         raise PortraitError(f"{path}: {name} has shape {list(value.shape)}, {dimensions} filled dimensions are needed")
-    if not bool(torch.isfinite(value).all()):
-        raise PortraitError(f"{path}: {name} holds values that are not numbers: save the style again")
+    check_numbers({name: value}, path)
     return value.float()

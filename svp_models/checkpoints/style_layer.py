@@ -5,53 +5,26 @@ They fit every model whose UNet has the same blocks and widths, however its othe
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..config import ModelConfig, StyleConfig, UNetConfig, config_from_dict, config_to_json
+from ..config import BaseShape, ModelConfig, StyleConfig, StyleLayerConfig, config_to_json
 from ..errors import PortraitError
 from ..networks.portrait_model import PortraitNetworks, build_networks, parameter_group
 from ..networks.style_extractor import StyleExtractor
 from ..networks.temporal import keep_positions, kept_positions
 from .native import PortraitModel, cast_weight, style_space_of
-from .tensor_file import check_tensors, load_strict, read_tensor_file, write_tensor_file
+from .tensor_file import check_numbers, check_tensors, load_strict, read_config, read_tensor_file, write_tensor_file
 
 KIND = "style_layer"
 STYLE_GROUPS = ("style", "style_projection", "style_extractor")
 # What the layers add to the picture leaves through these: scaled, they act as much weaker.
 OUTPUTS = (".style_attn.to_out.0.weight", ".style_attn.to_out.0.bias", ".style_embedding.weight")
-
-
-@dataclass(frozen=True)
-class BaseShape:
-    """What of a UNet decides which style layers it has and how wide they are; see UNetConfig."""
-
-    block_out_channels: tuple[int, ...]
-    layers_per_block: int
-    attention_levels: tuple[bool, ...]
-    attention_heads: int | tuple[int, ...]
-    cross_attention_dim: int
-    condition_embedding: bool
-
-    @classmethod
-    def of(cls, unet: UNetConfig) -> BaseShape:
-        return cls(**{each.name: getattr(unet, each.name) for each in fields(cls)})
-
-
-@dataclass(frozen=True)
-class StyleLayerConfig:
-    """What a file says of itself. features: the audio features that its extractor hears."""
-
-    style: StyleConfig
-    base: BaseShape
-    features: str
-    width: int = 0  # UNetConfig.style_width
 
 
 def is_style_layer(name: str) -> bool:
@@ -89,11 +62,7 @@ def save_style_layer(
 def read_style_layer(path: Path | str) -> tuple[dict[str, Tensor], StyleLayerConfig, dict[str, str]]:
     """Tensors as stored, config and metadata of a file."""
     tensors, metadata = read_tensor_file(path, KIND)
-    try:
-        values = json.loads(metadata.get("config", ""))
-    except json.JSONDecodeError as error:
-        raise PortraitError(f"{path}: its config is not JSON ({error}): the file is damaged, get it again") from error
-    config = config_from_dict(StyleLayerConfig, values, f"{path}: config")
+    config = read_config(path, metadata, StyleLayerConfig)
     if not metadata.get("style_space"):
         raise PortraitError(f"{path}: names no style space, so no style could fit it: save the style layers again")
     return tensors, config, metadata
@@ -116,6 +85,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
     with torch.device("meta"):
         networks = build_networks(config)
     check_tensors({name: tensor.shape for name, tensor in style_tensors(networks).items()}, tensors, path)
+    check_numbers(tensors, path)
     extractor = _extractor_of(path, tensors, layer.style)
     if extractor != metadata.get("extractor"):
         raise PortraitError(

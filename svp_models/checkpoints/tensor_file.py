@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..config_file import config_from_dict, json_value
 from ..errors import PortraitError
+from ..io.files import whole_file
 
 FORMAT = "svp-portrait"
 FORMAT_VERSION = "1"
+WEIGHT_DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+WHOLE_DTYPES = (torch.uint8, torch.int32, torch.int64)  # of what are no weights
 PARALLEL = "module."  # what torch's DataParallel puts before names
 
 
@@ -24,16 +28,8 @@ def write_tensor_file(path: Path | str, kind: str, tensors: Mapping[str, Tensor]
     header = {**metadata, "format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind}
     on_cpu = _apart({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-        os.close(handle)
-        temporary = Path(name)
-        try:
+        with whole_file(path) as temporary:
             save_file(on_cpu, temporary, metadata=header)
-            os.chmod(temporary, 0o644)  # mkstemp's 0600 would hide the file from other users of a shared models folder
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
     except (OSError, SafetensorError) as error:
         raise PortraitError(f"{path}: cannot be written ({error}): check the folder's rights and free space") from error
 
@@ -76,7 +72,13 @@ def read_tensor_file(
             f"{path}: not a readable safetensors file ({size} bytes; {error}): it is truncated or of another format, "
             "copy or download it again"
         ) from error
+    check_dtypes(tensors, path)
     return tensors, metadata
+
+
+def read_config(path: Path | str, metadata: Mapping[str, str], cls: type) -> Any:
+    """The config in a file's metadata as the dataclass `cls`; PortraitError names file and key of what is wrong with it."""
+    return config_from_dict(cls, json_value(metadata.get("config", ""), f"{path}: config"), f"{path}: config")
 
 
 def _check_header(path: Path, metadata: dict[str, str], kind: str | tuple[str, ...] | None) -> None:
@@ -98,9 +100,12 @@ def _check_header(path: Path, metadata: dict[str, str], kind: str | tuple[str, .
 def load_strict(module: nn.Module, tensors: Mapping[str, Tensor], path: Path | str, prefix: str = "") -> None:
     """Puts tensors (names without prefix) into the module in place of its own, which may be on the meta device.
 
-    The first missing or unexpected name or wrong shape raises PortraitError with the file, the name in it and both shapes.
+    The first missing or unexpected name, wrong shape or value that is no number raises PortraitError with the file and the
+    name in it.
     """
-    check_tensors({name: own.shape for name, own in module.state_dict().items()}, tensors, path, prefix)
+    wanted = module.state_dict()
+    check_tensors({name: own.shape for name, own in wanted.items()}, tensors, path, prefix)
+    check_numbers(tensors, path, prefix, [name for name, own in wanted.items() if not own.is_floating_point()])
     module.load_state_dict(dict(tensors), strict=True, assign=True)
 
 
@@ -129,3 +134,42 @@ def check_tensors(
                 f"{path}: {prefix}{name} of shape {list(have.shape)} is unexpected, the model has no such tensor: "
                 "file and config differ"
             )
+
+
+def check_dtypes(tensors: Mapping[str, Tensor], path: Path | str) -> None:
+    """Raises PortraitError for the first tensor whose numbers nothing here can compute with."""
+    for name, tensor in tensors.items():
+        if tensor.dtype not in (*WEIGHT_DTYPES, *WHOLE_DTYPES):
+            raise PortraitError(f"{path}: {name} is stored as {_kind(tensor)}: {_kinds(WEIGHT_DTYPES)} can be read")
+
+
+def check_numbers(tensors: Mapping[str, Tensor], path: Path | str, prefix: str = "", whole: Sequence[str] = ()) -> None:
+    """Raises PortraitError for the first tensor that holds infinity or what is not a number, or that is not of floats, but for
+    those that have to be whole numbers (by name)."""
+    for name, tensor in tensors.items():
+        if name in whole:
+            if tensor.dtype not in WHOLE_DTYPES:
+                raise PortraitError(f"{path}: {prefix}{name} is stored as {_kind(tensor)}: whole numbers are needed")
+            continue
+        if not tensor.is_floating_point():
+            raise PortraitError(
+                f"{path}: {prefix}{name} is stored as {_kind(tensor)}: {_kinds(WEIGHT_DTYPES)} is needed"
+            )
+        if tensor.is_meta or not tensor.numel():
+            continue
+        numbers = tensor if tensor.dtype in WEIGHT_DTYPES else tensor.float()
+        # Both are not a number if any of the values is not. Of all ways this one is the fastest: a fiftieth of a load.
+        if not all(bool(end.isfinite()) for end in torch.aminmax(numbers)):
+            bad = numbers.numel() - int(numbers.isfinite().sum())
+            raise PortraitError(
+                f"{path}: {prefix}{name} has {bad} of {numbers.numel()} values that are no finite numbers: the file is damaged "
+                "or its training failed, take another"
+            )
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _kinds(dtypes: Sequence[torch.dtype]) -> str:
+    return " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)

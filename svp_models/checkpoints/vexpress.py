@@ -20,7 +20,7 @@ from ..networks.style_projection import StyleProjection
 from .foreign import SUFFIXES, find_weights, read_weights
 from .native import PortraitModel, style_space_of
 from .sd_vae import find_sd_vae, load_vae, places_of_vae
-from .tensor_file import check_tensors, load_strict
+from .tensor_file import check_numbers, check_tensors, load_strict
 from .vexpress_config import vexpress_config
 
 DENOISER, MOTION, REFERENCE = "denoising_unet", "motion_module", "reference_net"
@@ -97,7 +97,7 @@ def load_vexpress_networks(
     for network, path in ((networks.reference, paths[REFERENCE]), (networks.guider, paths[GUIDER])):
         tensors = _read_floats(path, dtype)
         load_strict(network, tensors, path)
-        _check_numbers(tensors, path)
+        check_numbers(tensors, path)
     _load_audio(networks.audio_projection, paths[AUDIO], dtype)
     return config, networks.eval()
 
@@ -144,8 +144,8 @@ def _load_denoiser(denoiser: Denoiser, spatial_path: Path, motion_path: Path, dt
     spatial = {name: tensor for name, tensor in spatial.items() if not _is_motion(name)}
     check_tensors({name: shape for name, shape in shapes.items() if not _is_motion(name)}, spatial, spatial_path)
     _check_positions(tables, motion, motion_path)
-    _check_numbers(spatial, spatial_path)
-    _check_numbers(motion, motion_path)
+    check_numbers(spatial, spatial_path)
+    check_numbers(motion, motion_path)
     theirs = spatial | motion
     loaded = {ours: theirs[name] for name, ours in names.items()}
     load_strict(denoiser, loaded | _fresh_style_layers(denoiser), spatial_path)
@@ -160,7 +160,7 @@ def _load_audio(projection: nn.Module, path: Path, dtype: torch.dtype | None) ->
     }
     tensors = _read_floats(path, dtype)
     check_tensors(shapes, tensors, path)
-    _check_numbers(tensors, path)
+    check_numbers(tensors, path)
     loaded = {}
     for theirs, ours in names.items():
         loaded |= zip(ours, tensors[theirs].chunk(len(ours)), strict=True)
@@ -216,17 +216,6 @@ def _read_floats(path: Path, dtype: torch.dtype | None) -> dict[str, Tensor]:
         if not tensor.is_floating_point():
             raise PortraitError(f"{path}: {name} holds {tensor.dtype}, weights are floats: take the unquantised file")
     return {name: tensor.to(dtype or tensor.dtype) for name, tensor in tensors.items()}
-
-
-def _check_numbers(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raises PortraitError for the first tensor with a value that is no finite number."""
-    for name, tensor in tensors.items():
-        finite = torch.isfinite(tensor if tensor.element_size() > 1 else tensor.float())
-        if not bool(finite.all()):
-            raise PortraitError(
-                f"{path}: {name} has {int((~finite).sum())} of {tensor.numel()} values that are no finite numbers: the file "
-                "is damaged or its training failed, take another"
-            )
 
 
 def _fresh_style(config: ModelConfig) -> tuple[StyleProjection, StyleExtractor]:

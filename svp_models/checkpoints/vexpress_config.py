@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, AudioConfig, GuiderConfig, ModelConfig, SchedulerConfig, UNetConfig
+from ..config_file import json_value
 from ..errors import PortraitError
 
 UNET_FILE, EXTRA_FILE = "unet_config.json", "extra_config.json"
@@ -73,8 +73,21 @@ def vexpress_config(folder: Path | str) -> ModelConfig:
 
     A choice that the networks of this pack cannot follow raises PortraitError with file, key and both values.
     """
-    folder, preset = Path(folder), PRESETS["vexpress"]
+    folder = Path(folder)
     values, extra = _read(folder / UNET_FILE), _read(folder / EXTRA_FILE)
+    try:
+        return _config(folder, values, extra)
+    except PortraitError as error:
+        named = str(error).startswith((str(folder / UNET_FILE), str(folder / EXTRA_FILE)))
+        raise error if named else PortraitError(f"{folder}: {UNET_FILE} or {EXTRA_FILE}: {error}") from error
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # values of another kind than theirs
+        raise PortraitError(
+            f"{folder}: {UNET_FILE} or {EXTRA_FILE} is not V-Express' configuration ({error}): copy or download it again"
+        ) from error
+
+
+def _config(folder: Path, values: dict[str, Any], extra: dict[str, Any]) -> ModelConfig:
+    preset = PRESETS["vexpress"]
     unet = _unet(preset.unet, values, extra.get("unet_additional_kwargs", {}), folder)
     audio = _audio(preset.audio, extra.get("audio_projection", {}), unet, folder / EXTRA_FILE)
     return replace(
@@ -199,10 +212,7 @@ def _read(path: Path) -> dict[str, Any]:
     """The object in a JSON file; an absent file is an empty one."""
     if not path.is_file():
         return {}
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise PortraitError(f"{path}: not JSON ({error}): copy or download it again") from error
+    values = json_value(path.read_bytes(), str(path))
     if not isinstance(values, dict):
         raise PortraitError(f"{path}: holds a {type(values).__name__}, an object with the configuration is needed")
     return values

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import torch
@@ -11,6 +9,7 @@ from torch import Tensor
 
 from ..config import PRESETS
 from ..errors import PortraitError
+from ..io.files import whole_file
 from ..networks.positions import sinusoidal_positions
 from .animatediff import TABLE
 from .native import PortraitModel
@@ -84,13 +83,7 @@ def dropped(model: PortraitModel) -> list[str]:
 
 
 def _write(path: Path, tensors: dict[str, Tensor]) -> Path:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".partial")
-    os.close(handle)
-    try:
+    with whole_file(path) as temporary:
         # Clones: torch.save would write the whole of the memory that a tensor is a part of.
-        torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, name)
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    finally:
-        Path(name).unlink(missing_ok=True)
+        torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, temporary)
     return path

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PortraitError
+from ..io.files import locked_folder
 from .drawn import drawn_people
 from .format import Reject
 from .manifest import FILE, Manifest, make_card, open_manifest, read_json, write_json, write_manifest
@@ -34,56 +35,62 @@ def prepare(
     ray: str = "",
     models: Sequence[Path] = (),
     progress: Progress | None = None,
+    look: Callable[[], None] = lambda: None,
 ) -> Manifest:
     """Prepares the films below `root` (None: drawn clips) into shards in `out`; a killed run goes on when repeated.
 
-    ray: see workers.do_units; models: see instruments.load_instruments; progress(units done, units in all). A folder that
-    was begun with other options, other films or another version raises PortraitError.
+    One process at a time works on a folder; another one is told which. ray: see workers.do_units; models: see
+    instruments.load_instruments; progress(units done, units in all). look: called for each folder that is looked into and
+    each clip that this process makes; both may raise to stop. A folder that was begun with other options, other films or
+    another version raises PortraitError.
     """
-    units, outside = find_sources(root, recipe.films) if root is not None else (drawn_people(recipe.drawn), [])
+    units, outside = find_sources(root, recipe.films, look) if root is not None else (drawn_people(recipe.drawn), [])
     card = make_card(asdict(recipe), _digest(root, units), len(units))
-    if _opened(out, card):
+    if _finished(out, card):
         return open_manifest(out)
+    _check_free(out)
     work = out / WORK
-    waiting = [each for each in units if finished_unit(each, work) is None]
-    done = len(units) - len(waiting)
-    if progress is not None:
-        progress(done, len(units))
-    job = Job((root or Path()).resolve(), recipe, work.resolve(), tuple(each.resolve() for each in models))
-    try:
-        with closing(do_units(job, waiting, workers, ray)) as finishing:
-            for _ in finishing:
-                done += 1
-                if progress is not None:
-                    progress(done, len(units))
-    finally:
-        _clear(work)  # what ended workers have left half-written
-    manifest = _assembled(out, card, units, outside, recipe)
-    shutil.rmtree(work)
+    with locked_folder(work, "svp prepare"):
+        if _finished(out, card):  # by whoever had it before
+            return open_manifest(out)
+        if read_json(work / CARD) is None:
+            write_json(work / CARD, card)
+        _clear(work)
+        _clear(out)
+        waiting = [each for each in units if finished_unit(each, work) is None]
+        done = len(units) - len(waiting)
+        if progress is not None:
+            progress(done, len(units))
+        job = Job((root or Path()).resolve(), recipe, work.resolve(), tuple(each.resolve() for each in models))
+        try:
+            with closing(do_units(job, waiting, workers, ray, look)) as finishing:
+                for _ in finishing:
+                    done += 1
+                    if progress is not None:
+                        progress(done, len(units))
+        finally:
+            _clear(work)  # what ended workers have left half-written
+        manifest = _assembled(out, card, units, outside, recipe)
+    shutil.rmtree(work, ignore_errors=True)
     return manifest
 
 
-def _opened(out: Path, card: dict[str, Any]) -> bool:
-    """Makes `out` ready, or tells that it holds the finished data set already."""
-    work = out / WORK
-    found = read_json(out / FILE)
-    finished = found is not None
-    found = {name: found.get(name) for name in card} if found is not None else read_json(work / CARD)
+def _finished(out: Path, card: dict[str, Any]) -> bool:
+    """Whether `out` holds the finished data set; one that was begun with another card raises PortraitError."""
+    finished = read_json(out / FILE)
+    found = read_json(out / WORK / CARD) if finished is None else {name: finished.get(name) for name in card}
     if found is not None and found != card:
         raise PortraitError(
             f"{out} was begun with other options ({difference(found, card)}): repeat those, or choose another --out"
         )
-    if finished:
-        shutil.rmtree(work, ignore_errors=True)
-        return True
-    if found is None:
-        if out.exists() and any(each.name != WORK for each in out.iterdir()):
-            raise PortraitError(f"{out}: it holds other files and no preparation: choose an empty folder")
-        work.mkdir(parents=True, exist_ok=True)
-        write_json(work / CARD, card)
-    _clear(work)
-    _clear(out)
-    return False
+    return finished is not None
+
+
+def _check_free(out: Path) -> None:
+    """Raises PortraitError for a folder that holds something and no preparation."""
+    begun = (out / WORK / CARD).exists() or not out.exists()
+    if not begun and any(each.name != WORK for each in out.iterdir()):
+        raise PortraitError(f"{out}: it holds other files and no preparation: choose an empty folder")
 
 
 def _assembled(out: Path, card: dict[str, Any], units: list[Unit], outside: list[Reject], recipe: Recipe) -> Manifest:

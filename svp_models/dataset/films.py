@@ -61,12 +61,12 @@ def film_clips(
     try:
         sound = open_sound(root, source)
         if sound is None:
-            yield Reject(source.path, 0.0, "no sound", "neither in the film nor beside it")
+            yield Reject(source.title, 0.0, "no sound", "neither in the film nor beside it")
             return
         behind, reached = _readable(root / source.path), 0
         for stretch in stretches(_readable(root / source.path), instruments.backend, recipe.output.frames):
             at = stretch.start
-            for piece in pieces_of(stretch, source.path, recipe):
+            for piece in pieces_of(stretch, source.title, recipe):
                 if isinstance(piece, Reject):
                     yield piece
                     continue
@@ -76,7 +76,7 @@ def film_clips(
                 outside = outside_share(square, stretch.width, stretch.height)
                 if outside > MOST_OUTSIDE:
                     yield Reject(
-                        source.path, piece.start / FPS, "face at the edge", f"{outside:.0%} of the crop is outside"
+                        source.title, piece.start / FPS, "face at the edge", f"{outside:.0%} of the crop is outside"
                     )
                     continue
                 frames = cut_frames(islice(behind, piece.start - reached, None), square, len(piece.track), recipe)
@@ -84,7 +84,7 @@ def film_clips(
                 yield clip_of(piece, square, frames, sound, source, recipe, instruments, scratch)
             at = stretch.start + len(stretch.found)
     except Unreadable as error:
-        yield Reject(source.path, at / FPS, "unreadable", str(error))
+        yield Reject(source.title, at / FPS, "unreadable", str(error))
 
 
 def open_sound(root: Path, source: Source) -> SoundReader | None:
@@ -124,14 +124,14 @@ def clip_of(
     count, size = len(frames), recipe.output.size
     change = stillness(frames)
     if change < FROZEN:
-        return Reject(source.path, start, "frozen", f"frames differ by {change:.3f} of 255")
+        return Reject(source.title, start, "frozen", f"frames differ by {change:.3f} of 255")
     wanted = count * SAMPLES_PER_FRAME
     try:
         samples = sound.read(piece.start * SAMPLES_PER_FRAME, wanted)
     except PortraitError as error:
         raise Unreadable(str(error)) from error
     if len(samples) < (1 - MOST_SILENT_END) * wanted or np.abs(samples).max() < SILENCE:
-        return Reject(source.path, start, "no sound", f"{len(samples) / SAMPLE_RATE:.2f} of {count / FPS:g} s")
+        return Reject(source.title, start, "no sound", f"{len(samples) / SAMPLE_RATE:.2f} of {count / FPS:g} s")
     samples = np.pad(samples, (0, wanted - len(samples)))
     track = in_square(piece.track, square, size)
     if instruments.recon is not None:
@@ -142,7 +142,7 @@ def clip_of(
         identity=source.identity,
         emotion=source.emotion,
         intensity=source.intensity,
-        source=source.path,
+        source=source.title,
         start_seconds=start,
         frames=count,
         size=size,

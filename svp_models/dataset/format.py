@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
+from ..config_file import Checked, limited
 from ..errors import PortraitError
 from ..synthetic.emotions import EMOTIONS
 from ..synthetic.sentences import SPLITS
@@ -15,6 +16,7 @@ FPS = 25
 SAMPLE_RATE = 16000
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
 SHORTEST_FRAMES = 40  # 1.6 s
+MOST_FRAMES = 100_000  # of a clip that is believed to be one
 MASK_CELL = 8  # pixels per side that one number of a mask stands for
 GOP = 12  # frames from one key frame to the next
 
@@ -22,7 +24,7 @@ VIDEO, AUDIO, LABELS, INFO, FEATURES = "video.mp4", "audio.flac", "labels.npz", 
 
 
 @dataclass(frozen=True)
-class ClipInfo:
+class ClipInfo(Checked):
     """Description of a clip.
 
     identity: who, a name that no other person of the data set has; emotion: one of synthetic.emotions.EMOTIONS or "";
@@ -34,19 +36,20 @@ class ClipInfo:
 
     identity: str
     emotion: str
-    intensity: int
-    source: str
-    start_seconds: float
-    frames: int
-    size: int
-    split: str
-    group: str
-    fps: int = FPS
+    intensity: int = limited(low=0, high=3)
+    source: str = field()
+    start_seconds: float = limited(low=0, high=1e9)
+    frames: int = limited(low=1, high=MOST_FRAMES)
+    size: int = limited(low=MASK_CELL, high=8192)
+    split: str = field()
+    group: str = field()
+    fps: int = limited(FPS, 1, 240)
     text: str = ""
     unknown: tuple[str, ...] = ()
-    feature_rows: int = 0
+    feature_rows: int = limited(0, 0, 1000)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.split not in SPLITS or self.emotion not in ("", *EMOTIONS) or self.frames < 1 or not self.identity:
             raise PortraitError(
                 f"{self.source} at {self.start_seconds:g} s: split {self.split!r}, emotion {self.emotion!r}, identity "

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import uuid
+import tarfile
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ..config_file import json_value, shown
 from ..errors import PortraitError
+from ..io.files import whole_file
+from ..io.names import printable
 from ..synthetic.clips import DATA_VERSION
-from .format import FORMAT_VERSION, FPS, Reject
+from ..synthetic.emotions import EMOTIONS
+from ..synthetic.sentences import SPLITS
+from .format import FORMAT_VERSION, FPS, MASK_CELL, MOST_FRAMES, Reject
+from .options import LARGEST_SIZE
 
 FILE = "manifest.json"
 NAMES_TOLD = 5  # rejects that a summary shows of each reason
+SHARD = re.compile(r"\w[\w.-]*\.tar", re.ASCII)
+KEY = re.compile(r"[\w-]+", re.ASCII)
+HASH = re.compile(r"[0-9a-f]{64}")
+INTENSITY = (0, 1, 2, 3)
 PROJECT = Path(__file__).resolve().parents[2] / "pyproject.toml"
 
 
@@ -92,6 +101,8 @@ def summary(manifest: Manifest) -> list[str]:
     """What a data set holds, and what was left out and why."""
     totals = manifest.totals()
     lines = [f"{totals['samples']} clips, {totals['hours']:.2f} h, {len(manifest.shards)} shards"]
+    if manifest.card["options"]["drawn"] is None:
+        lines.append(f"films considered: {manifest.card['sources']['count']}")
     for split, each in totals["by_split"].items():
         lines.append(f"{split}: {each['samples']} clips, {each['hours']:.2f} h, {each['identities']} people")
     lines += [f"{emotion}: {count} clips" for emotion, count in totals["by_emotion"].items() if emotion]
@@ -99,7 +110,7 @@ def summary(manifest: Manifest) -> list[str]:
         lines.append(f"left out, {reason}: {count}")
         some = [each for each in manifest.rejects if each.reason == reason][:NAMES_TOLD]
         lines += [f"  {each.source} at {each.start:.2f} s: {each.detail}" for each in some]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def make_card(options: dict[str, Any], sources: str, count: int) -> dict[str, Any]:
@@ -143,45 +154,88 @@ def open_manifest(folder: Path | str) -> Manifest:
             f"{path}: format {content.get('format')!r}, this version reads {FORMAT_VERSION}: prepare the data again"
         )
     try:
-        shards = tuple(
-            ShardEntry(**{**each, "samples": tuple(map(entry_from, each["samples"]))}) for each in content.pop("shards")
-        )
-        rejects = tuple(Reject(**each) for each in content.pop("rejects"))
+        shards = tuple(map(_shard_from, content.pop("shards")))
+        rejects = tuple(map(_reject_from, content.pop("rejects")))
         content.pop("totals")
-    except (KeyError, TypeError, ValueError) as error:
+        _check_card(content)
+    except PortraitError as error:
+        raise PortraitError(f"{path}: {error}: prepare the data again") from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise PortraitError(f"{path}: {error} is missing or of another kind: prepare the data again") from error
     return Manifest(Path(folder), content, shards, rejects)
 
 
-def entry_from(values: dict[str, Any]) -> SampleEntry:
-    """A sample's entry from its JSON form."""
-    members = {name: (int(at), int(size)) for name, (at, size) in values["members"].items()}
-    return SampleEntry(**{**values, "members": members})
+def _check_card(content: dict[str, Any]) -> None:
+    size = content["options"]["output"]["size"]
+    if type(size) is not int or not MASK_CELL <= size <= LARGEST_SIZE or size % MASK_CELL:
+        raise PortraitError(
+            f"options.output.size is {shown(size)}: a multiple of {MASK_CELL} to {LARGEST_SIZE} is needed"
+        )
+    sources = content["sources"]
+    if not (isinstance(sources["digest"], str) and type(sources["count"]) is int) or "drawn" not in content["options"]:
+        raise PortraitError("sources.digest, sources.count or options.drawn is missing or of another kind")
+
+
+def _shard_from(values: dict[str, Any]) -> ShardEntry:
+    """A shard's entry from its JSON form. Its name must not lead out of the folder."""
+    name, split, size, digest = (values[each] for each in ("name", "split", "bytes", "sha256"))
+    if not (isinstance(name, str) and SHARD.fullmatch(name)):
+        raise PortraitError(f"shard {shown(name)}: a plain name that ends in .tar is needed")
+    if (
+        split not in SPLITS
+        or type(size) is not int
+        or size < 1
+        or not (isinstance(digest, str) and HASH.fullmatch(digest))
+    ):
+        raise PortraitError(
+            f"shard {name}: split {shown(split)}, {shown(size)} bytes and SHA-256 {shown(digest)} are those of no shard"
+        )
+    samples = tuple(entry_from(each, f"shard {name}", size) for each in values["samples"])
+    return ShardEntry(**{**values, "samples": samples})
+
+
+def _reject_from(values: dict[str, Any]) -> Reject:
+    reject = Reject(**values)
+    texts = all(isinstance(each, str) for each in (reject.source, reject.reason, reject.detail))
+    if not texts or type(reject.start) not in (int, float):
+        raise PortraitError(f"reject {shown(values)}: source, start, reason and detail are needed")
+    return reject
+
+
+def entry_from(values: dict[str, Any], where: str, size: int) -> SampleEntry:
+    """A sample's entry from its JSON form. size: bytes of the tar that it is in, which its members cannot leave."""
+    members = {name: (at, count) for name, (at, count) in values["members"].items()}
+    entry = SampleEntry(**{**values, "members": members})
+    if not (isinstance(entry.key, str) and KEY.fullmatch(entry.key)):
+        raise PortraitError(f"{where}: sample {shown(entry.key)}: letters, digits, - and _ are needed")
+    for name, (at, count) in members.items():
+        places = type(at) is int and type(count) is int and tarfile.BLOCKSIZE <= at and 0 <= count
+        if not places or at + count > size:
+            raise PortraitError(
+                f"{where}: {entry.key}.{shown(name)} has {shown(count)} bytes from {shown(at)} on, the tar has {size}"
+            )
+    if type(entry.frames) is not int or not 1 <= entry.frames <= MOST_FRAMES:
+        raise PortraitError(f"{where}: {entry.key} has {shown(entry.frames)} frames: 1 to {MOST_FRAMES} are allowed")
+    texts = isinstance(entry.identity, str) and entry.identity and isinstance(entry.group, str)
+    if not texts or entry.emotion not in ("", *EMOTIONS) or entry.intensity not in INTENSITY:
+        raise PortraitError(
+            f"{where}: {entry.key} is of identity {shown(entry.identity)}, group {shown(entry.group)}, emotion "
+            f"{shown(entry.emotion)} and intensity {shown(entry.intensity)}, which are those of no clip"
+        )
+    return entry
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
     """An object, None where there is no file."""
     if not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PortraitError(f"{path}: not JSON ({error}): it is damaged, remove it and repeat the command") from error
+    values = json_value(path.read_bytes(), str(path))
     if not isinstance(values, dict):
         raise PortraitError(f"{path}: it holds a {type(values).__name__}: remove it and repeat the command")
     return values
 
 
-def part_name(name: str) -> str:
-    """What a file is called while it is written: of two processes that write the same, neither spoils the other's."""
-    return f".{name}.{uuid.uuid4().hex}.part"
-
-
 def write_json(path: Path, values: dict[str, Any]) -> None:
     """An object as a file, complete or not at all."""
-    temporary = path.with_name(part_name(path.name))
-    try:
+    with whole_file(path) as temporary:
         temporary.write_text(json.dumps(values, ensure_ascii=False), encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from av.video.reformatter import VideoReformatter
 
-from ..config import config_from_dict
+from ..config_file import config_from_dict, json_value
 from ..errors import PortraitError
 from ..media.source import OPTIONS
 from ..media.writer import VideoWriter
@@ -22,6 +23,11 @@ from .format import FPS, GOP, SAMPLE_RATE, ClipInfo, ClipLabels
 
 # One thread: how x264 shares out its work shows in what it writes.
 X264 = {"g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0", "threads": "1"}
+# What numpy and zipfile say to damaged or made-up arrays.
+ARRAY_ERRORS = (
+    *(ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, SyntaxError),
+)
 FULL = 32768  # of 16-bit sound
 
 
@@ -61,7 +67,7 @@ def decode_frames(data: bytes, start: int = 0, count: int | None = None) -> np.n
                 if index >= start:
                     picture = reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1)
                     found.append(picture.to_ndarray())
-    except (av.error.FFmpegError, IndexError) as error:
+    except (av.error.FFmpegError, ArithmeticError, IndexError, TypeError) as error:  # no pictures, or no time stamps
         raise PortraitError(
             f"a video member of {len(data)} bytes cannot be decoded ({error}): check the data"
         ) from error
@@ -88,7 +94,13 @@ def decode_audio(data: bytes) -> Audio:
     """An `audio.flac` as 1 x samples at 16 kHz."""
     try:
         with av.open(io.BytesIO(data), options=OPTIONS) as container:
-            chunks = [frame.to_ndarray() for frame in container.decode(container.streams.audio[0])]
+            stream = container.streams.audio[0]
+            if (stream.rate, stream.channels, stream.format.name) != (SAMPLE_RATE, 1, "s16"):
+                raise PortraitError(
+                    f"an audio member has {stream.channels} channels of {stream.format.name} at {stream.rate} Hz, one of 16 bits "
+                    f"at {SAMPLE_RATE} is needed: check the data"
+                )
+            chunks = [np.zeros((1, 0), np.int16), *(frame.to_ndarray() for frame in container.decode(stream))]
     except (av.error.FFmpegError, IndexError) as error:
         raise PortraitError(
             f"an audio member of {len(data)} bytes cannot be decoded ({error}): check the data"
@@ -108,7 +120,7 @@ def decode_labels(data: bytes) -> ClipLabels:
     try:
         with np.load(io.BytesIO(data), allow_pickle=False) as stored:
             return ClipLabels(**{name: stored[name] for name in stored.files})
-    except (ValueError, TypeError, OSError, zipfile.BadZipFile) as error:
+    except ARRAY_ERRORS as error:
         raise PortraitError(f"a labels member of {len(data)} bytes cannot be read ({error}): check the data") from error
 
 
@@ -119,8 +131,8 @@ def encode_info(info: ClipInfo) -> bytes:
 def decode_info(data: bytes) -> ClipInfo:
     """A sample's `json`."""
     try:
-        return config_from_dict(ClipInfo, json.loads(data), "json member")
-    except ValueError as error:
+        return config_from_dict(ClipInfo, json_value(data, "JSON"), "json member")
+    except PortraitError as error:
         raise PortraitError(f"a json member of {len(data)} bytes cannot be read ({error}): check the data") from error
 
 
@@ -134,8 +146,13 @@ def encode_features(features: np.ndarray) -> bytes:
 def decode_features(data: bytes) -> np.ndarray:
     """A `features.npy`: rows x F, float16."""
     try:
-        return np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, OSError) as error:
+        found = np.load(io.BytesIO(data), allow_pickle=False)
+        if not (
+            isinstance(found, np.ndarray) and found.ndim == 2 and found.dtype == np.float16 and np.isfinite(found).all()
+        ):
+            raise ValueError("rows of float16 that are all finite numbers are needed")
+        return found
+    except ARRAY_ERRORS as error:
         raise PortraitError(
             f"a features member of {len(data)} bytes cannot be read ({error}): check the data"
         ) from error

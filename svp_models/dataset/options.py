@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..config_file import LARGEST_SEED
 from ..errors import PortraitError
 from ..face.selection import FACE_CHOICES
 from ..synthetic.speakers import TEST_SPEAKERS, TRAIN_SPEAKERS
@@ -14,6 +15,8 @@ BACKENDS = ("built-in", "insightface", "mediapipe", "classical")
 ONE_FACE = "one"  # refuse pieces that show several
 FACES = (*FACE_CHOICES, ONE_FACE)
 OF_BACKEND, DEEP3D = "backend", "deep3d"  # where expression comes from
+MOST_PEOPLE, MOST_CLIPS = 10**6, 10**4  # of a split; of a person: their numbers have to fit into keys
+LARGEST_SHARD = 10**6
 LARGEST_SIZE, LONGEST_SECONDS = 2048, 60.0  # a clip's pictures are in memory at once
 
 
@@ -38,9 +41,9 @@ class OutputOptions:
             )
         if not 0 <= self.crf <= 51:
             raise PortraitError(f"--crf is {self.crf}: it must be from 0 (lossless) to 51 (worst)")
-        if self.shard_mb < 1 or self.shard_clips < 0:
+        if not (1 <= self.shard_mb <= LARGEST_SHARD and 0 <= self.shard_clips <= LARGEST_SHARD):
             raise PortraitError(
-                f"--shard-mb is {self.shard_mb} and --shard-clips {self.shard_clips}: at least 1 and 0 are needed"
+                f"--shard-mb is {self.shard_mb} and --shard-clips {self.shard_clips}: they must be from 1 and 0 to {LARGEST_SHARD}"
             )
 
     @property
@@ -111,11 +114,16 @@ class DrawnOptions:
     takes: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.speakers, self.test_speakers, self.seed, self.takes) < 0 or self.clips_per_speaker < 1:
-            raise PortraitError(
-                f"--speakers is {self.speakers}, --test-speakers {self.test_speakers}, --clips-per-speaker "
-                f"{self.clips_per_speaker} and --seed {self.seed}, --takes {self.takes}: none may be negative, and at least one clip is needed"
-            )
+        for name, least, most in (
+            ("speakers", 0, MOST_PEOPLE),
+            ("test_speakers", 0, MOST_PEOPLE),
+            ("clips_per_speaker", 1, MOST_CLIPS),
+            ("takes", 0, MOST_CLIPS),
+            ("seed", 0, LARGEST_SEED),
+        ):
+            if not least <= getattr(self, name) <= most:
+                option = name.replace("_", "-")
+                raise PortraitError(f"--{option} is {getattr(self, name)}: it must be from {least} to {most}")
         if self.speakers + self.test_speakers == 0:
             raise PortraitError("0 speakers were asked for: --speakers or --test-speakers must be at least 1")
 

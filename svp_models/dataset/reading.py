@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from ..errors import PortraitError
@@ -35,12 +36,13 @@ def read_member(folder: Path | str, shard: ShardEntry, sample: SampleEntry, endi
     path, (start, size) = Path(folder) / shard.name, sample.members[ending]
     try:
         with path.open("rb") as file:
-            file.seek(start - BLOCK)
-            block = file.read(BLOCK + size)
+            found = os.fstat(file.fileno()).st_size
+            if start + size <= found:  # what a manifest says is not believed before so much memory is taken
+                file.seek(start - BLOCK)
+                block = file.read(BLOCK + size)
     except FileNotFoundError as error:
         raise PortraitError(f"{path}: the shard is missing: copy it again") from error
-    if len(block) < BLOCK + size:
-        found = path.stat().st_size
+    if start + size > found or len(block) < BLOCK + size:
         raise PortraitError(
             f"{path}: it is cut off, {found} of {shard.bytes} bytes are there, {sample.key}.{ending} ends at "
             f"{start + size}: copy it again"

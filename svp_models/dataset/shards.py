@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -12,8 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from ..errors import PortraitError
+from ..io.files import whole_file
 from ..synthetic.sentences import SPLITS
-from .manifest import SampleEntry, ShardEntry, part_name
+from .manifest import SampleEntry, ShardEntry
 from .options import OutputOptions
 
 BLOCK = tarfile.BLOCKSIZE  # 512
@@ -38,21 +38,22 @@ class TarWriter:
         return self._digest.hexdigest()
 
     def __enter__(self) -> TarWriter:
-        self._temporary = self.path.with_name(part_name(self.path.name))
-        self._file = self._temporary.open("wb")
+        self._whole = whole_file(self.path)
+        self._file = self._whole.__enter__().open("wb")
         return self
 
-    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if kind is None:
                 self._write(bytes(END))
             self._file.close()
-            if kind is None:
-                os.replace(self._temporary, self.path)
         except OSError as failed:
+            self._file.close()
+            self._whole.__exit__(type(failed), failed, failed.__traceback__)
             raise self._failure(failed) from failed
-        finally:
-            self._temporary.unlink(missing_ok=True)
+        self._whole.__exit__(kind, error, trace)
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
         """Appends a member; returns (its first byte in the file, its number of bytes)."""

@@ -15,9 +15,13 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+import stat
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 
 from ..errors import PortraitError
@@ -30,6 +34,8 @@ SOUND_ENDINGS = (".m4a", ".wav", ".mp3", ".aac", ".flac")
 MEAD = re.compile(r"(?:^|.*/)([MW]\d{3})/video/([a-z]+(?:_\d+)?)/([a-z]+)/level_([123])/([^/]+)\.\w+")
 HDTF = re.compile(r"(?:(RD|WDA|WRA)_)?(.+?)(\d*)_(\d+)(?:_cfr\d+)?")
 HDTF_FOLDERS = ("RD", "WDA", "WRA")
+MOST_NAMES = 2_000_000  # files and folders below one that is named: more than any collection of films has
+MOST_FOLDERS, MOST_WATCHED = 1000, 20_000  # that are looked at for changes
 NAMELESS = "Radio"  # HDTF's films whose names number them and do not say who speaks
 HASH_BYTES = 6
 
@@ -49,21 +55,32 @@ class Source:
     intensity: int = 0
     sound: str = ""
 
+    @property
+    def title(self) -> str:
+        """The path as text."""
+        return readable(self.path)
 
-def find_sources(root: Path, options: FilmOptions) -> tuple[list[Source], list[Reject]]:
-    """The films below a folder in the order of their paths, and the films that a layout has no place for."""
+
+def find_sources(
+    root: Path, options: FilmOptions, look: Callable[[], None] = lambda: None
+) -> tuple[list[Source], list[Reject]]:
+    """The films below a folder in the order of their paths; and those that cannot be read or that a layout has no place for.
+
+    look: called for each folder that is looked into; it may raise to stop.
+    """
     if not root.is_dir():
         raise PortraitError(f"{root}: there is no such folder: name the folder that holds the films")
-    paths = list(_films(root))
+    paths, rejects = _films(root, look)
     if not paths:
-        raise PortraitError(f"{root}: it holds no film ({', '.join(VIDEO_ENDINGS)}): name the folder that does")
+        first = f"; {rejects[0].source}: {rejects[0].detail}" if rejects else ""
+        raise PortraitError(f"{root}: it holds no film ({', '.join(VIDEO_ENDINGS)}{first}): name the folder that does")
     layout = layout_of(paths) if options.layout == "auto" else options.layout
     read = {"mead": _mead, "hdtf": _hdtf, "folders": _folders}[layout]
-    sources, rejects = [], []
+    sources = []
     for path in paths:
         found = read(root, path, options)
         if found is None:
-            rejects.append(Reject(path, 0.0, "outside the layout", f"not named as films of {layout} are"))
+            rejects.append(Reject(readable(path), 0.0, "outside the layout", f"not named as films of {layout} are"))
         elif layout != "mead" or MEAD.fullmatch(path)[2] in options.views:
             sources.append(found)
     if not sources:
@@ -82,9 +99,34 @@ def layout_of(paths: list[str]) -> str:
     return "hdtf" if all(_hdtf_name(each) for each in paths) else "folders"
 
 
+def readable(path: str) -> str:
+    """A path as text: bytes of it that are no UTF-8, which a file's name may have, as \\x and two digits."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def newest_change(root: Path) -> float:
+    """When films last came or went below a folder: the newest of the folders' times. No more than MOST_FOLDERS of them, those
+    nearest to the root first, and MOST_WATCHED names are looked at."""
+    newest, names, seen, waiting = 0.0, 0, set(), deque([os.fspath(root)])
+    while waiting and len(seen) < MOST_FOLDERS and names < MOST_WATCHED:
+        folder = waiting.popleft()
+        with suppress(OSError):  # gone, or not to be read
+            about = os.stat(folder)
+            if (about.st_dev, about.st_ino) in seen:
+                continue
+            seen.add((about.st_dev, about.st_ino))
+            newest = max(newest, about.st_mtime)
+            with os.scandir(folder) as entries:
+                for entry in islice(entries, MOST_WATCHED - names):
+                    names += 1
+                    if not entry.name.startswith(".") and entry.is_dir():
+                        waiting.append(entry.path)
+    return newest
+
+
 def id_of(path: str) -> str:
     """12 hex digits of a path."""
-    return blake2b(path.encode(), digest_size=HASH_BYTES).hexdigest()
+    return blake2b(path.encode("utf-8", "surrogateescape"), digest_size=HASH_BYTES).hexdigest()
 
 
 def in_test(kin: str, share: float) -> bool:
@@ -92,18 +134,39 @@ def in_test(kin: str, share: float) -> bool:
     return int.from_bytes(blake2b(kin.encode(), digest_size=8).digest(), "big") < share * 2**64
 
 
-def _films(root: Path) -> Iterator[str]:
-    found, walked = [], set()
-    for folder, below, names in os.walk(root, followlinks=True):
+def _films(root: Path, look: Callable[[], None]) -> tuple[list[str], list[Reject]]:
+    """The films that can be read, in order, and those that cannot."""
+    found, walked, names_seen, closed = [], set(), 0, []
+    for folder, below, names in os.walk(root, followlinks=True, onerror=closed.append):
+        look()
         real = os.path.realpath(folder)
         if real in walked:  # a link back up, or a second one to the same folder
             below.clear()
             continue
         walked.add(real)
+        names_seen += len(names) + len(below)
+        if names_seen > MOST_NAMES:
+            raise PortraitError(
+                f"{root}: it holds more than {MOST_NAMES} files and folders: name the folder of the films"
+            )
         below[:] = sorted(each for each in below if not each.startswith("."))
         inside = Path(folder).relative_to(root)
-        found += [(inside / each).as_posix() for each in names if each.lower().endswith(VIDEO_ENDINGS)]
-    return iter(sorted(each for each in found if not each.rsplit("/", 1)[-1].startswith(".")))
+        films = [each for each in names if each.lower().endswith(VIDEO_ENDINGS) and not each.startswith(".")]
+        found += [(inside / each).as_posix() for each in films]
+    problems = {path: problem for path in found if (problem := _problem(root / path))}
+    problems |= {os.path.relpath(error.filename, root): f"a folder: {error.strerror}" for error in closed}
+    rejects = [Reject(readable(path), 0.0, "unreadable", problem) for path, problem in sorted(problems.items())]
+    return sorted(path for path in found if path not in problems), rejects
+
+
+def _problem(path: Path) -> str:
+    """Why a file cannot be read, "" if it can."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "not a file"
+    except OSError as error:
+        return f"a link to nothing ({error.strerror})" if path.is_symlink() else str(error.strerror)
+    return "" if os.access(path, os.R_OK) else "it may not be read"
 
 
 def _mead(root: Path, path: str, options: FilmOptions) -> Source | None:
@@ -126,13 +189,13 @@ def _hdtf(root: Path, path: str, options: FilmOptions) -> Source | None:
     found = _hdtf_name(path)
     if found is None:
         return None
-    name, film = found[2], found[2] + found[3]
+    name, film = readable(found[2]), readable(found[2] + found[3])
     identity = film if name == NAMELESS else name
     return Source(id_of(path), path, identity, name, "", film)
 
 
 def _folders(root: Path, path: str, options: FilmOptions) -> Source | None:
-    identity = path.split("/")[0] if "/" in path else Path(path).stem
+    identity = readable(path.split("/")[0] if "/" in path else Path(path).stem)
     return Source(id_of(path), path, identity, identity, "", id_of(path))
 
 

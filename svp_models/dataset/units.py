@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..errors import PortraitError
 from .drawn import DrawnPerson, drawn_clips
 from .films import film_clips
 from .format import Reject, Sample
 from .instruments import Instruments
-from .manifest import SampleEntry, entry_from, part_name, read_json, write_json
+from .manifest import SampleEntry, entry_from, read_json, write_json
 from .options import Recipe
 from .shards import TarWriter
 from .sources import Source
@@ -37,14 +39,25 @@ def clips_of(
     return film_clips(root, unit, recipe, instruments, scratch)
 
 
-def finish_unit(unit: Unit, root: Path, recipe: Recipe, instruments: Instruments, work: Path) -> None:
-    """Does a unit: its clips go into `work/ID.tar`, and last `work/ID.json` says that it is finished."""
+def finish_unit(
+    unit: Unit,
+    root: Path,
+    recipe: Recipe,
+    instruments: Instruments,
+    work: Path,
+    look: Callable[[], None] = lambda: None,
+) -> None:
+    """Does a unit: its clips go into `work/ID.tar`, and last `work/ID.json` says that it is finished. look: called for each
+    clip; it may raise to stop."""
     samples, rejects = [], []
-    scratch = work / part_name(unit.id)  # where a clip's video is written before it is read into the tar
+    scratch = (
+        work / f".{unit.id}.{uuid.uuid4().hex}.part"
+    )  # where a clip's video is written before it is read into the tar
     scratch.mkdir()
     try:
         with TarWriter(work / f"{unit.id}.tar") as tar:
             for clip in clips_of(unit, root, recipe, instruments, scratch):
+                look()
                 if isinstance(clip, Reject):
                     rejects.append(asdict(clip))
                     continue
@@ -65,8 +78,14 @@ def finished_unit(unit: Unit, work: Path) -> Finished | None:
     path = work / f"{unit.id}.tar"
     if record is None or not path.is_file():
         return None
-    samples = []
-    for each in record["samples"]:
-        split = each.pop("split")
-        samples.append((split, entry_from(each)))
-    return Finished(path, tuple(samples), tuple(Reject(**each) for each in record["rejects"]))
+    samples, size = [], path.stat().st_size
+    try:
+        for values in record["samples"]:
+            split = values.pop("split")
+            samples.append((split, entry_from(values, path.name, size)))
+        rejects = tuple(Reject(**each) for each in record["rejects"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise PortraitError(
+            f"{work / unit.id}.json: it is damaged ({error}): remove it and repeat the command"
+        ) from error
+    return Finished(path, tuple(samples), rejects)

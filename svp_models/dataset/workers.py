@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import cv2
 import torch
 
 from ..errors import PortraitError
+from ..io.signals import NUMBERS
 from .instruments import Instruments, load_instruments
 from .options import Recipe
 from .units import Unit, finish_unit
@@ -33,25 +38,29 @@ class Job:
     models: tuple[Path, ...]
 
 
-def do_unit(job: Job, unit: Unit) -> str:
-    """Does a unit and returns its id; instruments are kept for the next one."""
-    finish_unit(unit, job.root, job.recipe, _instruments(job.recipe, job.models), job.work)
+def do_unit(job: Job, unit: Unit, look: Callable[[], None] = lambda: None) -> str:
+    """Does a unit and returns its id; instruments are kept for the next one. look: called after each clip, may raise."""
+    finish_unit(unit, job.root, job.recipe, _instruments(job.recipe, job.models), job.work, look)
     return unit.id
 
 
-def do_units(job: Job, units: Sequence[Unit], workers: int, ray: str = "") -> Iterator[str]:
-    """Does all units; yields the id of each when it is finished. ray: an address, LOCAL_RAY, or "" for processes."""
+def do_units(
+    job: Job, units: Sequence[Unit], workers: int, ray: str = "", look: Callable[[], None] = lambda: None
+) -> Iterator[str]:
+    """Does all units; yields the id of each when it is finished. ray: an address, LOCAL_RAY, or "" for processes. look: called
+    after each clip that this process makes; it may raise to stop."""
     if ray:
         return _on_ray(job, units, workers, ray)
     if workers < 2:
-        return (do_unit(job, each) for each in units)
+        return (do_unit(job, unit, look) for unit in units)
     return _in_processes(job, units, workers)
 
 
 def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[str]:
     others = set(multiprocessing.active_children())
     context = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks but not the threads
-    pool = ProcessPoolExecutor(workers, context, _start_worker)
+    with _hangup_ignored():
+        pool = ProcessPoolExecutor(min(workers, max(1, len(units))), context, _start_worker)
     try:
         for done in as_completed([pool.submit(do_unit, job, each) for each in units]):
             yield done.result()
@@ -61,16 +70,38 @@ def _in_processes(job: Job, units: Sequence[Unit], workers: int) -> Iterator[str
             "where it stopped"
         ) from error
     except BaseException:
-        for each in set(multiprocessing.active_children()) - others:
-            each.terminate()  # an interrupted film is begun again anyway
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()  # an interrupted film is begun again anyway
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+@contextmanager
+def _hangup_ignored() -> Iterator[None]:
+    """The process that counts a pool's semaphores ignores Ctrl-C and SIGTERM, but a closed terminal would end it before those
+    who still use it. What is ignored when a process is started it ignores too."""
+    if not hasattr(signal, "SIGHUP") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the workers
+    """Signals reach the whole group: the parent ends the workers, and they end with it if it was killed."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
     _use_one_thread()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _use_one_thread() -> None:

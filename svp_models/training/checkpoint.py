@@ -15,30 +15,32 @@ from typing import Any
 import torch
 
 from ..errors import PortraitError
+from ..io.files import whole_file
 
 NAME = re.compile(r"checkpoint-(\d+)\.pt$")
 VERSION = 1
+KEYS = ("step", "phase", "seed", "config", "module", "average", "optimizer", "values")
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOAD_ERRORS = (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile)
 LITTLE = 1 << 20  # bytes; a disk with less is full
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Calls write(partial path) and puts the result in place of `path`: there is a whole file or none."""
-    partial = path.with_name(path.name + ".partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        write(partial)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with whole_file(path) as partial:
+            write(partial)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(path.parent).free < LITTLE:
-            raise PortraitError(
-                f"{path}: no space left on the disk: free some and run the same command again"
-            ) from error
+        if getattr(error, "errno", None) in FULL_DISK or shutil.disk_usage(path.parent).free < LITTLE:
+            raise full_disk(path) from error
         raise
-    finally:
-        partial.unlink(missing_ok=True)
+
+
+def full_disk(path: Path) -> PortraitError:
+    """What is said where a file does not fit onto its disk."""
+    return PortraitError(f"{path}: no space left on the disk: free some and run the same command again")
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -64,6 +66,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise PortraitError(
             f"{path}: not a readable checkpoint ({error}): remove it to go on from the one before"
         ) from error
-    if state.get("version") != VERSION:
-        raise PortraitError(f"{path}: checkpoint version {state.get('version')}, this pack reads {VERSION}")
+    if not isinstance(state, dict) or not {"version", *KEYS} <= set(state):
+        raise PortraitError(f"{path}: not a checkpoint of a training: remove it to go on from the one before")
+    if state["version"] != VERSION:
+        raise PortraitError(f"{path}: checkpoint version {state['version']}, this pack reads {VERSION}")
     return state

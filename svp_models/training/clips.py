@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -13,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..config import AudioConfig
-from ..dataset.format import AUDIO, FEATURES, FPS, LABELS, VIDEO, ClipLabels
+from ..dataset.format import AUDIO, FEATURES, FPS, LABELS, VIDEO, ClipLabels, check_labels
 from ..dataset.reading import (
     SampleEntry,
     decode_audio,
@@ -26,6 +25,7 @@ from ..dataset.reading import (
 from ..errors import PortraitError
 from ..networks.audio_features import mel_features
 from ..values import Audio
+from .checkpoint import write_atomically
 
 RECENT = 8192  # clips whose labels and features stay in memory
 
@@ -91,15 +91,18 @@ class Clips:
         return read_member(self.manifest.folder, self._shards[clip], self.info[clip], ending)
 
     def _labels(self, clip: int) -> ClipLabels:
-        return decode_labels(self._member(clip, LABELS))
+        info = self.info[clip]
+        labels = decode_labels(self._member(clip, LABELS))
+        check_labels(labels, info.frames, self.size, info.key)
+        return labels
 
     def _features(self, clip: int, rows_per_frame: int) -> Tensor:
         rows = self.info[clip].frames * rows_per_frame
         if self.config.features == "mel":
             return mel_features(self.sound(clip), rows, self.fps * rows_per_frame).half()
         found = torch.from_numpy(decode_features(self._member(clip, FEATURES)))
-        stored = len(found) // self.info[clip].frames
-        if stored % rows_per_frame or found.shape[1] != self.config.feature_size:
+        stored, rest = divmod(len(found), self.info[clip].frames)
+        if not stored or rest or stored % rows_per_frame or found.shape[1] != self.config.feature_size:
             raise PortraitError(
                 f"{self.info[clip].key} has {stored} rows of {found.shape[1]} audio features a frame, the model reads "
                 f"{rows_per_frame} of {self.config.feature_size}: prepare the data with its audio encoder"
@@ -113,17 +116,25 @@ class Clips:
         self._first = {clip: int(start) for clip, start in zip(self.pictured, starts[:-1], strict=True)}
         shape = (int(starts[-1]), self.size, self.size, 3)
         if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-            try:
-                array = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-                for clip, first in self._first.items():
-                    array[first : first + self.info[clip].frames] = decode_frames(self._member(clip, VIDEO))
-                array.flush()
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
-        found = np.load(path, mmap_mode="r")
+            write_atomically(path, lambda partial: self._write_decoded(partial, shape))
+        try:
+            found = np.load(path, mmap_mode="r")
+        except (ValueError, OSError) as error:
+            raise PortraitError(f"{path}: not the frames of the data ({error}): remove it, it is made again") from error
         if found.shape != shape:
             raise PortraitError(f"{path} holds frames {found.shape}, the data {shape}: it is of other data, remove it")
         return found
+
+    def _write_decoded(self, path: Path, shape: tuple[int, ...]) -> None:
+        """Written and not mapped: a disk that is full is then an error, and not the end of the process."""
+        header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+        with path.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for clip in self.pictured:
+                frames = decode_frames(self._member(clip, VIDEO))
+                wanted = (self.info[clip].frames, *shape[1:])
+                if frames.shape != wanted:
+                    raise PortraitError(
+                        f"{self.info[clip].key} has pictures {frames.shape}, the manifest says {wanted}: prepare the data again"
+                    )
+                file.write(frames)

@@ -12,6 +12,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from ..errors import PortraitError
+from ..io.signals import NUMBERS
+
 Sample = dict[str, Tensor]
 SHARED = -1  # the place of what all places of a step decide alike
 
@@ -92,8 +95,8 @@ def step_loader(
 def _leave_signals(worker: int) -> None:
     """Ctrl-C and a scheduler's SIGTERM reach all processes of a run: the training one stops, with a checkpoint, and its readers
     with it; if they went first, it would fail instead."""
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.SIG_IGN)
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Order:
@@ -107,6 +110,8 @@ class Order:
         """shards: numbers of the samples in each."""
         self.shards, self.seed, self.places = [list(each) for each in shards if each], seed, places
         self.count = sum(map(len, self.shards))
+        if not self.count:
+            raise PortraitError("no clip of the data has pictures: prepare films, or drawn people with clips")
         self.length = max(1, self.count // places)  # turns of a place in one epoch; a rest waits for the next
         self._epoch, self._order = -1, np.empty(0, np.int64)
 

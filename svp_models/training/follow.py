@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from ..io.files import whole_file
 
 Progress = Callable[[int, int], None]
 Report = Callable[[str], None]
@@ -37,9 +40,10 @@ class RunLog:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / "log.jsonl"
         if self.path.exists():
-            lines = self.path.read_text().splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= start]
-            self.path.write_text("".join(kept))
+            lines = self.path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            before = [line for line in lines if line.endswith("\n") and _step_of(line) <= start]
+            with whole_file(self.path) as temporary:
+                temporary.write_text("".join(before), encoding="utf-8")
         self.board = None
         if find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
@@ -63,6 +67,14 @@ class RunLog:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
             self.board.flush()
+
+
+def _step_of(line: str) -> float:
+    """The step that a line of the log is of; a line that a crash has cut or mixed up is of none that is reached."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return math.inf
 
 
 def status_line(name: str, step: int, steps: int, values: Mapping[str, float], seconds: float) -> str:

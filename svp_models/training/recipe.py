@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..config import config_from_dict
+from ..config import PRESETS
+from ..config_file import LARGEST_SEED, Checked, config_from_dict, limited, one_of, shown
+from ..dataset.format import FPS, SHORTEST_FRAMES
+from ..dataset.options import LARGEST_SIZE, LONGEST_SECONDS, MOST_CLIPS, MOST_PEOPLE
 from ..errors import PortraitError
 from .settings import TrainSettings
 
@@ -20,62 +24,70 @@ else:
 
 # What may differ between a run and its resumption: it changes what is kept and told, not what is learnt.
 FREE = ("workers", "checkpoint_steps", "keep", "log_steps", "validate_steps", "sample_steps", "explosion")
+MANY = 10**6  # frames, clips, steps between two of something
 RECIPES = Path(__file__).resolve().parents[2] / "recipes"
 PHASES = ("autoencoder", "analyzer", "style", "projections", "stage1", "stage2", "stage3")
 
 
 @dataclass(frozen=True)
-class ModelStart:
+class ModelStart(Checked):
     """What training begins with: `file`, a model file or V-Express folder, or else `preset` with fresh networks."""
 
-    preset: str = "demo"
+    preset: str = one_of("demo", *PRESETS)
     file: str = ""
 
 
 @dataclass(frozen=True)
-class DrawnData:
+class DrawnData(Checked):
     """Drawn people, see `svp prepare synthetic`."""
 
-    size: int
-    seconds: float
-    speakers: int
-    test_speakers: int
-    clips_per_speaker: int
-    takes: int = 0
-    seed: int = 0
+    size: int = limited(low=64, high=LARGEST_SIZE)
+    seconds: float = limited(low=SHORTEST_FRAMES / FPS, high=LONGEST_SECONDS)
+    speakers: int = limited(low=0, high=MOST_PEOPLE)
+    test_speakers: int = limited(low=0, high=MOST_PEOPLE)
+    clips_per_speaker: int = limited(low=1, high=MOST_CLIPS)
+    takes: int = limited(0, 0, MOST_CLIPS)
+    seed: int = limited(0, 0, LARGEST_SEED)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.size % 16:
+            raise PortraitError(f"size is {self.size}: a multiple of 16 is needed")
+        if not self.speakers + self.test_speakers:
+            raise PortraitError("speakers is 0, and so is test_speakers: one of them must be at least 1")
 
 
 @dataclass(frozen=True)
-class DataRecipe:
+class DataRecipe(Checked):
     """folder: written by `svp prepare`. synthetic: what is drawn into it if nothing is there. decoded: keep the frames of all clips decoded in the run's folder, for small pictures.
     read_expressions: styles are read from expressions as the model's face analyser sees them, not from the labels' own."""
 
-    folder: str
+    folder: str = limited(least=1, most=4096)
     decoded: bool = False
     read_expressions: bool = False
     synthetic: DrawnData | None = None
 
 
 @dataclass(frozen=True)
-class AutoencoderPhase:
+class AutoencoderPhase(Checked):
     """Portrait VAE. latent_noise: of a standard deviation, so that the decoder forgives what a denoiser leaves."""
 
     settings: TrainSettings
-    latent_noise: float = 0.05
+    latent_noise: float = limited(0.05, 0, 10)
 
 
 @dataclass(frozen=True)
-class AnalyzerPhase:
+class AnalyzerPhase(Checked):
     """Built-in face analyser. no_face: share of the pictures that show none."""
 
     settings: TrainSettings
-    no_face: float = 0.08
-    zoom: float = 0.2
-    shift: float = 0.12
+    no_face: float = limited(0.08, 0, 1)
+    zoom: float = limited(0.2, 0, 4)
+    shift: float = limited(0.12, 0, 1)
 
 
 @dataclass(frozen=True)
-class StylePhase:
+class StylePhase(Checked):
     """Style extractor by InfoNCE (eq. 6-7).
 
     emotions: manners of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
@@ -85,25 +97,32 @@ class StylePhase:
     """
 
     settings: TrainSettings
-    emotions: int = 4
-    takes: int = 2
-    temperature: float = 0.1
-    drop_audio: float = 0.3
-    drop_expression: float = 0.2
-    mix_voices: float = 0.0
-    shortest: int = 20
+    emotions: int = limited(4, 1, MANY)
+    takes: int = limited(2, 2, MANY)
+    temperature: float = limited(0.1, 1e-4, 100)
+    drop_audio: float = limited(0.3, 0, 1)
+    drop_expression: float = limited(0.2, 0, 1)
+    mix_voices: float = limited(0.0, 0, 1)
+    shortest: int = limited(20, 1, MANY)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.drop_audio + self.drop_expression > 1:
+            raise PortraitError(
+                f"drop_audio is {self.drop_audio:g}: with drop_expression {self.drop_expression:g} at most 1 is allowed"
+            )
 
 
 @dataclass(frozen=True)
-class ProjectionsPhase:
+class ProjectionsPhase(Checked):
     """Warm start of audio and style projection, see projections.py."""
 
     settings: TrainSettings
-    frame_step: int = 5
+    frame_step: int = limited(5, 1, MANY)
 
 
 @dataclass(frozen=True)
-class StagePhase:
+class StagePhase(Checked):
     """One stage of the paper's schedule (sec. 3.3); a sample of the batch is `frames` consecutive frames of one clip.
 
     trains: parameter groups that learn, everything else is frozen. singles: share of the steps whose samples are as many
@@ -117,43 +136,43 @@ class StagePhase:
     """
 
     settings: TrainSettings
-    trains: tuple[str, ...]
-    frames: int = 1
+    trains: tuple[str, ...] = limited(least=1, most=20)
+    frames: int = limited(1, 1, MANY)
     audio: bool = False
     style: bool = False
     temporal: bool = True
-    singles: float = 0.0
-    margin: int = 30
-    cross_emotion: float = 0.0
+    singles: float = limited(0.0, 0, 1)
+    margin: int = limited(30, 0, MANY)
+    cross_emotion: float = limited(0.0, 0, 1)
     deterministic: bool = False
-    own_style: float = 1.0
-    unconditional: float = 0.1
-    no_style: float = 0.0
-    noise_offset: float = 0.05
-    min_snr: float = 5.0
-    high_noise: float = 1.0
-    mouth_weight: float = 0.0
-    face_weight: float = 0.0
-    shake: float = 0.0
-    bias: float = 0.0
+    own_style: float = limited(1.0, 0, 1)
+    unconditional: float = limited(0.1, 0, 1)
+    no_style: float = limited(0.0, 0, 1)
+    noise_offset: float = limited(0.05, 0, 10)
+    min_snr: float = limited(5.0, 0, 1e6)
+    high_noise: float = limited(1.0, 0, 100)
+    mouth_weight: float = limited(0.0, 0, 1e6)
+    face_weight: float = limited(0.0, 0, 1e6)
+    shake: float = limited(0.0, 0, 1)
+    bias: float = limited(0.0, 0, 1)
 
 
 @dataclass(frozen=True)
-class ShowRecipe:
+class ShowRecipe(Checked):
     """The clip that stages show while they train: frames, and how it is sampled."""
 
-    frames: int = 50
-    steps: int = 25
-    cfg: float = 3.5
+    frames: int = limited(50, 1, MANY)
+    steps: int = limited(25, 1, 100_000)
+    cfg: float = limited(3.5, 0, 100)
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Checked):
     """A whole run. Phases that are left out are not run; the others run in the order of PHASES."""
 
-    name: str
-    data: DataRecipe
-    seed: int = 0
+    name: str = limited(least=1, most=200)
+    data: DataRecipe = field()
+    seed: int = limited(0, 0, LARGEST_SEED)
     model: ModelStart = field(default_factory=ModelStart)
     show: ShowRecipe = field(default_factory=ShowRecipe)
     autoencoder: AutoencoderPhase | None = None
@@ -163,6 +182,13 @@ class Recipe:
     stage1: StagePhase | None = None
     stage2: StagePhase | None = None
     stage3: StagePhase | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name in (".", "..") or not self.name.isprintable() or set(self.name) & set("/\\"):
+            raise PortraitError(
+                f"name is {shown(self.name)}: a folder is called so, with no slashes and nothing unprintable in its name"
+            )
 
     def phases(self) -> list[str]:
         """The names of the phases there are, in their order."""
@@ -176,11 +202,11 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise PortraitError(f"{path}: no such recipe ({error.strerror}); the bundled ones are in recipes/") from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits
         raise PortraitError(f"{path}: not TOML: {error}") from error
     for each in overrides:
         _override(values, each)
-    return recipe_from_dict(values, str(path))
+    return recipe_from_dict(values, f"{path}:")
 
 
 def recipe_from_dict(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -195,7 +221,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         raise PortraitError(f"{text!r} is no override: write section.key=value, for example stage1.settings.steps=100")
     try:
         value = tomllib.loads(f"value = {given}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = given
     *sections, key = name.strip().split(".")
     place = values
@@ -228,6 +254,9 @@ def bound(values: Any) -> Any:
 
 def scaled(recipe: Recipe, factor: float) -> Recipe:
     """The recipe with `factor` times the steps (at least 2), to see that it runs."""
+
+    if not (0 < factor < math.inf):
+        raise PortraitError(f"--scale is {factor}: it must be above 0, 0.01 for a hundredth of the steps")
 
     def shorter(phase: Any) -> Any:
         if phase is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from ..dataset.manifest import FILE as MANIFEST
 from ..dataset.options import DrawnOptions, OutputOptions
 from ..dataset.options import Recipe as DataOptions
 from ..errors import PortraitError
+from ..io.files import locked_folder
 from ..networks.face_analyzer import FaceAnalyzerNetwork
 from ..networks.portrait_model import build_networks
 from ..networks.vae import build_vae
@@ -51,6 +54,15 @@ class Run:
     progress: Progress | None = None
     workers: int = 1  # processes that draw data
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """While the run works in its folder no other one does; PortraitError says who does already."""
+        if not this_process().is_main_process:
+            yield
+            return
+        with locked_folder(self.folder, f"training {self.recipe.name}"):
+            yield
+
     def phase(self, name: str) -> Path:
         """Trains one phase, or goes on with it; returns its model file, which is written last and ends the phase."""
         output = self.output(name)
@@ -62,7 +74,7 @@ class Run:
             if this_process().is_main_process:
                 finish(name, model, phase)
                 provenance = {"recipe": self.recipe.name, "seed": str(self.recipe.seed), "training": config}
-                step = int(model.metadata.get("step", 0)) + settings.steps
+                step = steps_of(model) + settings.steps
                 metadata = {**model.metadata, **provenance, "step": str(step), "data_version": phase.clips.version}
                 write_atomically(output, lambda path: save_model(path, model, metadata, torch.float32))
                 self.report(f"{name}: {output}")
@@ -70,9 +82,16 @@ class Run:
         return output
 
     def describe(self, name: str) -> list[str]:
-        """Lines that tell what training a phase means; the data and the model it starts from have to be there."""
-        model = self.start(name)
-        lines = describe(self.build(name, model), getattr(self.recipe, name).settings)
+        """Lines that tell what training a phase means; the data and the model it starts from have to be there. Nothing is
+        written."""
+        if not (Path(self.recipe.data.folder) / MANIFEST).exists():
+            raise PortraitError(
+                f"{self.recipe.data.folder}: there are no prepared data yet, and a dry run makes none: run svp train without "
+                "--dry-run, or svp prepare"
+            )
+        data = replace(self.recipe.data, decoded=False, read_expressions=False)  # which change nothing of what is told
+        reading = replace(self, recipe=replace(self.recipe, data=data))
+        lines = describe(reading.build(name, self.start(name)), getattr(self.recipe, name).settings)
         return [f"{name} of recipe {self.recipe.name!r}, {self.folder / name}", *lines]
 
     def benchmark(self, name: str) -> str:
@@ -107,6 +126,7 @@ class Run:
 
     def start(self, name: str) -> PortraitModel:
         """The model that a phase begins with: that of the phase before, or the recipe's."""
+        self.output(name)
         phases = self.recipe.phases()
         if before := phases[: phases.index(name)]:
             if not self.output(before[-1]).exists():
@@ -117,8 +137,6 @@ class Run:
         start = self.recipe.model
         if start.file:
             return load_vexpress(start.file) if Path(start.file).is_dir() else load_model(start.file)
-        if start.preset not in PRESETS:
-            raise PortraitError(f"model.preset is {start.preset!r}: it must be one of {', '.join(PRESETS)}")
         config = PRESETS[start.preset]
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
@@ -159,12 +177,19 @@ class Run:
         self.draw_data()
         this_process().wait_for_everyone()
         cache = self.folder / "decoded" if self.recipe.data.decoded else None
-        return Clips(self.recipe.data.folder, split, model.config.audio, cache)
+        with this_process().main_process_first():  # the others find the decoded frames
+            return Clips(self.recipe.data.folder, split, model.config.audio, cache)
 
 
 def this_process() -> PartialState:
     """This process among those that train together; on CPUs where Accelerate is told so by ACCELERATE_USE_CPU."""
     return PartialState(cpu=parse_flag_from_env("ACCELERATE_USE_CPU"))
+
+
+def steps_of(model: PortraitModel) -> int:
+    """The steps that a model has been trained for, as far as its file says."""
+    text = model.metadata.get("step", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 16 else 0
 
 
 def finish(name: str, model: PortraitModel, phase: Phase) -> None:

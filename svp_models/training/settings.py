@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..errors import PortraitError
+from ..config_file import Checked, limited, one_of
 
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adam", "adamw", "adamw8bit")
 
 
 @dataclass(frozen=True)
-class TrainSettings:
+class TrainSettings(Checked):
     """Settings of one phase.
 
     steps: optimiser steps. batch: samples of a step over all processes. accumulate: passes that a process takes for its part
@@ -23,39 +23,26 @@ class TrainSettings:
     this many times its running mean stops the run.
     """
 
-    steps: int
-    batch: int = 1
-    accumulate: int = 1
-    learning_rate: float = 1e-4
-    warmup: int = 50
-    final_rate: float = 0.1
-    optimizer: str = "adamw"
-    betas: tuple[float, float] = (0.9, 0.98)
-    weight_decay: float = 0.01
-    clip_norm: float = 1.0
-    average: float = 0.995
-    precision: str = "no"
+    steps: int = limited(low=1, high=10**9)
+    batch: int = limited(1, 1, 10**6)
+    accumulate: int = limited(1, 1, 10**6)
+    learning_rate: float = limited(1e-4, 1e-12, 100)
+    warmup: int = limited(50, 0, 10**9)
+    final_rate: float = limited(0.1, 0, 1)
+    optimizer: str = one_of("adamw", *OPTIMIZERS)
+    betas: tuple[float, float] = limited((0.9, 0.98), 0, 1, below=True)
+    weight_decay: float = limited(0.01, 0, 100)
+    clip_norm: float = limited(1.0, 1e-12, 1e12)
+    average: float = limited(0.995, 0, 1, below=True)
+    precision: str = one_of("no", *PRECISIONS)
     gradient_checkpointing: bool = False
-    workers: int = 0
-    checkpoint_steps: int = 200
-    keep: int = 2
-    log_steps: int = 25
-    validate_steps: int = 0
-    sample_steps: int = 0
-    explosion: float = 50.0
-
-    def __post_init__(self):
-        for name in ("steps", "batch", "accumulate", "checkpoint_steps", "keep", "log_steps"):
-            if getattr(self, name) < 1:
-                raise PortraitError(f"{name} is {getattr(self, name)}: it must be 1 or more")
-        if not (0 < self.learning_rate < math.inf):
-            raise PortraitError(f"learning_rate is {self.learning_rate}: it must be above 0")
-        if not 0 <= self.average < 1:
-            raise PortraitError(f"average is {self.average}: it must be 0 (none) to below 1")
-        if self.precision not in PRECISIONS:
-            raise PortraitError(f"precision is {self.precision!r}: it must be one of {', '.join(PRECISIONS)}")
-        if self.optimizer not in OPTIMIZERS:
-            raise PortraitError(f"optimizer is {self.optimizer!r}: it must be one of {', '.join(OPTIMIZERS)}")
+    workers: int = limited(0, 0, 1024)
+    checkpoint_steps: int = limited(200, 1, 10**9)
+    keep: int = limited(2, 1, 10**6)
+    log_steps: int = limited(25, 1, 10**9)
+    validate_steps: int = limited(0, 0, 10**9)
+    sample_steps: int = limited(0, 0, 10**9)
+    explosion: float = limited(50.0, 1, 1e12)
 
     def rate(self, step: int) -> float:
         """Learning rate of a step, counted from 0."""

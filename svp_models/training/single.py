@@ -75,17 +75,18 @@ def train_model(
     recipe = Recipe(folder.name, data, seed, ModelStart(file=str(folder / START)), **{name: phase})
     values = {"phase": name, "settings": json.loads(config_to_json(phase))}
     record = {"model": weights_digest(model), "seed": seed, "data": manifest.card, **values}
-    begun = _is_begun(folder, record)
     run = Run(recipe, folder, LOG.info, progress)
-    _check_output(output, run.output(name))
-    if not begun:
-        metadata = {**model.metadata, STARTED_FROM: record["model"]}
-        write_atomically(folder / START, lambda path: save_model(path, model, metadata, torch.float32))
-        write_json(folder / RECORD, record)
     PartialState(cpu=cpu)
-    trained = run.phase(name)
-    if not output.exists():
-        run.export(trained, output)
+    with run.alone():
+        begun = _is_begun(folder, record)
+        _check_output(output, run.output(name))
+        if not begun:
+            metadata = {**model.metadata, STARTED_FROM: record["model"]}
+            write_atomically(folder / START, lambda path: save_model(path, model, metadata, torch.float32))
+            write_json(folder / RECORD, record)
+        trained = run.phase(name)
+        if not output.exists():
+            run.export(trained, output)
 
 
 def weights_digest(model: PortraitModel) -> str:
@@ -103,7 +104,7 @@ def _is_begun(folder: Path, record: dict[str, Any]) -> bool:
     """Whether the folder holds a training with this record; one with another, or something else, raises PortraitError."""
     found = read_json(folder / RECORD)
     if found is None:
-        if others := [each.name for each in folder.glob("*") if not each.name.startswith(START)]:
+        if others := [each.name for each in folder.glob("*") if not each.name.startswith((START, "."))]:
             raise PortraitError(f"{folder} holds {others[0]} and no training: choose another name")
         return False
     if bound(found) != bound(record):

@@ -47,6 +47,12 @@ class StageTraining:
     ):
         self.name, self.model, self.expressions, self.test, self.config = name, model, expressions, test, config
         self.clips = clips = expressions.clips
+        shortest = min((clips.info[clip].frames for clip in clips.pictured), default=config.frames)
+        if config.frames > min(shortest, model.config.unet.motion_positions):
+            raise PortraitError(
+                f"{name}.frames is {config.frames}: the shortest clip of the data has {shortest}, and the temporal layers know "
+                f"{model.config.unet.motion_positions} positions"
+            )
         freeze_all_but(model.networks, config.trains)
         self.module = StageModule(model, config)
         self._show = show

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from ..errors import PortraitError
 from ..evaluation.metrics import clustering_strength
 from ..networks.style_extractor import StyleExtractor, sample_code
 from .clips import Clips
@@ -36,6 +37,9 @@ class StyleTraining:
     def __init__(self, extractor: StyleExtractor, expressions: Expressions, test: Expressions, config: StylePhase):
         self.module, self.expressions, self.test = _Contrast(extractor, config.temperature), expressions, test
         self.clips, self.config = expressions.clips, config
+        fewest = min(info.frames for info in self.clips.info)
+        if config.takes > fewest:
+            raise PortraitError(f"style.takes is {config.takes}: the shortest clip of the data has {fewest} frames")
         self.by_identity = style_classes(self.clips)
         shown = np.array([info.emotion for info in self.clips.info])
         self.by_emotion = {emotion: np.flatnonzero(shown == emotion) for emotion in set(shown.tolist())}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ...checkpoints.catalog import ENTRIES, entry_named, size_text
 from ...checkpoints.download import download
+from ...checkpoints.sources import sha256_of
 from ..session import OpenNodes
 
 
@@ -23,5 +24,6 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     entries = [entry_named(name) for name in args.names]
     for entry in entries:
         print(f"{entry.name}: {size_text(entry.bytes)}, licence: {entry.licence or 'not stated by its makers'}")
+        known = {file.name: file.sha256 for file in entry.files}
         for path in download(entry, args.models, args.endpoint):
-            print(path)
+            print(path if known[path.name] else f"{path}  SHA-256 not published; of this file: {sha256_of(path)}")

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ...config import ModelConfig
+from ...config import ModelConfig, StyleLayerConfig
+from ...config_file import config_from_dict, json_value
 from ...errors import PortraitError
+from ...io.names import printable
 from ..session import OpenNodes
 
 FORMAT = "svp-portrait"
 MODEL, STYLE_LAYER = "model", "style_layer"  # kinds of files
+CONFIGS = {MODEL: ModelConfig, STYLE_LAYER: StyleLayerConfig}
 DENOISING, CONDITIONS = ("denoiser", "guider"), ("reference", "audio_projection", "style_projection", "style_extractor")
 FIRST_KEYS = ("format", "format_version", "kind", "label", "style_space", "seed", "step", "data_version")
 
@@ -38,10 +41,13 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.memory:
         described["memory"] = memory(described, args.memory)
     print(json.dumps(described, indent=2) if args.json else as_text(described))
+    if described["problem"]:
+        raise PortraitError(described["problem"])
 
 
 def describe(path: Path) -> dict:
-    """File, size in bytes, metadata, decoded config and, for each part of the file, its number of values and dtypes."""
+    """File, size in bytes, metadata, decoded config, what is wrong with that, and for each part its number of values and
+    dtypes."""
     if not path.is_file():
         raise PortraitError(f"{path}: no such file")
     try:
@@ -49,7 +55,7 @@ def describe(path: Path) -> dict:
             metadata = dict(file.metadata() or {})
             slices = {key: file.get_slice(key) for key in file.keys()}
             shapes = {key: (each.get_shape(), each.get_dtype()) for key, each in slices.items()}
-    except SafetensorError as error:
+    except (OSError, SafetensorError) as error:
         raise PortraitError(f"{path}: not a whole safetensors file ({error}): download or save it again") from error
     counts: Counter[str] = Counter()
     dtypes: dict[str, set[str]] = {}
@@ -57,32 +63,51 @@ def describe(path: Path) -> dict:
         part = _part(key)
         counts[part] += math.prod(shape)
         dtypes.setdefault(part, set()).add(dtype)
-    config = metadata.pop("config", None)
+    config, problem = _config(path, metadata)
     return {
         "file": str(path),
         "bytes": path.stat().st_size,
         "metadata": metadata,
-        "config": json.loads(config) if config else None,
+        "config": config,
+        "problem": problem,
         "parts": {part: {"values": count, "dtypes": sorted(dtypes[part])} for part, count in counts.items()},
     }
 
 
+def _config(path: Path, metadata: dict[str, str]) -> tuple[dict | None, str]:
+    """The config in the metadata of a file of this pack, which is taken out, and what is wrong with it. Of other files a
+    `config` stays the text that it is."""
+    cls = CONFIGS.get(metadata.get("kind", "")) if metadata.get("format") == FORMAT else None
+    if cls is None:
+        return None, ""
+    try:
+        config = json_value(metadata.get("config", ""), f"{path}: config")
+        config_from_dict(cls, config, f"{path}: config")
+    except PortraitError as error:
+        return None, str(error)
+    del metadata["config"]
+    return config, ""
+
+
 def memory(described: dict, size: str) -> dict:
     """Bytes that sampling needs by precision: weights while it denoises and before that, and to work with by plan."""
-    # Here, because only this needs torch, which takes seconds to start.
+    # Here, because only this needs what takes seconds to start.
     from ...checkpoints.convert import DTYPES
-    from ...config import config_from_dict
     from ...sampling.checks import check_size
     from ...sampling.memory import PLANS, sampling_memory
 
     if described["metadata"].get("kind") != MODEL:
         raise PortraitError(f"{described['file']}: --memory is for model files, this holds another kind")
+    if described["problem"]:
+        raise PortraitError(described["problem"])
     config = config_from_dict(ModelConfig, described["config"], f"{described['file']}: config")
     if not (match := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise PortraitError(f"--memory is {size!r}: write width x height in pixels, 512x512 for example")
     width, height = int(match[1]), int(match[2])
     check_size(width, height, config.vae.downscale)
     counted = {part: entry["values"] for part, entry in described["parts"].items()}
+    if missing := sorted({*DENOISING, *CONDITIONS} - set(counted)):
+        raise PortraitError(f"{described['file']}: there is no {missing[0]} in it: get the original file")
     needed = {}
     for name in ("fp16", "fp32"):
         dtype = DTYPES[name]
@@ -147,4 +172,4 @@ def as_text(described: dict) -> str:
             lines.append(f"    {dtype:<6}{known}")
     for name, value in (described["config"] or {}).items():
         lines.append(f"  config.{name:<16} {json.dumps(value)}")
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))  # what others have written into a file is shown and not obeyed

@@ -67,10 +67,11 @@ def as_lines(described: list[dict]) -> list[str]:
 
 def _place(file: dict, folder: str) -> str:
     size = size_text(file["bytes"])
+    hashed = "" if file["sha256"] else "  SHA-256 not published"
     if file["path"] is None:
-        return f"{folder}/{file['name']}  {size}  missing"
+        return f"{folder}/{file['name']}  {size}  missing{hashed}"
     if file["bytes"] not in (None, file["bytes_there"]):
         return (
             f"{file['path']}  {file['bytes_there']:,} bytes, the published file has {file['bytes']:,}: another version?"
         )
-    return f"{file['path']}  {size_text(file['bytes_there'])}"
+    return f"{file['path']}  {size_text(file['bytes_there'])}{hashed}"

@@ -27,6 +27,7 @@ from ...dataset.workers import LOCAL_RAY
 from ...errors import PortraitError
 from ..session import OpenNodes
 
+MOST_WORKERS = 1024
 DRAWN = "synthetic"
 DRAWN_SIZE, DRAWN_SECONDS = 256, 4.0  # drawing takes long
 MEANING = """\
@@ -132,8 +133,8 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
         return
     if args.source is None or args.out is None:
         raise PortraitError("svp prepare needs SOURCE (a folder of films, or: synthetic) and --out DIR")
-    if args.workers < 1:
-        raise PortraitError(f"--workers is {args.workers}: at least 1 is needed")
+    if not 1 <= args.workers <= MOST_WORKERS:
+        raise PortraitError(f"--workers is {args.workers}: 1 to {MOST_WORKERS} are allowed")
     drawn = args.source == DRAWN
     recipe = recipe_of(args, drawn)
     root = None if drawn else Path(args.source)

@@ -11,11 +11,14 @@ from pathlib import Path
 from types import FrameType
 
 from ...errors import PortraitError
+from ...io.names import printable
+from ...io.signals import NUMBERS, Interrupted, ending_at_once
 from ...training.extra import open_training
 from ...training.follow import Progress
 from ...training.recipe import PHASES, RECIPES, load_recipe, scaled
 from ..session import OpenNodes
 
+MOST_WORKERS = 1024
 DEMO, ALL = "demo", "all"
 MEANING = """\
 A phase starts from the model that the phase before it in the recipe has written, the first one from the recipe's model, and
@@ -57,41 +60,56 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     recipe = load_recipe(path, args.set)
     recipe = recipe if args.scale == 1 else scaled(recipe, args.scale)
     names = recipe.phases() if args.phase in (DEMO, ALL) else [args.phase]
-    training = open_training("run")
+    with ending_at_once():
+        training = open_training("run")
+    if not 1 <= args.workers <= MOST_WORKERS:
+        raise PortraitError(f"--workers is {args.workers}: 1 to {MOST_WORKERS} are allowed")
     with stoppable() as progress:
         run = training.Run(recipe, args.run or Path("runs") / recipe.name, _say, progress, args.workers)
         if args.dry_run:
-            print("\n".join(line for name in names for line in run.describe(name)))
+            for name in names:
+                for line in run.describe(name):
+                    _say(line)
             return
         if args.benchmark:
-            print("\n".join(run.benchmark(name) for name in names))
+            for name in names:
+                _say(run.benchmark(name))
             return
-        model = [run.phase(name) for name in names][-1]
-    if args.output is not None:
-        run.export(model, args.output)
+        with run.alone():
+            model = [run.phase(name) for name in names][-1]
+            if args.output is not None:
+                run.export(model, args.output)
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    print(printable(line), flush=True)
 
 
 @contextmanager
 def stoppable() -> Iterator[Progress]:
-    """A progress callback that stops the run between two steps after Ctrl-C or SIGTERM; a second Ctrl-C stops it at once."""
+    """A progress callback for a training that a signal stops: between two steps, with a checkpoint, and at once where there is
+    no step to finish (data are drawn, a model is built) or when a second signal comes."""
     asked: list[int] = []
+    stepping = False
 
     def ask(number: int, frame: FrameType | None) -> None:
+        if asked or not stepping:
+            raise Interrupted(number)
         asked.append(number)
         print("stopping after this step; once more stops at once, without a checkpoint", flush=True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def progress(done: int, total: int) -> None:
+        nonlocal stepping
         if asked:
-            raise KeyboardInterrupt
+            raise Interrupted(asked[0])
+        stepping = done < total
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in NUMBERS}
+    chosen = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
+    for number in chosen:
+        signal.signal(number, ask)
     try:
         yield progress
     finally:
-        for number, handler in before.items():
+        for number, handler in chosen.items():
             signal.signal(number, handler)

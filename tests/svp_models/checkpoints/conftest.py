@@ -22,7 +22,7 @@ CONFIG = replace(
         cross_attention_dim=24, norm_groups=8, motion_heads=2, motion_groups=8, motion_positions=8,
     ),
     vae=VaeConfig(encoder_widths=(32, 64), decoder_widths=(64, 32), layers=1, downscale=2),
-    guider=GuiderConfig(channels=(4, 4, 4, 4)),
+    guider=GuiderConfig(channels=(4, 4)),
     audio=AudioConfig(features="whisper", window=3, layers=1, heads=2, head_size=4, feature_size=20),
     style=StyleConfig(style_size=8, layers=1, heads=2, feed_forward=8, audio_size=20, expression_size=6),
 )  # fmt: skip

@@ -173,7 +173,7 @@ def test_garbage_and_absent_files(tmp_path):
         ({"format": "other"}, "its format is other"),
         ({"format_version": "7"}, "format version 7, this release reads 1"),
         ({"kind": "style"}, "holds a style, a model is needed"),
-        ({"config": "{"}, "config is not JSON"),
+        ({"config": "{"}, "config: not JSON"),
         ({"config": '{"name": "demo", "colour": 1}'}, "unknown key colour"),
         ({"style_space": "0" * 16}, "the file says 0000000000000000"),
     ],
@@ -181,6 +181,55 @@ def test_garbage_and_absent_files(tmp_path):
 def test_wrong_metadata(path, change, message):
     rewrite(path, metadata=lambda header: {**header, **change})
     with pytest.raises(PortraitError, match=message):
+        load_model(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        (
+            "denoiser.conv_in.weight",
+            torch.nan,
+            "denoiser.conv_in.weight has 1 of {count} values that are no finite numbers",
+        ),
+        ("vae.decoder.0.bias", -torch.inf, "vae.decoder.0.bias has 1 of {count} values that are no finite numbers"),
+        ("vae.statistics.variance", 0.0, "vae.statistics.variance goes down to 0: variances above 0 are needed"),
+        ("style_extractor.pool.weight", torch.nan, "style_extractor.pool.weight has 1 of {count} values"),
+    ],
+)
+@pytest.mark.parametrize("dtype", [torch.float32, None])
+def test_weights_that_are_no_numbers_are_refused(path, name, value, message, dtype):
+    counted = []
+
+    def spoil(have):
+        have[name].view(-1)[3] = value
+        counted.append(have[name].numel())
+        return have
+
+    rewrite(path, spoil)
+    with pytest.raises(PortraitError, match="model.safetensors: " + message.format(count=counted[0])):
+        load_model(path, dtype)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "message"),
+    [
+        (torch.int16, "guider.conv_in.weight is stored as int16"),
+        (torch.float8_e4m3fn, "guider.conv_in.weight is stored as float8_e4m3fn: float16 or bfloat16"),
+        (torch.bool, "guider.conv_in.weight is stored as bool"),
+        (torch.uint8, "guider.conv_in.weight is stored as uint8: float16 or bfloat16 or float32 or float64 is needed"),
+    ],
+)
+def test_weights_of_other_types_are_refused(path, dtype, message):
+    rewrite(path, lambda have: {**have, "guider.conv_in.weight": torch.zeros(4, 3, 3, 3).to(dtype)})
+    for wanted in (torch.float32, None):
+        with pytest.raises(PortraitError, match=message):
+            load_model(path, wanted)
+
+
+def test_a_face_analyzer_is_bytes(path):
+    rewrite(path, lambda have: {**have, "face_analyzer.onnx": torch.zeros(3)})
+    with pytest.raises(PortraitError, match=r"face_analyzer.onnx is torch.float32 of shape \[3\]: bytes are needed"):
         load_model(path)
 
 

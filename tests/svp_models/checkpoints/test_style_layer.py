@@ -239,7 +239,7 @@ def test_damaged_files(trained, file):
         ({"tensors": lambda have: {key: each for key, each in have.items() if key != first}}, f"{first} is missing"),
         ({"tensors": lambda have: {**have, "denoiser.conv_in.bias": torch.zeros(8)}}, "denoiser.conv_in.bias.*unexpected"),
         ({"metadata": lambda header: {**header, "kind": "style"}}, "holds a style, a style_layer is needed"),
-        ({"metadata": lambda header: {**header, "config": "{"}}, "config is not JSON"),
+        ({"metadata": lambda header: {**header, "config": "{"}}, "config: not JSON"),
         ({"metadata": lambda header: {**header, "config": json.dumps({"colour": 1})}}, "unknown key colour"),
         ({"metadata": lambda header: {**header, "style_space": ""}}, "names no style space"),
     ]  # fmt: skip

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +132,89 @@ def test_a_killed_command_goes_on(done, mead, tmp_path):
     assert not (out / "manifest.json").exists()
     prepare(mead, out, RECIPE)
     assert files(out) == files(done)
+
+
+def processes_with(mark: str) -> list[int]:
+    """The processes in whose environment `mark` is."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are looked for in /proc")
+@pytest.mark.parametrize(("number", "to_all"), [("SIGTERM", False), ("SIGHUP", True), ("SIGKILL", False)])
+def test_a_signal_ends_the_workers_too(tmp_path, number, to_all):
+    """Whether it comes to the command alone or, as from a terminal, to all of its processes."""
+    out, mark = tmp_path / "out", f"SVP_TEST_MARK={uuid.uuid4().hex}"
+    arguments = ["prepare", "synthetic", "--out", str(out), "--size", "256", "--seconds", "8", "--workers", "2"]
+    code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
+    environment = {**os.environ, **dict([mark.split("=")])}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, env=environment, start_new_session=True
+    )
+    while process.poll() is None and not list(out.glob("work/.*.part")):
+        time.sleep(0.05)
+    began = time.monotonic()
+    (os.killpg if to_all else os.kill)(process.pid, getattr(signal, number))
+    message = process.communicate(timeout=20)[1].decode()
+    while (left := processes_with(mark)) and time.monotonic() - began < 10:
+        time.sleep(0.05)
+    assert not left and time.monotonic() - began < 10
+    assert process.returncode != 0 and "Traceback" not in message
+    if number != "SIGKILL":  # whose leftovers the next run clears
+        assert "interrupted" in message and not list(out.rglob("*.part"))
+
+
+def test_one_process_at_a_time_works_on_a_folder(done, mead, tmp_path):
+    out = tmp_path / "out"
+    tried = []
+
+    def second(count: int, total: int) -> None:
+        if count == 1:
+            code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
+            arguments = ["prepare", str(mead), "--out", str(out), "--size", "128", "--shard-clips", "3"]
+            arguments += ["--min-face", "30", "--test-identities", "W009", "--workers", "1"]
+            tried.append(subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True))
+
+    prepare(mead, out, RECIPE, progress=second)
+    assert files(out) == files(done) and tried[0].returncode == 1
+    message = tried[0].stderr.splitlines()[-1]
+    assert re.search(rf"work: svp prepare \(process {os.getpid()} on .*, since .*\) works in this folder", message)
+
+
+def test_what_a_killed_run_has_left_is_cleared(done, mead, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(mead, out, RECIPE, progress=raise_interrupt)
+    (out / "work/.abc.0123.part").mkdir()
+    (out / "work/.abc.0123.part/clip.mp4").write_bytes(b"half")
+    (out / ".train-000000.tar.0123.part").write_bytes(b"half")
+    prepare(mead, out, RECIPE)
+    assert files(out) == files(done)
+
+
+def raise_interrupt(*progress: int) -> None:
+    raise KeyboardInterrupt
+
+
+def test_films_that_cannot_be_read_are_listed(done, mead, tmp_path):
+    """One of them does not end the preparation of all others."""
+    root = tmp_path / "in"
+    shutil.copytree(mead, root)
+    (root / "M003/gone.mp4").symlink_to(root / "nowhere")
+    os.rename(
+        root / "W009/video/front/fear/level_2/003.mp4", root / os.fsdecode(b"W009/video/front/fear/level_2/\xe9.mp4")
+    )
+    manifest = prepare(root, tmp_path / "out", RECIPE)
+    assert check(tmp_path / "out").totals()["samples"] == 4
+    sources = {
+        decode_info(read_member(manifest.folder, shard, sample, "json")).source for shard, sample in manifest.samples()
+    }
+    assert r"W009/video/front/fear/level_2/\xe9.mp4" in sources
+    assert {each.source: each.detail for each in manifest.rejects}["M003/gone.mp4"].startswith("a link to nothing")
 
 
 def test_ray_gives_the_same_bytes(done, mead, tmp_path):

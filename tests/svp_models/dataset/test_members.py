@@ -114,3 +114,9 @@ def test_damaged_members_are_named(video):
         decode_audio(b"x" * 50)
     with pytest.raises(PortraitError, match="features member"):
         decode_features(b"x" * 50)
+
+
+@pytest.mark.parametrize("data", [b"[]", b"null", b"[" * 50_000 + b"]" * 50_000, b'{"frames": -1}'])
+def test_a_description_that_is_none_is_one_line(data):
+    with pytest.raises(PortraitError, match=f"a json member of {len(data)} bytes cannot be read"):
+        decode_info(data)

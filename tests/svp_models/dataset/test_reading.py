@@ -97,6 +97,15 @@ def test_a_shard_that_is_cut_off_or_another_is_noticed_when_read(damaged):
         read_member(folder, shard, other, "video.mp4")
 
 
+def test_no_memory_is_taken_for_what_is_not_there(damaged):
+    """A manifest may say that its shards are of any size."""
+    folder, _ = damaged
+    shard, sample = open_manifest(folder).samples()[0]
+    huge = replace(sample, members={"json": (512, 10**15)})
+    with pytest.raises(PortraitError, match=f"cut off, {shard.bytes} of {10**15 * 2} bytes are there"):
+        read_member(folder, replace(shard, bytes=10**15 * 2), huge, "json")
+
+
 @pytest.mark.parametrize(
     "how, message",
     [

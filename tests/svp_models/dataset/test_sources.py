@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from svp_portrait.svp_models.dataset import sources as sources_module
 from svp_portrait.svp_models.dataset.options import FilmOptions
-from svp_portrait.svp_models.dataset.sources import find_sources, in_test
+from svp_portrait.svp_models.dataset.sources import find_sources, id_of, in_test, newest_change
 from svp_portrait.svp_models.errors import PortraitError
 
 
@@ -90,6 +92,49 @@ def test_the_split_is_by_person_and_by_name_alone(tmp_path):
     share = sum(each == {"test"} for each in splits.values()) / 200
     assert 0.17 < share < 0.33
     assert not in_test("anna", 0) and in_test("anna", 1)
+
+
+def test_what_cannot_be_read_is_left_out_with_its_reason(tmp_path):
+    root = tree(tmp_path, "anna/a.mp4")
+    (root / "anna/gone.mp4").symlink_to(root / "nowhere")
+    (root / "folder.mp4").mkdir()
+    os.mkfifo(root / "anna/pipe.mp4")  # would be waited for for ever
+    sources, rejects = find_sources(root, FilmOptions(test_share=0))
+    assert [each.path for each in sources] == ["anna/a.mp4"]
+    assert [(each.source, each.reason) for each in rejects] == [
+        ("anna/gone.mp4", "unreadable"),
+        ("anna/pipe.mp4", "unreadable"),
+    ]
+    assert "a link to nothing" in rejects[0].detail and rejects[1].detail == "not a file"
+    (root / "anna/a.mp4").unlink()
+    with pytest.raises(PortraitError, match="holds no film .*anna/gone.mp4: a link to nothing"):
+        find_sources(root, FilmOptions())
+
+
+def test_names_that_are_no_text_are_told_as_text(tmp_path):
+    name = os.fsdecode(b"caf\xe9.mp4")
+    source = find_sources(tree(tmp_path, name), FilmOptions(test_share=0))[0][0]
+    assert (source.path, source.title, source.identity) == (name, r"caf\xe9.mp4", r"caf\xe9")
+    assert source.id == id_of(name) != id_of(r"caf\xe9.mp4")
+
+
+def test_looking_for_changes_stops_somewhere(tmp_path, monkeypatch):
+    tree(tmp_path, "a/b/c/film.mp4", ".hidden/film.mp4")
+    (tmp_path / "a/loop").symlink_to(tmp_path)
+    os.utime(tmp_path / "a/b", (2e9, 2e9))
+    os.utime(tmp_path / ".hidden", (3e9, 3e9))
+    assert newest_change(tmp_path) == 2e9
+    monkeypatch.setattr(sources_module, "MOST_FOLDERS", 2)
+    assert newest_change(tmp_path) < 2e9
+    assert newest_change(tmp_path / "none") == 0
+
+
+def test_the_walk_can_be_stopped(tmp_path):
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        find_sources(tree(tmp_path, "a/b.mp4"), FilmOptions(), stop)
 
 
 def test_errors_name_what_is_wrong(tmp_path):

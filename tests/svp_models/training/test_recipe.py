@@ -59,11 +59,29 @@ def test_overrides_reach_into_sections(small):
     [
         ("stage1.settings.stepps=3", r"stage1\.settings: unknown key stepps; known are .*steps"),
         ("stage4.frames=3", "unknown key stage4"),
-        ("stage1.settings.steps=many", r"stage1\.settings\.steps is 'many': it must be int"),
-        ("stage1.settings.steps=0", "steps is 0: it must be 1 or more"),
+        ("stage1.settings.steps=many", r"stage1\.settings\.steps is 'many': it must be a whole number"),
+        ("stage1.settings.steps=0", r"small\.toml: stage1\.settings\.steps is 0: 1 to 1000000000 is allowed"),
         ("stage1.settings.precision=fp8", "precision is 'fp8': it must be one of no, fp16, bf16"),
         ("stage1.settings.optimizer=sgd", "optimizer is 'sgd': it must be one of adam, adamw, adamw8bit"),
         ("stage1.settings.average=1.0", "average is 1.0"),
+        ("stage1.settings.betas=[2, 3]", r"stage1\.settings\.betas is 2.0: 0 to below 1 is allowed"),
+        ("stage1.settings.betas=[0.9]", "betas has 1 values: 2 are allowed"),
+        ("stage1.settings.weight_decay=-1", "weight_decay is -1.0: 0 to 100"),
+        ("stage1.settings.workers=-3", "workers is -3: 0 to 1024"),
+        ("stage1.settings.final_rate=nan", "final_rate is nan: 0 to 1"),
+        ("stage1.settings.learning_rate=inf", "learning_rate is inf"),
+        ("stage1.mouth_weight=nan", "mouth_weight is nan"),
+        ("style.drop_audio=0.9", "drop_audio is 0.9: with drop_expression 0.2 at most 1"),
+        ("seed=1e20", r"small\.toml: seed is 1e\+20: it must be a whole number"),
+        ("seed=-1", "seed is -1: 0 to 9223372036854775807"),
+        (f"seed={10**20}", "seed is 100000000000000000000: 0 to"),
+        ("model.preset=huge", "model.preset is 'huge': it must be one of demo, sd15, vexpress"),
+        ("name=../../x", r"name is '\.\./\.\./x': a folder is called so"),
+        (
+            "data.synthetic={ size = 65, seconds = 1.6, speakers = 1, test_speakers = 0, clips_per_speaker = 1 }",
+            "size is 65: a multiple of 16",
+        ),
+        ("data=[]", r"data is \[\]: names and values are needed"),
         ("stage1.settings", "is no override: write section.key=value"),
         ("name.first=3", "name is a value, not a section"),
     ],
@@ -78,7 +96,12 @@ def test_files_that_are_no_recipe_are_named(tmp_path):
         load_recipe(tmp_path / "none.toml")
     with pytest.raises(PortraitError, match="bad.toml: not TOML"):
         load_recipe(written(tmp_path / "bad.toml", "steps = ["))
-    with pytest.raises(PortraitError, match="missing 1 required .*'data'"):
+    (tmp_path / "bytes.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(PortraitError, match="bytes.toml: not TOML"):
+        load_recipe(tmp_path / "bytes.toml")
+    with pytest.raises(PortraitError, match="deep.toml: not TOML"):
+        load_recipe(written(tmp_path / "deep.toml", "a = " + "[" * 10_000 + "]" * 10_000))
+    with pytest.raises(PortraitError, match="missing 1 required: 'data'"):
         load_recipe(written(tmp_path / "empty.toml", 'name = "empty"'))
 
 
@@ -106,3 +129,9 @@ def test_the_rate_rises_and_falls_in_closed_form():
     assert settings.rate(60) == pytest.approx(0.6)  # half way down
     assert settings.rate(110) == pytest.approx(0.2)
     assert replace(settings, final_rate=1.0).rate(80) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("factor", [float("nan"), float("inf"), 0.0, -1.0])
+def test_a_scale_is_above_zero(small, factor):
+    with pytest.raises(PortraitError, match="--scale is .*: it must be above 0"):
+        scaled(load_recipe(small), factor)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 import torch
@@ -106,3 +107,46 @@ def test_unreadable_files(file, tmp_path):
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(PortraitError, match="not a whole safetensors file"):
         describe(file)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ("null", "config is null: names and values are needed"),
+        ("[1, 2]", "config is .*: names and values are needed"),
+        ("{", "config: not JSON"),
+        ("[" * 50_000 + "]" * 50_000, "config: not JSON"),
+        ('{"name": "x", "fps": NaN}', "config.fps is nan: 1 to 240 is allowed"),
+        ('{"name": "x", "unet": {"layers_per_block": 100000}}', "layers_per_block is 100000: 1 to 16 is allowed"),
+        ('{"name": "x", "size": {}}', "config.size is .*: it must be a whole number"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["model", "style_layer"])
+@pytest.mark.parametrize("options", [[], ["--json"], ["--memory", "64x64"]])
+def test_a_broken_config_is_one_line(tmp_path, capsys, config, message, kind, options):
+    path = tmp_path / "broken.safetensors"
+    save_file({"vae.x": torch.zeros(5)}, path, {"format": "svp-portrait", "kind": kind, "config": config})
+    assert main(lambda folders, progress: [], ["info", str(path), *options]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.startswith("svp: ") and printed.err.count("\n") == 1
+    if options != ["--memory", "64x64"]:
+        assert "vae" in printed.out  # the rest is described all the same
+    if kind == "model":
+        assert re.search(message, printed.err)
+
+
+def test_what_others_wrote_into_a_file_is_shown_and_not_obeyed(tmp_path, capsys):
+    path = tmp_path / "evil.safetensors"
+    save_file({"\x1b[2Jnetworks.x": torch.zeros(5)}, path, {"label": "\x1b]0;title\x07", "\u202eseed": "a\nb"})
+    assert main(lambda folders, progress: [], ["info", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert r"\x1b]0;title\x07" in text and r"\x1b[2Jnetworks" in text and r"\u202eseed" in text
+    assert all(character.isprintable() or character == "\n" for character in text)
+
+
+def test_memory_of_a_model_without_a_part(tmp_path, capsys):
+    path = tmp_path / "part.safetensors"
+    header = {"format": "svp-portrait", "kind": "model", "config": json.dumps({"name": "x"})}
+    save_file({"denoiser.x": torch.zeros(5)}, path, header)
+    assert main(lambda folders, progress: [], ["info", str(path), "--memory", "512x512"]) == 1
+    assert "there is no audio_projection in it: get the original file" in capsys.readouterr().err

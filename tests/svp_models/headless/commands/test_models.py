@@ -35,3 +35,10 @@ def test_json(tmp_path, capsys):
     assert len(described) == len(TABLE) and not described["vexpress"]["present"]
     assert [file["name"] for file in described["vexpress"]["files"]][:2] == ["denoising_unet.bin", "motion_module.bin"]
     assert described["vexpress"]["files"][0]["bytes"] is None and not described["mediapipe"]["downloads"]
+
+
+def test_hashes_that_nobody_has_published_are_told(tmp_path, capsys):
+    assert models("--models", str(tmp_path)) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "SHA-256 not published" in line]
+    unknown = [file.name for entry in TABLE for file in entry.files if file.sha256 is None]
+    assert len(lines) == len(unknown) == 7 and all(name in line for name, line in zip(unknown, lines, strict=True))
