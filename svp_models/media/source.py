@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -17,10 +18,12 @@ MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken fi
 
 
 @contextmanager
-def open_media(path: str | Path) -> Iterator[InputContainer]:
+def open_media(path: str | Path | BytesIO) -> Iterator[InputContainer]:
     """The opened container. What libav raises meanwhile becomes a PortraitError naming the file and the cure."""
+    if isinstance(path, BytesIO):
+        path.seek(0)
     try:
-        with av.open(str(path)) as container:
+        with av.open(path if isinstance(path, BytesIO) else str(path)) as container:
             yield container
     except (av.error.FileNotFoundError, av.error.PermissionError, av.error.IsADirectoryError) as error:
         raise PortraitError(f"{path}: cannot be opened ({error.strerror}): check the path") from error
