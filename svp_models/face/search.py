@@ -26,13 +26,11 @@ SEARCHED_SIDES = (1.0, 0.7, 0.5, 0.35)  # of the picture's shorter side, squares
 SEARCHED_STEP = 0.25  # of their side from one to the next, unless there would be too many
 MOST_TILES = 200  # squares of one size
 LEAST_TILE = 16  # pixels
-CANDIDATES = 16  # places of a picture that are looked at closely
+CANDIDATES = 24  # places of a picture that are looked at closely
 SAME = 0.4  # overlap (intersection over union) from which two boxes are of one face
-BESIDE = (
-    (0.85, 0.08, -0.06),
-    (1.15, -0.08, 0.06),
-)  # squares of the last looks: side, shift, as shares of the portrait's side
-STEADY = 0.035  # of the face's size: mean distance up to which the points of a face in those squares differ
+# Squares of the last looks: side and shift, in sides of the portrait. Smaller ones: who stands beside is not in them.
+BESIDE = ((0.85, 0.08, -0.06), (0.85, -0.08, 0.06))
+STEADY = 0.03  # of the face's size: how far its points may go with these; faces 0.011 at most, others 0.039 at least
 PAUSE = 25  # frames between two searches for a face that is not there
 SMALL_TURNS = (30, -30)  # degrees clockwise that a face may be turned by: half of that more or less is seen as it is
 TURNS = (180, 90, -90, 60, -60, 120, -120, 150, -150)  # and by which it is too much
@@ -65,19 +63,18 @@ class PortraitSearch:
 
     def find(self, frame: np.ndarray) -> list[FaceDetection]:
         """The faces of a picture, h w 3, wherever they are."""
-        faces = self.find_whole(frame)
+        faces = self._upright(frame)
         if faces and portrait_square(face_box(faces[0]), 0).side >= FILLS * max(frame.shape[:2]):
             return faces
         tiles = search_tiles(frame.shape[1], frame.shape[0])
         found = self._look(frame, tiles, everyone=True)
-        seen = [(face, tile) for face, tile in zip(found, tiles, strict=True) if face is not None]
-        seen = distinct(seen, [-_unlike(face, tile) for face, tile in seen])[:CANDIDATES]
-        close = [face for face, tile in seen for face in self._closer(frame, [face], tile.side)]
-        off = self._wander(frame, close)
-        close = [face for face, distance in zip(close, off, strict=True) if distance <= STEADY]
-        off = [distance for distance in off if distance <= STEADY]
-        apart = distinct([(face, None) for face in faces + close], [0.0] * len(faces) + [-each for each in off])
-        return [face for face, _ in apart]
+        rough = [(face, tile) for face, tile in zip(found, tiles, strict=True) if face is not None]
+        likeness = [-_unlike(face, tile) for face, tile in rough]
+        rough = distinct(rough, likeness)[:CANDIDATES]
+        close = self._closer(frame, [face for face, _ in rough], [tile.side for _, tile in rough])
+        faces = faces + self._steady(frame, close)
+        apart = distinct([(face, None) for face in faces], [-float(rank) for rank in range(len(faces))])
+        return [face for face, _ in apart] or self._tilted(frame)
 
     def turn_of(self, frame: np.ndarray) -> int | None:
         """Degrees, clockwise, that the face of a picture is turned by, if it is turned too far to be found; else None."""
@@ -85,26 +82,28 @@ class PortraitSearch:
 
     def find_whole(self, frame: np.ndarray) -> list[FaceDetection]:
         """The face that a look at the whole picture leads to, if there is one, upright or turned a little."""
-        faces = self._upright(frame)
-        for turn in () if faces else SMALL_TURNS:
+        return self._upright(frame) or self._tilted(frame)
+
+    def _tilted(self, frame: np.ndarray) -> list[FaceDetection]:
+        for turn in SMALL_TURNS:
             picture, matrix = turned(frame, turn)
-            faces = [_moved(face, inverse(matrix), turn) for face in self._upright(picture)]
+            faces = self._upright(picture)
             if faces:
-                break
-        return faces
+                return [_moved(face, inverse(matrix), turn) for face in faces]
+        return []
 
     def _upright(self, frame: np.ndarray) -> list[FaceDetection]:
         height, width = frame.shape[:2]
         side = max(width, height)
         faces = self._look(frame, [Square((width - side) // 2, (height - side) // 2, side)])
-        return self._steady(frame, self._closer(frame, faces, side))
+        return self._steady(frame, self._closer(frame, faces, [side] * len(faces)))
 
-    def _closer(self, frame: np.ndarray, faces: Sequence[FaceDetection], side: int) -> list[FaceDetection]:
-        """The faces looked at again, ever closer; side: of what they were seen in."""
-        least = float(side)
+    def _closer(self, frame: np.ndarray, faces: Sequence[FaceDetection], sides: Sequence[int]) -> list[FaceDetection]:
+        """The faces looked at again, ever closer; sides: of the squares they were seen in."""
+        least = np.array(sides, np.float64)
         for _ in range(LOOKS if faces else 0):
             least *= LEAST_STEP
-            squares = [portrait_square(face_box(face), least) for face in faces]
+            squares = [portrait_square(face_box(face), side) for face, side in zip(faces, least, strict=True)]
             looked = self._look(frame, squares, everyone=True)
             faces = [new or old for new, old in zip(looked, faces, strict=True)]
         return list(faces)

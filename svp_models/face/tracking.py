@@ -132,11 +132,7 @@ def look_for_face(
     tracker = tracker_of(analyzer, what)
     if isinstance(tracker.backend, BuiltInBackend):
         check_frames(frames)
-        # It takes whatever it sees for an upright face.
-        search, first = PortraitSearch(tracker.backend), next(iter(frames))
-        turn = None if search.find_whole(first) else search.turn_of(first)
-        if turn is not None:
-            raise turned_error(turn, what)
+        _refuse_turned(PortraitSearch(tracker.backend), next(iter(frames)), what)
     track = tracker.analyze(frames, progress, fps)
     check_upright(track, what)
     return track
@@ -152,6 +148,13 @@ def check_upright(track: FaceTrack, what: str) -> None:
     roll = float(np.degrees(np.angle(directions.mean())))
     if abs(roll) > LARGEST_TURN:
         raise turned_error(roll, what)
+
+
+def _refuse_turned(search: PortraitSearch, frame: np.ndarray, what: str) -> None:
+    """For a backend that takes whatever it sees for an upright face."""
+    turn = None if search.find_whole(frame) else search.turn_of(frame)
+    if turn is not None:
+        raise turned_error(turn, what)
 
 
 def turned_error(degrees: float, what: str) -> PortraitError:
