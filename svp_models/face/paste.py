@@ -74,10 +74,10 @@ def paste_faces(
     others = {"faces": len(faces), "squares of the crop": len(crop)}
     others |= {} if masks is None else {"masks": len(masks)}
     others |= {"pictures of the crop": len(crop.present)} if crop.present else {}
-    film = isinstance(pictures, FrameStream) and len(pictures) > 1
+    from_file = isinstance(pictures, FrameStream) and len(pictures) > 1
     expected = max(others.values())
-    # The header of a film may be wrong about its length: what is read counts.
-    count = _common_count({"pictures": expected if film and expected > 1 else len(pictures)} | others)
+    # The header of a video may be wrong about its length: what is read counts.
+    count = _common_count({"pictures": expected if from_file and expected > 1 else len(pictures)} | others)
     height, width = pictures.shape[1:3]
     crop = scaled_crop(crop, width, height)
     dtype = pictures.dtype if isinstance(pictures, Tensor) else torch.float32

@@ -19,7 +19,7 @@ from .keypoints import frame_ranges, interpolate_missing
 from .one_euro import smooth_points
 from .recon import read_faces
 from .search import PortraitSearch
-from .selection import choose_faces
+from .selection import COUNTED, choose_faces
 
 Progress = Callable[[int, int], None]
 LOG = logging.getLogger(__name__)
@@ -132,7 +132,10 @@ def look_for_face(
     tracker = tracker_of(analyzer, what)
     if isinstance(tracker.backend, BuiltInBackend):
         check_frames(frames)
-        _refuse_turned(PortraitSearch(tracker.backend), next(iter(frames)), what)
+        search = PortraitSearch(tracker.backend)
+        _refuse_turned(search, next(iter(frames)), what)
+        if tracker.choice == COUNTED:  # it knows one face a picture
+            tracker = replace(tracker, backend=search)
     track = tracker.analyze(frames, progress, fps)
     check_upright(track, what)
     return track

@@ -46,7 +46,8 @@ class Pictures:
 
     def tensor(self) -> Tensor:
         """All that were added: n x ..."""
-        return whole(self._rows)[: self._filled]
+        rows = whole(self._rows)
+        return rows if self._filled == len(rows) else rows[: self._filled]
 
     def _room(self, count: int) -> Tensor | FileRows:
         shape = (count, *self._shape)

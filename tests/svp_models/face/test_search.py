@@ -73,6 +73,14 @@ def test_the_choice_of_face_holds_for_drawn_people(backend, people):
         find_face(FaceTracker(backend, "left to right", len(people)), picture[None], "the picture")
 
 
+def test_the_points_of_one_of_two_people_are_theirs(backend):
+    picture, _ = scene(600, 300, (7, 10, 60, 220), (9, 300, 120, 130))
+    for index, (who, left, top, side) in enumerate([(7, 10, 60, 220), (9, 300, 120, 130)]):
+        track = track_face(FaceTracker(backend, "left to right", index), picture[None], "the clip")
+        truth = neutral_portrait(speaker(who, "test"), side).head_keypoints[0] + (left, top)
+        assert np.abs(track.head_keypoints[0] - truth).max() < 0.03 * side
+
+
 def test_people_are_followed_through_a_clip_and_found_again(backend):
     places = [(30 + 4 * step, 300 - 3 * step) for step in range(6)]
     frames = [scene(600, 240, (4, left, 20, 180), (9, right, 40, 140)) for left, right in places]
