@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor
 
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.closer import find_face
-from ..svp_models.face.crop import crop_around, cut_faces
+from ..svp_models.face.closer import find_face, look_again
+from ..svp_models.face.crop import FaceCrop, crop_around, cut_faces
+from ..svp_models.face.keypoints import motion_from_track
 from ..svp_models.face.outline import boxes_of_keypoints
 from ..svp_models.face.paste import feather_masks, paste_faces
 from ..svp_models.face.tracking import FaceTracker
+from ..svp_models.media.stream import FrameStream
+from ..svp_models.sampling.progress import Progress, shared
 from ..svp_models.values import HeadMotion
 from . import host
-from .host import io
-from .sockets import CropSocket, FaceAnalyzerSocket, HeadMotionSocket, SvpModel, bytes_from, rgb_from
+from .host import folder_paths, io
+from .motion import chosen_track, landmarks_input
+from .sockets import CropSocket, FaceAnalyzerSocket, HeadMotionSocket, SvpModel, clip_from, rgb_from
 from .widgets import ADVANCED
 
 STILL, FOLLOW = "still", "follow"
+WHAT = "the pictures"
 
 
 def feather_input(tooltip: str, advanced: dict[str, bool] | None = None) -> io.Float.Input:
@@ -25,23 +32,57 @@ def feather_input(tooltip: str, advanced: dict[str, bool] | None = None) -> io.F
     return io.Float.Input("feather", default=0.15, min=0.0, max=0.5, step=0.01, extra_dict=advanced, tooltip=tooltip)
 
 
-def faces_in(images: Tensor, model, face_analyzer: FaceTracker | None, head_motion: HeadMotion | None) -> np.ndarray:
-    """Boxes n 4 of the face, from the brows to the chin, in pixels: of the points that are given, or found in the images."""
+def check_points(motion: HeadMotion, clip: FrameStream) -> None:
+    """Points that belong to other pictures raise PortraitError."""
+    size, own = (clip.width, clip.height), (motion.width, motion.height)
+    if len(motion) not in (1, len(clip)):
+        clip = clip.counted()
+    if own != size or len(motion) not in (1, len(clip)):
+        raise PortraitError(
+            f"the points belong to {len(motion)} pictures of {own[0]} x {own[1]}, there are {len(clip)} of {size[0]} x "
+            f"{size[1]}: connect the same pictures to both nodes, or leave head_motion out"
+        )
+
+
+def squares_of(
+    clip: FrameStream,
+    margin: float,
+    reach: int | None,
+    analyzer: FaceTracker | bytes | None,
+    points: tuple[HeadMotion, np.ndarray] | None,
+    progress: Progress | None,
+) -> FaceCrop:
+    """Where the face is cut out of the clip: by points that are given and whether each frame shows it, or found."""
+    if points is not None:
+        check_points(points[0], clip)
+        boxes = boxes_of_keypoints(points[0].keypoints.numpy())
+        return crop_around(boxes, clip.width, clip.height, margin, reach, points[1])
+    boxes, present = find_face(analyzer, clip, WHAT, progress)
+    crop = crop_around(boxes, clip.width, clip.height, margin, reach, present)
+    look_again(analyzer, clip, crop, boxes, WHAT)
+    return crop
+
+
+def given_points(
+    head_motion: HeadMotion | None, landmarks: dict[str, Any] | None, face_analyzer: FaceTracker | None
+) -> tuple[HeadMotion, np.ndarray] | None:
+    """Points of the pictures and which of them show the face; None: it has to be found."""
     if head_motion is not None:
-        size, own = (images.shape[2], images.shape[1]), (head_motion.width, head_motion.height)
-        if own != size or len(head_motion) not in (1, len(images)):
-            raise PortraitError(
-                f"the points belong to {len(head_motion)} pictures of {own[0]} x {own[1]}, there are {len(images)} of {size[0]} x "
-                f"{size[1]}: connect the same pictures to both nodes, or leave head_motion out"
-            )
-        return boxes_of_keypoints(head_motion.keypoints.numpy())
+        return head_motion, ~np.isin(np.arange(len(head_motion)), head_motion.interpolated)
+    if landmarks is None:
+        return None
+    track = chosen_track(landmarks, face_analyzer, WHAT)
+    return motion_from_track(track, 25.0), track.present
+
+
+def finder(model, face_analyzer: FaceTracker | None) -> FaceTracker | bytes | None:
+    """What looks for the face."""
     if model is None and face_analyzer is None:
         raise PortraitError(
             "the face has to be found: connect Load Face Analyzer, a model that has a face analyser of its own, or the points "
             "of Type Head Keypoints"
         )
-    analyzer = face_analyzer or model.portrait.face_analyzer
-    return find_face(analyzer, bytes_from(images), "the pictures", host.progress())
+    return face_analyzer or model.portrait.face_analyzer
 
 
 class SVPCropFace(io.ComfyNode):
@@ -56,8 +97,11 @@ class SVPCropFace(io.ComfyNode):
             description="Finds the face in a picture or clip of any size and cuts out a square around it, as a portrait to animate, "
             "or for a face restorer, detailer or upscaler. Paste Face Back puts the result where it came from.",
             inputs=[
-                io.Image.Input(
-                    "images", tooltip="A picture or the frames of a clip, upright or wide, one face in view."
+                io.MultiType.Input(
+                    "images",
+                    types=[io.Image, io.Video],
+                    tooltip="A picture, the frames of a clip, or the video of Load Video, upright or wide. A video is read twice, "
+                    "piece by piece: no more than the squares is in memory.",
                 ),
                 io.Float.Input(
                     "margin",
@@ -108,24 +152,30 @@ class SVPCropFace(io.ComfyNode):
                     tooltip="The points of these pictures, from Type Head Keypoints or Extract Head Motion, instead of looking for "
                     "a face.",
                 ),
+                landmarks_input(
+                    "From Detect Face Landmarks, of these pictures: for photographs, instead of looking for a face."
+                ),
             ],
             outputs=[
                 io.Image.Output("faces", tooltip="The squares; beyond the picture its edge is repeated."),
-                io.Mask.Output("mask", tooltip="1 inside, falling to 0 towards the edges; not at the picture's own."),
+                io.Mask.Output(
+                    "mask",
+                    tooltip="1 inside, falling to 0 towards the edges; not at the picture's own. All 0 for frames without a face.",
+                ),
                 CropSocket.Output("crop", tooltip="Where the squares were, for Paste Face Back."),
             ],
         )
 
     @classmethod
     def execute(
-        cls, images: Tensor, margin: float, size: int, square: str, smoothing: int, feather: float,
-        model=None, face_analyzer: FaceTracker | None = None, head_motion: HeadMotion | None = None,
+        cls, images: Any, margin: float, size: int, square: str, smoothing: int, feather: float,
+        model=None, face_analyzer: FaceTracker | None = None, head_motion: HeadMotion | None = None, face_landmarks=None,
     ) -> io.NodeOutput:  # fmt: skip
-        pictures = rgb_from(images)
-        boxes = faces_in(pictures, model, face_analyzer, head_motion)
-        height, width = pictures.shape[1:3]
-        crop = crop_around(boxes, width, height, margin, smoothing if square == FOLLOW else None)
-        faces = cut_faces(pictures, crop, size, host.progress())
+        clip, points = clip_from(images), given_points(head_motion, face_landmarks, face_analyzer)
+        analyzer = finder(model, face_analyzer) if points is None else None
+        looking, cutting = shared(host.progress(), 4, 1)
+        crop = squares_of(clip, margin, smoothing if square == FOLLOW else None, analyzer, points, looking)
+        faces = cut_faces(clip, crop, size, cutting, folder_paths.get_temp_directory())
         return io.NodeOutput(faces, feather_masks(crop, len(faces), faces.shape[1], feather), crop)
 
 
@@ -141,10 +191,12 @@ class SVPPasteBack(io.ComfyNode):
             description="Uncrop: puts restored, upscaled or talking faces back into the picture or clip that Crop Face cut them out "
             "of, with a soft edge. All outside of the square stays as it was. A talking face makes a clip of a still picture.",
             inputs=[
-                io.Image.Input(
+                io.MultiType.Input(
                     "images",
-                    tooltip="The whole picture or clip that the faces were cut out of, or the same upscaled. One picture serves all "
-                    "frames. A minute of 1280 x 720 pixels at 25 fps takes 17 GB of memory.",
+                    types=[io.Image, io.Video],
+                    tooltip="The whole picture, clip or video that the faces were cut out of, or the same upscaled. One picture "
+                    "serves all frames. Pictures that did not show the face stay as they are. A minute of 1280 x 720 pixels at 25 "
+                    "fps comes out as 17 GB, which are put on the disk where they are too much.",
                 ),
                 io.Image.Input(
                     "faces", tooltip="The faces, square, of any size: one for all pictures, or one for each."
@@ -163,6 +215,7 @@ class SVPPasteBack(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Tensor, faces: Tensor, crop, feather: float, mask: Tensor | None = None) -> io.NodeOutput:
-        pasted = paste_faces(rgb_from(images), rgb_from(faces), crop, feather, mask, host.progress())
-        return io.NodeOutput(pasted)
+    def execute(cls, images: Any, faces: Tensor, crop, feather: float, mask: Tensor | None = None) -> io.NodeOutput:
+        wholes = rgb_from(images) if isinstance(images, Tensor) else clip_from(images)
+        folder = folder_paths.get_temp_directory()
+        return io.NodeOutput(paste_faces(wholes, rgb_from(faces), crop, feather, mask, host.progress(), folder))

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from einops import rearrange
+from typing import Any
+
 from torch import Tensor
 
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.drawing import kps_images
+from ..svp_models.face.analyzer import FaceTrack
+from ..svp_models.face.drawing import draw_motion
 from ..svp_models.face.keypoints import HEAD_KEYPOINT_NAMES, manual_keypoints, motion_from_track
+from ..svp_models.face.landmarks import track_of_landmarks
 from ..svp_models.face.retarget import RETARGET_MODES, retarget
 from ..svp_models.face.tracking import FaceTracker, track_face
 from ..svp_models.sampling.conditions import DRAWINGS
 from ..svp_models.values import HeadMotion
 from . import host
-from .host import io
-from .sockets import FaceAnalyzerSocket, HeadMotionSocket, SvpModel, bytes_from, rgb_from
+from .host import folder_paths, io
+from .sockets import (
+    FaceAnalyzerSocket,
+    FaceLandmarksSocket,
+    HeadMotionSocket,
+    SvpModel,
+    bytes_from,
+    clip_from,
+    rgb_from,
+)
 from .widgets import SIDE_STEP
 
 EXAMPLE_POINTS = "\n".join(
@@ -27,10 +38,26 @@ EXAMPLE_POINTS = "\n".join(
 )
 
 
-def portrait_points(portrait: Tensor | HeadMotion, model, face_analyzer: FaceTracker | None) -> HeadMotion:
+def landmarks_input(what: str) -> io.Custom.Input:
+    """The host's own face landmarks."""
+    return FaceLandmarksSocket.Input("face_landmarks", optional=True, tooltip=what)
+
+
+def chosen_track(landmarks: dict[str, Any], face_analyzer: FaceTracker | None, what: str) -> FaceTrack:
+    """The face of the host's landmarks that the face analyzer would choose, the largest without one."""
+    choice = () if face_analyzer is None else (face_analyzer.choice, face_analyzer.index)
+    return track_of_landmarks(landmarks, what, *choice)
+
+
+def portrait_points(
+    portrait: Tensor | HeadMotion | dict[str, Any], model, face_analyzer: FaceTracker | None
+) -> HeadMotion:
     """The points of the portrait, found in its first picture unless they are given."""
     if isinstance(portrait, HeadMotion):
         return portrait
+    if isinstance(portrait, dict):
+        first = {**portrait, "frames": portrait.get("frames", [])[:1]}
+        return motion_from_track(chosen_track(first, face_analyzer, "the portrait"), 25.0)
     if model is None and face_analyzer is None:
         raise PortraitError(
             "the points of a portrait picture have to be found: connect Load Face Analyzer, a model that has a face analyser of "
@@ -49,31 +76,48 @@ class SVPHeadKpsExtract(io.ComfyNode):
             node_id="SVPHeadKpsExtract",
             display_name="Extract Head Motion (SVP)",
             category="SVP Portrait/motion",
-            description="Follows 8 keypoints of the head through a clip. Frames without a face are filled in between.",
+            description="Follows 8 keypoints of the head through a clip or a whole video. Frames without a face are filled in "
+            "between.",
             inputs=[
                 SvpModel.Input("model", tooltip="The model whose face analyser is used."),
-                io.Image.Input("frames", tooltip="Frames of the driving clip, one face in view."),
+                io.MultiType.Input(
+                    "frames",
+                    types=[io.Image, io.Video],
+                    tooltip="The driving clip, one face in view: its frames, or the video of Load Video, which is read piece by "
+                    "piece and may be long.",
+                ),
                 io.Float.Input(
                     "fps",
                     default=25.0,
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the clip; connect the fps of Get Video Components.",
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video brings its own.",
                 ),
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",
                     optional=True,
                     tooltip="From Load Face Analyzer, for photographs. Without: the model's own, which knows drawn faces.",
                 ),
+                landmarks_input(
+                    "From Detect Face Landmarks for all frames of the clip: nothing is looked for, frames serve for the frame rate "
+                    "of a video alone."
+                ),
             ],
             outputs=[HeadMotionSocket.Output("head_motion", tooltip="8 keypoints for every frame, in its pixels.")],
         )
 
     @classmethod
-    def execute(cls, model, frames: Tensor, fps: float, face_analyzer: FaceTracker | None = None) -> io.NodeOutput:
-        analyzer = face_analyzer or model.portrait.face_analyzer
-        track = track_face(analyzer, bytes_from(frames), "the driving clip", host.progress(), fps)
+    def execute(
+        cls, model, frames: Any, fps: float, face_analyzer: FaceTracker | None = None, face_landmarks=None
+    ) -> io.NodeOutput:
+        clip = clip_from(frames)
+        fps = clip.fps or fps
+        if face_landmarks is not None:
+            track = chosen_track(face_landmarks, face_analyzer, "the driving clip")
+        else:
+            analyzer = face_analyzer or model.portrait.face_analyzer
+            track = track_face(analyzer, clip, "the driving clip", host.progress(), fps)
         return io.NodeOutput(motion_from_track(track, fps))
 
 
@@ -91,8 +135,9 @@ class SVPHeadKpsRetarget(io.ComfyNode):
                 HeadMotionSocket.Input("head_motion", tooltip="The driving motion, of any face and picture size."),
                 io.MultiType.Input(
                     "portrait",
-                    types=[io.Image, HeadMotionSocket],
-                    tooltip="The portrait picture (connect a model too), or its 8 points from Type Head Keypoints.",
+                    types=[io.Image, HeadMotionSocket, FaceLandmarksSocket],
+                    tooltip="The portrait picture (connect a model too), its 8 points from Type Head Keypoints, or what Detect Face "
+                    "Landmarks found in it.",
                 ),
                 io.Combo.Input(
                     "mode",
@@ -116,7 +161,12 @@ class SVPHeadKpsRetarget(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, head_motion, portrait: Tensor | HeadMotion, mode: str, model=None, face_analyzer: FaceTracker | None = None
+        cls,
+        head_motion,
+        portrait: Tensor | HeadMotion | dict[str, Any],
+        mode: str,
+        model=None,
+        face_analyzer: FaceTracker | None = None,
     ) -> io.NodeOutput:
         return io.NodeOutput(retarget(head_motion, portrait_points(portrait, model, face_analyzer), mode))
 
@@ -183,5 +233,5 @@ class SVPHeadKpsRender(io.ComfyNode):
     def execute(cls, head_motion, width: int, height: int, frames: int, model=None) -> io.NodeOutput:
         size = (width or head_motion.width, height or head_motion.height)
         draw = DRAWINGS["head8" if model is None else model.portrait.config.keypoints]
-        pictures = kps_images(head_motion, *size, frames or len(head_motion), draw=draw)
-        return io.NodeOutput(rearrange(pictures, "f c h w -> f h w c"))
+        folder = folder_paths.get_temp_directory()
+        return io.NodeOutput(draw_motion(head_motion, *size, frames or len(head_motion), draw, folder, host.progress()))

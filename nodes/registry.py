@@ -15,6 +15,7 @@ from .style_files import SVPStyleLoad, SVPStyleSave
 from .style_layer import SVPLoadStyleLayer, SVPSaveStyleLayer
 from .train import SVPTrainStage, SVPTrainStyleExtractor
 from .video import SVPMedianFilter, SVPVideoCombine
+from .video_input import SVPLoadVideo
 
 NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPLoadModel,
@@ -40,6 +41,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPTrainStage,
     SVPCropFace,
     SVPPasteBack,
+    SVPLoadVideo,
 ]
 
 

@@ -10,8 +10,9 @@
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a way to find faces, and which of them |
 | SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
 | SVP_CROP        | face.crop.FaceCrop: squares that were cut out of pictures    |
+| FACE_LANDMARKS  | the host's, see face.landmarks; older hosts have none        |
 
-Host values: IMAGE b h w c in [0, 1]; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
+Host values: IMAGE b h w c in [0, 1]; VIDEO an object, see `clip_from`; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
 """
 
 from __future__ import annotations
@@ -27,12 +28,13 @@ from torch import Tensor, nn
 
 from ..svp_models.checkpoints.native import PortraitModel
 from ..svp_models.errors import PortraitError
+from ..svp_models.media.stream import ALL, FrameStream, Selection, file_audio, file_stream, part_of, picture_stream
 from ..svp_models.networks.audio_encoder import AudioEncoder
 from ..svp_models.sampling.guidance import FASTEST, MemoryPlan
 from ..svp_models.sampling.kept import KeptClip
 from ..svp_models.sampling.memory import choose_plan
 from ..svp_models.values import Audio
-from .host import compute_device, io, manage, manage_whole, prepare, prepare_whole, room, weights_dtype
+from .host import InputImpl, compute_device, io, manage, manage_whole, prepare, prepare_whole, room, weights_dtype
 
 CHUNK = 32  # frames converted at a time
 
@@ -44,6 +46,7 @@ HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
 FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")
 DatasetSocket = io.Custom("SVP_DATASET")
 CropSocket = io.Custom("SVP_CROP")
+FaceLandmarksSocket = io.Custom("FACE_LANDMARKS")
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,36 @@ def bytes_from(images: Tensor) -> np.ndarray:
 def images_from_bytes(frames: np.ndarray) -> Tensor:
     """n h w 3, uint8 -> IMAGE."""
     return torch.from_numpy(frames).float() / 255
+
+
+def clip_from(images: Any, chosen: Selection = ALL) -> FrameStream:
+    """IMAGE or VIDEO -> its frames, which are read, and of a file decoded, one at a time. VIDEO knows its frame rate."""
+    if isinstance(images, Tensor):
+        return picture_stream(rgb_from(images), chosen=chosen)
+    place = _file_of(images)
+    if place is not None:
+        return file_stream(*place, chosen)
+    components = images.get_components()
+    return picture_stream(rgb_from(components.images), float(components.frame_rate), chosen)
+
+
+def sound_from(video: Any, start: float = 0.0, seconds: float = 0.0) -> Audio | None:
+    """The sound of a VIDEO from `start` seconds on, `seconds` of it (0: to its end); None where it has none."""
+    place = _file_of(video)
+    if place is not None:
+        source, begins, length = place
+        left = max(length - start, 0.0) if length else 0.0
+        return file_audio(source, begins + start, min(seconds, left) if seconds and left else seconds or left)
+    audio = video.get_components().audio
+    return None if audio is None else part_of(audio_from(audio), start, seconds)
+
+
+def _file_of(video: Any) -> tuple[Any, float, float] | None:
+    """The file of a VIDEO, where in it it begins, and its seconds, 0 for all the rest; None: it can only be asked for its
+    components."""
+    if not isinstance(video, InputImpl.VideoFromFile):
+        return None
+    if hasattr(video, "get_active_trim_window"):
+        return (video.get_stream_source(), *video.get_active_trim_window())
+    # A host that can trim videos and does not say how this one is
+    return None if hasattr(video, "as_trimmed") else (video.get_stream_source(), 0.0, 0.0)

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
+from ..svp_models.checkpoints.native import PortraitModel
 from ..svp_models.face.tracking import FaceTracker, expression_of, track_face
 from ..svp_models.sampling.progress import shared
 from ..svp_models.sampling.style import EASINGS, extract_style, interpolate_styles, sample_style
+from ..svp_models.values import Audio
 from . import host
 from .host import io
-from .sockets import FaceAnalyzerSocket, StylePriorSocket, StyleSocket, SvpModel, audio_from, bytes_from
+from .sockets import FaceAnalyzerSocket, StylePriorSocket, StyleSocket, SvpModel, audio_from, clip_from, sound_from
 from .widgets import seed_input
+
+
+def own_sound(portrait: PortraitModel, frames: Any) -> Audio | None:
+    """The sound of a VIDEO, if it has one and the model's styles come from sound too."""
+    listens = portrait.config.style.audio_size == portrait.config.audio.feature_size
+    return sound_from(frames) if listens and frames is not None and not isinstance(frames, Tensor) else None
 
 
 class SVPStyleExtract(io.ComfyNode):
@@ -27,13 +37,17 @@ class SVPStyleExtract(io.ComfyNode):
                 SvpModel.Input(
                     "model", tooltip="The model that will use the style; styles of other models do not fit."
                 ),
-                io.Image.Input(
+                io.MultiType.Input(
                     "frames",
+                    types=[io.Image, io.Video],
                     optional=True,
-                    tooltip="Frames of the style clip, one face in view. Without: from the voice alone.",
+                    tooltip="The style clip, one face in view: its frames, or the video of Load Video, which is read piece by piece "
+                    "and may be long. Without: from the voice alone.",
                 ),
                 io.Audio.Input(
-                    "audio", optional=True, tooltip="Voice of the style clip. Without: from the frames alone."
+                    "audio",
+                    optional=True,
+                    tooltip="Voice of the style clip. Without: the sound of the video, or from the frames alone.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -42,7 +56,7 @@ class SVPStyleExtract(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the clip; connect the fps of Get Video Components.",
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video brings its own.",
                 ),
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",
@@ -58,7 +72,7 @@ class SVPStyleExtract(io.ComfyNode):
     def execute(
         cls,
         model,
-        frames: Tensor | None = None,
+        frames: Any = None,
         audio=None,
         fps: float = 25.0,
         face_analyzer: FaceTracker | None = None,
@@ -67,10 +81,11 @@ class SVPStyleExtract(io.ComfyNode):
         watching, reading = shared(host.progress(), 3, 1)
         expression = None
         if frames is not None:
+            clip = clip_from(frames)
+            fps = clip.fps or fps
             analyzer = face_analyzer or portrait.face_analyzer
-            track = track_face(analyzer, bytes_from(frames), "the style clip", watching, fps)
-            expression = expression_of(track)
-        sound = None if audio is None else audio_from(audio)
+            expression = expression_of(track_face(analyzer, clip, "the style clip", watching, fps))
+        sound = own_sound(portrait, frames) if audio is None else audio_from(audio)
         return io.NodeOutput(extract_style(portrait, expression, sound, fps, progress=reading))
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -11,6 +11,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ..errors import PortraitError
+from ..media.stream import Frames
 from .head_template import five_points_from_68
 from .keypoints import frame_ranges
 
@@ -80,38 +81,63 @@ class FaceAnalyzer:
                 f"it must map 'image' to {', '.join(OUTPUTS)}"
             )
 
-    def analyze(self, frames: np.ndarray, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
+    def analyze(self, frames: Frames, progress: Callable[[int, int], None] | None = None) -> FaceTrack:
         """Find the face in frames of one clip: n h w 3, uint8 RGB. progress(frames done, frames in all)."""
-        check_frames(frames)
-        count, height, width = frames.shape[:3]
-        results: dict[str, list[np.ndarray]] = {name: [] for name in OUTPUTS}
-        for start in range(0, count, BATCH):
-            batch = np.stack([letterbox(frame) for frame in frames[start : start + BATCH]])  # b 128 128 3
-            image = batch.transpose(0, 3, 1, 2).astype(np.float32) / 255  # b 3 128 128
-            for name, value in zip(OUTPUTS, self._session.run(list(OUTPUTS), {"image": image}), strict=True):
-                rows = np.asarray(value, np.float32)
-                rows = rows[:, : OUTPUTS[name][0]] if name == "pose" else rows
-                results[name].append(rows.reshape(len(batch), *OUTPUTS[name]))
+        parts: list[FaceTrack] = []
+        done = 0
+        for part in self.batches(frames):
+            parts.append(part)
+            done += len(part)
             if progress is not None:
-                progress(min(start + BATCH, count), count)
-        joined = {name: np.concatenate(values) for name, values in results.items()}
-        landmarks = from_letterbox(joined["landmarks"], width, height)  # n 68 2
-        head_keypoints = from_letterbox(joined["head_keypoints"], width, height)  # n 8 2
-        outline = np.concatenate([landmarks, head_keypoints], axis=1)  # n 76 2
+                progress(min(done, len(frames)), len(frames))
+        return joined(parts)
+
+    def batches(self, frames: Frames) -> Iterator[FaceTrack]:
+        """The same, BATCH frames at a time; one frame in its own size is at hand at any time."""
+        check_frames(frames)
+        height, width = frames.shape[1:3]
+        batch: list[np.ndarray] = []
+        for frame in frames:
+            batch.append(letterbox(frame))  # 128 128 3
+            if len(batch) == BATCH:
+                yield self._read(batch, width, height)
+                batch = []
+        if batch:
+            yield self._read(batch, width, height)
+
+    def _read(self, batch: list[np.ndarray], width: int, height: int) -> FaceTrack:
+        image = np.stack(batch).transpose(0, 3, 1, 2).astype(np.float32) / 255  # b 3 128 128
+        results: dict[str, np.ndarray] = {}
+        for name, value in zip(OUTPUTS, self._session.run(list(OUTPUTS), {"image": image}), strict=True):
+            rows = np.asarray(value, np.float32)
+            rows = rows[:, : OUTPUTS[name][0]] if name == "pose" else rows
+            results[name] = rows.reshape(len(batch), *OUTPUTS[name])
+        landmarks = from_letterbox(results["landmarks"], width, height)  # b 68 2
+        head_keypoints = from_letterbox(results["head_keypoints"], width, height)  # b 8 2
+        outline = np.concatenate([landmarks, head_keypoints], axis=1)  # b 76 2
         return FaceTrack(
-            boxes=np.concatenate([outline.min(axis=1), outline.max(axis=1)], axis=1),  # n 4
+            boxes=np.concatenate([outline.min(axis=1), outline.max(axis=1)], axis=1),  # b 4
             landmarks=landmarks,
             head_keypoints=head_keypoints,
-            expression=joined["expression"],
-            pose=joined["pose"],
-            present=joined["present"] >= PRESENT_FROM,
+            expression=results["expression"],
+            pose=results["pose"],
+            present=results["present"] >= PRESENT_FROM,
             width=width,
             height=height,
             five_points=five_points_from_68(landmarks),
         )
 
 
-def check_frames(frames: np.ndarray) -> None:
+def joined(parts: list[FaceTrack]) -> FaceTrack:
+    """One track of the tracks of a clip's parts."""
+    rows = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("boxes", "landmarks", "head_keypoints", "expression", "pose", "present", "five_points")
+    }
+    return replace(parts[0], **rows)
+
+
+def check_frames(frames: Frames) -> None:
     """Raise PortraitError unless frames are n h w 3, uint8, with none of them 0."""
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
         raise PortraitError(
@@ -148,6 +174,6 @@ def require_face(track: FaceTrack, what: str) -> None:
     if not track.present.any():
         raise PortraitError(
             f"no face found in {what} ({track.width} x {track.height} pixels, frames {frame_ranges(range(len(track)))} of "
-            f"{len(track)}): choose a picture with one face seen from the front that fills a third of it or more, "
-            "or type the 8 keypoints by hand"
+            f"{len(track)}): choose a picture with a face seen from the front that fills a third of it or more, "
+            "for a photograph connect Load Face Analyzer with another backend than built-in, or type the 8 keypoints by hand"
         )

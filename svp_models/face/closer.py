@@ -1,114 +1,112 @@
-"""Faces that are small in their picture, found by looking again at the part where they seem to be.
-
-The network of drawn faces has learnt from portraits and sees 128 pixels of the whole picture. Of a face that is smaller or
-far from the middle it knows roughly the place, if it sees it at all; cut out around it, it sees a portrait. Backends that
-search the picture for faces find small ones themselves.
-"""
+"""Where faces are cut out: found in whole pictures of any size, and looked at again in the squares that come out of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import logging
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 
-from .analyzer import INPUT_SIDE, FaceTrack
+from ..errors import PortraitError
+from ..media.stream import Frames
+from .analyzer import FaceTrack, check_frames, require_face
 from .backends.built_in import BuiltInBackend
-from .crop import RISE, Progress, Square, cut_square, from_square
-from .keypoints import interpolate_missing
+from .crop import LEAST_SIDE, FaceCrop, Progress, Square, cut_square, from_square
+from .detection import track_of
+from .keypoints import frame_ranges, interpolate_missing
 from .outline import face_boxes
-from .tracking import FaceTracker, check_track, track_face
+from .search import PortraitSearch
+from .selection import overlap
+from .tracking import FaceTracker, check_upright, tracker_of, turned_error
 
-LOOKS = 4  # after the first
-PORTRAIT = 2.1  # side of the pictures it has learnt from, in faces
-LEAST_STEP = 0.6  # of what the look before has seen: a rough place tells little of the size
-SEARCHED_FRAMES = 4  # of a clip in which the first look has seen nothing
-SEARCHED_SIDES = (1.0, 0.7, 0.5)  # of the picture's shorter side, squares that are searched then
-SEARCHED_STEP = 0.25  # of their side from one to the next, at most
+LOG = logging.getLogger(__name__)
+LOOKED_AGAIN = 4  # frames of a clip whose square is looked at again
+SEEN_SIDE = 640  # pixels of such a square at most
+SAME = 0.3  # overlap (intersection over union) of the face seen in the square and the one it was cut out for
 
 
 def find_face(
-    analyzer: FaceTracker | bytes | None, frames: np.ndarray, what: str, progress: Progress | None = None
-) -> np.ndarray:
+    analyzer: FaceTracker | bytes | None, frames: Frames, what: str, progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """The face in frames n h w 3 (uint8) of one clip, from the brows to the chin: boxes n 4 (left, top, right, bottom),
-    float64 pixels. Frames without it lie between their neighbours; no face at all raises PortraitError.
+    float64 pixels; and whether it is there, n bool. Boxes of frames without it lie between their neighbours; no face at all,
+    or one that is turned too far, raises PortraitError.
 
-    analyzer: as `track_face` takes it; what: what a message calls the frames; progress(done, total).
+    analyzer: see `tracker_of`; what: what a message calls the frames; progress(done, total), which may raise to stop.
     """
-    tracker = FaceTracker(BuiltInBackend(analyzer)) if isinstance(analyzer, bytes) else analyzer
-    if tracker is not None and isinstance(tracker.backend, BuiltInBackend):
-        return _find_portrait(replace(tracker, smoothing=0.0, recon=None), frames, what, progress)
-    track = track_face(tracker, frames, what, progress)
-    return interpolate_missing(face_boxes(track), track.present)[0].astype(np.float64)
-
-
-def portrait_square(box: np.ndarray, least: float) -> Square:
-    """The square that makes a portrait of the face in a box (left, top, right, bottom), of `least` pixels or more."""
-    wide, high = box[2:] - box[:2]
-    side = max(PORTRAIT * max(wide, high), least)
-    left, top = (box[:2] + box[2:]) / 2 - (0, RISE * high) - side / 2
-    return Square(round(float(left)), round(float(top)), round(side))
-
-
-def _find_portrait(tracker: FaceTracker, frames: np.ndarray, what: str, progress: Progress | None) -> np.ndarray:
-    count, height, width = frames.shape[:3]
-    whole = max(width, height)
-    squares = [Square((width - whole) // 2, (height - whole) // 2, whole)] * count
-    for look in range(LOOKS + 1):
-        track, found = _look(tracker, frames, squares, _part(progress, look, count))
-        if look == 0:
-            if not track.present.any():
-                squares = [_search(tracker, frames) or squares[0]] * count
-                track, found = _look(tracker, frames, squares)
-            check_track(replace(track, width=width, height=height), what)
-            boxes = interpolate_missing(found, track.present)[0].astype(np.float64)
-            least = float(squares[0].side)
-        boxes[track.present] = found[track.present]
-        least *= LEAST_STEP
-        squares = [portrait_square(box, least) for box in boxes]
-    return boxes
-
-
-def _part(progress: Progress | None, look: int, count: int) -> Progress | None:
-    """Reports a look at `count` frames as a part of all looks."""
-    if progress is None:
-        return None
-    return lambda done, total: progress(look * count + done, (LOOKS + 1) * count)
-
-
-def _look(
-    tracker: FaceTracker, frames: Iterable[np.ndarray], squares: Sequence[Square], progress: Progress | None = None
-) -> tuple[FaceTrack, np.ndarray]:
-    """What the tracker sees in a square of each frame, in pixels of what it was shown; and the boxes n 4 in the frames."""
-    shown = np.stack([cut_square(frame, square, INPUT_SIDE) for frame, square in zip(frames, squares, strict=True)])
-    track = tracker.analyze(shown, progress)
-    corners = face_boxes(track).reshape(-1, 2, 2)
-    boxes = [from_square(each, square, INPUT_SIDE).reshape(4) for each, square in zip(corners, squares, strict=True)]
-    return track, np.stack(boxes)
-
-
-def _search(tracker: FaceTracker, frames: np.ndarray) -> Square | None:
-    """The square of some of the frames that is most like a portrait: what is seen in it would be cut out as it is."""
+    check_frames(frames)
     height, width = frames.shape[1:3]
-    tiles = [
-        tile for share in SEARCHED_SIDES for tile in _tiles(width, height, max(1, round(share * min(width, height))))
+    if min(width, height) < LEAST_SIDE:
+        raise PortraitError(
+            f"{what} are {width} x {height} pixels: no face fits in less than {LEAST_SIDE}, choose larger pictures"
+        )
+    tracker = tracker_of(analyzer, what)
+    if isinstance(tracker.backend, BuiltInBackend):
+        track = _search(tracker, frames, what, progress)
+    else:
+        track = tracker.analyze(frames, progress)
+    require_face(track, what)
+    check_upright(track, what)
+    missing = np.flatnonzero(~track.present).tolist()
+    if missing:
+        LOG.warning(
+            "no face in frames %s of %d of %s: Paste Face Back leaves them as they are",
+            frame_ranges(missing),
+            len(track),
+            what,
+        )
+    return interpolate_missing(face_boxes(track), track.present)[0].astype(np.float64), track.present
+
+
+def _search(tracker: FaceTracker, frames: Frames, what: str, progress: Progress | None) -> FaceTrack:
+    state = (0, len(frames))
+
+    def reached(done: int, total: int) -> None:
+        nonlocal state
+        state = (done, total)
+        if progress is not None:
+            progress(done, total)
+
+    search = PortraitSearch(tracker.backend, None if progress is None else lambda: progress(*state))
+    track = replace(tracker, backend=search, smoothing=0.0, recon=None).analyze(frames, reached)
+    if not track.present.any():
+        turn = search.turn_of(next(iter(frames)))
+        if turn is not None:
+            raise turned_error(turn, what)
+    return track
+
+
+def look_again(
+    analyzer: FaceTracker | bytes | None, frames: Frames, crop: FaceCrop, boxes: np.ndarray, what: str
+) -> None:
+    """Raises PortraitError unless the face of these boxes n 4 is seen again in what is cut out around it.
+
+    A few of the frames are looked at, and half of them must agree. Drawn faces were looked at in such squares already.
+    """
+    tracker = tracker_of(analyzer, what)
+    if isinstance(tracker.backend, BuiltInBackend):
+        return
+    shown = [index for index in range(len(boxes)) if crop.shows(index)]
+    chosen = {shown[int(row)] for row in np.linspace(0, len(shown) - 1, LOOKED_AGAIN).round()}
+    seen = [
+        _seen_in(tracker, frame, crop.at(index), boxes[index])
+        for index, frame in enumerate(islice(frames, max(chosen) + 1))
+        if index in chosen
     ]
-    some = np.unique(np.linspace(0, len(frames) - 1, SEARCHED_FRAMES).round().astype(int))
-    track, boxes = _look(tracker, (frames[index] for index in some for _ in tiles), tiles * len(some))
-    best, least = None, np.inf
-    for row in np.flatnonzero(track.present):
-        tile, wanted = tiles[row % len(tiles)], portrait_square(boxes[row], 0)
-        apart = [wanted.left - tile.left, wanted.top - tile.top, wanted.side - tile.side]
-        off = float(np.linalg.norm(apart)) / tile.side
-        if off < least:
-            best, least = tile, off
-    return best
+    if 2 * sum(seen) < len(seen):
+        square = crop.at(min(chosen))
+        raise PortraitError(
+            f"what {tracker.backend.name} took for a face in {what} is none in the square cut out around it ({square.side} "
+            f"pixels at {square.left}, {square.top}): choose another face or backend of Load Face Analyzer, or type the points"
+        )
 
 
-def _tiles(width: int, height: int, side: int) -> list[Square]:
-    """Squares of that side all over a picture."""
-    rows, columns = (
-        np.linspace(0, extent - side, 1 + int(np.ceil((extent - side) / (SEARCHED_STEP * side)))).round().astype(int)
-        for extent in (height, width)
-    )
-    return [Square(int(left), int(top), side) for top in rows for left in columns]
+def _seen_in(tracker: FaceTracker, frame: np.ndarray, square: Square, box: np.ndarray) -> bool:
+    side = min(square.side, SEEN_SIDE)
+    (faces,) = tracker.backend.detect(cut_square(frame, square, side)[None])
+    if not faces:
+        return False
+    corners = face_boxes(track_of(faces, side, side)).reshape(-1, 2)
+    found = from_square(corners, square, side).reshape(-1, 4)
+    return bool((overlap(found, box[None]) >= SAME).any())

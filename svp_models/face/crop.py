@@ -18,6 +18,8 @@ from scipy.ndimage import convolve1d
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..media.stream import FrameStream, picture_stream
+from ..sampling.pictures import Pictures
 
 LEAST_MARGIN = 1.1
 RISE = 0.1
@@ -42,17 +44,25 @@ class Square:
 
 @dataclass(frozen=True)
 class FaceCrop:
-    """What was cut out of pictures of width x height: one square for all of them, or one for each."""
+    """What was cut out of pictures of width x height: one square for all of them, or one for each.
+
+    present: for each picture whether it shows the face; empty if all do. The square of one that does not is a guess.
+    """
 
     squares: tuple[Square, ...]
     width: int
     height: int
+    present: tuple[bool, ...] = ()
 
     def __len__(self) -> int:
         return len(self.squares)
 
     def at(self, frame: int) -> Square:
         return self.squares[frame if len(self.squares) > 1 else 0]
+
+    def shows(self, frame: int) -> bool:
+        """Whether the face is in that picture."""
+        return not self.present or self.present[frame]
 
 
 def square_around(boxes: np.ndarray, width: int, height: int, margin: float) -> Square:
@@ -101,9 +111,11 @@ def _placed(
     return Square(round(float(corner[0])), round(float(corner[1])), round(side))
 
 
-def crop_around(boxes: np.ndarray, width: int, height: int, margin: float, reach: int | None) -> FaceCrop:
+def crop_around(
+    boxes: np.ndarray, width: int, height: int, margin: float, reach: int | None, present: np.ndarray | None = None
+) -> FaceCrop:
     """Where a face of boxes n 4 is cut out of pictures of width x height: the same square in all of them, or, with a `reach`,
-    one that goes with the face, see `squares_along`."""
+    one that goes with the face, see `squares_along`. present: n bool, pictures without the face have guessed boxes."""
     if reach is None:
         squares = [square_around(boxes, width, height, margin)]
     else:
@@ -114,7 +126,8 @@ def crop_around(boxes: np.ndarray, width: int, height: int, margin: float, reach
             f"the face is so small that its square has {least} pixels of {width} x {height}: choose a larger picture, or a "
             f"margin above {margin:g}; {LEAST_SIDE} pixels are the least"
         )
-    return FaceCrop(tuple(squares), width, height)
+    missing = present is not None and not present.all()
+    return FaceCrop(tuple(squares), width, height, tuple(present.tolist()) if missing else ())
 
 
 def scaled_crop(crop: FaceCrop, width: int, height: int) -> FaceCrop:
@@ -131,7 +144,7 @@ def scaled_crop(crop: FaceCrop, width: int, height: int) -> FaceCrop:
         Square(round(factor * each.left), round(factor * each.top), max(1, round(factor * each.side)))
         for each in crop.squares
     )
-    return FaceCrop(tuple(squares), width, height)
+    return FaceCrop(tuple(squares), width, height, crop.present)
 
 
 def cut_square(frame: np.ndarray, square: Square, size: int) -> np.ndarray:
@@ -170,13 +183,20 @@ def from_square(points: np.ndarray, square: Square, size: int) -> np.ndarray:
     return points * (square.side / size) + np.array([square.left, square.top], np.float64)
 
 
-def cut_faces(pictures: Tensor, crop: FaceCrop, size: int = 0, progress: Progress | None = None) -> Tensor:
+def cut_faces(
+    pictures: Tensor | FrameStream,
+    crop: FaceCrop,
+    size: int = 0,
+    progress: Progress | None = None,
+    folder: str | None = None,
+) -> Tensor:
     """The crop of pictures n h w 3 in [0, 1] -> n size size 3, float32 on the CPU; size 0: as many pixels as the largest of
-    its squares has. progress(frames done, frames in all)."""
+    its squares has. progress(frames done, frames in all); folder: where faces are that are too many for the memory."""
+    stream = picture_stream(pictures) if isinstance(pictures, Tensor) else pictures
     size = size or max(each.side for each in crop.squares)
-    faces = torch.empty(len(pictures), size, size, 3)
-    for index, picture in enumerate(pictures):
-        faces[index] = torch.from_numpy(cut_square(picture.cpu().float().numpy(), crop.at(index), size))
+    faces = Pictures(len(stream), (size, size, 3), folder)
+    for index, picture in enumerate(stream.pictures()):
+        faces.add(torch.from_numpy(cut_square(picture, crop.at(index), size)))
         if progress is not None:
-            progress(index + 1, len(pictures))
-    return faces
+            progress(min(index + 1, len(stream)), len(stream))
+    return faces.tensor()

@@ -8,6 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
+from ..media.stream import Frames
 from .analyzer import FaceTrack
 
 
@@ -37,8 +38,11 @@ class FaceBackend(Protocol):
 
     name: str
 
-    def detect(self, frames: np.ndarray) -> Iterator[list[FaceDetection]]:
-        """The faces of every frame of one clip, in order: n h w 3, uint8 RGB; an empty list where there are none."""
+    def detect(self, frames: Frames) -> Iterator[list[FaceDetection]]:
+        """The faces of every frame of one clip, in order: n h w 3, uint8 RGB; an empty list where there are none.
+
+        The frames are gone through once, `for frame in frames`: they need not be in memory.
+        """
         ...
 
 

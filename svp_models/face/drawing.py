@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..sampling.frames import blocks
+from ..sampling.pictures import Pictures
 from ..values import HeadMotion
 from .keypoints import motion_at
 
@@ -34,6 +36,10 @@ COLOR_REACH = 0.2  # a pixel belongs to a point whose colour is nearer than this
 FAR = 30_000.0  # pixels; what lies further out is drawn towards there
 
 
+CHUNK = 32  # frames drawn at a time
+MOST_PIXELS = 2**24  # of these together
+
+Progress = Callable[[int, int], None]
 Draw = Callable[[HeadMotion, Sequence[int], int, int], Tensor]  # how a model's keypoints are drawn: see `draw_frames`
 
 
@@ -91,12 +97,22 @@ def draw_frames(motion: HeadMotion, indices: Sequence[int], width: int, height: 
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255  # f 3 h w
 
 
-def kps_images(
-    motion: HeadMotion, width: int, height: int, frames: int, fps: float | None = None, draw: Draw = draw_frames
+def draw_motion(
+    motion: HeadMotion,
+    width: int,
+    height: int,
+    frames: int,
+    draw: Draw = draw_frames,
+    folder: str | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
-    """The pictures of a clip of `frames` frames at `fps` (None: the motion's own): f 3 height width, float32 in [0, 1].
-
-    Frame i shows the motion at its time; a motion that is too short is mirrored in time (`motion_at`). All pictures
-    are made at once: for long clips use `motion_at` and then `draw_frames` for the frames needed.
-    """
-    return draw(motion_at(motion, frames, fps if fps is not None else motion.fps), range(frames), width, height)
+    """The motion's pictures as IMAGE, frames height width 3: drawn a few at a time, in a file in `folder` where they are too
+    many for the memory. progress(frames done, frames in all), which may raise to stop."""
+    pictures = Pictures(frames, (height, width, 3), folder)
+    moved = motion_at(motion, frames, motion.fps)
+    for part in blocks(frames, max(1, min(CHUNK, MOST_PIXELS // (width * height)))):
+        for picture in draw(moved, range(part.start, part.stop), width, height):
+            pictures.add(picture.permute(1, 2, 0))
+        if progress is not None:
+            progress(part.stop, frames)
+    return pictures.tensor()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
+
 import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..media.stream import FrameStream
+from ..sampling.pictures import Pictures
 from .crop import FaceCrop, Progress, Square, resized, scaled_crop
 
 Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom: whether the picture goes on beyond it
@@ -35,46 +40,74 @@ def feathered(edges: Edges, size: int, feather: float) -> np.ndarray:
 
 
 def feather_masks(crop: FaceCrop, count: int, size: int, feather: float) -> Tensor:
-    """`feathered` of every one of `count` cut faces: count size size; one mask seen `count` times where all are the same."""
+    """`feathered` of every one of `count` cut faces: count size size; one mask seen `count` times where all are the same. Of
+    pictures without the face it is 0."""
     edges = [inner_edges(each, crop.width, crop.height) for each in crop.squares]
     known = {each: torch.from_numpy(feathered(each, size, feather)) for each in set(edges)}
     if len(known) == 1:
-        return known[edges[0]].expand(count, size, size)
-    return torch.stack([known[each] for each in edges])
+        masks = known[edges[0]].expand(count, size, size)
+    else:
+        masks = torch.stack([known[each] for each in edges])
+    return masks * torch.tensor(crop.present)[:, None, None] if crop.present else masks
 
 
 def paste_faces(
-    pictures: Tensor,
+    pictures: Tensor | FrameStream,
     faces: Tensor,
     crop: FaceCrop,
     feather: float,
     masks: Tensor | None = None,
     progress: Progress | None = None,
+    folder: str | None = None,
 ) -> Tensor:
     """Pictures n h w 3 with the faces m s s 3 (any s) in the squares of the crop: as many as there are of the longer, on the
     CPU, of the pictures' type. What is one is used for all.
 
-    masks: k s s in [0, 1] of any s, how much of each face goes back beside the feather; where it is 0, and outside of the
-    squares, every value stays exactly what it was. The pictures may be those of the crop scaled as a whole.
-    progress(frames done, frames in all).
+    masks: k s s in [0, 1] of any s, how much of each face goes back beside the feather; where it is 0, outside of the
+    squares, and in pictures that did not show the face, every value stays exactly what it was. The pictures may be those of
+    the crop scaled as a whole. progress(frames done, frames in all); folder: where pictures are that are too many for the
+    memory.
     """
     _check_square("faces", faces.shape[1:3])
     if masks is not None:
         _check_square("masks", masks.shape[1:3])
-    count = _common_count(len(pictures), len(faces), len(crop), None if masks is None else len(masks))
+    others = {"faces": len(faces), "squares of the crop": len(crop)}
+    others |= {} if masks is None else {"masks": len(masks)}
+    others |= {"pictures of the crop": len(crop.present)} if crop.present else {}
+    from_file = isinstance(pictures, FrameStream) and len(pictures) > 1
+    expected = max(others.values())
+    # The header of a video may be wrong about its length: what is read counts.
+    count = _common_count({"pictures": expected if from_file and expected > 1 else len(pictures)} | others)
     height, width = pictures.shape[1:3]
     crop = scaled_crop(crop, width, height)
-    pasted = torch.empty(count, height, width, 3, dtype=pictures.dtype)
-    for index in range(count):
-        pasted[index] = _of(pictures, index)
-        square = crop.at(index)
-        weight = feathered(inner_edges(square, width, height), square.side, feather)
-        if masks is not None:
-            weight = weight * _resized_mask(_of(masks, index).cpu().float().numpy(), square.side)
-        _paste(pasted[index], _of(faces, index).cpu().float().numpy(), square, weight)
+    dtype = pictures.dtype if isinstance(pictures, Tensor) else torch.float32
+    pasted, done = Pictures(count, (height, width, 3), folder, dtype), 0
+    for index, picture in enumerate(_wholes(pictures, count)):
+        done = index + 1
+        if expected > 1 and done > count:
+            break
+        if crop.shows(index):
+            square = crop.at(index)
+            weight = feathered(inner_edges(square, width, height), square.side, feather)
+            if masks is not None:
+                weight = weight * _resized_mask(_of(masks, index).cpu().float().numpy(), square.side)
+            _paste(picture, _of(faces, index).cpu().float().numpy(), square, weight)
+        pasted.add(picture)
         if progress is not None:
-            progress(index + 1, count)
-    return pasted
+            progress(min(done, count), count)
+    if expected > 1 and done != count:
+        _common_count({"pictures": done} | others)
+    return pasted.tensor()
+
+
+def _wholes(pictures: Tensor | FrameStream, count: int) -> Iterator[Tensor]:
+    """A copy of every picture; a single one again and again."""
+    if isinstance(pictures, FrameStream):
+        single = next(pictures.pictures()) if len(pictures) == 1 else None
+        every = pictures.pictures() if single is None else repeat(single, count)
+        yield from (torch.from_numpy(picture.copy()) for picture in every)
+    else:
+        yield from (_of(pictures, index).cpu().clone() for index in range(count))
 
 
 def _of(values: Tensor, index: int) -> Tensor:
@@ -108,15 +141,12 @@ def _check_square(what: str, size: tuple[int, int]) -> None:
         )
 
 
-def _common_count(pictures: int, faces: int, squares: int, masks: int | None) -> int:
-    """How many pictures come out."""
-    counts = {"pictures": pictures, "faces": faces, "squares of the crop": squares}
-    if masks is not None:
-        counts["masks"] = masks
-    count = max(pictures, faces)
-    if any(each not in (1, count) for each in counts.values()) or min(counts.values()) < 1:
-        told = ", ".join(f"{number} {name}" for name, number in counts.items())
+def _common_count(counts: dict[str, int]) -> int:
+    """How many pictures come out; of each kind there must be so many, or one for all."""
+    count = max(counts["pictures"], counts["faces"])
+    if any(number not in (1, count) for number in counts.values()) or min(counts.values()) < 1:
+        listed = ", ".join(f"{number} {name}" for name, number in counts.items())
         raise PortraitError(
-            f"there are {told}, and each must be 1 or {count}: cut what is longer with ImageFromBatch, or use one for all"
+            f"there are {listed}, and each must be 1 or {count}: cut what is longer with ImageFromBatch, or use one for all"
         )
     return count

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..errors import PortraitError
+from ..media.stream import Frames
 from .alignment import crop
 from .analyzer import FaceTrack
 from .head_pose import FIVE_POINTS_3D, affine_camera
@@ -36,32 +37,47 @@ def recon_alignment(five_points: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def read_faces(
-    network: nn.Module, frames: np.ndarray, track: FaceTrack, progress: Callable[[int, int], None] | None = None
+    network: nn.Module, frames: Frames, track: FaceTrack, progress: Callable[[int, int], None] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """(expression n 64, pose n 3: yaw, pitch, roll in degrees) of a track in frames n h w 3, uint8; float32.
 
     Frames without the face have zeros. network: `FaceReconNetwork`. progress(frames done, frames in all), the frames with
     the face.
     """
-    if len(frames) != len(track):
-        raise PortraitError(f"{len(frames)} frames and a track of {len(track)} frames: analyse the same frames again")
     shown = np.flatnonzero(track.present)
     expression = np.zeros((len(track), EXPRESSION), np.float32)
     pose = np.zeros((len(track), POSE), np.float32)
     like = next(network.parameters())
-    for start in range(0, len(shown), BATCH):
-        part = shown[start : start + BATCH]
-        crops = np.stack([crop(frames[each], recon_alignment(track.five_points[each]), SIDE) for each in part])
-        images = torch.from_numpy(crops).permute(0, 3, 1, 2).to(like) / 255  # b 3 224 224
+    done = 0
+    for part in _crops(frames, track):
+        rows = shown[done : done + len(part)]
+        images = torch.from_numpy(np.stack(part)).permute(0, 3, 1, 2).to(like) / 255  # b 3 224 224
         coefficients = network(images)
-        expression[part] = coefficients["expression"].float().cpu().numpy()
-        pose[part] = pose_of_angles(coefficients["angle"].float().cpu().numpy())
+        expression[rows] = coefficients["expression"].float().cpu().numpy()
+        pose[rows] = pose_of_angles(coefficients["angle"].float().cpu().numpy())
+        done += len(part)
         if progress is not None:
-            progress(min(start + BATCH, len(shown)), len(shown))
+            progress(done, len(shown))
     bad = np.flatnonzero(~np.isfinite(expression).all(axis=1)).tolist()
     if bad:
         raise PortraitError(f"the expression of frames {frame_ranges(bad)} is not finite: the weights are damaged")
     return expression, pose
+
+
+def _crops(frames: Frames, track: FaceTrack) -> Iterator[list[np.ndarray]]:
+    """Crops of the face, 224 224 3 each, BATCH at a time, of the frames that show it."""
+    part: list[np.ndarray] = []
+    count = 0
+    for count, frame in enumerate(frames, start=1):
+        if count <= len(track) and track.present[count - 1]:
+            part.append(crop(frame, recon_alignment(track.five_points[count - 1]), SIDE))
+        if len(part) == BATCH:
+            yield part
+            part = []
+    if count != len(track):
+        raise PortraitError(f"{count} frames and a track of {len(track)} frames: analyse the same frames again")
+    if part:
+        yield part
 
 
 def pose_of_angles(angles: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import PortraitError
 from .detection import FaceDetection
 
-FACE_CHOICES = ("largest", "stays", "left to right")
+COUNTED = "left to right"
+FACE_CHOICES = ("largest", "stays", COUNTED)
 SAME_FACE = 0.3  # overlap (intersection over union) from which boxes of two frames are one face
 LONGEST_GAP = 25  # frames a face may be away and still be the same
 
@@ -37,7 +38,7 @@ def choose_faces(
         return [max(faces, key=lambda each: each.area, default=None) for faces in found]
     if choice == "stays":
         return _staying(found)
-    if choice != "left to right":
+    if choice != COUNTED:
         raise PortraitError(f"the choice of face is {choice!r}: it must be one of {', '.join(FACE_CHOICES)}")
     most = max((len(faces) for faces in found), default=0)
     if 0 < most <= index:

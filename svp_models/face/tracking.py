@@ -11,15 +11,19 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PortraitError
-from .analyzer import FaceAnalyzer, FaceTrack, require_face
-from .detection import FaceBackend, track_of
+from ..media.stream import Frames
+from .analyzer import FaceTrack, check_frames, require_face
+from .backends.built_in import BuiltInBackend
+from .detection import FaceBackend, FaceDetection, track_of
 from .keypoints import frame_ranges, interpolate_missing
 from .one_euro import smooth_points
 from .recon import read_faces
-from .selection import choose_faces
+from .search import PortraitSearch
+from .selection import COUNTED, choose_faces
 
 Progress = Callable[[int, int], None]
 LOG = logging.getLogger(__name__)
+LARGEST_TURN = 50.0  # degrees that a head may be tilted by: the models know upright portraits
 
 
 @dataclass(frozen=True)
@@ -36,18 +40,18 @@ class FaceTracker:
     smoothing: float = 0.0
     recon: nn.Module | None = None
 
-    def analyze(self, frames: np.ndarray, progress: Progress | None = None, fps: float = 25.0) -> FaceTrack:
+    def analyze(self, frames: Frames, progress: Progress | None = None, fps: float = 25.0) -> FaceTrack:
         """The chosen face in frames n h w 3 (uint8 RGB) of one clip at `fps`.
 
         progress(frames done, frames in all); with `recon` the frames are gone through twice and count twice.
         """
-        count = len(frames)
+        count = len(frames)  # of a file what its header says
         steps = count if self.recon is None else 2 * count
-        found = []
+        found: list[list[FaceDetection]] = []
         for faces in self.backend.detect(frames):
             found.append(faces)
             if progress is not None:
-                progress(len(found), steps)
+                progress(min(len(found), count), steps)
         chosen = choose_faces(found, self.choice, self.index)
         track = track_of(chosen, frames.shape[2], frames.shape[1])
         if not track.present.any():
@@ -76,17 +80,28 @@ def smoothed(track: FaceTrack, fps: float, strength: float) -> FaceTrack:
     )
 
 
+def tracker_of(analyzer: FaceTracker | bytes | None, what: str) -> FaceTracker:
+    """What finds the face: a FaceTracker, or the ONNX bytes of a model's own analyser; with None PortraitError says what to
+    do. `what` is what a message calls the frames."""
+    if analyzer is None:
+        raise PortraitError(
+            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
+            "Load Face Analyzer"
+        )
+    return analyzer if isinstance(analyzer, FaceTracker) else FaceTracker(BuiltInBackend(analyzer))
+
+
 def track_face(
     analyzer: FaceTracker | bytes | None,
-    frames: np.ndarray,
+    frames: Frames,
     what: str,
     progress: Progress | None = None,
     fps: float = 25.0,
 ) -> FaceTrack:
     """The face in frames n h w 3 (uint8) at `fps`; `what` is what a message calls the frames.
 
-    analyzer: a FaceTracker, or the ONNX bytes of a model's own analyser. No face at all raises PortraitError; frames
-    without it are named in a warning.
+    analyzer: see `tracker_of`. No face at all, or one that is turned too far, raises PortraitError; frames without it are
+    named in a warning.
     """
     track = look_for_face(analyzer, frames, what, progress, fps)
     check_track(track, what)
@@ -108,20 +123,48 @@ def check_track(track: FaceTrack, what: str) -> None:
 
 def look_for_face(
     analyzer: FaceTracker | bytes | None,
-    frames: np.ndarray,
+    frames: Frames,
     what: str,
     progress: Progress | None = None,
     fps: float = 25.0,
 ) -> FaceTrack:
     """As `track_face`, but nobody has to be there."""
-    if analyzer is None:
-        raise PortraitError(
-            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
-            "Load Face Analyzer"
-        )
-    if isinstance(analyzer, FaceTracker):
-        return analyzer.analyze(frames, progress, fps)
-    return FaceAnalyzer(analyzer).analyze(frames, progress)
+    tracker = tracker_of(analyzer, what)
+    if isinstance(tracker.backend, BuiltInBackend):
+        check_frames(frames)
+        search = PortraitSearch(tracker.backend)
+        _refuse_turned(search, next(iter(frames)), what)
+        if tracker.choice == COUNTED:  # it knows one face a picture
+            tracker = replace(tracker, backend=search)
+    track = tracker.analyze(frames, progress, fps)
+    check_upright(track, what)
+    return track
+
+
+def check_upright(track: FaceTrack, what: str) -> None:
+    """A face that is turned too far in most of its frames raises PortraitError."""
+    if not track.present.any():
+        return
+    pupils = track.head_keypoints[track.present][:, 4:6].astype(np.float64)
+    across = pupils[:, 1] - pupils[:, 0]
+    directions = across @ (1, 1j) / np.maximum(np.linalg.norm(across, axis=1), 1e-9)
+    roll = float(np.degrees(np.angle(directions.mean())))
+    if abs(roll) > LARGEST_TURN:
+        raise turned_error(roll, what)
+
+
+def _refuse_turned(search: PortraitSearch, frame: np.ndarray, what: str) -> None:
+    """For a backend that takes whatever it sees for an upright face."""
+    turn = None if search.find_whole(frame) else search.turn_of(frame)
+    if turn is not None:
+        raise turned_error(turn, what)
+
+
+def turned_error(degrees: float, what: str) -> PortraitError:
+    direction = "clockwise" if degrees > 0 else "counterclockwise"
+    return PortraitError(
+        f"the face in {what} is turned {direction} by about {abs(degrees):.0f} degrees: rotate the picture until it is upright"
+    )
 
 
 def expression_of(track: FaceTrack) -> Tensor:

@@ -65,6 +65,9 @@ class FileVideo:
 
     path: Path
 
+    def get_stream_source(self) -> str:
+        return str(self.path)
+
     def get_components(self) -> VideoComponents:
         video = load_video(self.path)
         images = torch.from_numpy(video.frames).float().div_(255)  # n h w 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 
 import av
@@ -28,10 +29,13 @@ MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken fi
 
 
 @contextmanager
-def open_media(path: str | Path) -> Iterator[InputContainer]:
+def open_media(path: str | Path | BytesIO) -> Iterator[InputContainer]:
     """The opened container. What libav raises meanwhile becomes a PortraitError naming the file and the cure."""
+    if isinstance(path, BytesIO):
+        path.seek(0)
     try:
-        with av.open(os.path.abspath(path), options=OPTIONS) as container:  # absolute: nothing that could be an address
+        # Absolute: nothing that could be an address.
+        with av.open(path if isinstance(path, BytesIO) else os.path.abspath(path), options=OPTIONS) as container:
             yield container
     except (av.error.FileNotFoundError, av.error.PermissionError, av.error.IsADirectoryError) as error:
         raise PortraitError(f"{path}: cannot be opened ({error.strerror}): check the path") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,7 +24,9 @@ FALLBACK_RATE = Fraction(25)  # files that name no rate at all
 HD_LINES = 720  # untagged video from here up is BT.709, below BT.601, as players assume
 COLORSPACE_UNSPECIFIED = 2
 NO_FRAMES = "the video holds 0 frames: choose a clip with at least one picture"
+CLOCK_FUZZ = 1e-4  # seconds: times of frames are fractions, limits are not
 Item = TypeVar("Item")
+Size = Callable[[int, int], tuple[int, int]]
 
 
 @dataclass(frozen=True)
@@ -57,11 +61,24 @@ def load_video(path: str | Path, fps: float | None = None, max_frames: int | Non
     return Video(np.stack(frames), float(rate), audio)  # n h w 3
 
 
-def iter_frames(path: str | Path, fps: float | None = None, max_frames: int | None = None) -> Iterator[np.ndarray]:
+def iter_frames(
+    path: str | Path | BytesIO,
+    fps: float | Fraction | None = None,
+    max_frames: int | None = None,
+    *,
+    start: float = 0.0,
+    seconds: float = 0.0,
+    skip: int = 0,
+    every: int = 1,
+    size: Size | None = None,
+) -> Iterator[np.ndarray]:
     """The frames one by one, h w 3, uint8 RGB, at a constant rate (the file's own if fps is None).
 
     Output frame i shows what is on the screen at the middle of its time, (i + 0.5) / fps after the first frame. There
     are round(seconds x fps) of them. Rotation and mirroring that the file asks for are done, pixels made square.
+
+    start, seconds: only what lies so many seconds after the first frame, and so many of it (0: to the end); of these frames
+    `skip` are left out, and every `every`th of the rest is given. size: (width, height) as shown -> those wanted.
     """
     if max_frames is not None and max_frames < 1:
         raise PortraitError(f"max_frames is {max_frames}: it must be at least 1")
@@ -71,15 +88,32 @@ def iter_frames(path: str | Path, fps: float | None = None, max_frames: int | No
         stream.thread_type = "SLICE"  # threads by frame lose the error of a file that was cut off
         rate = wanted or stream_rate(stream)
         decoded = ((_start(frame), _duration(frame, stream), frame) for frame in container.decode(stream))
-        convert = _Converter(stream)
+        convert = _Converter(stream, size)
         count = 0
-        for frame in resample_frames(decoded, rate, path):
+        frames = resample_frames(_between(decoded, start, seconds), rate, path)
+        for frame in islice(frames, skip, None, every):
             yield convert(frame)
             count += 1
             if count == max_frames:
                 return
-    if count == 0:
+    if count == 0 and not (start or skip):
         raise PortraitError(f"{path}: {NO_FRAMES}")
+
+
+def _between(
+    timed: Iterator[tuple[Fraction | None, Fraction, Item]], start: float, seconds: float
+) -> Iterator[tuple[Fraction | None, Fraction, Item]]:
+    """Of (start in seconds or None, duration, item) those that begin from `start` seconds after the first on, for `seconds`."""
+    first, end = None, Fraction(0)
+    low, high = start - CLOCK_FUZZ, start + seconds - CLOCK_FUZZ
+    for begins, duration, item in timed:
+        first = (begins or Fraction(0)) if first is None else first
+        at = begins - first if begins is not None else end
+        end = at + duration
+        if seconds and at >= high:
+            return
+        if at >= low:
+            yield begins, duration, item
 
 
 def resample_frames(
@@ -124,7 +158,7 @@ def stream_rate(stream: VideoStream) -> Fraction:
     return average or nominal or FALLBACK_RATE
 
 
-def rate_and_origin(path: str | Path) -> tuple[Fraction, float]:
+def rate_and_origin(path: str | Path | BytesIO) -> tuple[Fraction, float]:
     """The file's frame rate and the time stamp of its first decodable frame in seconds."""
     with open_media(path) as container:
         stream = _require_video(video_stream(container), path)
@@ -134,7 +168,18 @@ def rate_and_origin(path: str | Path) -> tuple[Fraction, float]:
         return stream_rate(stream), float(_start(frame) or 0)
 
 
-def _require_video(stream: VideoStream | None, path: str | Path) -> VideoStream:
+def seconds_of(path: str | Path | BytesIO) -> float:
+    """The length of the picture as the header says it; 0 where it does not."""
+    with open_media(path) as container:
+        stream = _require_video(video_stream(container), path)
+        if stream.duration and stream.time_base:
+            return float(stream.duration * stream.time_base)
+        if stream.frames:
+            return float(stream.frames / stream_rate(stream))
+        return (container.duration or 0) / av.time_base
+
+
+def _require_video(stream: VideoStream | None, path: str | Path | BytesIO) -> VideoStream:
     if stream is None:
         raise PortraitError(f"{path}: there is no video stream: choose a video file, this one holds only other data")
     return stream
@@ -151,8 +196,8 @@ def _duration(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
 class _Converter:
     """libav frame -> upright RGB array of the first frame's size; a frame shown twice is converted once."""
 
-    def __init__(self, stream: VideoStream) -> None:
-        self._stream = stream
+    def __init__(self, stream: VideoStream, size: Size | None = None) -> None:
+        self._stream, self._wanted = stream, size
         self._reformatter = VideoReformatter()  # kept: setting one up costs more than a small frame
         self._size: tuple[int, int] | None = None
         self._last: tuple[av.VideoFrame, np.ndarray] | None = None
@@ -166,6 +211,10 @@ class _Converter:
         if self._size is None:
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
             self._size = (max(1, round(frame.width * aspect)), frame.height)
+            if self._wanted is not None:
+                lies = _lies(_orientation(frame, self._stream))
+                shown = self._wanted(*(self._size[::-1] if lies else self._size))
+                self._size = shown[::-1] if lies else shown
         untagged = frame.colorspace == COLORSPACE_UNSPECIFIED and not frame.format.is_rgb
         picture = self._reformatter.reformat(
             frame,
@@ -190,10 +239,16 @@ def _orientation(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int, i
     return ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[quarters]
 
 
+def _lies(orientation: tuple[int, int, int, int]) -> bool:
+    """Whether width and height change places."""
+    a, b, c, d = orientation
+    return abs(b) + abs(c) > abs(a) + abs(d)
+
+
 def upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
     """The picture (h w 3) turned and mirrored, in quarter turns, as the display matrix (a, b, c, d) asks."""
     a, b, c, d = orientation
-    if abs(b) + abs(c) > abs(a) + abs(d):
+    if _lies(orientation):
         picture, a, d = picture.transpose(1, 0, 2), c, b  # w h 3: x and y change places
     picture = picture[:, ::-1] if a < 0 else picture
     picture = picture[::-1] if d < 0 else picture

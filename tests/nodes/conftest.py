@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
@@ -205,3 +206,21 @@ def write_vexpress() -> Callable[[Path, int], Path]:
 @pytest.fixture
 def write_vae() -> Callable[[Path], Path]:
     return vae_folder
+
+
+@pytest.fixture
+def host_landmarks() -> Callable[..., dict]:
+    """FACE_LANDMARKS as the host's node gives them, of faces whose 8 head keypoints (8 2) are given, None where there is none."""
+
+    def face(points: np.ndarray) -> dict:
+        mesh = np.tile(points.mean(axis=0), (478, 1)).astype(np.float32)
+        mesh[[127, 132, 356, 361, 468, 473, 168, 4]] = points
+        box = np.concatenate([points.min(axis=0), points.max(axis=0)]).astype(np.float32)
+        other = {"blendshapes": {}, "landmarks_3d": np.zeros((478, 3), np.float32), "presence": 9.0, "score": 0.9}
+        return {"bbox_xyxy": box, "landmarks_xy": mesh, **other}
+
+    def value(width: int, height: int, *frames: np.ndarray | None) -> dict:
+        faces = [[] if points is None else [face(points)] for points in frames]
+        return {"frames": faces, "image_size": (height, width), "connection_sets": {}}
+
+    return value

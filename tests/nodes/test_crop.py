@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,12 +11,21 @@ import torch
 from svp_portrait.nodes import face as face_nodes
 from svp_portrait.nodes.crop import SVPCropFace, SVPPasteBack
 from svp_portrait.nodes.face import SVPLoadFaceAnalyzer
+from svp_portrait.nodes.host import InputImpl
+from svp_portrait.nodes.load import BUILTIN, SVPLoadModel
 from svp_portrait.nodes.motion import SVPHeadKpsManual
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.crop import Square
 from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.media.video import load_video
+from svp_portrait.svp_models.media.writer import VideoWriter
+from svp_portrait.svp_models.synthetic.clips import neutral_portrait
+from svp_portrait.svp_models.synthetic.speakers import speaker
+from svp_portrait.svp_models.values import HeadMotion
 
 CROP = {"margin": 2.0, "size": 0, "square": "still", "smoothing": 0, "feather": 0.1}
+POINTS = np.array([(30, 24), (31, 34), (50, 24), (49, 34), (36, 26), (44, 26), (40, 26), (40, 32)])
 SIDE = 8  # pixels of a marked face
 
 
@@ -127,6 +138,82 @@ def test_grey_and_transparent_pictures(analyzer):
     assert SVPPasteBack.execute(with_alpha, torch.ones(1, 8, 8, 1), place, 0.0).args[0].shape == (1, 48, 80, 3)
 
 
-def test_a_model_finds_the_face_itself(loaded, clip):
-    faces, mask, place = SVPCropFace.execute(clip["frames"], **{**CROP, "size": 32}, model=loaded[0]).args
-    assert faces.shape == (10, 32, 32, 3) and mask.shape == (10, 32, 32) and len(place) == 1
+def test_a_model_finds_a_drawn_face_and_says_what_a_turned_one_needs(folders):
+    if not BUILTIN_MODEL.is_file():
+        pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
+    model = SVPLoadModel.execute(BUILTIN).args[0]
+    drawn = neutral_portrait(speaker(4, "test"), 200)
+    picture = torch.full((1, 200, 500, 3), 0.8)
+    picture[:, :, 50:250] = torch.from_numpy(drawn.images).float() / 255
+    faces, mask, place = SVPCropFace.execute(picture, **{**CROP, "size": 32}, model=model).args
+    assert faces.shape == (1, 32, 32, 3) and mask.shape == (1, 32, 32)
+    middle = drawn.landmarks[0].mean(axis=0) + (50, 0)
+    square = place.squares[0]
+    assert abs(square.left + square.side / 2 - middle[0]) < 8 and 150 < square.side <= 200
+    with pytest.raises(PortraitError, match="turned clockwise by about 180 degrees: rotate the picture"):
+        SVPCropFace.execute(picture[:, :, 50:250].flip(1, 2), **CROP, model=model)
+
+
+def test_frames_without_a_face_pass_through_untouched(analyzer, caplog):
+    images = film([(30, 20)], [], [(34, 20)], [])
+    for square in ("still", "follow"):
+        faces, mask, place = crop(images, analyzer(), square=square)
+        assert len(faces) == len(images) and place.present == (True, False, True, False)
+        assert "no face in frames 1, 3 of 4 of the pictures: Paste Face Back leaves them as they are" in caplog.text
+        assert (mask[[1, 3]] == 0).all() and (mask[[0, 2]].amax((1, 2)) == 1).all()
+        pasted = SVPPasteBack.execute(images, torch.zeros_like(faces), place, 0.0).args[0]
+        assert torch.equal(pasted[[1, 3]], images[[1, 3]])
+        assert all((pasted[row] == 0).any() for row in (0, 2))
+    with pytest.raises(PortraitError, match="3 pictures, 3 faces, 4 squares of the crop, 4 pictures of the crop"):
+        SVPPasteBack.execute(images[:3], faces[:3], place, 0.0)
+
+
+def test_what_is_no_face_in_its_own_square_is_refused(analyzer, monkeypatch):
+    class Whole(Marks):
+        """Sees a face in the whole picture that is not there when looked at closely."""
+
+        def detect(self, frames):
+            for faces, frame in zip(super().detect(frames), frames, strict=True):
+                yield faces if frame.shape[1] == 80 else []
+
+    monkeypatch.setitem(face_nodes.BACKENDS, "marks", Whole)
+    with pytest.raises(
+        PortraitError, match="what marks took for a face in the pictures is none in the square .* .16 pixels at 26, 15"
+    ):
+        crop(film([(30, 20)]), analyzer())
+
+
+def test_a_video_is_cut_and_pasted_as_its_frames_are(analyzer, folders):
+    size = 96
+    frames = np.full((6, 64, size, 3), 60, np.uint8)
+    for number, frame in enumerate(frames):
+        frame[20:44, 30 + number : 54 + number] = 200
+    path = folders / "input" / "film.mp4"
+    with VideoWriter(path, size, 64, 12, None, 4) as writer:
+        writer.write(frames)
+    video, pictures = InputImpl.VideoFromFile(path), torch.from_numpy(load_video(path).frames).float() / 255
+    motion = HeadMotion(
+        torch.from_numpy(np.stack([POINTS + (number, 0) for number in range(6)])).float(), size, 64, 12.0, (2,)
+    )
+    of_video, of_frames = (
+        SVPCropFace.execute(each, **{**CROP, "square": "follow"}, head_motion=motion).args for each in (video, pictures)
+    )
+    assert torch.equal(of_video[0], of_frames[0]) and of_video[2] == of_frames[2]
+    assert of_video[2].present == (True, True, False, True, True, True)
+    pasted = [SVPPasteBack.execute(each, 1 - of_video[0], of_video[2], 0.2).args[0] for each in (video, pictures)]
+    assert torch.equal(pasted[0], pasted[1]) and torch.equal(pasted[0][2], pictures[2])
+    assert not torch.equal(pasted[0][3], pictures[3])
+    with pytest.raises(PortraitError, match="6 pictures, 5 faces"):
+        SVPPasteBack.execute(video, of_video[0][:5], SVPCropFace.execute(pictures[:5], **CROP, head_motion=replace(
+            motion, keypoints=motion.keypoints[:5], interpolated=())).args[2], 0.2)  # fmt: skip
+
+
+def test_the_hosts_landmarks_take_the_place_of_a_search(host_landmarks):
+    images = film([], [], [])
+    given = host_landmarks(80, 48, POINTS, None, POINTS)
+    _, _, place = SVPCropFace.execute(images, **CROP, face_landmarks=given).args
+    motion = HeadMotion(torch.from_numpy(POINTS).float()[None], 80, 48, 25.0)
+    _, _, same = SVPCropFace.execute(images[:1], **CROP, head_motion=motion).args
+    assert place.squares == same.squares and place.present == (True, False, True)
+    with pytest.raises(PortraitError, match="3 pictures of 80 x 48, there are 2 of 80 x 48"):
+        SVPCropFace.execute(images[:2], **CROP, face_landmarks=given)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
-from ..analyzer import BATCH, FaceAnalyzer, check_frames
+from ...media.stream import Frames
+from ..analyzer import FaceAnalyzer
 from ..detection import FaceDetection
 
 
@@ -18,10 +17,8 @@ class BuiltInBackend:
     def __init__(self, onnx: bytes) -> None:
         self._analyzer = FaceAnalyzer(onnx)
 
-    def detect(self, frames: np.ndarray) -> Iterator[list[FaceDetection]]:
-        check_frames(frames)
-        for start in range(0, len(frames), BATCH):
-            track = self._analyzer.analyze(frames[start : start + BATCH])
+    def detect(self, frames: Frames) -> Iterator[list[FaceDetection]]:
+        for track in self._analyzer.batches(frames):
             for row in range(len(track)):
                 face = FaceDetection(
                     box=track.boxes[row],

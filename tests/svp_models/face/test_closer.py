@@ -8,9 +8,10 @@ import pytest
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
-from svp_portrait.svp_models.face.closer import find_face, portrait_square
+from svp_portrait.svp_models.face.closer import find_face
 from svp_portrait.svp_models.face.crop import Square
 from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.face.search import portrait_square
 from svp_portrait.svp_models.face.tracking import FaceTracker, look_for_face
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -47,7 +48,8 @@ def spots(places) -> np.ndarray:
 def test_a_backend_that_searches_is_asked_once():
     marks, told = Marks(), []
     frames = spots([(10, 8), None, (14, 8), (16, 8)])
-    boxes = find_face(FaceTracker(marks), frames, "the film", lambda done, total: told.append((done, total)))
+    boxes, present = find_face(FaceTracker(marks), frames, "the film", lambda done, total: told.append((done, total)))
+    assert present.tolist() == [True, False, True, True]
     assert marks.asked == 1 and told[-1] == (4, 4)
     assert boxes[:, 0].tolist() == pytest.approx([10, 12, 14, 16], abs=0.5)  # the gap is bridged
     assert (boxes[:, 2] - boxes[:, 0]).tolist() == pytest.approx([16] * 4)
@@ -90,7 +92,7 @@ def test_drawn_faces_are_found_where_they_are(analyzer, portrait, kind, left, ab
     truth = np.concatenate([portrait.landmarks[0].min(axis=0), portrait.landmarks[0].max(axis=0)]) + (left, above) * 2
     given = analyzer if kind == "of the model" else FaceTracker(BuiltInBackend(analyzer), smoothing=0.5)
     told = []
-    (box,) = find_face(given, frame[None], "the picture", lambda done, total: told.append(done / total))
+    ((box,), _) = find_face(given, frame[None], "the picture", lambda done, total: told.append(done / total))
     assert np.abs(box - truth).max() < 4, (box, truth)  # pixels, of a face of 45
     assert told == sorted(told) and told[-1] == 1
     once = look_for_face(analyzer, frame[None], "the picture")

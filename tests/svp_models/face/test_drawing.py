@@ -9,8 +9,8 @@ from svp_portrait.svp_models.face.drawing import (
     POINT_COLORS,
     draw_frames,
     draw_head_keypoints,
+    draw_motion,
     find_head_keypoints,
-    kps_images,
 )
 from svp_portrait.svp_models.values import HeadMotion
 
@@ -65,12 +65,11 @@ def test_wrong_points_are_named():
 
 def test_images_of_a_clip_mirror_a_short_motion():
     motion = HeadMotion(torch.from_numpy(np.stack([FACE, FACE + 3, FACE + 6])), 128, 128, 25.0)
-    images = kps_images(motion, 48, 32, 5)
+    images = draw_motion(motion, 48, 32, 5).movedim(-1, 1)
     assert images.shape == (5, 3, 32, 48) and images.dtype == torch.float32
     assert 0 <= float(images.min()) and 0.9 < float(images.max()) <= 1
     assert torch.equal(images[3], images[1]) and torch.equal(images[4], images[0])
     assert torch.equal(draw_frames(motion, [2, 0], 48, 32), images[[2, 0]])
-    assert len(kps_images(motion, 48, 32, 5, fps=50)) == 5
 
 
 def test_drawing_is_the_same_every_time():

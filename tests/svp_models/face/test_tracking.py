@@ -1,16 +1,26 @@
 from __future__ import annotations
 
 import logging
+import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.face.analyzer import FaceTrack
+from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
+from svp_portrait.svp_models.face.closer import find_face
+from svp_portrait.svp_models.face.crop import crop_around, cut_faces
 from svp_portrait.svp_models.face.detection import FaceDetection
 from svp_portrait.svp_models.face.keypoints import motion_from_track
+from svp_portrait.svp_models.face.paste import paste_faces
 from svp_portrait.svp_models.face.tracking import FaceTracker, expression_of, track_face
+from svp_portrait.svp_models.media.stream import FrameStream
+from svp_portrait.svp_models.synthetic.clips import neutral_portrait
+from svp_portrait.svp_models.synthetic.speakers import speaker
 
 
 def test_a_model_without_analyser_says_what_to_do():
@@ -46,7 +56,7 @@ class Backend:
         self.away = away
 
     def detect(self, frames):
-        for frame in range(len(frames)):
+        for frame, _ in enumerate(frames):
             faces = [self.face(5, 10)]
             if frame not in self.away:
                 faces.append(self.face(50 + frame, 30))
@@ -110,3 +120,71 @@ def test_expression_comes_from_the_network_where_there_is_one():
     assert torch.equal(expression_of(track), torch.full((6, 64), 2.0)) and track.pose.shape == (6, 3)
     with pytest.raises(PortraitError, match="no expression"):
         expression_of(FaceTracker(Backend()).analyze(FRAMES))
+
+
+class Living:
+    """A stream of frames that counts how many of them are alive."""
+
+    def __init__(self, count: int, picture: np.ndarray):
+        self.count, self.picture, self.now, self.most = count, picture, 0, 0
+
+    def frames(self):
+        for _ in range(self.count):
+            frame = self.picture.copy()
+            self.now += 1
+            self.most = max(self.most, self.now)
+            weakref.finalize(frame, self.gone)
+            yield frame
+            del frame
+
+    def gone(self):
+        self.now -= 1
+
+    def stream(self) -> FrameStream:
+        return FrameStream(self.frames, self.picture.shape[1], self.picture.shape[0], self.count, 25.0)
+
+
+@pytest.mark.parametrize("backend", [Backend(), "built-in"])
+def test_of_a_film_a_few_frames_are_alive_at_a_time(backend):
+    picture = FRAMES[0]
+    if backend == "built-in":
+        if not BUILTIN_MODEL.is_file():
+            pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
+        backend = BuiltInBackend(load_model(BUILTIN_MODEL).face_analyzer)
+        picture = neutral_portrait(speaker(4, "test"), 96).images[0]
+    living = Living(80, picture)
+    track = track_face(FaceTracker(backend), living.stream(), "the film")
+    assert len(track) == 80 and track.present.all() and living.most <= 2
+    boxes, present = find_face(FaceTracker(backend), living.stream(), "the film")
+    crop = crop_around(boxes, picture.shape[1], picture.shape[0], 1.5, 3, present)
+    faces = cut_faces(living.stream(), crop, 16)
+    pasted = paste_faces(living.stream(), faces, crop, 0.1)
+    assert pasted.shape == (80, *picture.shape) and living.most <= 3
+
+
+def test_a_film_that_is_longer_or_shorter_than_its_header_says():
+    calls = []
+    for count in (4, 8):
+        stream = replace(Living(6, FRAMES[0]).stream(), count=count)
+        track = track_face(FaceTracker(Backend()), stream, "the film", lambda done, total: calls.append((done, total)))
+        assert len(track) == 6
+    assert len(calls) == 12 and all(done <= total for done, total in calls)
+
+
+@pytest.mark.parametrize(
+    "degrees, cure", [(90, "clockwise by about 90"), (-120, "counterclockwise by about 120"), (180, "by about 180")]
+)
+def test_a_turned_face_of_any_backend_is_refused(degrees, cure):
+    class Turned(Backend):
+        @staticmethod
+        def face(x, side):
+            turn = np.exp(1j * np.radians(degrees))
+            points = np.tile(np.array([[0.0, 0], [side, 0]]), (4, 1)) @ [
+                [turn.real, turn.imag],
+                [-turn.imag, turn.real],
+            ]
+            points = points + (x + 40, 30)
+            return FaceDetection(np.array([x, 20, x + side, 20 + side]), points, points[:5])
+
+    with pytest.raises(PortraitError, match=f"the face in the film is turned .*{cure} degrees: rotate the picture"):
+        track_face(FaceTracker(Turned()), FRAMES, "the film")
