@@ -14,8 +14,8 @@ from ..svp_models.face.keypoints import motion_from_track
 from ..svp_models.face.outline import boxes_of_keypoints
 from ..svp_models.face.paste import feather_masks, paste_faces
 from ..svp_models.face.tracking import FaceTracker
+from ..svp_models.io.progress import Progress, shared
 from ..svp_models.media.stream import FrameStream
-from ..svp_models.sampling.progress import Progress, shared
 from ..svp_models.values import HeadMotion
 from . import host
 from .host import folder_paths, io

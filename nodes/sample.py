@@ -11,10 +11,10 @@ from einops import rearrange
 from torch import Tensor
 
 from ..svp_models.config import ModelConfig
+from ..svp_models.io.frames import Storage
+from ..svp_models.io.progress import shared
 from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip
-from ..svp_models.sampling.frames import Storage
 from ..svp_models.sampling.pipeline import SamplerOptions, resolve_options, sample_portrait
-from ..svp_models.sampling.progress import shared
 from ..svp_models.sampling.schedule import SCHEDULERS
 from ..svp_models.values import HeadMotion
 from .host import folder_paths, io

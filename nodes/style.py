@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..svp_models.checkpoints.native import PortraitModel
 from ..svp_models.face.tracking import FaceTracker, expression_of, track_face
-from ..svp_models.sampling.progress import shared
+from ..svp_models.io.progress import shared
 from ..svp_models.sampling.style import EASINGS, extract_style, interpolate_styles, sample_style
 from ..svp_models.values import Audio
 from . import host

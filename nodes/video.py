@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..svp_models.errors import PortraitError
+from ..svp_models.io.frames import release
 from ..svp_models.media.median import median_filtered
 from ..svp_models.media.writer import VideoWriter
 from ..svp_models.sampling.decode import check_latents, check_pictures
-from ..svp_models.sampling.frames import release
 from . import host
 from .host import InputImpl, io, ui
 from .sockets import audio_from, bytes_from, rgb_from

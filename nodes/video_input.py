@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ..svp_models.headless.core_nodes import audio_to_host
+from ..svp_models.media.image_buffer import pictures_of
 from ..svp_models.media.stream import Selection
-from ..svp_models.sampling.pictures import pictures_of
 from . import host
 from .host import folder_paths, io
 from .sockets import clip_from, sound_from

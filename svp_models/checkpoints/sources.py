@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
 from ..errors import PortraitError
+from ..io.progress import Progress
 from .foreign import SUFFIXES, read_weights
 from .tensor_file import FORMAT
 from .vexpress import DENOISER
 
 NATIVE, VEXPRESS, SD15, VAE, MOTION = "native", "vexpress", "sd15", "vae", "animatediff"
 CHUNK = 1 << 22  # bytes read at a time
-
-Progress = Callable[[int, int], None]
 
 
 def kind_of(path: Path | str) -> str:

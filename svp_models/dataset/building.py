@@ -13,6 +13,7 @@ from typing import Any
 
 from ..errors import PortraitError
 from ..io.files import locked_folder
+from ..io.progress import Progress
 from .drawn import drawn_people
 from .format import Reject
 from .manifest import FILE, Manifest, make_card, open_manifest, read_json, write_json, write_manifest
@@ -23,8 +24,6 @@ from .units import Unit, finished_unit
 from .workers import Job, do_units
 
 WORK, CARD = "work", "card.json"
-
-Progress = Callable[[int, int], None]
 
 
 def prepare(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import PortraitError
+from ..io.progress import Progress
 from .format import AUDIO, INFO, LABELS, SAMPLES_PER_FRAME, VIDEO, check_labels
 from .manifest import Manifest, SampleEntry, ShardEntry, open_manifest
 from .members import decode_audio, decode_frames, decode_info, decode_labels
 from .reading import read_member
 
 PIECE = 1 << 22  # bytes read at a time
-
-Progress = Callable[[int, int], None]
 
 
 def check(folder: Path | str, progress: Progress | None = None) -> Manifest:

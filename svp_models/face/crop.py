@@ -8,7 +8,6 @@ in it. It is moved into the picture as far as the whole box stays in it. What is
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -18,14 +17,13 @@ from scipy.ndimage import convolve1d
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..io.progress import Progress
+from ..media.image_buffer import Pictures
 from ..media.stream import FrameStream, picture_stream
-from ..sampling.pictures import Pictures
 
 LEAST_MARGIN = 1.1
 RISE = 0.1
 LEAST_SIDE = 8  # pixels of a square that is worth cutting out
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..errors import PortraitError
-from ..sampling.frames import blocks
-from ..sampling.pictures import Pictures
+from ..io.frames import blocks
+from ..io.progress import Progress
+from ..media.image_buffer import Pictures
 from ..values import HeadMotion
 from .keypoints import motion_at
 
@@ -39,7 +40,6 @@ FAR = 30_000.0  # pixels; what lies further out is drawn towards there
 CHUNK = 32  # frames drawn at a time
 MOST_PIXELS = 2**24  # of these together
 
-Progress = Callable[[int, int], None]
 Draw = Callable[[HeadMotion, Sequence[int], int, int], Tensor]  # how a model's keypoints are drawn: see `draw_frames`
 
 

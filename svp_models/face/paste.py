@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..media.image_buffer import Pictures
 from ..media.stream import FrameStream
-from ..sampling.pictures import Pictures
 from .crop import FaceCrop, Progress, Square, resized, scaled_crop
 
 Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom: whether the picture goes on beyond it

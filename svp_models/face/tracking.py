@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import PortraitError
+from ..io.progress import Progress
 from ..media.stream import Frames
 from .analyzer import FaceTrack, check_frames, require_face
 from .backends.built_in import BuiltInBackend
@@ -21,7 +21,6 @@ from .recon import read_faces
 from .search import PortraitSearch
 from .selection import COUNTED, choose_faces
 
-Progress = Callable[[int, int], None]
 LOG = logging.getLogger(__name__)
 LARGEST_TURN = 50.0  # degrees that a head may be tilted by: the models know upright portraits
 

@@ -19,9 +19,9 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import platform
 import re
 import shutil
-import socket
 import stat
 import tempfile
 import time
@@ -132,7 +132,7 @@ def locked_folder(folder: Path | str, work: str) -> Iterator[None]:
     about = {
         "work": work,
         "process": os.getpid(),
-        "host": socket.gethostname(),
+        "host": platform.node(),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }
     handle = None

@@ -10,8 +10,8 @@ from torch import Tensor
 from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
+from ..io.frames import Repeated, Rows
 from ..values import HeadMotion, Style, StylePrior
-from .frames import Repeated, Rows
 
 KEYPOINTS = ("head8", "vexpress3")  # what a head motion can be drawn as
 ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect

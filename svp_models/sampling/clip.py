@@ -8,12 +8,12 @@ from ..checkpoints.audio_encoder import check_audio_encoder
 from ..checkpoints.native import PortraitModel
 from ..errors import PortraitError
 from ..face.keypoints import motion_at
+from ..io.frames import IN_MEMORY, Repeated, Rows, Storage
+from ..io.progress import Progress
 from ..media.audio import check_audio, frame_count
 from ..values import Audio, HeadMotion, Style
 from .checks import check_clip, check_size, check_style
 from .decode import centre_cut, fit_portrait
-from .frames import IN_MEMORY, Repeated, Rows, Storage
-from .progress import Progress
 from .request import ClipRequest
 from .warp import Encode, warped_latents
 

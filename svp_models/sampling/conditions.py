@@ -13,11 +13,11 @@ from ..checkpoints.audio_encoder import check_audio_encoder
 from ..checkpoints.native import PortraitModel
 from ..face.drawing import draw_frames
 from ..face.vexpress_keypoints import draw_three_frames
+from ..io.frames import IN_MEMORY, Index, Repeated, Rows, Storage, first_alike, held
+from ..io.progress import Progress, in_chunks, shared
 from ..networks.audio_features import feature_windows, mel_features, mel_windows, mono_samples
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
-from .frames import IN_MEMORY, Index, Repeated, Rows, Storage, first_alike, held
-from .progress import Progress, in_chunks, shared
 from .request import ClipRequest
 
 CHUNK = 32  # frames that the small networks see at once

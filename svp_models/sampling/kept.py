@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.native import PortraitModel
+from ..io.frames import IN_MEMORY, Storage
+from ..io.progress import Progress
 from ..values import Style
 from .conditions import ClipConditions, KpsFeatures, clip_conditions, style_tokens
-from .frames import IN_MEMORY, Storage
-from .progress import Progress
 from .request import ClipRequest
 
 LARGEST = 256 * 2**20  # bytes of what a clip was made of; it is held as long as what was made of it

@@ -13,12 +13,12 @@ from torch import Tensor
 from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
+from ..io.frames import BLOCK, IN_MEMORY, FileRows, Rows, Storage, blocks, held, whole
+from ..io.progress import Progress, shared
 from ..networks.conditions import ConditionWeights
 from .conditions import ClipConditions, clip_conditions
 from .decode import check_latents
-from .frames import BLOCK, IN_MEMORY, FileRows, Rows, Storage, blocks, held, whole
 from .guidance import FASTEST, MemoryPlan, guided_prediction
-from .progress import Progress, shared
 from .request import ClipRequest
 from .schedule import make_scheduler, predicted_clean, velocity_of_clean
 from .stepping import BlockSteps

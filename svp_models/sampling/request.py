@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ..checkpoints.native import PortraitModel
+from ..io.frames import Rows
 from ..media.audio import check_audio
 from ..values import Audio, HeadMotion, Style
 from .checks import check_clip, check_motion, check_portrait, check_size, check_style, check_warped
-from .frames import Rows
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from .frames import Storage
+from ..io.frames import Storage
 
 
 class BlockSteps:

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from ..checkpoints.native import PortraitModel
 from ..config import ModelConfig
 from ..errors import PortraitError
+from ..io.progress import Progress, shared
 from ..media.audio import check_audio, frame_count
 from ..values import Audio, Style, StylePrior
 from .conditions import audio_features
-from .progress import Progress, shared
 
 INTERPOLATION_SAMPLES = 64  # codes that stand for a style changing over a clip
 

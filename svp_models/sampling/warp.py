@@ -14,9 +14,9 @@ from ..face.drawing import find_head_keypoints
 from ..face.keypoints import interpolate_missing
 from ..face.tracking import FaceTracker, look_for_face
 from ..face.warp import warp_to_keypoints
+from ..io.frames import IN_MEMORY, Repeated, Rows, Storage, first_alike
+from ..io.progress import Progress, in_chunks, shared
 from ..values import HeadMotion
-from .frames import IN_MEMORY, Repeated, Rows, Storage, first_alike
-from .progress import Progress, in_chunks, shared
 
 CHUNK = 16  # frames bent and encoded at a time
 LOG = logging.getLogger(__name__)

@@ -13,7 +13,6 @@ from typing import Any
 
 from ..io.files import whole_file
 
-Progress = Callable[[int, int], None]
 Report = Callable[[str], None]
 SMOOTHING = 0.95
 

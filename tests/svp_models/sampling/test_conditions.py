@@ -9,6 +9,7 @@ from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.drawing import draw_frames
 from svp_portrait.svp_models.face.vexpress_keypoints import draw_three_frames
+from svp_portrait.svp_models.io.frames import Repeated
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments
 from svp_portrait.svp_models.networks.audio_features import feature_windows, mel_features
 from svp_portrait.svp_models.networks.portrait_model import build_networks
@@ -20,7 +21,6 @@ from svp_portrait.svp_models.sampling.conditions import (
     clip_conditions,
     style_tokens,
 )
-from svp_portrait.svp_models.sampling.frames import Repeated
 from svp_portrait.svp_models.sampling.request import ClipRequest
 
 

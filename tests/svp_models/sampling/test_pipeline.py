@@ -9,9 +9,9 @@ import torch
 
 from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
+from svp_portrait.svp_models.io.frames import MAPPING, Storage
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.sampling.conditions import clip_conditions
-from svp_portrait.svp_models.sampling.frames import MAPPING, Storage
 from svp_portrait.svp_models.sampling.pipeline import (
     SamplerOptions,
     clip_noise,

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.config import SchedulerConfig
-from svp_portrait.svp_models.sampling.frames import IN_MEMORY, Storage, blocks
+from svp_portrait.svp_models.io.frames import IN_MEMORY, Storage, blocks
 from svp_portrait.svp_models.sampling.schedule import SCHEDULERS, make_scheduler
 from svp_portrait.svp_models.sampling.stepping import BlockSteps
 

@@ -12,7 +12,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
 from svp_portrait.svp_models.face.drawing import draw_frames
 from svp_portrait.svp_models.face.tracking import FaceTracker
-from svp_portrait.svp_models.sampling.frames import Repeated
+from svp_portrait.svp_models.io.frames import Repeated
 from svp_portrait.svp_models.sampling.request import ClipRequest
 from svp_portrait.svp_models.sampling.warp import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.synthetic.clips import make_clip

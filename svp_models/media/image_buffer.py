@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ..errors import PortraitError
-from ..media.stream import FrameStream
-from .frames import FileRows, whole
-from .progress import Progress
+from ..io.frames import FileRows, whole
+from ..io.progress import Progress
+from .stream import FrameStream
 
 IN_MEMORY = 2 * 2**30  # bytes up to which pictures are in memory
 SPARE = 2**30  # bytes of disk and memory that are left to others

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.svp_models.sampling.progress import BAR, in_chunks, shared
+from svp_portrait.svp_models.io.progress import BAR, in_chunks, shared
 
 
 def test_pieces_take_their_shares_of_one_bar():

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.sampling import frames as module
-from svp_portrait.svp_models.sampling.frames import (
+from svp_portrait.svp_models.io import frames as module
+from svp_portrait.svp_models.io.frames import (
     FileRows,
     Repeated,
     Storage,
