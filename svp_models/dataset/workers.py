@@ -12,10 +12,10 @@ from functools import lru_cache
 from importlib import import_module
 from pathlib import Path
 
-import cv2
 import torch
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from .instruments import Instruments, load_instruments
 from .options import Recipe
 from .units import Unit, finish_unit

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from scipy.ndimage import convolve1d
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import cv2, ndimage
 
 LEAST_MARGIN = 1.1
 RISE = 0.1
@@ -85,7 +84,7 @@ def _middles(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _averaged(rows: np.ndarray, reach: int) -> np.ndarray:
     weights = np.hanning(2 * reach + 3)[1:-1]
-    return convolve1d(rows, weights / weights.sum(), axis=0, mode="nearest")
+    return ndimage.convolve1d(rows, weights / weights.sum(), axis=0, mode="nearest")
 
 
 def _placed(

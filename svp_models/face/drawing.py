@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from ..values import HeadMotion
 from .keypoints import motion_at
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from .crop import FaceCrop, Progress, Square, resized, scaled_crop
 
 Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom: whether the picture goes on beyond it

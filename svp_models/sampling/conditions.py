@@ -13,6 +13,7 @@ from ..checkpoints.audio_encoder import check_audio_encoder
 from ..checkpoints.native import PortraitModel
 from ..face.drawing import draw_frames
 from ..face.vexpress_keypoints import draw_three_frames
+from ..media.voice import warn_of_silence
 from ..networks.audio_features import feature_windows, mel_features, mel_windows, mono_samples
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
@@ -184,6 +185,7 @@ def clip_conditions(
     model: PortraitModel, request: ClipRequest, progress: Progress | None = None, storage: Storage = IN_MEMORY
 ) -> ClipConditions:
     """Runs every condition network that does not depend on the step; progress: see `audio_tokens`, the long part."""
+    warn_of_silence(request.audio)
     networks, config = model.networks, model.config
     like = next(networks.reference.parameters())
     scaled = (request.portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8

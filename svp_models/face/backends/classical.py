@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from itertools import combinations
 
-import cv2
 import numpy as np
 
 from ...errors import PortraitError
+from ...libraries import cv2
 from ..alignment import move
 from ..analyzer import check_frames
 from ..detection import FaceDetection

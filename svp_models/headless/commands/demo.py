@@ -7,11 +7,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ...errors import PortraitError
+from ...libraries import cv2
 from ...media.video import load_video
 from ..session import OpenNodes, run_workflow
 
