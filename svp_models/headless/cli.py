@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, PortraitError
+from ..libraries import check_libraries, missing_error
 
 if TYPE_CHECKING:  # `svp --help` does not wait for torch
     from .session import OpenNodes
@@ -39,19 +40,24 @@ def main(open_nodes: OpenNodes, argv: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # Only the command asked for is imported, for the same reason.
     chosen = next((each for each in argv if each in COMMANDS), None)
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        if name == chosen:
-            module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
-            module.add_arguments(command)
-    args = parser.parse_args(argv)
     try:
+        if chosen:
+            check_libraries()
+        for name, summary in COMMANDS.items():
+            command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+            if name == chosen:
+                module = importlib.import_module(f".commands.{name.replace('-', '_')}", __package__)
+                module.add_arguments(command)
+        args = parser.parse_args(argv)
         return module.run(args, open_nodes) or 0
     except (KeyboardInterrupt, Cancelled):
         print("svp: interrupted, nothing half-written was left", file=sys.stderr)
         return INTERRUPTED
-    except (PortraitError, OSError) as error:
-        if args.debug:
+    except (PortraitError, OSError, ModuleNotFoundError) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if "--debug" in argv or missing is not None and missing.startswith(__package__.partition(".")[0]):
             raise
+        if missing is not None:
+            error = missing_error([missing])
         print(f"svp: {error}", file=sys.stderr)
         return 1

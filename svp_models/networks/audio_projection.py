@@ -15,7 +15,8 @@ class AudioProjection(nn.Module):
     def __init__(self, config: AudioConfig, out_size: int) -> None:
         super().__init__()
         width = config.width or out_size
-        self.latents = nn.Parameter(torch.randn(1, config.tokens, width) / width**0.5)
+        # Drawn in place: see `shapes_only`
+        self.latents = nn.Parameter(torch.empty(1, config.tokens, width).normal_(std=width**-0.5))
         self.pos_emb = nn.Embedding(config.window, config.feature_size)
         self.proj_in = nn.Linear(config.feature_size, width)
         self.layers = nn.ModuleList(
