@@ -13,6 +13,7 @@ from dataclasses import replace
 import numpy as np
 
 from .analyzer import INPUT_SIDE, FaceTrack
+from .backends.auto import AutoBackend
 from .backends.built_in import BuiltInBackend
 from .crop import RISE, Progress, Square, cut_square, from_square
 from .keypoints import interpolate_missing
@@ -36,6 +37,8 @@ def find_face(
     analyzer: as `track_face` takes it; what: what a message calls the frames; progress(done, total).
     """
     tracker = FaceTracker(BuiltInBackend(analyzer)) if isinstance(analyzer, bytes) else analyzer
+    if tracker is not None and isinstance(tracker.backend, AutoBackend):
+        tracker = replace(tracker, backend=tracker.backend.choose(frames))
     if tracker is not None and isinstance(tracker.backend, BuiltInBackend):
         return _find_portrait(replace(tracker, smoothing=0.0, recon=None), frames, what, progress)
     track = track_face(tracker, frames, what, progress)

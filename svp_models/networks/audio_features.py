@@ -40,7 +40,7 @@ def mel_spectrogram(samples: np.ndarray) -> np.ndarray:
     The numbers are those of librosa's `feature.melspectrogram(center=False)`, which the models learned from.
     """
     windows = np.lib.stride_tricks.sliding_window_view(samples, MEL_WINDOW)[::HOP]  # rows 400, not in memory
-    hann = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_WINDOW) / MEL_WINDOW)).astype(np.float32)
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_WINDOW) / MEL_WINDOW)
     rows = [
         np.abs(np.fft.rfft(windows[start : start + ROWS_AT_ONCE] * hann)) ** 2 @ _mel_bands().T
         for start in range(0, len(windows), ROWS_AT_ONCE)
