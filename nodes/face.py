@@ -9,10 +9,13 @@ from ..svp_models.checkpoints.catalog import entry_named, missing_file_error
 from ..svp_models.checkpoints.deep3d import FILE as RECON_FILE
 from ..svp_models.checkpoints.deep3d import load_deep3d
 from ..svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from ..svp_models.face.backends.auto import AutoBackend, best_of
 from ..svp_models.face.backends.built_in import BuiltInBackend
 from ..svp_models.face.backends.classical import ClassicalBackend
 from ..svp_models.face.backends.insightface import FILES, InsightFaceBackend
-from ..svp_models.face.backends.mediapipe import FILE, MediaPipeBackend
+from ..svp_models.face.backends.mediapipe import FILE, MediaPipeBackend, carries_models
+from ..svp_models.face.backends.yunet import FILE as YUNET_FILE
+from ..svp_models.face.backends.yunet import YuNetBackend
 from ..svp_models.face.detection import FaceBackend
 from ..svp_models.face.selection import FACE_CHOICES
 from ..svp_models.face.tracking import FaceTracker
@@ -36,11 +39,27 @@ def weight_file(entry: str, name: str) -> str:
     raise missing_file_error(entry, looked, [name], folder_paths.models_dir)
 
 
-BACKENDS: dict[str, Callable[[], FaceBackend]] = {
-    BuiltInBackend.name: lambda: BuiltInBackend(load_model(BUILTIN_MODEL).face_analyzer),
-    ClassicalBackend.name: ClassicalBackend,
+def open_mediapipe() -> FaceBackend:
+    return MediaPipeBackend(None if carries_models() else weight_file("mediapipe", FILE))
+
+
+# For photographs, the best first
+PHOTOGRAPHS: dict[str, Callable[[], FaceBackend]] = {
     InsightFaceBackend.name: lambda: InsightFaceBackend(*(weight_file("buffalo_l", each) for each in FILES)),
-    MediaPipeBackend.name: lambda: MediaPipeBackend(weight_file("mediapipe", FILE)),
+    MediaPipeBackend.name: open_mediapipe,
+    YuNetBackend.name: lambda: YuNetBackend(weight_file("yunet", YUNET_FILE)),
+    ClassicalBackend.name: ClassicalBackend,
+}
+
+
+def open_built_in() -> BuiltInBackend:
+    return BuiltInBackend(load_model(BUILTIN_MODEL).face_analyzer)
+
+
+BACKENDS: dict[str, Callable[[], FaceBackend]] = {
+    AutoBackend.name: lambda: AutoBackend(open_built_in(), best_of(PHOTOGRAPHS)),
+    BuiltInBackend.name: open_built_in,
+    **PHOTOGRAPHS,
 }
 
 
@@ -58,9 +77,10 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
                 io.Combo.Input(
                     "backend",
                     options=list(BACKENDS),
-                    default=BuiltInBackend.name,
-                    tooltip="built-in: drawn faces. classical: frontal photographs, no files needed, OpenCV 4 only. insightface: "
-                    "photographs, the three files of buffalo_l. mediapipe: photographs, the package mediapipe and its file.",
+                    default=AutoBackend.name,
+                    tooltip="auto: built-in for drawn faces, for photographs the best that is there (the log names it). built-in: drawn "
+                    "faces. insightface: photographs, the three files of buffalo_l. mediapipe: photographs, the package mediapipe. "
+                    "yunet: photographs, one small file. classical: frontal photographs, no files, OpenCV 4 only.",
                 ),
                 io.Combo.Input(
                     "face",

@@ -6,10 +6,12 @@ import ast
 import fnmatch
 import importlib.util
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ NETWORK = {"socket", "urllib", "http", "requests", "httpx", "aiohttp", "huggingf
 DOWNLOADS = "svp_models/checkpoints/download.py"  # `svp download`, and nothing that a graph runs
 # Take seconds to import, or belong to one use of the pack: none is imported before something needs it.
 LATE = {
-    "accelerate", "deepspeed", "diffusers", "espeakng_loader", "huggingface_hub", "insightface", "matplotlib", "mediapipe",
+    "accelerate", "av", "cv2", "kornia", "librosa", "onnxruntime", "scipy", "soxr", "sympy", "deepspeed", "diffusers", "espeakng_loader", "huggingface_hub", "insightface", "matplotlib", "mediapipe",
     "numba", "onnx", "onnxscript", "pandas", "ray", "requests", "sklearn", "soundfile", "tensorboard", "torchvision",
     "transformers", "webdataset",
 }  # fmt: skip
@@ -49,8 +51,7 @@ def refuse(*arguments, **more):
     raise RuntimeError("the network is out of bounds")
 socket.socket.connect = socket.socket.connect_ex = socket.getaddrinfo = socket.create_connection = refuse
 def process():
-    # OpenCV puts its own folder into LD_LIBRARY_PATH
-    return {**os.environ, "LD_LIBRARY_PATH": ""}, os.getcwd(), list(sys.path)
+    return dict(os.environ), os.getcwd(), list(sys.path)
 before = process()
 import svp_portrait
 nodes = asyncio.run(asyncio.run(svp_portrait.comfy_entrypoint()).get_node_list())
@@ -87,6 +88,13 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
+def test_only_install_py_calls_pip():
+    """It runs before the host does; nothing of the pack imports it."""
+    tree = ast.parse((ROOT / "install.py").read_text(encoding="utf-8"))
+    assert imported(tree) == {"__future__", "subprocess", "sys", "importlib"} and not calls(tree) & FROM_TEXT
+    assert not [name for name, each in TREES.items() if "install" in imported(each)]
+
+
 @pytest.mark.parametrize("name", TREES)
 def test_the_registrys_security_rules(name):
     called, outside = calls(TREES[name]), imported(TREES[name])
@@ -116,6 +124,72 @@ def test_a_start_imports_little_and_touches_nothing(tmp_path):
     assert count == len(NODE_CLASSES) and "svp_portrait" in modules
     assert LATE.isdisjoint(modules), LATE & set(modules)
     assert list(tmp_path.iterdir()) == []
+
+
+NATIVE = ("/cv2", "opencv", "onnxruntime", "/av/", "av.libs", "/scipy/", "/soxr/", "numba", "llvmlite")
+# The face analyser, the first thing for which a native library is opened that would talk to a server by itself
+ANALYSE = """
+import numpy as np
+from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
+FaceAnalyzer(load_model(BUILTIN_MODEL).face_analyzer).analyze(np.zeros((1, 64, 64, 3), np.uint8))
+import time
+time.sleep(2)
+"""
+
+
+def traced(code: str, home: Path) -> list[str]:
+    """The system calls of a Python process that concern the network and files, as strace writes them."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    record, variables = home / "calls.txt", {**os.environ, "HOME": str(home), "PYTHONDONTWRITEBYTECODE": "1"}
+    variables.pop("ORT_DISABLE_TELEMETRY", None)
+    command = [
+        "strace",
+        "-f",
+        "-qq",
+        "-s",
+        "300",
+        "-e",
+        "trace=network,%file",
+        "-o",
+        str(record),
+        sys.executable,
+        "-c",
+        code,
+    ]
+    done = subprocess.run(command, cwd=home, env=variables, capture_output=True, text=True, timeout=250)
+    if "ptrace" in done.stderr:
+        pytest.skip("strace may not trace here")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return record.read_text(errors="replace").splitlines()
+
+
+def went_out(calls: list[str]) -> list[str]:
+    return [each for each in calls if "AF_INET" in each or re.search(r"\b(connect|sendto|sendmsg|sendmmsg)\(", each)]
+
+
+def wrote(calls: list[str]) -> list[str]:
+    """Calls that make, change or remove something; a library may try whether the folder for temporary files can be written."""
+    change = re.compile(r"\b(mkdir|rename|unlink|link|symlink|chmod|truncate)\w*\(|O_(WRONLY|RDWR|CREAT)")
+    allowed = re.compile(rf'"/dev/|"{re.escape(tempfile.gettempdir())}/[a-z0-9_]{{8}}"|"/tmp/torchinductor_')
+    return [each for each in calls if change.search(each) and " = -1 " not in each and not allowed.search(each)]
+
+
+def test_below_python_a_start_opens_no_native_library_and_nothing_goes_out(tmp_path):
+    calls = traced("import asyncio, svp_portrait\nasyncio.run(svp_portrait.comfy_entrypoint())", tmp_path)
+    assert any("openat" in each and "registry" in each for each in calls), "the nodes were read"
+    assert went_out(calls) == [] and wrote(calls) == []
+    opened = [each for each in calls if re.search(r"openat\(.*\.so[\w.]*\"", each) and " = -1 " not in each]
+    assert opened and not [each for each in opened if any(name in each for name in NATIVE)]
+
+
+def test_below_python_the_face_analyser_is_silent_too(tmp_path):
+    """onnxruntime looks up a server and writes an identity into the home folder unless it is told not to."""
+    calls = traced(ANALYSE, tmp_path)
+    assert any("onnxruntime" in each for each in calls)
+    assert went_out(calls) == [] and wrote(calls) == []
+    assert [each.name for each in tmp_path.iterdir()] == ["calls.txt"]
 
 
 def test_what_the_registry_is_told():
@@ -158,6 +232,8 @@ def test_the_archive_is_small_and_whole():
     assert {
         "__init__.py",
         "pyproject.toml",
+        "requirements.txt",
+        "install.py",
         "README.md",
         "LICENSE",
         "svp_models/checkpoints/weights/demo.safetensors",

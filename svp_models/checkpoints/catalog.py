@@ -184,6 +184,20 @@ TABLE = (
         "https://storage.googleapis.com/mediapipe-models/face_landmarker/face_landmarker/float16/1/face_landmarker.task",
     ),
     Entry(
+        "yunet",
+        (
+            WeightFile(
+                "face_detection_yunet_2023mar.onnx",
+                232589,
+                "8f2383e4dd3cfbb4553ea8718107fc0423210dc964f9f4280604804ed2552fa4",
+            ),
+        ),
+        "svp/yunet",
+        "MIT",
+        "opencv/face_detection_yunet",
+        "tracking of real faces with OpenCV's YuNet",
+    ),
+    Entry(
         "styletalk",
         (WeightFile("StyleTalk.pth"),),
         "svp/evaluation",

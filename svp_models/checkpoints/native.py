@@ -15,6 +15,7 @@ from ..config import ModelConfig, config_to_json
 from ..errors import PortraitError
 from ..networks.audio_encoder import AudioEncoder
 from ..networks.portrait_model import PortraitNetworks, build_networks
+from ..networks.shapes import shapes_only
 from ..networks.style_extractor import StyleExtractor
 from ..networks.temporal import PLACES, keep_positions, kept_positions
 from ..networks.vae import build_vae
@@ -99,7 +100,7 @@ def load_model(
     floats = {name: _as(tensors.pop(name), dtype) for name in list(tensors)}
     of_vae = {name.removeprefix("vae."): floats.pop(name) for name in list(floats) if name.startswith("vae.")}
     positions = {name: floats.pop(name) for name in list(floats) if name.endswith(f".{PLACES}")}
-    with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
+    with shapes_only():  # weights come from the file: no time is lost on drawing random ones
         networks, vae = build_networks(config), build_vae(config.vae)
     load_strict(networks, floats, path)
     check_numbers(positions, path)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..config import BaseShape, ModelConfig, StyleConfig, StyleLayerConfig, config_to_json
 from ..errors import PortraitError
 from ..networks.portrait_model import PortraitNetworks, build_networks, parameter_group
+from ..networks.shapes import shapes_only
 from ..networks.style_extractor import StyleExtractor
 from ..networks.temporal import keep_positions, kept_positions
 from .native import PortraitModel, cast_weight, style_space_of
@@ -82,7 +83,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
     _check_base(path, layer, model.config)
     unet = replace(model.config.unet, style_attention=True, style_width=layer.width)
     config = replace(model.config, style=layer.style, unet=unet)
-    with torch.device("meta"):
+    with shapes_only():
         networks = build_networks(config)
     check_tensors({name: tensor.shape for name, tensor in style_tensors(networks).items()}, tensors, path)
     check_numbers(tensors, path)
@@ -131,7 +132,7 @@ def _extractor_of(path: Path | str, tensors: Mapping[str, Tensor], style: StyleC
     """Which extractor the tensors hold; see style_space_of."""
     prefix = "style_extractor."
     stored = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-    with torch.device("meta"):
+    with shapes_only():
         extractor = StyleExtractor(style)
     load_strict(extractor, stored, path, prefix)
     return style_space_of(extractor)

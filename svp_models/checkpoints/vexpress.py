@@ -15,6 +15,7 @@ from ..errors import PortraitError
 from ..networks.denoiser import Denoiser
 from ..networks.portrait_model import PortraitNetworks, build_networks
 from ..networks.positions import sinusoidal_positions
+from ..networks.shapes import shapes_only
 from ..networks.style_extractor import StyleExtractor
 from ..networks.style_projection import StyleProjection
 from .foreign import SUFFIXES, find_weights, read_weights
@@ -90,7 +91,7 @@ def load_vexpress_networks(
         raise PortraitError(f"{folder}: there is no such folder")
     config = vexpress_config(folder)
     paths = {stem: find_weights(folder, stem) for stem in FILES}
-    with torch.device("meta"):  # weights come from the files: no time is lost on drawing random ones
+    with shapes_only():  # weights come from the files: no time is lost on drawing random ones
         networks = build_networks(config)
     networks.style_projection, networks.style_extractor = _fresh_style(config)
     _load_denoiser(networks.denoiser, paths[DENOISER], paths[MOTION], dtype)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-import cv2
 import numpy as np
+
+from ..libraries import cv2
 
 SIDE = 48  # pixels a side that frames are compared at
 BEFORE, AFTER = 12, 4  # frames whose change tells what is usual here

@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 
@@ -20,6 +19,7 @@ from ..face.analyzer import FaceTrack
 from ..face.crop import Square, cut_square, square_around, to_square
 from ..face.outline import face_boxes
 from ..face.recon import read_faces
+from ..libraries import cv2
 from ..media.audio import audio_rate
 from ..media.video import iter_frames, rate_and_origin
 from ..values import Audio

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ..face.analyzer import FaceTrack
 from ..face.outline import face_points
+from ..libraries import cv2
 from .format import MASK_CELL
 
 FOREHEAD = 0.3  # of the way from the chin to the brows, how far the face reaches above them

@@ -9,13 +9,12 @@ import zlib
 from dataclasses import asdict, fields
 from pathlib import Path
 
-import av
 import numpy as np
 import torch
-from av.video.reformatter import VideoReformatter
 
 from ..config_file import config_from_dict, json_value
 from ..errors import PortraitError
+from ..libraries import av, reformatter
 from ..media.source import OPTIONS
 from ..media.writer import VideoWriter
 from ..values import Audio
@@ -58,14 +57,14 @@ def decode_frames(data: bytes, start: int = 0, count: int | None = None) -> np.n
             stream.thread_type = "SLICE"  # threads by frame would decode far ahead of what is wanted
             if start:
                 container.seek(round(start * ticks), stream=stream)
-            reformatter = VideoReformatter()
+            convert = reformatter.VideoReformatter()
             found: list[np.ndarray] = []
             for frame in container.decode(stream):
                 index = round(frame.pts / ticks)
                 if index >= start + count:
                     break
                 if index >= start:
-                    picture = reformatter.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1)
+                    picture = convert.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1)
                     found.append(picture.to_ndarray())
     except (av.error.FFmpegError, ArithmeticError, IndexError, TypeError) as error:  # no pictures, or no time stamps
         raise PortraitError(

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import soxr
 
+from ..libraries import soxr
 from ..media.audio import audio_chunks
 from .format import SAMPLE_RATE
 

@@ -16,11 +16,11 @@ from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import cv2
 import torch
 
 from ..errors import PortraitError
 from ..io.signals import NUMBERS
+from ..libraries import cv2
 from .instruments import Instruments, load_instruments
 from .options import Recipe
 from .units import Unit, finish_unit

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..libraries import cv2
 from .metrics import EYE_LEFT, EYE_RIGHT
 
 # Where colours are taken: the mean of some of the 68 landmarks, moved down the face by a multiple of the distance of the

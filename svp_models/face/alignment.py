@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from ..errors import PortraitError
+from ..libraries import cv2
 
 
 def fit_similarity(source: np.ndarray, target: np.ndarray) -> np.ndarray:

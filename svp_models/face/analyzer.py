@@ -5,28 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from ..media.stream import Frames
 from .head_template import five_points_from_68
 from .keypoints import frame_ranges
+from .onnx_session import open_session
 
 INPUT_SIDE = 128  # pixels of the square the network sees
 BATCH = 32  # frames a call
 PRESENT_FROM = 0.5  # probability
 OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (3,), "present": ()}
-LOAD_ERRORS = (
-    ort_errors.Fail,
-    ort_errors.InvalidArgument,
-    ort_errors.InvalidGraph,
-    ort_errors.InvalidProtobuf,
-    ort_errors.NotImplemented,
-    ort_errors.RuntimeException,
-)
 
 
 @dataclass(frozen=True)
@@ -63,16 +54,8 @@ class FaceAnalyzer:
     """
 
     def __init__(self, onnx: bytes, threads: int = 1) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors are raised anyway
-        try:
-            self._session = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
-        except LOAD_ERRORS as error:
-            raise PortraitError(
-                f"the face analyser ({len(onnx)} bytes) is no usable ONNX model: use a complete model file"
-            ) from error
+        what = f"the face analyser ({len(onnx)} bytes)"
+        self._session = open_session(onnx, what, "use a complete model file", ["CPUExecutionProvider"], threads)
         missing = set(OUTPUTS) - {output.name for output in self._session.get_outputs()}
         inputs = [each.name for each in self._session.get_inputs()]
         if missing or inputs != ["image"]:

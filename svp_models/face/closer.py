@@ -41,7 +41,7 @@ def find_face(
         raise PortraitError(
             f"{what} are {width} x {height} pixels: no face fits in less than {LEAST_SIDE}, choose larger pictures"
         )
-    tracker = tracker_of(analyzer, what)
+    tracker = tracker_of(analyzer, frames, what)
     if isinstance(tracker.backend, BuiltInBackend):
         track = _search(tracker, frames, what, progress)
     else:
@@ -84,7 +84,7 @@ def look_again(
 
     A few of the frames are looked at, and half of them must agree. Drawn faces were looked at in such squares already.
     """
-    tracker = tracker_of(analyzer, what)
+    tracker = tracker_of(analyzer, frames, what)
     if isinstance(tracker.backend, BuiltInBackend):
         return
     shown = [index for index in range(len(boxes)) if crop.shows(index)]

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
-from scipy.ndimage import convolve1d
 from torch import Tensor
 
 from ..errors import PortraitError
 from ..io.progress import Progress
+from ..libraries import cv2, ndimage
 from ..media.image_buffer import Pictures
 from ..media.stream import FrameStream, picture_stream
 
@@ -93,7 +92,7 @@ def _middles(low: np.ndarray, high: np.ndarray) -> np.ndarray:
 
 def _averaged(rows: np.ndarray, reach: int) -> np.ndarray:
     weights = np.hanning(2 * reach + 3)[1:-1]
-    return convolve1d(rows, weights / weights.sum(), axis=0, mode="nearest")
+    return ndimage.convolve1d(rows, weights / weights.sum(), axis=0, mode="nearest")
 
 
 def _placed(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from torch import Tensor
 from ..errors import PortraitError
 from ..io.frames import blocks
 from ..io.progress import Progress
+from ..libraries import cv2
 from ..media.image_buffer import Pictures
 from ..values import HeadMotion
 from .keypoints import motion_at

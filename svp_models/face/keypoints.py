@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import interpolate
 from ..values import HeadMotion
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def interpolate_missing(points: np.ndarray, present: np.ndarray) -> tuple[np.nda
     missing = np.flatnonzero(~present)
     filled = np.array(points, dtype=np.float64)
     if len(known) > 1:
-        filled[missing] = PchipInterpolator(known, filled[known])(missing.clip(known[0], known[-1]))
+        filled[missing] = interpolate.PchipInterpolator(known, filled[known])(missing.clip(known[0], known[-1]))
     else:
         filled[missing] = filled[known]
     return filled.astype(np.float32), tuple(missing.tolist())

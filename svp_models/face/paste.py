@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import repeat
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from ..media.image_buffer import Pictures
 from ..media.stream import FrameStream
 from .crop import FaceCrop, Progress, Square, resized, scaled_crop

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from ..libraries import cv2
 from .selection import overlap
 
 STRIDES = (8, 16, 32)  # pixels per cell of the three levels

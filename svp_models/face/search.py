@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-import cv2
 import numpy as np
 
+from ..libraries import cv2
 from .alignment import inverse, move
 from .analyzer import INPUT_SIDE
 from .crop import RISE, Square, cut_square, from_square

@@ -13,6 +13,7 @@ from ..errors import PortraitError
 from ..io.progress import Progress
 from ..media.stream import Frames
 from .analyzer import FaceTrack, check_frames, require_face
+from .backends.auto import AutoBackend
 from .backends.built_in import BuiltInBackend
 from .detection import FaceBackend, FaceDetection, track_of
 from .keypoints import frame_ranges, interpolate_missing
@@ -79,15 +80,18 @@ def smoothed(track: FaceTrack, fps: float, strength: float) -> FaceTrack:
     )
 
 
-def tracker_of(analyzer: FaceTracker | bytes | None, what: str) -> FaceTracker:
-    """What finds the face: a FaceTracker, or the ONNX bytes of a model's own analyser; with None PortraitError says what to
-    do. `what` is what a message calls the frames."""
+def tracker_of(analyzer: FaceTracker | bytes | None, frames: Frames, what: str) -> FaceTracker:
+    """What finds the face in these frames: a FaceTracker, or the ONNX bytes of a model's own analyser; with None PortraitError
+    says what to do. `what` is what a message calls the frames."""
     if analyzer is None:
         raise PortraitError(
             f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
             "Load Face Analyzer"
         )
-    return analyzer if isinstance(analyzer, FaceTracker) else FaceTracker(BuiltInBackend(analyzer))
+    tracker = analyzer if isinstance(analyzer, FaceTracker) else FaceTracker(BuiltInBackend(analyzer))
+    if isinstance(tracker.backend, AutoBackend):
+        return replace(tracker, backend=tracker.backend.choose(frames))
+    return tracker
 
 
 def track_face(
@@ -128,7 +132,7 @@ def look_for_face(
     fps: float = 25.0,
 ) -> FaceTrack:
     """As `track_face`, but nobody has to be there."""
-    tracker = tracker_of(analyzer, what)
+    tracker = tracker_of(analyzer, frames, what)
     if isinstance(tracker.backend, BuiltInBackend):
         check_frames(frames)
         search = PortraitSearch(tracker.backend)

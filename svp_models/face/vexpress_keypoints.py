@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from ..values import HeadMotion
 
 POINT_COLORS = ((255, 0, 0), (0, 255, 0), (0, 0, 255))  # RGB

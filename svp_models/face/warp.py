@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from scipy.interpolate import RBFInterpolator
 from torch import Tensor
 from torch.nn import functional
 
+from ..libraries import interpolate
 from .head import CROWN, FACE, HAIR, KEYPOINTS, RIGID
 
 GRID = 33  # points a side at which the spline itself is evaluated; between them it is smooth enough to interpolate
@@ -48,7 +48,7 @@ def warp_to_keypoints(image: Tensor, source: Tensor, targets: Tensor) -> Tensor:
 
 def _spline(centres: Tensor, values: Tensor, places: Tensor) -> Tensor:
     """The smoothest map that has these values at the centres, k 2 both, at the places: m 2 -> m 2."""
-    spline = RBFInterpolator(centres.cpu().numpy(), values.cpu().numpy(), kernel="thin_plate_spline")
+    spline = interpolate.RBFInterpolator(centres.cpu().numpy(), values.cpu().numpy(), kernel="thin_plate_spline")
     return torch.from_numpy(spline(places.cpu().numpy())).to(places)
 
 

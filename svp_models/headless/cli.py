@@ -8,13 +8,13 @@ import importlib.metadata
 import io
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, PortraitError
 from ..io.names import printable
 from ..io.signals import MESSAGE, cancelling, ending_at_once, exit_code
+from ..libraries import check_libraries, missing_error
 
 if TYPE_CHECKING:
     from .session import OpenNodes
@@ -33,7 +33,6 @@ COMMANDS = {
     "synthesize": "write a synthetic talking head, the training data, as a video",
 }
 NEW_LINE = "\n"
-PACK = Path(__file__).resolve().parents[2]
 
 
 def main(open_nodes: OpenNodes, argv: Sequence[str] | None = None) -> int:
@@ -51,9 +50,11 @@ def main(open_nodes: OpenNodes, argv: Sequence[str] | None = None) -> int:
         print(MESSAGE, file=sys.stderr)
         return exit_code(error)
     except (PortraitError, OSError, ModuleNotFoundError) as error:
-        if "--debug" in argv:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if "--debug" in argv or (missing or "").startswith(__package__.partition(".")[0]):
             raise
-        print(f"svp: {printable(_said(error), keep=NEW_LINE)}", file=sys.stderr)
+        message = str(error if missing is None else missing_error([missing]))
+        print(f"svp: {printable(message, keep=NEW_LINE)}", file=sys.stderr)
         return 1
 
 
@@ -65,6 +66,8 @@ def _parsed(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     # Only the command asked for is imported: `svp --help` does not wait for torch.
     chosen = next((word for word in argv if word in COMMANDS), None)
+    if chosen:
+        check_libraries()
     for name, summary in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
@@ -72,10 +75,3 @@ def _parsed(argv: list[str]) -> tuple[ModuleType, argparse.Namespace]:
             module.add_arguments(command)
     args = parser.parse_args(argv)
     return module, args
-
-
-def _said(error: Exception) -> str:
-    """One line for the user; the problems of a graph are one each."""
-    if isinstance(error, ModuleNotFoundError):
-        return f"the Python package {error.name} is missing: install what this needs with: {sys.executable} -m pip install {PACK}"
-    return str(error)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import av
 import numpy as np
 import torch
-from av.audio.stream import AudioStream
-from av.container import InputContainer
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import av, soxr
 from ..values import Audio
 from .source import MAX_JUMP_SECONDS, audio_stream, open_media, video_stream
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
 
 MAX_DAMAGED = 0.1  # share of packets that may be unreadable
 MIN_GAP_SECONDS = 0.1  # below this a hole between packets is rounding of the container's clock
@@ -157,12 +160,14 @@ def to_mono(audio: Audio, sample_rate: int) -> Tensor:
     mono = audio.waveform.float().mean(dim=0)
     if audio.sample_rate == sample_rate:
         return mono
-    import librosa  # its import takes seconds, which audio at the right rate need not pay
+    return torch.from_numpy(resample(mono.numpy(), audio.sample_rate, sample_rate))
 
-    resampled = librosa.resample(
-        mono.numpy(), orig_sr=audio.sample_rate, target_sr=sample_rate, res_type="soxr_hq", fix=True
-    )
-    return torch.from_numpy(np.ascontiguousarray(resampled, dtype=np.float32))
+
+def resample(samples: np.ndarray, rate: float, wanted: float) -> np.ndarray:
+    """One channel from one sample rate to another: ceil(samples x ratio) float32 values, sample 0 still at time 0."""
+    resampled = soxr.resample(samples.astype(np.float32, copy=False), rate, wanted, quality="HQ")
+    count = math.ceil(len(samples) * wanted / rate)
+    return np.pad(resampled[:count], (0, max(0, count - len(resampled))))
 
 
 def frame_count(seconds: float, fps: float) -> int:

@@ -7,13 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-
-import av
-from av.audio.stream import AudioStream
-from av.container import InputContainer
-from av.video.stream import VideoStream
+from typing import TYPE_CHECKING
 
 from ..errors import PortraitError
+from ..libraries import av
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 # Containers that hold their sound and pictures themselves. Play lists (hls, dash, concat, image2 ...) would open further files,
 # which a file from somewhere else may name at will.

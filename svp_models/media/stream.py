@@ -12,11 +12,11 @@ from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
-import cv2
 import numpy as np
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..libraries import cv2
 from ..values import Audio
 from .audio import check_audio, decode_audio
 from .video import as_rate, iter_frames, rate_and_origin, resample_frames, seconds_of

@@ -8,17 +8,18 @@ from fractions import Fraction
 from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import av
 import numpy as np
-from av.video.reformatter import Colorspace, VideoReformatter
-from av.video.stream import VideoStream
 
 from ..errors import PortraitError
+from ..libraries import av, reformatter
 from ..values import Audio
 from .audio import check_audio, decode_audio, fit_audio
 from .source import MAX_JUMP_SECONDS, open_media, video_stream
+
+if TYPE_CHECKING:
+    from av.video.stream import VideoStream
 
 FALLBACK_RATE = Fraction(25)  # files that name no rate at all
 HD_LINES = 720  # untagged video from here up is BT.709, below BT.601, as players assume
@@ -198,7 +199,7 @@ class _Converter:
 
     def __init__(self, stream: VideoStream, size: Size | None = None) -> None:
         self._stream, self._wanted = stream, size
-        self._reformatter = VideoReformatter()  # kept: setting one up costs more than a small frame
+        self._reformatter = reformatter.VideoReformatter()  # kept: setting one up costs more than a small frame
         self._size: tuple[int, int] | None = None
         self._last: tuple[av.VideoFrame, np.ndarray] | None = None
 
@@ -221,7 +222,7 @@ class _Converter:
             width=self._size[0],
             height=self._size[1],
             format="rgb24",
-            src_colorspace=Colorspace.ITU709 if untagged and frame.height >= HD_LINES else None,
+            src_colorspace=reformatter.Colorspace.ITU709 if untagged and frame.height >= HD_LINES else None,
             interpolation="BICUBIC",
             threads=1,
         ).to_ndarray()  # h w 3

@@ -8,12 +8,11 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
 from ..errors import PortraitError
 from ..io.files import reason, whole_file
+from ..libraries import av, reformatter
 from ..values import Audio
 from .audio import check_audio, to_mono
 from .video import as_rate
@@ -64,7 +63,7 @@ class VideoWriter:
             check_audio(audio, f"sound for {path}")
         self._sound, self._sound_rate = _playable(audio) if audio is not None else (None, 0)
         self._samples_written = 0
-        self._reformatter = VideoReformatter()  # kept: setting one up costs more than a small frame
+        self._reformatter = reformatter.VideoReformatter()  # kept: setting one up costs more than a small frame
 
     def __enter__(self) -> VideoWriter:
         if not self.path.parent.is_dir():
@@ -110,10 +109,10 @@ class VideoWriter:
             frame = self._reformatter.reformat(
                 av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
                 format="yuv420p",
-                dst_colorspace=Colorspace.ITU709,
-                dst_color_range=ColorRange.MPEG,
-                dst_color_primaries=ColorPrimaries.BT709,
-                dst_color_trc=ColorTrc.BT709,
+                dst_colorspace=reformatter.Colorspace.ITU709,
+                dst_color_range=reformatter.ColorRange.MPEG,
+                dst_color_primaries=reformatter.ColorPrimaries.BT709,
+                dst_color_trc=reformatter.ColorTrc.BT709,
                 interpolation="BICUBIC",
                 threads=1,  # one picture is too little work to share
             )
@@ -129,8 +128,8 @@ class VideoWriter:
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context
         context.time_base = 1 / self.rate
-        context.color_primaries, context.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
-        context.colorspace, context.color_range = Colorspace.ITU709, ColorRange.MPEG
+        context.color_primaries, context.color_trc = reformatter.ColorPrimaries.BT709, reformatter.ColorTrc.BT709
+        context.colorspace, context.color_range = reformatter.Colorspace.ITU709, reformatter.ColorRange.MPEG
         return stream
 
     def _add_audio(self) -> av.AudioStream:

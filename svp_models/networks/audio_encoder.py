@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..media.audio import frame_count, to_mono
+from ..media.voice import KNOWN, one_channel
 from ..values import Audio
-from .audio_features import SAMPLE_RATE
+from .audio_features import SAMPLE_RATE, mono_samples
 
 POSITION = 320  # samples, 20 ms
 LOG_MEL_RANGE = 2.0  # Whisper lifts everything to at most 8 decades below the loudest; its log-mel scale is decades / 4
@@ -90,7 +91,7 @@ class AudioEncoder(nn.Module, ABC):
         A sound that does not last `frames` frames (rounded) is cut, or padded with silence, to frames / fps seconds.
         progress(segments done, segments in all) may raise to stop the work.
         """
-        samples = _fitted_samples(audio, frames, fps)
+        samples = _fitted_samples(self._mono(audio), audio.seconds, frames, fps)
         rows = frames * rows_per_frame
         positions, place = self._places(len(samples), rows, fps * rows_per_frame)
         place = place.clamp(0, positions - 1)
@@ -108,6 +109,10 @@ class AudioEncoder(nn.Module, ABC):
                 if progress is not None:
                     progress(done, len(shares))
         return features
+
+    def _mono(self, audio: Audio) -> np.ndarray:
+        """The voice at 16 kHz and at a level that speech has."""
+        return mono_samples(audio, KNOWN)
 
     @abstractmethod
     def _places(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
@@ -171,6 +176,13 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
         kernels, strides = model.config.conv_kernel, model.config.conv_stride
         self.reach = 1 + sum((each - 1) * math.prod(strides[:at]) for at, each in enumerate(kernels))  # samples heard
 
+    def _mono(self, audio: Audio) -> np.ndarray:
+        if not self.normalize:
+            return super()._mono(audio)
+        return to_mono(
+            Audio(one_channel(audio.waveform)[None], audio.sample_rate), SAMPLE_RATE
+        ).numpy()  # levelled below
+
     def _places(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
         positions = max(samples - self.reach, 0) // POSITION + 1
         # Linear interpolation with align_corners = False, in float32 as torch reckons it.
@@ -222,9 +234,8 @@ def _convolved_moments(convolution: nn.Conv1d, values: Tensor) -> tuple[Tensor, 
     return mean.to(values), (square / outputs - mean.square()).clamp(min=0).to(values)
 
 
-def _fitted_samples(audio: Audio, frames: int, fps: float) -> np.ndarray:
-    samples = to_mono(audio, SAMPLE_RATE).numpy()
-    if frame_count(audio.seconds, fps) == frames:
+def _fitted_samples(samples: np.ndarray, seconds: float, frames: int, fps: float) -> np.ndarray:
+    if frame_count(seconds, fps) == frames:
         return samples
     wanted = max(1, round(frames / fps * SAMPLE_RATE))
     return np.pad(samples[:wanted], (0, max(0, wanted - len(samples))))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import AudioConfig
-from .layers import resampler_layer
+from .layers import ResamplerLayer
 
 
 class AudioProjection(nn.Module):
@@ -15,11 +15,12 @@ class AudioProjection(nn.Module):
     def __init__(self, config: AudioConfig, out_size: int) -> None:
         super().__init__()
         width = config.width or out_size
-        self.latents = nn.Parameter(torch.randn(1, config.tokens, width) / width**0.5)
+        # Drawn in place: see `shapes_only`
+        self.latents = nn.Parameter(torch.empty(1, config.tokens, width).normal_(std=width**-0.5))
         self.pos_emb = nn.Embedding(config.window, config.feature_size)
         self.proj_in = nn.Linear(config.feature_size, width)
         self.layers = nn.ModuleList(
-            [resampler_layer(width, config.head_size, config.heads, config.feed_forward) for _ in range(config.layers)]
+            [ResamplerLayer(width, config.head_size, config.heads, config.feed_forward) for _ in range(config.layers)]
         )
         self.proj_out = nn.Linear(width, out_size)
         self.norm_out = nn.LayerNorm(out_size)
@@ -30,5 +31,5 @@ class AudioProjection(nn.Module):
         hidden = self.proj_in(windows + self.pos_emb(places))  # n rows width
         tokens = self.latents.to(hidden).expand(len(windows), -1, -1)
         for layer in self.layers:
-            tokens = layer(hidden, tokens, tokens)
+            tokens = layer(hidden, tokens)
         return self.norm_out(self.proj_out(tokens))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..config import UNetConfig
 from .attention import BlockContext, BlockKind, SpatialTransformer, TransformerBlock
-from .layers import downsample, resnet_block, timestep_embedding, timestep_waves, upsample
+from .layers import Downsample, ResnetBlock, TimestepEmbedding, TimestepWaves, Upsample
 from .temporal import MotionModule
 
 
@@ -40,7 +40,7 @@ class DownBlock(Layers):
         inputs = [channels_in] + [channels] * (config.layers_per_block - 1)
         super().__init__(config, inputs, level, kind)
         last = level == len(widths) - 1
-        self.downsamplers = nn.ModuleList([] if last else [downsample(channels)])
+        self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
 
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> list[Tensor]:
         """(b f) c_in h w -> the output of every layer and of the downsampler; the last one goes on."""
@@ -84,7 +84,7 @@ class UpBlock(Layers):
         stored = [channels] * (count - 1) + [above]
         inputs = [first + second for first, second in zip(hidden, stored, strict=True)]
         super().__init__(config, inputs, level, kind)
-        self.upsamplers = nn.ModuleList([] if level == 0 else [upsample(channels)])
+        self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample(channels)])
 
     def forward(self, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
         """(b f) c_below h w -> (b f) c h w or twice as large; takes its input and then its stored outputs off the end of the
@@ -107,8 +107,8 @@ class UNet(nn.Module):
         super().__init__()
         widths = config.block_out_channels
         self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
-        self.time_proj = timestep_waves(widths[0])
-        self.time_embedding = timestep_embedding(widths[0], 4 * widths[0])
+        self.time_proj = TimestepWaves(widths[0])
+        self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
         levels = range(len(widths))
         self.down_blocks = nn.ModuleList([DownBlock(config, level, kind) for level in levels])
         self.mid_block = MidBlock(config, kind)
@@ -139,7 +139,7 @@ class UNet(nn.Module):
 
 
 def resnet(config: UNetConfig, channels_in: int, channels: int) -> nn.Module:
-    return resnet_block(channels_in, channels, 4 * config.block_out_channels[0], config.norm_groups, eps=1e-5)
+    return ResnetBlock(channels_in, channels, 4 * config.block_out_channels[0], config.norm_groups, eps=1e-5)
 
 
 def transformer(config: UNetConfig, level: int, kind: BlockKind) -> SpatialTransformer:

@@ -8,17 +8,17 @@ from torch.nn import functional
 
 from ..config import VaeConfig
 from ..errors import PortraitError
-from .layers import downsample, kl_autoencoder, resnet_block, upsample
+from .layers import Downsample, ResnetBlock, Upsample, kl_autoencoder
 
 GROUPS = 8
 
 
 def _resnets(width: int, layers: int) -> list[nn.Module]:
-    return [resnet_block(width, width, None, GROUPS) for _ in range(layers)]
+    return [ResnetBlock(width, width, None, GROUPS) for _ in range(layers)]
 
 
 class _Stack(nn.Module):
-    """Residual blocks in a row; diffusers' block wants a time embedding, here there is none."""
+    """Residual blocks in a row, without a time embedding."""
 
     def __init__(self, width: int, layers: int):
         super().__init__()
@@ -26,7 +26,7 @@ class _Stack(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         for block in self.blocks:
-            hidden = block(hidden, None)
+            hidden = block(hidden)
         return hidden
 
 
@@ -79,7 +79,7 @@ class PortraitVae(nn.Module):
         layers: list[nn.Module] = [nn.Conv2d(3 * config.fold**2, encoder[0], 3, padding=1)]
         for index, width in enumerate(encoder):
             if index:
-                layers.append(downsample(encoder[index - 1], width))
+                layers.append(Downsample(encoder[index - 1], width))
             layers.append(_Stack(width, config.layers))
         self.encoder = nn.Sequential(
             *layers,
@@ -91,7 +91,7 @@ class PortraitVae(nn.Module):
         layers = [nn.Conv2d(config.latent_channels, decoder[0], 3, padding=1)]
         for index, width in enumerate(decoder):
             if index:
-                layers.append(upsample(decoder[index - 1], width))
+                layers.append(Upsample(decoder[index - 1], width))
             layers.append(_Stack(width, config.layers))
         self.decoder = nn.Sequential(
             *layers, nn.GroupNorm(GROUPS, decoder[-1]), nn.SiLU(), nn.Conv2d(decoder[-1], 3 * unfold**2, 3, padding=1)

@@ -15,6 +15,7 @@ from ..face.drawing import draw_frames
 from ..face.vexpress_keypoints import draw_three_frames
 from ..io.frames import IN_MEMORY, Index, Repeated, Rows, Storage, first_alike, held
 from ..io.progress import Progress, in_chunks, shared
+from ..media.voice import warn_of_silence
 from ..networks.audio_features import feature_windows, mel_features, mel_windows, mono_samples
 from ..networks.conditions import Conditions
 from ..values import Audio, HeadMotion, Style
@@ -187,6 +188,7 @@ def clip_conditions(
     model: PortraitModel, request: ClipRequest, progress: Progress | None = None, storage: Storage = IN_MEMORY
 ) -> ClipConditions:
     """Runs every condition network that does not depend on the step; progress: see `audio_tokens`, the long part."""
+    warn_of_silence(request.audio)
     networks, config = model.networks, model.config
     like = model.like(networks.reference)
     scaled = (request.portrait_latent.float() * config.vae.scale).to(like)  # 1 c h/8 w/8

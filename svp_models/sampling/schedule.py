@@ -10,9 +10,11 @@ hold.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,17 +27,36 @@ from ..errors import PortraitError
 PREDICTIONS = ("epsilon", "v_prediction", "sample")
 BETA_SCHEDULES = ("linear", "scaled_linear", "squaredcos_cap_v2")
 SPACINGS = ("trailing", "leading", "linspace")
+ALMOST_ZERO = 2**-24  # the last a with zero terminal SNR, see above
+MOST_BETA = 0.999  # of squaredcos_cap_v2
 
 
 @lru_cache(maxsize=8)
 def alphas_cumprod(config: SchedulerConfig) -> Tensor:
     """a_t of every training timestep: train_steps, float32, falling from almost 1 to almost 0. Not to be written to."""
-    from diffusers import EulerDiscreteScheduler  # here and below: its import takes seconds, which a start need not pay
-
-    a = EulerDiscreteScheduler(**_common(config)).alphas_cumprod
-    if config.exact_terminal and config.zero_terminal_snr:
-        a[-1] = 0
+    _check(config)
+    a = torch.cumprod(1 - _betas(config), dim=0)
+    if config.zero_terminal_snr:
+        root = a.sqrt()  # Lin et al. 2024, algorithm 1: the roots are shifted and stretched so that the last one is 0
+        first, last = root[0].clone(), root[-1].clone()
+        shifted = ((root - last) * (first / (first - last))) ** 2
+        steps = torch.cat([shifted[:1], shifted[1:] / shifted[:-1]])
+        a = torch.cumprod(1 - (1 - steps), dim=0)  # by way of the betas, whose rounding trained models know
+        a[-1] = 0 if config.exact_terminal else ALMOST_ZERO
     return a
+
+
+def _betas(config: SchedulerConfig) -> Tensor:
+    """train_steps, float32."""
+    start, end, count = config.beta_start, config.beta_end, config.train_steps
+    if config.beta_schedule == "linear":
+        return torch.linspace(start, end, count)
+    if config.beta_schedule == "scaled_linear":
+        return torch.linspace(start**0.5, end**0.5, count) ** 2
+    bar = [
+        math.cos((step / count + 0.008) / 1.008 * math.pi / 2) ** 2 for step in range(count + 1)
+    ]  # Nichol 2021, (17)
+    return torch.tensor([min(1 - after / before, MOST_BETA) for before, after in pairwise(bar)])
 
 
 def add_noise(clean: Tensor, noise: Tensor, t: Tensor, config: SchedulerConfig) -> Tensor:
@@ -131,16 +152,42 @@ class DeterministicDdim:
         return SimpleNamespace(prev_sample=add_noise(clean, noise, following[0], self.schedule))
 
 
-def _euler(config: SchedulerConfig, timesteps: Tensor) -> Any:
-    from diffusers import EulerDiscreteScheduler
+class Euler:
+    """Euler's method on noise that grows with sigma = sqrt((1 - a) / a) (Karras et al. 2022, algorithm 1 without churn);
+    used as diffusers' schedulers are, with the numbers of its EulerDiscreteScheduler."""
 
-    scheduler = EulerDiscreteScheduler(**_common(config))
-    scheduler.set_timesteps(timesteps=timesteps.tolist())
-    return scheduler
+    def __init__(self, schedule: SchedulerConfig, timesteps: Tensor) -> None:
+        """timesteps: falling."""
+        a = alphas_cumprod(schedule)[timesteps]
+        self.velocity = schedule.prediction == "v_prediction"
+        self.timesteps = timesteps.float()
+        self.sigmas = torch.cat([((1 - a) / a) ** 0.5, torch.zeros(1)])
+        largest = self.sigmas[0]
+        self.init_noise_sigma = (largest**2 + 1) ** 0.5 if schedule.timestep_spacing == "leading" else largest
+
+    def scale_model_input(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        return sample / (self.sigmas[self._index(timestep)] ** 2 + 1) ** 0.5
+
+    def step(self, model_output: Tensor, timestep: Tensor, sample: Tensor) -> SimpleNamespace:
+        """x at one sigma -> x at the next: x + (x - x_0) / sigma (next sigma - sigma)."""
+        index = self._index(timestep)
+        sigma, following = self.sigmas[index], self.sigmas[index + 1]
+        sample = sample.float()
+        if self.velocity:
+            clean = model_output * (-sigma / (sigma**2 + 1) ** 0.5) + sample / (sigma**2 + 1)
+        else:
+            clean = sample - sigma * model_output
+        moved = sample + (sample - clean) / sigma * (following - sigma)
+        return SimpleNamespace(prev_sample=moved.to(model_output.dtype))
+
+    def _index(self, timestep: Tensor) -> int:
+        return int((self.timesteps == timestep.cpu()).nonzero()[0])
 
 
 def _dpmpp_2m(config: SchedulerConfig, timesteps: Tensor) -> Any:
-    from diffusers import DPMSolverMultistepScheduler
+    from diffusers import (
+        DPMSolverMultistepScheduler,  # here, because its import takes seconds, which others need not pay
+    )
 
     # The last step goes to sigma 0, where the second-order formula is undefined: diffusers takes it at first order. At
     # zero terminal SNR diffusers holds the first sigma at 4096, so that log-SNR stays finite there.
@@ -152,7 +199,7 @@ def _dpmpp_2m(config: SchedulerConfig, timesteps: Tensor) -> Any:
 
 
 SCHEDULERS: dict[str, Callable[[SchedulerConfig, Tensor], Any]] = {
-    "euler": _euler,
+    "euler": Euler,
     "ddim": DeterministicDdim,
     "dpmpp_2m": _dpmpp_2m,
 }
@@ -180,8 +227,7 @@ def _signal_and_spread(t: Tensor, like: Tensor, config: SchedulerConfig) -> tupl
 
 
 def _common(config: SchedulerConfig) -> dict[str, Any]:
-    """The options that the three schedulers share."""
-    _check(config)
+    """The schedule as diffusers' schedulers take it."""
     return {
         "num_train_timesteps": config.train_steps,
         "beta_start": config.beta_start,

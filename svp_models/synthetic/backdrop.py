@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from ..libraries import cv2
 from .canvas import Canvas, Colour, curve, mix, shade
 from .geometry import UNIT, Pose, project, project_body
 from .identity import Appearance

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import cv2
 import numpy as np
+
+from ..libraries import cv2
 
 SHIFT = 6  # fractional bits that OpenCV rasterises with
 

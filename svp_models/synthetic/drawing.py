@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
+from ..libraries import cv2
 from .backdrop import Body, paint_background
 from .canvas import SHIFT, Canvas, curve
 from .expressions import GROUPS

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
+from ..libraries import cv2
 from .canvas import Canvas, curve, mix, shade
 from .expressions import GROUPS
 from .geometry import UNIT, FaceGeometry, Pose, project, surface_depth

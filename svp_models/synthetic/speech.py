@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-import librosa
 import numpy as np
 
 from ..errors import PortraitError
+from ..media.audio import resample
 
 SAMPLE_RATE = 16000  # of every Speech, Hz
 
@@ -115,7 +115,7 @@ def synthesize(text: str, voice: Voice) -> Speech:
     raw, events = espeak_utterance(text, voice)
     # Played faster by `tract`, every formant rises by it; the rate asked from espeak makes up for the tempo.
     played_rate = ESPEAK_RATE * voice.tract
-    waveform = librosa.resample(raw, orig_sr=played_rate, target_sr=SAMPLE_RATE, res_type="soxr_hq")
+    waveform = resample(raw, played_rate, SAMPLE_RATE)
     if voice.tilt:
         previous = np.concatenate([waveform[:1], waveform[:-1]])
         waveform = (waveform - voice.tilt * previous) / np.sqrt(1 + voice.tilt**2)

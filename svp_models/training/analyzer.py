@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..libraries import cv2
 from ..networks.face_analyzer import ANALYZER_SIZE, OUTPUTS, POSE_UNITS, FaceAnalyzerNetwork
 from .clips import Clips
 from .draw import Order, Sample, Spot, stack

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from diffusers.models.resnet import ResnetBlock2D
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from ..networks.attention import SpatialTransformer
+from ..networks.layers import ResnetBlock
 from ..networks.temporal import MotionModule
 
-LAYERS = (ResnetBlock2D, SpatialTransformer, MotionModule)  # all that is large in Denoiser and ReferenceNet
+LAYERS = (ResnetBlock, SpatialTransformer, MotionModule)  # all that is large in Denoiser and ReferenceNet
 
 
 @contextmanager

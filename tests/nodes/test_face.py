@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from svp_portrait.nodes.motion import SVPHeadKpsExtract, SVPHeadKpsRetarget
 from svp_portrait.nodes.style import SVPStyleExtract
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.media.video import load_video
 
+ASSETS = Path(__file__).resolve().parents[2] / "workflows" / "assets"
 CHOICES = {"backend": "built-in", "face": "largest", "index": 0, "smoothing": 0.0, "expression": "backend"}
 
 
@@ -62,6 +65,15 @@ def test_the_choices_travel_with_the_backend(folders):
     assert (found.choice, found.index, found.smoothing, found.recon) == ("stays", 2, 0.5, None)
 
 
+def test_auto_reads_drawn_faces_as_the_built_in_analyser_does(folders, loaded, caplog):
+    frames = torch.from_numpy(load_video(ASSETS / "driving.mp4").frames[:6]) / 255
+    with caplog.at_level(logging.INFO):
+        chosen = first(SVPHeadKpsExtract.execute(loaded[0], frames, 25.0, analyzer(backend="auto")))
+    plain = first(SVPHeadKpsExtract.execute(loaded[0], frames, 25.0, analyzer()))
+    assert torch.equal(chosen.keypoints, plain.keypoints)
+    assert "insightface: det_10g.onnx" in caplog.text, "what would be better for photographs is named"
+
+
 def test_motion_is_extracted_with_it_and_gaps_are_named(marks, loaded, caplog):
     places = [(10, 10), (12, 10), None, None, (18, 10)]
     with caplog.at_level(logging.WARNING):
@@ -101,6 +113,7 @@ def test_style_needs_expression(marks, loaded):
     "changes, message",
     [
         ({"backend": "insightface"}, "det_10g.onnx.*not found in .*insightface.models.buffalo_l"),
+        ({"backend": "yunet"}, "face_detection_yunet_2023mar.onnx not found in .*yunet.*svp download yunet"),
         ({"backend": "mediapipe"}, "face_landmarker.task not found in .*mediapipe"),
         ({"expression": "deep3d"}, "epoch_20.pth not found in .*deep3d"),
     ],

@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from itertools import combinations
 
-import cv2
 import numpy as np
 
 from ...errors import PortraitError
+from ...libraries import cv2
 from ..alignment import move
 from ..analyzer import check_frames
 from ..detection import FaceDetection
@@ -131,6 +131,6 @@ def _cascade(name: str) -> cv2.CascadeClassifier:
     if not hasattr(cv2, "CascadeClassifier") or not os.path.isfile(path):
         raise PortraitError(
             f"the installed OpenCV {cv2.__version__} brings no face cascades ({name}); OpenCV 4 does: "
-            "pip install 'opencv-python-headless>=4.9,<5', or choose the backend insightface or mediapipe"
+            "pip install 'opencv-python-headless>=4.9,<5', or choose the backend yunet, insightface or mediapipe"
         )
     return cv2.CascadeClassifier(path)

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from ...errors import PortraitError
 from ..alignment import crop, fit_similarity, inverse, move, square_around
-from ..analyzer import LOAD_ERRORS, check_frames
+from ..analyzer import check_frames
 from ..detection import FaceDetection
 from ..head_pose import pose_from_five_points
 from ..head_template import FIVE_OF_TEMPLATE, TEMPLATE, face_edges, five_points_from_68
+from ..onnx_session import open_session
 from ..scrfd import STRIDES, faces_of, prepare
 
 FILES = ("det_10g.onnx", "2d106det.onnx", "1k3d68.onnx")
@@ -83,14 +83,8 @@ class _Network:
 
     def __init__(self, path: Path | str, outputs: int) -> None:
         self.path = Path(path)
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors are raised anyway
-        available = onnxruntime.get_available_providers()
-        providers = [each for each in ("CUDAExecutionProvider", "CPUExecutionProvider") if each in available]
-        try:
-            self._session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
-        except (*LOAD_ERRORS, OSError) as error:
-            raise PortraitError(f"{self.path}: no usable ONNX model: copy the file of buffalo_l again") from error
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        self._session = open_session(str(self.path), f"{self.path}", "copy the file of buffalo_l again", providers)
         inputs, found = self._session.get_inputs(), len(self._session.get_outputs())
         if len(inputs) != 1 or len(inputs[0].shape) != 4 or found != outputs:
             raise PortraitError(

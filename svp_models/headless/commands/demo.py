@@ -7,13 +7,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 
 from ...errors import PortraitError
 from ...io.files import reserved_file, whole_file
 from ...io.names import printable
+from ...libraries import cv2
 from ...media.video import load_video
 from ..session import OpenNodes, run_workflow
 

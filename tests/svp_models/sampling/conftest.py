@@ -82,7 +82,7 @@ def clip() -> SimpleNamespace:
     return SimpleNamespace(
         latent=torch.randn(1, 4, 3, 4, generator=generator),
         size=(32, 24),
-        audio=Audio(0.3 * torch.randn(1, 16000, generator=generator), 16000),
+        audio=Audio(0.1 * torch.randn(1, 16000, generator=generator), 16000),
         style=Style(torch.randn(2, 16, generator=generator), "tiny-space"),
         motion=motion,
     )

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from diffusers import DDIMScheduler
+from diffusers import DDIMScheduler, EulerDiscreteScheduler
 
 from svp_portrait.svp_models.config import SchedulerConfig
 from svp_portrait.svp_models.errors import PortraitError
@@ -191,6 +191,33 @@ def test_ddim_is_that_of_diffusers_where_steps_divide_the_timesteps():
         a = ours.step(torch.sin(a), t, a).prev_sample
         b = theirs.step(torch.sin(b), t, b).prev_sample
     torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("betas", ["linear", "scaled_linear", "squaredcos_cap_v2"])
+@pytest.mark.parametrize(
+    "config", CONFIGS[:12], ids=lambda c: f"{c.prediction}-{c.zero_terminal_snr}-{c.timestep_spacing}"
+)
+def test_euler_is_that_of_diffusers(config, betas):
+    config = replace(config, beta_schedule=betas)
+    theirs = EulerDiscreteScheduler(
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule=betas,
+        prediction_type=config.prediction,
+        timestep_spacing=config.timestep_spacing,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+    )
+    assert torch.equal(alphas_cumprod(config), theirs.alphas_cumprod)
+    theirs.set_timesteps(timesteps=inference_timesteps(config, 9).tolist())
+    ours = make_scheduler("euler", config, 9)
+    assert torch.equal(ours.timesteps, theirs.timesteps)
+    torch.testing.assert_close(torch.as_tensor(ours.init_noise_sigma), theirs.init_noise_sigma, rtol=1e-6, atol=0)
+    a = b = draw(2, 3) * theirs.init_noise_sigma
+    for t in theirs.timesteps:
+        first, second = ours.scale_model_input(a, t), theirs.scale_model_input(b, t)
+        a = ours.step(torch.sin(first), t, a).prev_sample
+        b = theirs.step(torch.sin(second), t, b).prev_sample
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
 def test_ddim_and_euler_are_the_same_flow_for_any_step_count():

@@ -169,7 +169,7 @@ def test_wrong_files_are_named(files, tmp_path):
         InsightFaceBackend(files[1], files[1], files[2])
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(files[0].read_bytes()[:100])
-    with pytest.raises(PortraitError, match="broken.onnx: no usable ONNX model"):
+    with pytest.raises(PortraitError, match="broken.onnx is no usable ONNX model"):
         InsightFaceBackend(broken, *files[1:])
     short = fixed_points(tmp_path / "short.onnx", np.zeros((5, 2)))
     with pytest.raises(PortraitError, match="short.onnx: its answer holds 10 numbers, 106 x 2"):

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.backends.mediapipe import IN_TEMPLATE, MediaPipeBackend, face_of_mesh
+from svp_portrait.svp_models.face.backends.mediapipe import (
+    IN_TEMPLATE,
+    MediaPipeBackend,
+    carries_models,
+    face_of_mesh,
+)
 from svp_portrait.svp_models.face.head_template import TEMPLATE_3D
 from svp_portrait.svp_models.face.keypoints import HEAD_KEYPOINT_MESH_INDICES
 
@@ -112,6 +117,53 @@ def test_a_damaged_file_is_named_and_meshes_without_irises_too(monkeypatch, mode
         PortraitError, match="face_landmarker.task: MediaPipe cannot use it .Unable to open zip archive"
     ):
         list(MediaPipeBackend(model).detect(frames))
+
+
+def test_a_release_that_carries_its_models(monkeypatch, tmp_path):
+    """0.10.21 and older: no file is needed, the same points come out."""
+    asked = []
+
+    class FaceMesh:
+        def __init__(self, **options):
+            asked.append(options)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            asked.append("closed")
+
+        def process(self, image):
+            points = [SimpleNamespace(x=x, y=y, z=z) for x, y, z in mesh()]
+            return SimpleNamespace(multi_face_landmarks=[SimpleNamespace(landmark=points)] if image.any() else None)
+
+    monkeypatch.setitem(
+        sys.modules,
+        "mediapipe",
+        SimpleNamespace(solutions=SimpleNamespace(face_mesh=SimpleNamespace(FaceMesh=FaceMesh))),
+    )
+    frames = np.zeros((2, 48, 64, 3), np.uint8)
+    frames[0] = 9
+    (face,), none = MediaPipeBackend(None).detect(frames)
+    expected = mesh()[list(HEAD_KEYPOINT_MESH_INDICES), :2] * (64, 48)
+    assert none == [] and np.allclose(face.head_keypoints, expected, atol=1e-4)
+    assert asked[0]["refine_landmarks"] is True and asked[0]["max_num_faces"] > 1 and asked[1] == "closed"
+    monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(__version__="1.2"))
+    with pytest.raises(
+        PortraitError, match="mediapipe 1.2 brings no models: put face_landmarker.task into models/svp/mediapipe"
+    ):
+        MediaPipeBackend(None)
+
+
+def test_models_are_looked_for_without_an_import(monkeypatch, tmp_path):
+    folder = tmp_path / "mediapipe"
+    (folder / "modules" / "face_landmark").mkdir(parents=True)
+    (folder / "__init__.py").write_text("raise RuntimeError('imported')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "mediapipe", raising=False)
+    assert carries_models() is False
+    (folder / "modules" / "face_landmark" / "face_landmark_with_attention.tflite").touch()
+    assert carries_models() is True
 
 
 def test_the_real_package_has_what_the_backend_asks_for(model):

@@ -1,0 +1,104 @@
+"""The packages that the pack needs: looked for at the start, imported when first used, named in one line where missing.
+
+Nothing native is imported before something needs it: `from ..libraries import cv2` costs nothing and works as the module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from .errors import PortraitError
+
+ROOT = Path(__file__).resolve().parents[1]
+# Module -> distribution, as pyproject.toml requires them
+REQUIRED = {
+    "torch": "torch",
+    "numpy": "numpy",
+    "PIL": "pillow",
+    "einops": "einops",
+    "safetensors": "safetensors",
+    "av": "av",
+    "scipy": "scipy",
+    "soxr": "soxr",
+    "kornia": "kornia",
+    "tqdm": "tqdm",
+    "huggingface_hub": "huggingface_hub",
+    "diffusers": "diffusers",
+    "transformers": "transformers",
+}
+# Module -> distribution that brings it where no other has: pip cannot ask for any of several distributions. See install.py.
+ANY_OF = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # read by onnxruntime while it is imported
+
+
+class Library:
+    """A module that is imported when something of it is first asked for."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(import_module(self._name), attribute)
+
+
+if TYPE_CHECKING:
+    import av
+    import cv2
+    import soxr
+    from av.video import reformatter
+    from scipy import interpolate, ndimage
+else:
+    av, reformatter = Library("av"), Library("av.video.reformatter")
+    cv2, soxr = Library("cv2"), Library("soxr")
+    interpolate, ndimage = Library("scipy.interpolate"), Library("scipy.ndimage")
+
+__all__ = [
+    "av",
+    "check_libraries",
+    "cv2",
+    "interpolate",
+    "missing_error",
+    "ndimage",
+    "onnxruntime",
+    "reformatter",
+    "soxr",
+]
+
+
+def onnxruntime() -> ModuleType:
+    """onnxruntime, which at its import would look up a telemetry server and write an identity into the home folder: not here."""
+    if "onnxruntime" in sys.modules:
+        return import_module("onnxruntime")
+    before = os.environ.get(NO_TELEMETRY)
+    os.environ[NO_TELEMETRY] = "1"
+    try:
+        return import_module("onnxruntime")
+    finally:
+        if before is None:
+            del os.environ[NO_TELEMETRY]
+        else:
+            os.environ[NO_TELEMETRY] = before
+
+
+def check_libraries() -> None:
+    """Raises PortraitError if a needed package is not installed. Looks for them, imports none."""
+    missing = [name for name in (*REQUIRED, *ANY_OF) if name not in sys.modules and find_spec(name) is None]
+    if missing:
+        raise missing_error(missing)
+
+
+def missing_error(modules: list[str]) -> PortraitError:
+    """What to do about needed modules that are not there."""
+    python, requirements = f'"{sys.executable}"', ROOT / "requirements.txt"
+    names = ", ".join({**REQUIRED, **ANY_OF}.get(each, each) for each in modules)
+    if requirements.is_file():
+        command = f'{python} -m pip install -r "{requirements}" and then {python} "{ROOT / "install.py"}"'
+    else:
+        command = f'{python} -m pip install "svp-portrait[standalone]"'
+    return PortraitError(f"SVP Portrait needs packages that are not installed: {names}. Run {command}")
