@@ -89,7 +89,7 @@ class FolderPaths:
         return list(self.model_folders[folder_name])
 
     def get_filename_list(self, folder_name: str) -> list[str]:
-        roots = [Path(each) for each in self.model_folders[folder_name]]
+        roots = [Path(folder) for folder in self.model_folders[folder_name] if os.path.isdir(folder)]
         return sorted({str(each.relative_to(root)) for root in roots for each in root.rglob("*") if each.is_file()})
 
     def get_full_path_or_raise(self, folder_name: str, filename: str) -> str:

@@ -123,6 +123,13 @@ def crop_around(
             f"the face is so small that its square has {least} pixels of {width} x {height}: choose a larger picture, or a "
             f"margin above {margin:g}; {LEAST_SIDE} pixels are the least"
         )
+    for square in squares:
+        left, top, right, bottom = square.within(width, height)
+        if left >= right or top >= bottom:
+            raise PortraitError(
+                f"the face's square, {square.side} pixels at {square.left}, {square.top}, lies outside the picture of {width} x "
+                f"{height}: give points that are in it"
+            )
     missing = present is not None and not present.all()
     return FaceCrop(tuple(squares), width, height, tuple(present.tolist()) if missing else ())
 

@@ -300,17 +300,17 @@ def _cycles(graph: Graph) -> list[str]:
     problems = []
     finished: set[str] = set()
     for start in graph:
-        path: list[str] = []
+        path: dict[str, None] = {}  # in order, and quick to look into
         stack = [(start, False)]
         while stack:
             node_id, leaving = stack.pop()
             if leaving:
-                finished.add(path.pop())
+                finished.add(path.popitem()[0])
             elif node_id in path:
-                loop = [*path[path.index(node_id) :], node_id]
-                problems.append(f"cycle: {' <- '.join(loop)}; a node cannot depend on itself")
+                loop = [*list(path)[list(path).index(node_id) :], node_id]
+                problems.append(printable(f"cycle: {' <- '.join(loop)}; a node cannot depend on itself"))
             elif node_id in graph and node_id not in finished:
-                path.append(node_id)
+                path[node_id] = None
                 stack.append((node_id, True))
                 stack += [(link.node, False) for _, link in graph[node_id].links()]
     return problems

@@ -89,7 +89,7 @@ def _execute(node: GraphNode, registry: Registry, arguments: dict[str, Any], hid
         result = (_with_hidden(implementation, hidden) if spec.hidden else implementation).execute(**arguments)
     except Cancelled:
         raise
-    except PortraitError as error:
+    except (PortraitError, OSError) as error:
         raise PortraitError(f"{node.label}: {error}") from error
     except Exception as error:  # of any kind and from any library: the user has to know which node it was
         what = (str(error).splitlines() or [""])[0][:300]

@@ -172,7 +172,7 @@ def check_outputs(*paths: Path | None) -> None:
     for path in paths:
         if path is None:
             continue
-        if path.is_dir():
+        if os.path.isdir(path):  # also of a name that no file can have
             raise PortraitError(f"{path}: it is a folder: name a file")
         if len(os.fsencode(path.name)) > longest_name(path.parent):
             raise PortraitError(f"{path}: the name is too long: shorten it")

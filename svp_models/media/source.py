@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import PortraitError
 from ..libraries import av
@@ -27,6 +27,7 @@ CONTAINERS = (
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+Track = TypeVar("Track", AudioStream, VideoStream)
 MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken file, not a pause
 
 
@@ -50,14 +51,24 @@ def open_media(path: str | Path | BytesIO) -> Iterator[InputContainer]:
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """The audio track that libav deems the best, None without one."""
-    return container.streams.best("audio")
+    return _decodable(container.streams.best("audio"), container)
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The moving picture, None without one; the cover art of a music file does not count."""
     best = container.streams.best("video")
-    if best is not None and not best.disposition & best.disposition.attached_pic:
-        return best
-    return next(
-        (each for each in container.streams.video if not each.disposition & each.disposition.attached_pic), None
-    )
+    if best is None or best.disposition & best.disposition.attached_pic:
+        pictures = (
+            track for track in container.streams.video if not track.disposition & track.disposition.attached_pic
+        )
+        best = next(pictures, None)
+    return _decodable(best, container)
+
+
+def _decodable(stream: Track | None, container: InputContainer) -> Track | None:
+    """The same, unless it is in a codec that nothing here reads."""
+    if stream is not None and stream.codec_context is None:
+        raise PortraitError(
+            f"{container.name}: the codec of its {stream.type} track is unknown: convert the file to MP4 (H.264 + AAC)"
+        )
+    return stream

@@ -14,9 +14,9 @@ from svp_portrait.nodes.motion import SVPHeadKpsExtract, SVPHeadKpsRender, SVPHe
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.vexpress_keypoints import retarget_three_points, three_points
 from svp_portrait.svp_models.headless.core_nodes import ComponentVideo, VideoComponents
+from svp_portrait.svp_models.media import image_buffer as pictures
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.media.writer import VideoWriter
-from svp_portrait.svp_models.sampling import pictures
 from svp_portrait.svp_models.values import HeadMotion
 
 

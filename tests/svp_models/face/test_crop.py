@@ -147,3 +147,8 @@ def test_faces_of_other_sizes_have_the_same_light():
 def test_without_a_size_the_largest_square_gives_it():
     crop = FaceCrop((Square(0, 0, 12), Square(0, 0, 16)), 30, 20)
     assert cut_faces(torch.rand(2, 20, 30, 3), crop).shape == (2, 16, 16, 3)
+
+
+def test_a_face_outside_the_picture_is_refused():
+    with pytest.raises(PortraitError, match="lies outside the picture of 100 x 80"):
+        crop_around(np.array([[300.0, 300.0, 340.0, 340.0]]), 100, 80, 2.0, None)

@@ -163,3 +163,13 @@ def test_order_of_a_long_chain_needs_no_recursion(registry):
     graph = parse_graph(content)
     assert check_graph(graph, registry.specs, registry.nodes) == []
     assert execution_order(graph, ["end"]) == list(content)
+
+
+def test_a_long_chain_is_checked_in_no_time(registry):
+    graph = {"0": {"class_type": "Number", "inputs": {"value": 1}}}
+    for index in range(1, 3000):
+        graph[str(index)] = {"class_type": "Sum", "inputs": {"a": [str(index - 1), 0], "b": 1.0}}
+    graph["end"] = {"class_type": "Show", "inputs": {"anything": ["2999", 0]}}
+    parsed = parse_graph(graph)
+    assert check_graph(parsed, registry.specs, registry.nodes) == []
+    assert len(execution_order(parsed, ["end"])) == 3001

@@ -54,3 +54,11 @@ def test_the_usual_containers_open(tmp_path, suffix):
         writer.write(np.full((25, 32, 32, 3), 90, np.uint8))
     video = load_video(path)
     assert len(video) == 25 and abs(int(video.frames.mean()) - 90) <= 2 and video.audio.seconds >= 1
+
+
+def test_an_unknown_codec_is_named(other):
+    data = bytearray(other.read_bytes().replace(b"mp4a", b"zzzz"))
+    data[data.index(b"\x40\x15", data.index(b"esds"))] = 0xFE  # MPEG-4's own number of the codec
+    other.write_bytes(data)
+    with pytest.raises(PortraitError, match="other.mp4: the codec of its audio track is unknown: convert"):
+        load_audio(other)

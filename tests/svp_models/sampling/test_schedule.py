@@ -233,9 +233,6 @@ def test_ddim_and_euler_are_the_same_flow_for_any_step_count():
         ("heun", V, 5, "unknown scheduler 'heun'.*euler, ddim, dpmpp_2m"),
         ("euler", V, 0, "steps is 0: choose 1 to 1000"),
         ("ddim", V, 1001, "steps is 1001"),
-        ("euler", replace(V, prediction="odd"), 5, "scheduler.prediction is 'odd'"),
-        ("euler", replace(V, beta_schedule="odd"), 5, "scheduler.beta_schedule is 'odd'"),
-        ("dpmpp_2m", replace(V, timestep_spacing="odd"), 5, "scheduler.timestep_spacing is 'odd'"),
     ],
 )
 def test_unusable_schedules_are_named(name, config, steps, message):

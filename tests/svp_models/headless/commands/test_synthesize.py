@@ -4,6 +4,7 @@ import pytest
 from PIL import Image
 
 from svp_portrait.svp_models.headless.cli import main
+from svp_portrait.svp_models.headless.commands import synthesize as module
 from svp_portrait.svp_models.media.video import load_video
 
 
@@ -27,3 +28,24 @@ def test_impossible_sizes_are_refused(tmp_path, capsys, option):
     assert synthesize(str(tmp_path / "clip.mp4"), *option) == 1
     assert capsys.readouterr().err.startswith("svp: ")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "portrait", "problem"),
+    [
+        ("clip.avi", None, "clip.avi: the ending must be one of .mp4"),
+        ("clip.mp4", "face.xyz", "face.xyz: the ending must be .png"),
+        ("taken/clip.mp4", None, "taken is a file, a folder is needed"),
+        ("clip.mp4", "/proc/x/face.png", "nothing can be written into /proc/x"),
+        ("folder", None, "folder: it is a folder: name a file"),
+        (f"{'x' * 260}.mp4", None, "the name is too long"),
+    ],
+)
+def test_where_files_go_is_checked_before_anything_is_drawn(tmp_path, capsys, monkeypatch, file, portrait, problem):
+    (tmp_path / "taken").touch()
+    (tmp_path / "folder").mkdir()
+    monkeypatch.setattr(module, "make_clip", lambda *given: pytest.fail("it was drawn"))
+    options = ["--portrait", str(tmp_path / portrait)] if portrait else []
+    assert synthesize(str(tmp_path / file), *options) == 1
+    assert problem in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "taken"]
