@@ -63,8 +63,8 @@ def config_from_dict(cls: type, values: Any, where: str = "config") -> Any:
     hints = _hints(cls)
     unknown = sorted(str(name) for name in set(values) - set(hints))
     if unknown:
-        some = ", ".join(unknown[:5])
-        raise PortraitError(f"{title}: unknown key {_cut(some)}; known are {', '.join(sorted(hints))}")
+        some = ", ".join(shown(name)[1:-1] for name in unknown[:5])
+        raise PortraitError(f"{title}: unknown key {some}; known are {', '.join(sorted(hints))}")
     needed = [each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING]
     missing = [name for name in needed if name not in values]
     if missing:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..config import ModelConfig, config_to_json
 from ..errors import PortraitError
+from ..io.names import printable
 from ..networks.audio_encoder import AudioEncoder
 from ..networks.portrait_model import PortraitNetworks, build_networks
 from ..networks.shapes import shapes_only
@@ -109,7 +110,7 @@ def load_model(
     check_variances(vae, path)
     if space != metadata.get("style_space"):
         raise PortraitError(
-            f"{path}: the style extractor is {space}, the file says {metadata.get('style_space')}: it was changed after "
+            f"{path}: the style extractor is {space}, the file says {printable(metadata.get('style_space'))}: it was changed after "
             "saving, get the original file"
         )
     return PortraitModel(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..config import BaseShape, ModelConfig, StyleConfig, StyleLayerConfig, config_to_json
 from ..errors import PortraitError
+from ..io.names import printable
 from ..networks.portrait_model import PortraitNetworks, build_networks, parameter_group
 from ..networks.shapes import shapes_only
 from ..networks.style_extractor import StyleExtractor
@@ -90,7 +91,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
     extractor = _extractor_of(path, tensors, layer.style)
     if extractor != metadata.get("extractor"):
         raise PortraitError(
-            f"{path}: the style extractor is {extractor}, the file says {metadata.get('extractor')}: it was changed after "
+            f"{path}: the style extractor is {extractor}, the file says {printable(metadata.get('extractor'))}: it was changed after "
             "saving, get the original file"
         )
     like = next(model.networks.denoiser.parameters())

@@ -11,9 +11,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ..config_file import config_from_dict, json_value
+from ..config_file import config_from_dict, json_value, shown
 from ..errors import PortraitError
 from ..io.files import whole_file
+from ..io.names import printable
 
 FORMAT = "svp-portrait"
 FORMAT_VERSION = "1"
@@ -84,16 +85,18 @@ def read_config(path: Path | str, metadata: Mapping[str, str], cls: type) -> Any
 def _check_header(path: Path, metadata: dict[str, str], kind: str | tuple[str, ...] | None) -> None:
     found = metadata.get("format")
     if found != FORMAT:
-        raise PortraitError(f"{path}: its format is {found or 'not given'}, {FORMAT} is needed: choose another file")
+        raise PortraitError(
+            f"{path}: its format is {printable(found or 'not given')}, {FORMAT} is needed: choose another file"
+        )
     version = metadata.get("format_version")
     if version != FORMAT_VERSION:
         raise PortraitError(
-            f"{path}: format version {version}, this release reads {FORMAT_VERSION}: use the release that wrote it"
+            f"{path}: format version {printable(version)}, this release reads {FORMAT_VERSION}: use the release that wrote it"
         )
     kinds = (kind,) if isinstance(kind, str) else kind
     if kinds and metadata.get("kind") not in kinds:
         raise PortraitError(
-            f"{path}: holds a {metadata.get('kind')}, a {' or '.join(kinds)} is needed: choose another file"
+            f"{path}: holds a {printable(metadata.get('kind'))}, a {' or '.join(kinds)} is needed: choose another file"
         )
 
 
@@ -137,8 +140,12 @@ def check_tensors(
 
 
 def check_dtypes(tensors: Mapping[str, Tensor], path: Path | str) -> None:
-    """Raises PortraitError for the first tensor whose numbers nothing here can compute with."""
+    """Raises PortraitError for the first tensor whose numbers nothing here can compute with, or whose name is no text."""
     for name, tensor in tensors.items():
+        if not name.isprintable():
+            raise PortraitError(
+                f"{path}: a tensor is called {shown(name)}: names with such characters are not the pack's"
+            )
         if tensor.dtype not in (*WEIGHT_DTYPES, *WHOLE_DTYPES):
             raise PortraitError(f"{path}: {name} is stored as {_kind(tensor)}: {_kinds(WEIGHT_DTYPES)} can be read")
 

@@ -110,6 +110,16 @@ def test_names_stay_in_their_folder(name):
         assert node.validate_inputs("a model-2.1") is True and node.validate_inputs(None) is True
 
 
+def test_a_folder_of_films_that_is_not_there_is_told_before_the_run(folders):
+    (folders / "input" / "films").mkdir(parents=True)
+    assert SVPPrepareDataset.validate_inputs("few", "films") is True
+    assert (
+        SVPPrepareDataset.validate_inputs("few", None) is SVPPrepareDataset.validate_inputs("few", "synthetic") is True
+    )
+    for source in ("filmz", "a\0b", "/nowhere/at/all"):
+        assert "there is no folder" in SVPPrepareDataset.validate_inputs("few", source)
+
+
 def test_films_of_one_person_are_enough(folders, loaded):
     """Nobody is kept for tests; the labels are the built-in analyser's."""
     films = folders / "input" / "films" / "anna"

@@ -140,11 +140,11 @@ def _sampling(config: dict) -> str:
 
 def _fitting(config: dict) -> str:
     """Which models the style layers of a file fit."""
-    base, style = config["base"], config["style"]
-    widths = ", ".join(map(str, base["block_out_channels"]))
+    layers = config_from_dict(StyleLayerConfig, config)  # what it leaves out is as always
+    widths = ", ".join(map(str, layers.base.block_out_channels))
     return (
-        f"style layers for a model of widths {widths} and tokens of {base['cross_attention_dim']}; styles of "
-        f"{style['style_size']} numbers from {config['features']} features and {style['expression_size']} coefficients"
+        f"style layers for a model of widths {widths} and tokens of {layers.base.cross_attention_dim}; styles of "
+        f"{layers.style.style_size} numbers from {layers.features} features and {layers.style.expression_size} coefficients"
     )
 
 

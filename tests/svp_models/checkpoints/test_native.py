@@ -176,6 +176,9 @@ def test_garbage_and_absent_files(tmp_path):
         ({"config": "{"}, "config: not JSON"),
         ({"config": '{"name": "demo", "colour": 1}'}, "unknown key colour"),
         ({"style_space": "0" * 16}, "the file says 0000000000000000"),
+        ({"style_space": "\x1b[2J"}, r"the file says \\x1b\[2J"),
+        ({"kind": "\x1b[2J"}, r"holds a \\x1b\[2J, a model is needed"),
+        ({"config": '{"name": "demo", "\\u001b[2J": 1}'}, r"unknown key \\x1b\[2J; known"),
     ],
 )
 def test_wrong_metadata(path, change, message):
@@ -225,6 +228,12 @@ def test_weights_of_other_types_are_refused(path, dtype, message):
     for wanted in (torch.float32, None):
         with pytest.raises(PortraitError, match=message):
             load_model(path, wanted)
+
+
+def test_names_that_are_no_text_are_refused(path):
+    rewrite(path, lambda have: {**have, "\x1b[2J": torch.zeros(3)})
+    with pytest.raises(PortraitError, match=r"a tensor is called '\\x1b\[2J'"):
+        load_model(path)
 
 
 def test_a_face_analyzer_is_bytes(path):

@@ -72,6 +72,8 @@ def test_style_layers_say_which_models_they_fit(tmp_path):
     text = as_text(described)
     assert "style layers for a model of widths 56, 72, 96 and tokens of 128; styles of 128 numbers from mel" in text
     assert f"style_space     {'0' * 16}" in text
+    del described["config"]["style"]["expression_size"], described["config"]["style"]["tokens"]
+    assert "and 64 coefficients" in as_text(described)
 
 
 def test_memory_to_sample(capsys):
