@@ -162,5 +162,7 @@ def test_the_package_list_is_the_tree():
 def test_dependencies_have_lower_bounds_only():
     listed = [*PROJECT["project"]["dependencies"], *sum(PROJECT["project"]["optional-dependencies"].values(), [])]
     wanted = [each.partition(";")[0] for each in listed if not each.startswith("svp-portrait[")]  # without markers
-    wanted = [each.removesuffix(",<5") if each.startswith("opencv") else each for each in wanted]  # 5 has no face cascades
+    wanted = [
+        each.removesuffix(",<5") if each.startswith("opencv") else each for each in wanted
+    ]  # 5 has no face cascades
     assert [each for each in wanted if ">=" not in each or any(mark in each for mark in ("<", "==", "~", "!"))] == []
