@@ -128,8 +128,8 @@ def test_tiles_are_bounded_and_cover_the_picture():
         assert len(tiles) <= MOST_TILES * len(SEARCHED_SIDES)
         assert min(tile.side for tile in tiles) >= LEAST_TILE
         assert min(tile.left for tile in tiles) == 0 == min(tile.top for tile in tiles)
-        assert max(each.left + tile.side for tile in tiles) >= width
-        assert max(each.top + tile.side for tile in tiles) >= height
+        assert max(tile.left + tile.side for tile in tiles) >= width
+        assert max(tile.top + tile.side for tile in tiles) >= height
 
 
 def test_a_picture_too_narrow_for_a_face_is_refused_at_once(backend):
