@@ -193,7 +193,7 @@ def distinct(seen: list, scores: Sequence[float]) -> list:
     boxes = np.stack([face_box(face) for face, _ in seen])
     corners = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1)
     least = min(scores) - 1
-    order = cv2.dnn.NMSBoxes(corners.tolist(), [float(each) - least for each in scores], 0.0, SAME)
+    order = cv2.dnn.NMSBoxes(corners.tolist(), [float(score) - least for score in scores], 0.0, SAME)
     return [seen[int(row)] for row in np.asarray(order).reshape(-1)]
 
 

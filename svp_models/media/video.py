@@ -201,6 +201,7 @@ class _Converter:
         self._stream, self._wanted = stream, size
         self._reformatter = reformatter.VideoReformatter()  # kept: setting one up costs more than a small frame
         self._size: tuple[int, int] | None = None
+        self._turn = (1, 0, 0, 1)
         self._last: tuple[av.VideoFrame, np.ndarray] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
@@ -212,8 +213,10 @@ class _Converter:
         if self._size is None:
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
             self._size = (max(1, round(frame.width * aspect)), frame.height)
+            # Asked once: a frame that was asked for its side data lives on until Python looks for cycles of references.
+            self._turn = _orientation(frame, self._stream)
             if self._wanted is not None:
-                lies = _lies(_orientation(frame, self._stream))
+                lies = _lies(self._turn)
                 shown = self._wanted(*(self._size[::-1] if lies else self._size))
                 self._size = shown[::-1] if lies else shown
         untagged = frame.colorspace == COLORSPACE_UNSPECIFIED and not frame.format.is_rgb
@@ -226,7 +229,7 @@ class _Converter:
             interpolation="BICUBIC",
             threads=1,
         ).to_ndarray()  # h w 3
-        return upright(picture, _orientation(frame, self._stream))
+        return upright(picture, self._turn)
 
 
 def _orientation(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int, int, int]:

@@ -1,4 +1,4 @@
-"""All drawn faces of a picture, wherever they are; nothing where there is none; turned ones are told."""
+"""All drawn faces of a picture, wherever they are; nothing where there is none; turned ones are refused."""
 
 from __future__ import annotations
 
@@ -113,12 +113,12 @@ def test_a_tilted_head_is_found_with_its_points(backend, degrees):
 
 
 @pytest.mark.parametrize(
-    "degrees, told", [(180, "clockwise by about 180"), (90, "by about 90"), (-90, "counterclockwise by about 90")]
+    "degrees, message", [(180, "clockwise by about 180"), (90, "by about 90"), (-90, "counterclockwise by about 90")]
 )
-def test_a_turned_portrait_is_refused_with_its_cure(backend, degrees, told):
+def test_a_turned_portrait_is_refused_with_its_cure(backend, degrees, message):
     picture, _ = turned(neutral_portrait(speaker(7, "test"), 160).images[0], -degrees)
     for look in (track_face, look_for_face, find_face):
-        with pytest.raises(PortraitError, match=f"the face in the portrait is turned .*{told} degrees: rotate"):
+        with pytest.raises(PortraitError, match=f"the face in the portrait is turned .*{message} degrees: rotate"):
             look(FaceTracker(backend), picture[None], "the portrait")
 
 
@@ -126,10 +126,10 @@ def test_tiles_are_bounded_and_cover_the_picture():
     for width, height in ((1920, 1080), (600, 300), (16, 20_000), (4000, 40), (100, 100)):
         tiles = search_tiles(width, height)
         assert len(tiles) <= MOST_TILES * len(SEARCHED_SIDES)
-        assert min(each.side for each in tiles) >= LEAST_TILE
-        assert min(each.left for each in tiles) == 0 == min(each.top for each in tiles)
-        assert max(each.left + each.side for each in tiles) >= width
-        assert max(each.top + each.side for each in tiles) >= height
+        assert min(tile.side for tile in tiles) >= LEAST_TILE
+        assert min(tile.left for tile in tiles) == 0 == min(tile.top for tile in tiles)
+        assert max(tile.left + tile.side for tile in tiles) >= width
+        assert max(tile.top + tile.side for tile in tiles) >= height
 
 
 def test_a_picture_too_narrow_for_a_face_is_refused_at_once(backend):

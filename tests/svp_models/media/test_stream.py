@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from io import BytesIO
 
 import numpy as np
@@ -101,3 +102,17 @@ def test_pictures_come_out_as_they_are_and_rounded():
 def test_old_calls_of_the_reader_are_as_before(film):
     assert len(list(iter_frames(film))) == 40 and len(list(iter_frames(film, 5))) == 20
     assert len(list(iter_frames(film, 10, 7))) == 7
+
+
+def test_decoded_frames_do_not_wait_for_the_collector_of_cycles(film):
+    """Each of them would hold its picture until then: gigabytes of a long film."""
+    gc.collect()
+    gc.disable()
+    try:
+        for number, _ in enumerate(file_stream(film)):
+            if number == 5:
+                before = len(gc.get_objects())
+        grown = len(gc.get_objects()) - before
+    finally:
+        gc.enable()
+    assert grown < 20  # of 34 frames
