@@ -185,6 +185,10 @@ class SchedulerConfig(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.exact_terminal and self.prediction == "epsilon":
+            raise PortraitError(
+                "exact_terminal asks for pure noise, from which no epsilon leads back: use v_prediction"
+            )
         if self.beta_start > self.beta_end:
             raise PortraitError(f"beta_start is {self.beta_start}: no more than beta_end, {self.beta_end}, is allowed")
 

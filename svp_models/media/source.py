@@ -27,7 +27,7 @@ CONTAINERS = (
     "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe"
 )
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-Track = TypeVar("Track", AudioStream, VideoStream)
+Track = TypeVar("Track", "AudioStream", "VideoStream")
 MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken file, not a pause
 
 

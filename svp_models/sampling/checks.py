@@ -13,7 +13,6 @@ from ..errors import PortraitError
 from ..io.frames import Repeated, Rows
 from ..values import HeadMotion, Style, StylePrior
 
-KEYPOINTS = ("head8", "vexpress3")  # what a head motion can be drawn as
 ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
 
 
@@ -84,10 +83,6 @@ def check_motion(
         raise PortraitError(
             f"{frames} frames at {fps:g} fps are asked, Head-Kps has {len(motion)}: trim the audio, give {frames} "
             "frames of Head-Kps (or a single one, held still), or set 'length' to 'shortest'"
-        )
-    if config.keypoints not in KEYPOINTS:
-        raise PortraitError(
-            f"model {config.name!r} reads {config.keypoints} keypoints; known are {', '.join(KEYPOINTS)}"
         )
     if isinstance(motion, HeadMotion):
         _check_keypoints(motion)
