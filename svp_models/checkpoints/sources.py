@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from ..errors import PortraitError
+from ..io.names import printable
 from ..io.progress import Progress
 from .foreign import SUFFIXES, read_weights
 from .tensor_file import FORMAT
@@ -34,7 +35,7 @@ def kind_of(path: Path | str) -> str:
         name.removeprefix("first_stage_model.").startswith(("encoder.down.", "encoder.down_blocks.")) for name in names
     ):
         return VAE
-    first = ", ".join(sorted(names)[:3])
+    first = printable(", ".join(sorted(names)[:3]))
     raise PortraitError(
         f"{path}: its {len(names)} names ({first}, ...) are those of no known model: a file of this pack, a Stable Diffusion "
         "1.5 checkpoint or autoencoder or an AnimateDiff motion module is needed"
@@ -66,7 +67,7 @@ def _names(path: Path) -> tuple[list[str], dict[str, str]]:
             return list(file.keys()), dict(file.metadata() or {})
     except (OSError, SafetensorError) as error:
         raise PortraitError(
-            f"{path}: not a readable safetensors file ({path.stat().st_size} bytes; {error}): it is truncated or of another "
+            f"{path}: not a readable safetensors file ({path.stat().st_size} bytes; {printable(error)}): it is truncated or of another "
             "format, copy or download it again"
         ) from error
 

@@ -100,7 +100,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
         name: (tensor.float() * (strength if name.endswith(OUTPUTS) else 1)).to(like)
         for name, tensor in tensors.items()
     }
-    load_strict(networks, {**shared, **own}, path)
+    load_strict(networks, {**shared, **own}, path, checked=shared)
     keep_positions(networks, kept_positions(model.networks), path)
     note = {"style_layer": Path(path).name, "style_strength": f"{strength:g}", "style_space": metadata["style_space"]}
     return replace(
