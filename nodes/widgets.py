@@ -11,6 +11,9 @@ ADVANCED = {"advanced": True}
 LARGEST_SEED = 2**53 - 1  # the largest whole number that a web page keeps exactly
 SIDE_STEP = 8  # pixels to a latent cell
 
+# What people type who want a picture to speak.
+TALK = ("animate photo", "talking photo", "talking head", "talking portrait", "lip sync", "avatar")
+
 
 def seed_input(tooltip: str, changes: bool = True, advanced: bool = False) -> Any:
     """The seed. changes: the front end may choose another after each run, and offers how; else it stays as typed.
