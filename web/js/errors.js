@@ -5,13 +5,14 @@ import { api } from "../../../scripts/api.js";
 const PREFIX = "SVP";
 const WAIT = 200; // milliseconds between two looks
 const LOOKS = 50;
+const LIFE = 60_000; // milliseconds that a message stays
 
 function showErrors(errors) {
   for (const [id, { class_type: type, errors: found }] of Object.entries(errors)) {
     if (!type.startsWith(PREFIX)) continue;
     for (const { details } of found.filter((each) => each.type === "custom_validation_failed")) {
       const title = app.graph.getNodeById(id)?.title ?? type;
-      app.extensionManager.toast.add({ severity: "error", summary: title, detail: details });
+      app.extensionManager.toast.add({ severity: "error", summary: title, detail: details, life: LIFE });
     }
   }
 }

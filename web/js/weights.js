@@ -6,28 +6,40 @@ import { api } from "../../../scripts/api.js";
 const PREFIX = "SVP";
 const present = new Map(); // folder of the host -> the files in it
 
+async function readFolders(folders) {
+  for (const folder of folders) {
+    const answer = await api.fetchApi(`/models/${encodeURIComponent(folder)}`);
+    const files = answer.ok ? await answer.json() : [];
+    present.set(folder, files.map((file) => file.replaceAll("\\", "/")));
+  }
+}
+
+// Whether the node still names the folder of its template's weights.
+function isChosen(node, models) {
+  const folders = models.filter(({ name }) => name.includes("/")).map(({ name }) => name.split("/")[0]);
+  return node.widgets?.some(({ value }) => folders.includes(String(value).replace(/\/$/, "")));
+}
+
 app.registerExtension({
   name: "SVPPortrait.weights",
 
   async beforeConfigureGraph(graph) {
     const models = (graph?.nodes ?? []).flatMap((node) => node.properties?.models ?? []);
-    for (const folder of new Set(models.map((model) => model.directory))) {
-      const answer = await api.fetchApi(`/models/${encodeURIComponent(folder)}`);
-      const files = answer.ok ? await answer.json() : [];
-      present.set(folder, files.map((file) => file.replaceAll("\\", "/")));
-    }
+    await readFolders(new Set(models.map((model) => model.directory)));
   },
 
   loadedGraphNode(node) {
-    if (!node.comfyClass?.startsWith(PREFIX)) return;
+    const models = node.properties?.models ?? [];
+    if (!node.comfyClass?.startsWith(PREFIX) || !isChosen(node, models)) return;
     const size = [...node.size];
-    for (const { name, directory } of node.properties?.models ?? []) {
-      if (node.widgets?.some((widget) => widget.value === name)) continue;
-      const options = { values: present.get(directory) ?? [], serialize: false, hidden: true };
+    for (const { name, directory } of models) {
+      const options = { values: () => present.get(directory) ?? [], serialize: false, hidden: true };
       const widget = node.addWidget("combo", name, name, () => {}, options);
       widget.serialize = false;
       widget.hidden = true;
-      node.setSize(size);
     }
+    node.setSize(size);
   },
+
+  refreshComboInNodes: () => readFolders([...present.keys()]),
 });
