@@ -191,8 +191,8 @@ class SVPSampler(io.ComfyNode):
         weights = (reference_weight, audio_weight, style_weight)
         options = sampler_options(config, steps, cfg, scheduler, weights, window, overlap)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
-        sound, face = audio_from(audio), frames_from(portrait[:1])[0]
         motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
+        sound, face = audio_from(audio), frames_from(portrait[:1])[0]
         frames = clip_frames(sound.seconds, motion, fps, length)
         bar, store = PictureBar(), Storage(folder_paths.get_temp_directory())
         preparing, sampling = shared(bar, 1, options.steps + 1)  # in steps over the whole clip
@@ -204,8 +204,16 @@ class SVPSampler(io.ComfyNode):
         )
         plan, memory = model.plan(options.cfg, min(frames, options.window), size)
         ready, then = model.ready(memory), partial(model.ready_to_denoise, memory)
-        watch = preview(bar, model.portrait)
         samples = sample_portrait(
-            ready, request, seed, options, sampling, watch, plan, then, store, model.kept.conditions
+            ready,
+            request,
+            seed,
+            options,
+            sampling,
+            preview(bar, model.portrait),
+            plan,
+            then,
+            store,
+            model.kept.conditions,
         )
         return io.NodeOutput({"samples": samples}, fps)

@@ -35,8 +35,12 @@ Nodes = dict[str, dict[str, Any]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--portrait", type=Path, required=True, metavar="PICTURE", help="who speaks: a picture of a face")
-    parser.add_argument("--audio", type=Path, required=True, metavar="SOUND", help="what is said: a sound or video file")
+    parser.add_argument(
+        "--portrait", type=Path, required=True, metavar="PICTURE", help="who speaks: a picture of a face"
+    )
+    parser.add_argument(
+        "--audio", type=Path, required=True, metavar="SOUND", help="what is said: a sound or video file"
+    )
     parser.add_argument("--style", type=Path, metavar="CLIP", help="how it is said: a video of someone who speaks")
     parser.add_argument("--motion", type=Path, metavar="CLIP", help="how the head moves: a video of a head (still)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.mp4", help="the video to write")
@@ -52,8 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what finds the faces: built-in, insightface or mediapipe (the model's own, for drawn faces)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="the same seed gives the same video (%(default)s)")
-    parser.add_argument("--steps", type=int, default=0, metavar="N", help="denoising steps; 0: the model's own (%(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same video (%(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=0, metavar="N", help="denoising steps; 0: the model's own (%(default)s)"
+    )
     parser.add_argument(
         "--fps", type=float, default=0.0, metavar="RATE", help="frames per second; 0: the model's own (%(default)s)"
     )
@@ -83,7 +91,9 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
 def check_out(out: Path, force: bool) -> None:
     """Raises PortraitError unless the video may be written there."""
     if out.suffix.lower() != SUFFIX:
-        raise PortraitError(f"--out {out}: a video with the ending {SUFFIX} is written, give it a name like talk{SUFFIX}")
+        raise PortraitError(
+            f"--out {out}: a video with the ending {SUFFIX} is written, give it a name like talk{SUFFIX}"
+        )
     if out.is_dir():
         raise PortraitError(f"--out {out} is a folder: give the video a name")
     if out.exists() and not force:

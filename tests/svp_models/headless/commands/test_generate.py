@@ -101,7 +101,9 @@ def test_a_video_that_is_there_stays_unless_forced(tmp_path, speech, capsys):
 def test_what_is_wrong_is_said_in_one_line(tmp_path, speech, capsys, changes, said):
     paths = {name: tmp_path / file for name, file in changes.items() if name in ("out", "portrait", "audio")}
     more = [part for name, value in changes.items() if name not in paths for part in (f"--{name}", value)]
-    code = generate(paths.get("portrait", PORTRAIT), paths.get("audio", speech), paths.get("out", tmp_path / "o.mp4"), *more)
+    code = generate(
+        paths.get("portrait", PORTRAIT), paths.get("audio", speech), paths.get("out", tmp_path / "o.mp4"), *more
+    )
     assert code == 1 and said in error_of(capsys)
     assert not list(tmp_path.glob("*.mp4")) and not list(tmp_path.glob(".*"))
 
