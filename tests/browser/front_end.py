@@ -22,7 +22,7 @@ NODES = """() => window.app.graph._nodes.map((node) => {
             x, y, width, height};
 })"""
 ZOOM = "() => window.app.canvas.ds.scale"
-ERRORS = ".p-dialog, .p-toast-message-error, [data-testid='error-overlay']"
+ERRORS = "[role=dialog], .p-toast-message-error, [data-testid='error-overlay']"
 SEARCH = ".comfy-vue-node-search-container input, input[role=combobox], [role=dialog] input"
 FOUND = "[role=option], li, [data-testid='result-item']"
 
@@ -47,7 +47,7 @@ class FrontEnd:
     def open_templates(self) -> Any:
         """The dialog with the pack's workflows in view."""
         self.command("Comfy.BrowseTemplates")
-        dialog = self.page.locator(".p-dialog")
+        dialog = self.page.locator("[role=dialog]").first
         dialog.get_by_text(PACK, exact=True).dispatch_event("click")
         return dialog
 

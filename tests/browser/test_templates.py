@@ -131,7 +131,7 @@ def test_missing_weights_are_listed_and_explained(front_end):
     front_end.page.keyboard.press("Escape")
     front_end.settle(1)
     front_end.page.get_by_test_id("queue-button").click()
-    said = front_end.page.locator(".p-dialog, .p-toast-message").filter(has_text="svp download vexpress --models")
+    said = front_end.page.locator("[role=dialog], .p-toast-message").filter(has_text="svp download vexpress --models")
     said.first.wait_for()
     assert "svp download wav2vec2-base-960h" in front_end.page.locator("body").inner_text()
     (posted,) = [each["inputs"] for each in front_end.posted().values() if each["class_type"] == "SVPLoadModel"]

@@ -12,13 +12,24 @@ const COLORS = {
   SVP_CROP: "#F48FB1",
 };
 
+// A theme sets the colours it knows and empties all others, whenever it is chosen: ours stand where it has none.
+function fallBack(table, type, color) {
+  let chosen = table[type];
+  Object.defineProperty(table, type, {
+    get: () => chosen || color,
+    set: (value) => {
+      chosen = value;
+    },
+    enumerable: true,
+    configurable: true,
+  });
+}
+
 function colorCanvas() {
-  const canvas = app.canvas;
-  if (!canvas) return;
-  for (const table of [canvas.default_connection_color_byType, canvas.constructor.link_type_colors]) {
-    for (const [type, color] of Object.entries(COLORS)) table[type] ||= color;
+  for (const table of [app.canvas.default_connection_color_byType, app.canvas.constructor.link_type_colors]) {
+    for (const [type, color] of Object.entries(COLORS)) fallBack(table, type, color);
   }
-  canvas.setDirty(true, true);
+  app.canvas.setDirty(true, true);
 }
 
 function colorPage() {
@@ -34,9 +45,5 @@ app.registerExtension({
   setup() {
     colorPage();
     colorCanvas();
-    // Another theme empties the colours of types that it does not know, a moment after the setting has changed.
-    app.ui.settings.addEventListener("Comfy.ColorPalette.change", () => setTimeout(colorCanvas, 100));
   },
-
-  afterConfigureGraph: colorCanvas,
 });
