@@ -18,35 +18,13 @@ from ..svp_models.sampling.pipeline import SamplerOptions, resolve_options, samp
 from ..svp_models.sampling.progress import shared
 from ..svp_models.sampling.schedule import SCHEDULERS
 from ..svp_models.values import HeadMotion
+from . import sockets
 from .host import folder_paths, io
 from .preview import PictureBar, preview
-from .sockets import (
-    FaceAnalyzerSocket,
-    HeadMotionSocket,
-    StyleSocket,
-    SvpModel,
-    audio_from,
-    bytes_from,
-    frames_from,
-    images_from,
-    rgb_from,
-)
-from .widgets import ADVANCED, SIDE_STEP, TALK, check_sides, found_by, seed_input
+from .sockets import FaceAnalyzerSocket, HeadMotionSocket, StyleSocket, SvpModel
+from .widgets import ADVANCED, SIDE_STEP, TALK, check_sides, found_by, seed_input, weight_input
 
 LARGEST = 2048  # pixels per side
-
-
-def weight(name: str, what: str, advanced: dict[str, bool] | None = ADVANCED) -> io.Float.Input:
-    """A widget for the strength of a condition."""
-    return io.Float.Input(
-        f"{name}_weight",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        step=0.05,
-        extra_dict=advanced,
-        tooltip=f"Strength of {what}, as a factor: 1 as trained, 0 off.",
-    )
 
 
 def motion_of(
@@ -54,10 +32,10 @@ def motion_of(
 ) -> Tensor | HeadMotion:
     """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, held still."""
     if head_motion is None:
-        return still_motion(analyzer, bytes_from(portrait[:1]))
+        return still_motion(analyzer, sockets.bytes_from(portrait[:1]))
     if isinstance(head_motion, HeadMotion):
         return head_motion
-    return rearrange(rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
+    return rearrange(sockets.rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
 def sampler_options(
@@ -70,7 +48,7 @@ def sampler_options(
 
 def encoder(vae: Any) -> Callable[[Tensor], Tensor]:
     """The host's VAE on frames n 3 h w in [-1, 1]."""
-    return lambda frames: vae.encode(images_from(frames))
+    return lambda frames: vae.encode(sockets.images_from(frames))
 
 
 class SVPSampler(io.ComfyNode):
@@ -123,9 +101,9 @@ class SVPSampler(io.ComfyNode):
                     extra_dict=ADVANCED,
                     tooltip="How the steps are taken.",
                 ),
-                weight("reference", "the portrait's looks"),
-                weight("audio", "the voice"),
-                weight("style", "the speaking style", advanced=None),
+                weight_input("reference", "the portrait's looks"),
+                weight_input("audio", "the voice"),
+                weight_input("style", "the speaking style", advanced=False),
                 io.Float.Input(
                     "fps",
                     default=0.0,
@@ -192,7 +170,7 @@ class SVPSampler(io.ComfyNode):
         options = sampler_options(config, steps, cfg, scheduler, weights, window, overlap)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
         motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
-        sound, face = audio_from(audio), frames_from(portrait[:1])[0]
+        sound, face = sockets.audio_from(audio), sockets.frames_from(portrait[:1])[0]
         frames = clip_frames(sound.seconds, motion, fps, length)
         bar, store = PictureBar(), Storage(folder_paths.get_temp_directory())
         preparing, sampling = shared(bar, 1, options.steps + 1)  # in steps over the whole clip

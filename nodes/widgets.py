@@ -32,6 +32,19 @@ def seed_input(tooltip: str, changes: bool = True, advanced: bool = False) -> An
     )
 
 
+def weight_input(name: str, what: str, advanced: bool = True) -> Any:
+    """A widget for the strength of a condition."""
+    return io.Float.Input(
+        f"{name}_weight",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        step=0.05,
+        extra_dict=ADVANCED if advanced else None,
+        tooltip=f"Strength of {what}, as a factor: 1 as trained, 0 off.",
+    )
+
+
 def found_by(*words: str) -> dict[str, list[str]]:
     """For a schema: other words that the host's search finds the node by, where the host knows such; else its name alone does."""
     return {"search_aliases": list(words)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
