@@ -95,6 +95,14 @@ class FrontEnd:
         """What the page complains about."""
         return [each.inner_text() for each in self.page.locator(ERRORS).all() if each.is_visible()]
 
+    def close_messages(self) -> None:
+        """Closes what the page says of missing files."""
+        self.page.keyboard.press("Escape")
+        dismiss = self.page.get_by_test_id("error-overlay-dismiss")
+        if dismiss.count():
+            dismiss.click()
+        self.settle(1)
+
     def posted(self) -> dict[str, Any]:
         """The graph as Run would post it."""
         return self.page.evaluate("async () => (await window.app.graphToPrompt()).output")
