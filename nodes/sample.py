@@ -11,38 +11,31 @@ from einops import rearrange
 from torch import Tensor
 
 from ..svp_models.config import ModelConfig
+from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.frames import Storage
 from ..svp_models.io.progress import shared
-from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip
+from ..svp_models.sampling.clip import LENGTHS, clip_frames, prepare_clip, still_motion
 from ..svp_models.sampling.pipeline import SamplerOptions, resolve_options, sample_portrait
 from ..svp_models.sampling.schedule import SCHEDULERS
 from ..svp_models.values import HeadMotion
+from . import sockets
 from .host import folder_paths, io
 from .preview import PictureBar, preview
-from .sockets import HeadMotionSocket, StyleSocket, SvpModel, audio_from, frames_from, images_from, rgb_from
-from .widgets import ADVANCED, SIDE_STEP, check_sides, found_by, seed_input
+from .sockets import FaceAnalyzerSocket, HeadMotionSocket, StyleSocket, SvpModel
+from .widgets import ADVANCED, SIDE_STEP, TALK, check_sides, found_by, seed_input, weight_input
 
 LARGEST = 2048  # pixels per side
 
 
-def weight(name: str, what: str, advanced: dict[str, bool] | None = ADVANCED) -> io.Float.Input:
-    """A widget for the strength of a condition."""
-    return io.Float.Input(
-        f"{name}_weight",
-        default=1.0,
-        min=0.0,
-        max=5.0,
-        step=0.05,
-        extra_dict=advanced,
-        tooltip=f"Strength of {what}, as a factor: 1 as trained, 0 off.",
-    )
-
-
-def kps_pictures(head_motion: Tensor | HeadMotion) -> Tensor | HeadMotion:
-    """IMAGE -> f 3 h w in [0, 1]; a head motion stays."""
+def motion_of(
+    head_motion: Tensor | HeadMotion | None, portrait: Tensor, analyzer: FaceTracker | bytes | None
+) -> Tensor | HeadMotion:
+    """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, held still."""
+    if head_motion is None:
+        return still_motion(analyzer, sockets.bytes_from(portrait[:1]))
     if isinstance(head_motion, HeadMotion):
         return head_motion
-    return rearrange(rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
+    return rearrange(sockets.rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
 def sampler_options(
@@ -55,7 +48,7 @@ def sampler_options(
 
 def encoder(vae: Any) -> Callable[[Tensor], Tensor]:
     """The host's VAE on frames n 3 h w in [-1, 1]."""
-    return lambda frames: vae.encode(images_from(frames))
+    return lambda frames: vae.encode(sockets.images_from(frames))
 
 
 class SVPSampler(io.ComfyNode):
@@ -67,9 +60,9 @@ class SVPSampler(io.ComfyNode):
         return io.Schema(
             node_id="SVPSampler",
             display_name="Portrait Sampler (SVP)",
-            **found_by("talking head", "lip sync", "talking portrait", "audio driven"),
+            **found_by(*TALK, "audio driven"),
             category="SVP Portrait",
-            description="Makes the portrait speak: as many frames as the voice lasts, moving and feeling as told.",
+            description="Makes the portrait speak: as many frames as the voice lasts, in the given style and head motion.",
             inputs=[
                 SvpModel.Input("model", tooltip="From Load Portrait Model."),
                 io.Vae.Input("vae", tooltip="The VAE that encodes the portrait; the one of the model."),
@@ -80,8 +73,9 @@ class SVPSampler(io.ComfyNode):
                 io.MultiType.Input(
                     "head_motion",
                     types=[io.Image, HeadMotionSocket],
-                    tooltip="How the head moves: a head motion in the portrait's picture, or drawn pictures at fps. A single "
-                    "frame is held still; a motion shorter than the voice goes back and forth.",
+                    optional=True,
+                    tooltip="How the head moves: a head motion in the portrait's picture, or drawn pictures at fps. A motion "
+                    "shorter than the voice goes back and forth. Without, or with one frame: the head keeps still.",
                 ),
                 seed_input("The same seed gives the same clip."),
                 io.Int.Input(
@@ -107,9 +101,9 @@ class SVPSampler(io.ComfyNode):
                     extra_dict=ADVANCED,
                     tooltip="How the steps are taken.",
                 ),
-                weight("reference", "the portrait's looks"),
-                weight("audio", "the voice"),
-                weight("style", "the speaking style", advanced=None),
+                weight_input("reference", "the portrait's looks"),
+                weight_input("audio", "the voice"),
+                weight_input("style", "the speaking style", advanced=False),
                 io.Float.Input(
                     "fps",
                     default=0.0,
@@ -147,6 +141,12 @@ class SVPSampler(io.ComfyNode):
                 StyleSocket.Input(
                     "style", optional=True, tooltip="How it is said; without, the model's neutral manner."
                 ),
+                FaceAnalyzerSocket.Input(
+                    "face_analyzer",
+                    optional=True,
+                    tooltip="From Load Face Analyzer: finds the face of a photograph when there is no head motion. Without: the "
+                    "model's own, which knows drawn faces.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("latent", tooltip="One latent per frame, for VAE Decode or Combine Video."),
@@ -160,15 +160,17 @@ class SVPSampler(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], head_motion: Tensor | HeadMotion, seed: int, steps: int,
-        cfg: float, scheduler: str, reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int,
-        overlap: int, width: int, height: int, length: str, style=None,
+        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], seed: int, steps: int, cfg: float, scheduler: str,
+        reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int, overlap: int, width: int,
+        height: int, length: str, head_motion: Tensor | HeadMotion | None = None, style=None,
+        face_analyzer: FaceTracker | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         config = model.portrait.config
         weights = (reference_weight, audio_weight, style_weight)
         options = sampler_options(config, steps, cfg, scheduler, weights, window, overlap)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
-        sound, motion, face = audio_from(audio), kps_pictures(head_motion), frames_from(portrait[:1])[0]
+        motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
+        sound, face = sockets.audio_from(audio), sockets.frames_from(portrait[:1])[0]
         frames = clip_frames(sound.seconds, motion, fps, length)
         bar, store = PictureBar(), Storage(folder_paths.get_temp_directory())
         preparing, sampling = shared(bar, 1, options.steps + 1)  # in steps over the whole clip
@@ -180,8 +182,16 @@ class SVPSampler(io.ComfyNode):
         )
         plan, memory = model.plan(options.cfg, min(frames, options.window), size)
         ready, then = model.ready(memory), partial(model.ready_to_denoise, memory)
-        watch = preview(bar, model.portrait)
         samples = sample_portrait(
-            ready, request, seed, options, sampling, watch, plan, then, store, model.kept.conditions
+            ready,
+            request,
+            seed,
+            options,
+            sampling,
+            preview(bar, model.portrait),
+            plan,
+            then,
+            store,
+            model.kept.conditions,
         )
         return io.NodeOutput({"samples": samples}, fps)

@@ -11,6 +11,9 @@ ADVANCED = {"advanced": True}
 LARGEST_SEED = 2**53 - 1  # the largest whole number that a web page keeps exactly
 SIDE_STEP = 8  # pixels to a latent cell
 
+# What people type who want a picture to speak.
+TALK = ("animate photo", "talking photo", "talking head", "talking portrait", "lip sync", "avatar")
+
 
 def seed_input(tooltip: str, changes: bool = True, advanced: bool = False) -> Any:
     """The seed. changes: the front end may choose another after each run, and offers how; else it stays as typed.
@@ -26,6 +29,19 @@ def seed_input(tooltip: str, changes: bool = True, advanced: bool = False) -> An
         control_after_generate=changes,
         extra_dict=ADVANCED if advanced else None,
         tooltip=tooltip,
+    )
+
+
+def weight_input(name: str, what: str, advanced: bool = True) -> Any:
+    """A widget for the strength of a condition."""
+    return io.Float.Input(
+        f"{name}_weight",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        step=0.05,
+        extra_dict=ADVANCED if advanced else None,
+        tooltip=f"Strength of {what}, as a factor: 1 as trained, 0 off.",
     )
 
 

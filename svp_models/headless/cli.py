@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .session import OpenNodes
 
 COMMANDS = {
+    "generate": "a portrait and a voice in, a video out",
     "run": "run an API-format workflow without ComfyUI",
     "demo": "a portrait speaks in two styles: the bundled graph with the bundled model",
     "info": "describe a model or style file",

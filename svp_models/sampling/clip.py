@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..checkpoints.audio_encoder import check_audio_encoder
 from ..checkpoints.native import PortraitModel
 from ..errors import PortraitError
 from ..face.keypoints import motion_at
+from ..face.tracking import FaceTracker, track_face
 from ..io.frames import IN_MEMORY, Repeated, Rows, Storage
 from ..io.progress import Progress
 from ..media.audio import check_audio, frame_count
@@ -50,6 +53,21 @@ def prepare_clip(
     latent = encode(picture[None]).float().cpu()
     warped = warped_latents(model, encode, picture, motion, progress, storage)
     return ClipRequest(latent, audio, motion, style, frames, fps, size, warped)
+
+
+def still_motion(analyzer: FaceTracker | bytes | None, portrait: np.ndarray) -> HeadMotion:
+    """The portrait's own head keypoints as a motion of one frame, which keeps the head still.
+
+    analyzer: see `track_face`; portrait: 1 h w 3, uint8 RGB. A picture without a face raises PortraitError.
+    """
+    if analyzer is None:
+        raise PortraitError(
+            "this model has no face analyser, so the portrait's head keypoints cannot be found: connect face_analyzer (Load "
+            "Face Analyzer), or a head_motion"
+        )
+    track = track_face(analyzer, portrait, "the portrait")
+    keypoints = torch.from_numpy(track.head_keypoints[:1])  # 1 8 2
+    return HeadMotion(keypoints, track.width, track.height, fps=1.0, portrait=keypoints[0])
 
 
 def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length: str) -> int:

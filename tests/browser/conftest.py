@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -19,14 +20,14 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 NO_PLAYWRIGHT = 'playwright is not installed: pip install "svp-portrait[browser]" brings what drives the browser'
 NO_BROWSER = "no Chromium was found: install one, or name it with CHROMIUM_PATH"
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage")
-WINDOW = {"width": 1800, "height": 1000}
+WINDOW = {"width": 1600, "height": 900}
+# The page as it is after installing, so nothing about how it looks; a test starts without the last one's graph.
 SETTINGS = {
     "Comfy.TutorialCompleted": True,  # else the first start opens the templates
     "Comfy.Locale": "en",
-    "Comfy.Minimap.Visible": False,
-    "LiteGraph.Canvas.MinFontSizeForLOD": 0,  # text is drawn when the whole graph is in view
     "Comfy.Workflow.Persist": False,
 }
+RENDERERS = {"canvas": False, "nodes 2.0": True}  # what draws the nodes, and the setting
 
 
 def pytest_addoption(parser) -> None:
@@ -61,11 +62,23 @@ def browser(host) -> Iterator[object]:
 
 
 @pytest.fixture
-def front_end(browser, server: Server) -> Iterator[FrontEnd]:
-    """A fresh page of the host with nothing but the pack's nodes to look at."""
-    server.post("/settings", SETTINGS)
+def front_end(browser, server: Server, request) -> Iterator[FrontEnd]:
+    """A fresh page of the host; `parametrize` with RENDERERS chooses what draws the nodes, else the canvas does."""
+    renderer = getattr(request, "param", "canvas")
+    server.post("/settings", SETTINGS | {"Comfy.VueNodes.Enabled": RENDERERS[renderer]})
     context = browser.new_context(viewport=WINDOW)
     opened = FrontEnd(context.new_page(), server)
     opened.open()
     yield opened
     context.close()
+
+
+@pytest.fixture
+def fresh_input(server: Server) -> Iterator[Path]:
+    """The host's input folder as it is after installing: empty. Its files are back afterwards."""
+    folder, aside = server.base / "input", server.base / "aside"
+    folder.rename(aside)
+    folder.mkdir()
+    yield folder
+    shutil.rmtree(folder)
+    aside.rename(folder)

@@ -12,13 +12,19 @@ from ..host.server import SECONDS_TO_RUN, Server
 SLOW = 120_000  # milliseconds; the page is drawn in software and may share its cores
 PACK = "svp-portrait"
 READY = "!!(window.app?.graph && window.LiteGraph?.registered_node_types?.SVPSampler && window.app.extensionManager)"
+# Nodes 2.0 draws each as an element of the page, the canvas within its bounds.
 NODES = """() => window.app.graph._nodes.map((node) => {
-    const [x, y, width, height] = node.getBounding();
-    return {id: node.id, type: node.type, title: node.title, known: node.type in window.LiteGraph.registered_node_types,
+    const [x, y, w, h] = node.getBounding(), zoom = window.app.canvas.ds.scale;
+    const drawn = document.querySelector(`[data-node-id="${node.id}"]`)?.getBoundingClientRect();
+    const [width, height] = drawn ? [drawn.width / zoom, drawn.height / zoom] : [w, h];
+    return {id: Number(node.id), type: node.type, title: node.title, known: node.type in window.LiteGraph.registered_node_types,
             red: !!node.has_errors || (node.inputs ?? []).some((input) => input.hasErrors),
             x, y, width, height};
 })"""
-ERRORS = ".p-dialog, .p-toast-message-error"
+ZOOM = "() => window.app.canvas.ds.scale"
+ERRORS = "[role=dialog], .p-toast-message-error, [data-testid='error-overlay']"
+SEARCH = ".comfy-vue-node-search-container input, input[role=combobox], [role=dialog] input"
+FOUND = "[role=option], li, [data-testid='result-item']"
 
 
 class FrontEnd:
@@ -41,7 +47,7 @@ class FrontEnd:
     def open_templates(self) -> Any:
         """The dialog with the pack's workflows in view."""
         self.command("Comfy.BrowseTemplates")
-        dialog = self.page.locator(".p-dialog")
+        dialog = self.page.locator("[role=dialog]").first
         dialog.get_by_text(PACK, exact=True).dispatch_event("click")
         return dialog
 
@@ -57,15 +63,20 @@ class FrontEnd:
         self.settle()
 
     def search(self, words: str) -> Any:
-        """The list of nodes that a double click on the empty canvas opens, with these words typed."""
-        box = self.page.locator(".comfy-vue-node-search-container")
+        """What a double click on the empty canvas offers when these words are typed."""
+        self.page.evaluate("() => window.app.graph.clear()")
+        box = self.page.locator(SEARCH).first
         for _ in range(10):
-            self.page.mouse.dblclick(900, 900)
+            self.page.mouse.dblclick(800, 700)
             self.settle()
             if box.is_visible():
                 break
-        box.locator("input").first.fill(words)
-        return box
+        box.fill(words)
+        self.settle()
+        return self.page.locator(FOUND)
+
+    def zoom(self) -> float:
+        return self.page.evaluate(ZOOM)
 
     def settle(self, seconds: float = 2) -> None:
         """Lets the page draw."""
@@ -83,6 +94,14 @@ class FrontEnd:
     def errors(self) -> list[str]:
         """What the page complains about."""
         return [each.inner_text() for each in self.page.locator(ERRORS).all() if each.is_visible()]
+
+    def close_messages(self) -> None:
+        """Closes what the page says of missing files."""
+        self.page.keyboard.press("Escape")
+        dismiss = self.page.get_by_test_id("error-overlay-dismiss")
+        if dismiss.count():
+            dismiss.click()
+        self.settle(1)
 
     def posted(self) -> dict[str, Any]:
         """The graph as Run would post it."""

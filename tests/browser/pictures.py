@@ -16,7 +16,6 @@ THUMBNAIL = 512  # pixels a side; the template browser shows squares
 BACKGROUND = (24, 24, 24)
 MOMENTS = (0.3, 0.75)  # of the clip, in a thumbnail
 QUALITY = 88
-BARE = {"Comfy.Graph.CanvasMenu": False, "Comfy.Graph.CanvasInfo": False}  # the canvas without its own buttons
 STILL = """async ([file, part]) => {
     for (const video of document.querySelectorAll('video')) {
         video.controls = false;
@@ -26,7 +25,6 @@ STILL = """async ([file, part]) => {
         video.currentTime = part * video.duration;
         await there;
     }
-    await Promise.all(Object.entries(%s).map(([name, value]) => window.app.extensionManager.setting.set(name, value)));
 }"""
 EXTENT = """() => {
     const canvas = window.app.canvas, view = canvas.canvas.getBoundingClientRect();
@@ -39,11 +37,11 @@ EXTENT = """() => {
 
 
 def screenshot(front_end, video: Path | None) -> Image.Image:
-    """The whole graph and nothing else, its video stopped at a moment of speech."""
+    """The whole graph with the page's own settings, its video stopped at a moment of speech."""
     page = front_end.page
     page.set_viewport_size(WINDOW)
     front_end.command("Workspace.ToggleFocusMode")
-    page.evaluate(STILL % str(BARE).replace("False", "false"), [video.name if video else "", MOMENTS[0]])
+    page.evaluate(STILL, [video.name if video else "", MOMENTS[0]])
     front_end.fit()
     left, top, right, bottom = page.evaluate(EXTENT)
     left, top = max(left - MARGIN, 0), max(top - MARGIN, 0)

@@ -77,4 +77,5 @@ def test_picture_of_what_is_not_run(front_end, folder, name):
     if folder is None:
         pytest.skip("pictures are taken with --screenshots")
     front_end.open_template(name)
+    front_end.close_messages()
     take(front_end, name, None, [Image.open(ASSETS / "portrait.png").convert("RGB")], folder)

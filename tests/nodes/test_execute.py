@@ -18,6 +18,8 @@ from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleInterpolate, SVPSt
 from svp_portrait.nodes.style_files import FROM_INPUT, SVPStyleLoad, SVPStyleSave
 from svp_portrait.nodes.video import SVPVideoCombine
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
+from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.media.video import load_video
 
 SAMPLER = {
@@ -146,6 +148,25 @@ def test_sampler_gives_the_frames_of_the_audio(loaded, clip, samples, frames):
     latent, fps = sample(loaded, clip, typed(clip), audio=audio).args
     assert latent["samples"].shape == (frames, 4, 4, 4) and fps == 25.0
     assert torch.isfinite(latent["samples"]).all()
+
+
+def test_without_head_motion_the_portraits_own_points_are_used(loaded, clip):
+    """The same latents as with the portrait's points retargeted to itself."""
+    found = first(SVPHeadKpsExtract.execute(loaded[0], clip["portrait"], 25.0))
+    fixed = first(SVPHeadKpsRetarget.execute(found, clip["portrait"], "fix", loaded[0]))
+    still, given = (first(sample(loaded, clip, each))["samples"] for each in (None, fixed))
+    assert torch.equal(still, given)
+    assert not torch.equal(still, first(sample(loaded, clip, typed(clip)))["samples"])
+
+
+def test_a_portrait_whose_face_is_not_found_is_told_with_the_cure(loaded, clip):
+    with pytest.raises(PortraitError, match="no face found in the portrait .48 x 64 pixels.*type the 8 keypoints"):
+        sample(loaded, clip, None, portrait=torch.zeros(1, 64, 48, 3))
+    blind = replace(loaded[0], portrait=replace(loaded[0].portrait, face_analyzer=None))
+    with pytest.raises(PortraitError, match="no face analyser.*connect face_analyzer.*or a head_motion"):
+        sample((blind, loaded[1]), clip, None)
+    seeing = FaceTracker(BuiltInBackend(loaded[0].portrait.face_analyzer))
+    assert len(first(sample((blind, loaded[1]), clip, None, face_analyzer=seeing))["samples"]) == 10
 
 
 def test_sampler_takes_pictures_and_other_sizes(loaded, clip):

@@ -32,7 +32,7 @@ def sample(model, vae, clip):
     points = "\n".join(f"{0.1 * index + 0.1}, {0.05 * index + 0.2}" for index in range(8))
     motion = SVPHeadKpsManual.execute(clip["portrait"], points).args[0]
     SVPSampler.execute(
-        model, vae, clip["portrait"], clip["audio"], motion, seed=0, steps=STEPS, cfg=1.0, scheduler="euler",
+        model, vae, clip["portrait"], clip["audio"], head_motion=motion, seed=0, steps=STEPS, cfg=1.0, scheduler="euler",
         reference_weight=1.0, audio_weight=1.0, style_weight=1.0, fps=25.0, window=0, overlap=-1, width=0, height=0,
         length="audio",
     )  # fmt: skip

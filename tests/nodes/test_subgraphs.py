@@ -32,6 +32,19 @@ def test_it_is_one_node_named_as_its_file(blueprint):
         assert name in {each.id for each in SCHEMAS[ids[inner]["type"]].inputs}
 
 
+def test_it_asks_for_portrait_and_speech_first(blueprint):
+    (subgraph,) = blueprint["definitions"]["subgraphs"]
+    assert [each["name"] for each in subgraph["inputs"]][:2] == ["portrait", "speech"]
+    nodes = {each["id"]: each for each in subgraph["nodes"]}
+    links = {each["id"]: each for each in subgraph["links"]}
+    for given in subgraph["inputs"][2:]:  # what follows may stay open
+        for target in (links[each] for each in given["linkIds"]):
+            name = nodes[target["target_id"]]["inputs"][target["target_slot"]]["name"]
+            kind = nodes[target["target_id"]]["type"]
+            assert next(each for each in SCHEMAS[kind].inputs if each.id == name).optional, given["name"]
+    assert len(nodes) == 3 and blueprint["extra"]["BlueprintSearchAliases"]
+
+
 def test_its_nodes_are_as_their_schemas(blueprint):
     """Values for all widgets, links between sockets that exist, and everything required is linked."""
     (subgraph,) = blueprint["definitions"]["subgraphs"]

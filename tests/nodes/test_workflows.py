@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.registry import NODE_CLASSES
-from svp_portrait.svp_models.checkpoints.catalog import entry_named
+from svp_portrait.svp_models.checkpoints.catalog import HUB, entry_named
 from svp_portrait.svp_models.headless.core_nodes import core_nodes
 from svp_portrait.svp_models.headless.folders import Folders
 from svp_portrait.svp_models.headless.graph import check_graph, load_graph
 from svp_portrait.svp_models.headless.runner import build_registry
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = ["face_restore", "portrait", "style_interpolation", "style_library", "train_style", "vexpress_portrait"]
+NAMES = ["face_restore", "portrait", "style_interpolation", "style_library", "talk", "train_style", "vexpress_portrait"]
 WEIGHTS = [  # what a graph needs beside the built-in model, where `svp download` puts it
     *(f"svp/vexpress/{file.name}" for file in entry_named("vexpress").files),
     "vae/vae-ft-mse-840000-ema-pruned.safetensors",
@@ -35,6 +37,10 @@ CORE_WIDGETS = {  # the first widgets of each node; others only show
 NOTES = {"MarkdownNote"}  # of the front end alone
 SEEDS = ("seed", "noise_seed")  # inputs of these names get a control from the front end unless they refuse it
 TITLE_BAR = 30  # pixels above a node's position
+SLOT, FIRST_SLOT, ROW = 20, 14, 24  # pixels: a socket's row, the middle of the first one, a widget's row
+WINDOW = (1600, 862)  # pixels that the page gives the canvas in a window of 1600 x 900
+FILLED, AROUND = 0.75, 10  # the share of the canvas that an opened graph fills, with so many pixels around it
+LEGIBLE = {"talk": 0.8}  # smallest zoom of a template as it is opened; the page hides texts below 0.58
 OLD_GRAPHS = Path(__file__).with_name(
     "graphs"
 )  # as earlier releases saved them: a folder of drawn ones each, and their api
@@ -168,8 +174,124 @@ def test_links_and_slots_agree(name):
             assert [each["type"] for each in node["outputs"]] == wanted
 
 
+Box = tuple[float, float, float, float]  # left, top, width, height, with the title bar
+Point = tuple[float, float]
+
+
+def boxes(graph: dict[str, Any]) -> dict[int, Box]:
+    found = {}
+    for node in graph["nodes"]:
+        (left, top), (width, height) = node["pos"], node["size"]
+        found[node["id"]] = (left, top - TITLE_BAR, width, height + TITLE_BAR)
+    return found
+
+
 def test_nodes_do_not_overlap(name):
-    boxes = [(node["type"], *node["pos"], *node["size"]) for node in drawn(name)["nodes"]]
-    for (a, ax, ay, aw, ah), (b, bx, by, bw, bh) in itertools.combinations(boxes, 2):
-        apart = ax + aw <= bx or bx + bw <= ax or ay + ah <= by - TITLE_BAR or by + bh <= ay - TITLE_BAR
-        assert apart, f"{a} and {b}"
+    graph = drawn(name)
+    titles = {node["id"]: node["title"] for node in graph["nodes"]}
+    for (a, (ax, ay, aw, ah)), (b, (bx, by, bw, bh)) in itertools.combinations(boxes(graph).items(), 2):
+        apart = ax + aw <= bx or bx + bw <= ax or ay + ah <= by or by + bh <= ay
+        assert apart, f"{titles[a]} and {titles[b]}"
+
+
+def test_it_can_be_read_as_it_is_opened(name):
+    """The page makes the whole graph fit into its window."""
+    lefts, tops, widths, heights = zip(*boxes(drawn(name)).values(), strict=True)
+    width = max(map(sum, zip(lefts, widths, strict=True))) - min(lefts) + 2 * AROUND
+    height = max(map(sum, zip(tops, heights, strict=True))) - min(tops) + 2 * AROUND
+    assert FILLED * min(WINDOW[0] / width, WINDOW[1] / height) >= LEGIBLE.get(name, 0.62)
+
+
+def test_the_first_template_is_small():
+    graph = drawn("talk")
+    assert len(graph["nodes"]) <= 6 and len(graph["links"]) <= 8
+    assert {node["title"] for node in graph["nodes"] if node["type"] not in NOTES} == {
+        "Portrait", "Speech", "Model", "Sampler", "Video",
+    }  # fmt: skip
+
+
+def socket_at(box: Box, node: dict[str, Any], slot: int) -> Point:
+    """The middle of an input in the graph's pixels: sockets are above widgets."""
+    given = node["inputs"][slot]
+    if "widget" not in given:
+        return box[0], box[1] + TITLE_BAR + FIRST_SLOT + SLOT * slot
+    sockets = max(sum("widget" not in each for each in node["inputs"]), len(node["outputs"]))
+    shown = [each for each in widget_names(node["type"]) if each is not None]
+    return box[0], box[1] + TITLE_BAR + SLOT * sockets + ROW * (shown.index(given["name"]) + 0.75)
+
+
+def curve(start: Point, end: Point) -> list[Point]:
+    """Points of a wire, a Bezier curve that leaves and arrives horizontally."""
+    reach = math.dist(start, end) / 4
+    corners = np.array([start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end])
+    t = np.linspace(0, 1, 33)[:, None]
+    weights = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
+    return [tuple(each) for each in weights @ corners]
+
+
+def wire(graph: dict[str, Any], link: list[Any], nodes: dict[int, dict[str, Any]]) -> list[Point]:
+    """Points of a link: a curve, or straight from dot to dot where it has some."""
+    number, source, output, target, slot, _ = link
+    places = boxes(graph)
+    left, top, width, _ = places[source]
+    start = (left + width, top + TITLE_BAR + FIRST_SLOT + SLOT * output)
+    end = socket_at(places[target], nodes[target], slot)
+    dots = {each["id"]: each for each in graph["extra"].get("reroutes", [])}
+    last = {each["id"]: each["parentId"] for each in graph["extra"].get("linkExtensions", [])}.get(number)
+    if last is None:
+        return curve(start, end)
+    path = [end]
+    while last is not None:
+        assert number in dots[last]["linkIds"]
+        path.append(tuple(dots[last]["pos"]))
+        last = dots[last].get("parentId")
+    path = [*path, start][::-1]
+    between = np.linspace(0, 1, 33)[:, None]
+    return [tuple(each) for a, b in itertools.pairwise(path) for each in np.array(a) + between * (np.array(b) - a)]
+
+
+def inside(point: Point, box: Box) -> bool:
+    left, top, width, height = box
+    return left + 1 < point[0] < left + width - 1 and top + 1 < point[1] < top + height - 1
+
+
+def test_no_wire_runs_behind_a_node_or_a_group(name):
+    graph = drawn(name)
+    nodes = {node["id"]: node for node in graph["nodes"]}
+    groups = [tuple(each["bounding"]) for each in graph["groups"]]
+    for link in graph["links"]:
+        points = wire(graph, link, nodes)
+        crossed = {
+            nodes[key]["title"] for key, box in boxes(graph).items() if any(inside(each, box) for each in points)
+        }
+        assert not crossed, f"{nodes[link[1]]['title']} to {nodes[link[3]]['title']}: behind {sorted(crossed)}"
+        assert not any(inside(each, group) for each in points for group in groups)
+
+
+def test_notes_can_be_read_everywhere(name):
+    """Without inline code, which Nodes 2.0 shows in the colour of its ground."""
+    (note,) = [each for each in drawn(name)["nodes"] if each["type"] in NOTES]
+    assert "`" not in note["widgets_values"][0] and len(note["widgets_values"][0]) > 100
+
+
+def test_the_page_is_given_the_media_that_are_used(name):
+    graph = drawn(name)
+    used = {
+        each["widgets_values"][0] for each in graph["nodes"] if each["type"] in ("LoadImage", "LoadAudio", "LoadVideo")
+    }
+    assert set(graph["extra"]["svp_media"]) == used <= set(ASSETS)
+    assert all((WORKFLOWS / "assets" / each).is_file() for each in used)
+
+
+def test_the_page_is_given_the_weights_that_are_needed():
+    """For its dialog of missing models: name, address, folder and sum as the catalogue has them."""
+    graph = drawn("vexpress_portrait")
+    listed = {each["name"]: each for node in graph["nodes"] for each in node["properties"].get("models", [])}
+    assert list(listed.values()) == graph["models"]
+    for entry in map(entry_named, ("vexpress", "sd-vae-ft-mse", "wav2vec2-base-960h")):
+        for file in (each for each in entry.files if each.name.endswith((".bin", ".safetensors"))):
+            folder, _, below = entry.folder.partition("/")
+            given = listed.pop(f"{below}/{file.name}" if below else file.name)
+            assert given["directory"] == folder and given.get("hash") == file.sha256
+            assert given["url"] == f"{HUB}/{entry.repository}/resolve/main/{file.remote or file.name}"
+    assert listed == {}

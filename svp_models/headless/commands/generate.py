@@ -1,0 +1,143 @@
+"""svp generate: a portrait and a voice in, a video out; the graph is built here and run as `svp run` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ...errors import PortraitError
+from ..session import OpenNodes, run_workflow
+
+SUFFIX = ".mp4"
+BUILTIN = "built-in demo"
+# The sampler's widgets: the model's own steps, guidance, frame rate, windows and size.
+SAMPLER = {
+    "seed": 0,
+    "steps": 0,
+    "cfg": -1.0,
+    "scheduler": "euler",
+    "reference_weight": 1.0,
+    "audio_weight": 1.0,
+    "style_weight": 1.0,
+    "fps": 0.0,
+    "window": 0,
+    "overlap": -1,
+    "width": 0,
+    "height": 0,
+    "length": "audio",
+}
+FACES = {"face": "largest", "index": 0, "smoothing": 0.0, "expression": "backend"}
+Nodes = dict[str, dict[str, Any]]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--portrait", type=Path, required=True, metavar="PICTURE", help="who speaks: a picture of a face"
+    )
+    parser.add_argument(
+        "--audio", type=Path, required=True, metavar="SOUND", help="what is said: a sound or video file"
+    )
+    parser.add_argument("--style", type=Path, metavar="CLIP", help="how it is said: a video of someone who speaks")
+    parser.add_argument("--motion", type=Path, metavar="CLIP", help="how the head moves: a video of a head (still)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.mp4", help="the video to write")
+    parser.add_argument("--force", action="store_true", help="overwrite the video if it is there")
+    parser.add_argument(
+        "--model", default=BUILTIN, metavar="NAME", help="a model as Load Portrait Model lists it (%(default)s)"
+    )
+    parser.add_argument(
+        "--audio-encoder", metavar="NAME", help="for a model that hears through one: whisper-tiny, wav2vec2-base-960h"
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help="what finds the faces: built-in, insightface or mediapipe (the model's own, for drawn faces)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same video (%(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=0, metavar="N", help="denoising steps; 0: the model's own (%(default)s)"
+    )
+    parser.add_argument(
+        "--fps", type=float, default=0.0, metavar="RATE", help="frames per second; 0: the model's own (%(default)s)"
+    )
+
+
+def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    inputs = {name: getattr(args, name) for name in ("portrait", "audio", "style", "motion") if getattr(args, name)}
+    for name, path in inputs.items():
+        if not path.is_file():
+            raise PortraitError(f"--{name} {path}: there is no such file")
+    out = args.out.absolute()
+    check_out(out, args.force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # In the folder of the result, so that it gets its name in one step.
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem[:40]}-", dir=out.parent) as folder:
+        work = Path(folder)
+        (work / "graph.json").write_text(json.dumps(graph(args)))
+        try:
+            saved = run_workflow(work / "graph.json", open_nodes, work, work)
+        except PortraitError as error:
+            raise PortraitError(" ".join(str(error).split())) from error  # in one line: nobody typed this graph
+        check_out(out, args.force)  # another program may have written it meanwhile
+        os.replace(next(path for path in saved if path.suffix == SUFFIX), out)
+    print(out)
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Raises PortraitError unless the video may be written there."""
+    if out.suffix.lower() != SUFFIX:
+        raise PortraitError(
+            f"--out {out}: a video with the ending {SUFFIX} is written, give it a name like talk{SUFFIX}"
+        )
+    if out.is_dir():
+        raise PortraitError(f"--out {out} is a folder: give the video a name")
+    if out.exists() and not force:
+        raise PortraitError(f"--out {out} is already there: choose another name, or overwrite it with --force")
+
+
+def graph(args: argparse.Namespace) -> Nodes:
+    """The workflow in API form: the template `talk`, with what else is asked for."""
+    nodes: Nodes = {}
+
+    def add(key: str, kind: str, **inputs: Any) -> None:
+        nodes[key] = {"class_type": kind, "inputs": inputs, "_meta": {"title": key}}
+
+    def add_clip(key: str, path: Path) -> dict[str, list[Any]]:
+        add(f"{key} clip", "LoadVideo", file=str(path.absolute()))
+        add(f"{key} frames", "GetVideoComponents", video=[f"{key} clip", 0])
+        return {"frames": [f"{key} frames", 0], "fps": [f"{key} frames", 2]}
+
+    add("model", "SVPLoadModel", model=args.model)
+    add("portrait", "LoadImage", image=str(args.portrait.absolute()))
+    add("speech", "LoadAudio", audio=str(args.audio.absolute()))
+    model: list[Any] = ["model", 0]
+    if args.audio_encoder:
+        add("audio encoder", "SVPLoadAudioEncoder", audio_encoder=args.audio_encoder)
+        add("hearing model", "SVPApplyAudioEncoder", model=model, audio_encoder=["audio encoder", 0])
+        model = ["hearing model", 0]
+    finder: dict[str, list[Any]] = {}
+    if args.backend:
+        add("faces", "SVPLoadFaceAnalyzer", backend=args.backend, **FACES)
+        finder = {"face_analyzer": ["faces", 0]}
+    extra: dict[str, list[Any]] = dict(finder)
+    if args.style:
+        clip = add_clip("style", args.style)
+        add("style prior", "SVPStyleExtract", model=model, audio=["style frames", 1], **clip, **finder)
+        add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed, temperature=1.0)
+        extra["style"] = ["style", 0]
+    if args.motion:
+        add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion", args.motion), **finder)
+        fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **finder}
+        add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
+        extra["head_motion"] = ["fitted motion", 0]
+    widgets = SAMPLER | {"seed": args.seed, "steps": args.steps, "fps": args.fps}
+    sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
+    add("sampler", "SVPSampler", **sources, **widgets, **extra)
+    decoded = {"latent": ["sampler", 0], "vae": ["model", 1], "audio": ["speech", 0], "fps": ["sampler", 1]}
+    add("video", "SVPVideoCombine", crf=18, filename_prefix="video", **decoded)
+    return nodes
