@@ -12,8 +12,9 @@ from huggingface_hub.utils import HfHubHTTPError
 
 from ..errors import PortraitError
 from ..io.files import locked_folder
+from ..io.progress import Progress
 from .catalog import Entry, WeightFile
-from .sources import Progress, sha256_of
+from .sources import sha256_of
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Broken connections have the base class of the HTTP library that this release of huggingface_hub uses.

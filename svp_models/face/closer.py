@@ -9,10 +9,11 @@ from itertools import islice
 import numpy as np
 
 from ..errors import PortraitError
+from ..io.progress import Progress
 from ..media.stream import Frames
 from .analyzer import FaceTrack, check_frames, require_face
 from .backends.built_in import BuiltInBackend
-from .crop import LEAST_SIDE, FaceCrop, Progress, Square, cut_square, from_square
+from .crop import LEAST_SIDE, FaceCrop, Square, cut_square, from_square
 from .detection import track_of
 from .keypoints import frame_ranges, interpolate_missing
 from .outline import face_boxes

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..io.progress import Progress
 from ..libraries import cv2
 from ..media.image_buffer import Pictures
 from ..media.stream import FrameStream
-from .crop import FaceCrop, Progress, Square, resized, scaled_crop
+from .crop import FaceCrop, Square, resized, scaled_crop
 
 Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom: whether the picture goes on beyond it
 

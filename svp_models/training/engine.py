@@ -22,9 +22,10 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from ..errors import PortraitError
+from ..io.progress import Progress
 from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from .draw import Sample, Spot, generator, places_of, step_loader
-from .follow import Progress, Report, RunLog, Smoothed, status_line
+from .follow import Report, RunLog, Smoothed, status_line
 from .recipe import same_run
 from .recompute import recomputing
 from .settings import TrainSettings

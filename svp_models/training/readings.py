@@ -10,9 +10,10 @@ import torch
 
 from ..evaluation.readings import ReadingError
 from ..face.analyzer import FaceAnalyzer
+from ..io.progress import Progress
 from .checkpoint import write_atomically
 from .clips import Clips
-from .follow import Progress, Report
+from .follow import Report
 
 REPORT_EVERY = 200  # clips
 

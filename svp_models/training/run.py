@@ -21,6 +21,7 @@ from ..dataset.options import DrawnOptions, OutputOptions
 from ..dataset.options import Recipe as DataOptions
 from ..errors import PortraitError
 from ..io.files import locked_folder
+from ..io.progress import Progress
 from ..networks.face_analyzer import FaceAnalyzerNetwork
 from ..networks.portrait_model import build_networks
 from ..networks.vae import build_vae
@@ -30,7 +31,7 @@ from .benchmark import reading_against_learning
 from .checkpoint import write_atomically
 from .clips import Clips
 from .engine import Phase, train
-from .follow import Progress, Report
+from .follow import Report
 from .plan import describe
 from .projections import ProjectionsTraining
 from .readings import Expressions, read_expressions

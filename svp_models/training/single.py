@@ -17,8 +17,8 @@ from ..config import config_to_json
 from ..dataset.building import difference
 from ..dataset.manifest import open_manifest, read_json, write_json
 from ..errors import PortraitError
+from ..io.progress import Progress
 from .checkpoint import write_atomically
-from .follow import Progress
 from .recipe import RECIPES, DataRecipe, ModelStart, Recipe, StagePhase, StylePhase, bound, load_recipe
 from .run import Run
 

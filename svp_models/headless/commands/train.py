@@ -12,9 +12,9 @@ from types import FrameType
 
 from ...errors import PortraitError
 from ...io.names import printable
+from ...io.progress import Progress
 from ...io.signals import NUMBERS, Interrupted, ending_at_once
 from ...training.extra import open_training
-from ...training.follow import Progress
 from ...training.recipe import PHASES, RECIPES, load_recipe, scaled
 from ..session import OpenNodes
 
