@@ -110,8 +110,8 @@ def scheduler_config(values: Mapping[str, Any], path: Path) -> SchedulerConfig:
     """The noise schedule from the arguments of diffusers' DDIMScheduler as V-Express gives them."""
     _check_fixed(values, SCHEDULER_FIXED, path)
     known = {own: values[theirs] for theirs, own in SCHEDULER_NAMES.items() if theirs in values}
-    scheduler = replace(PRESETS["vexpress"].scheduler, **known)
-    return replace(scheduler, exact_terminal=scheduler.zero_terminal_snr)
+    preset = PRESETS["vexpress"].scheduler
+    return replace(preset, **known, exact_terminal=known.get("zero_terminal_snr", preset.zero_terminal_snr))
 
 
 def _unet(preset: UNetConfig, values: Mapping[str, Any], extension: Mapping[str, Any], folder: Path) -> UNetConfig:

@@ -24,7 +24,7 @@ from svp_portrait.svp_models.headless.cli import main
 
 TINY = Path(__file__).parents[4] / "shared/goldens/vexpress_tiny"
 FILES = ("denoising_unet", "motion_module", "reference_net", "v_kps_guider", "audio_projection")
-VAE_JSON = {"block_out_channels": [32], "latent_channels": 4, "layers_per_block": 1, "scaling_factor": 0.18215}
+VAE_JSON = {"block_out_channels": [32] * 4, "layers_per_block": 1}
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def vexpress(tmp_path):
         shutil.copyfile(TINY / name, folder / name)
     (folder / "vae").mkdir()
     (folder / "vae/config.json").write_text(json.dumps(VAE_JSON))
-    shapes = vae_shapes(VaeConfig(encoder_widths=(32,), decoder_widths=(32,), layers=1, downscale=1))
+    shapes = vae_shapes(VaeConfig(encoder_widths=(32,) * 4, decoder_widths=(32,) * 4, layers=1))
     weights = {name: torch.randn(*shape) for name, shape in shapes.items()}
     save_file(weights, folder / "vae/diffusion_pytorch_model.safetensors")
     return folder

@@ -65,10 +65,10 @@ def test_sd15_vae_has_the_published_shapes():
 
 
 def test_widths_that_do_not_give_the_downscale_are_refused():
-    with pytest.raises(PortraitError, match="do not give 1/8"):
+    with pytest.raises(PortraitError, match="downscale is 8: 2 encoder_widths and fold 2 give 1/4"):
         PortraitVae(replace(PRESETS["demo"].vae, fold=2))
 
 
 def test_unknown_kind_is_refused():
-    with pytest.raises(PortraitError, match="unknown VAE kind 'x'"):
+    with pytest.raises(PortraitError, match="kind is 'x': it must be one of portrait, sd15"):
         build_vae(replace(PRESETS["demo"].vae, kind="x"))

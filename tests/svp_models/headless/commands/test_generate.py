@@ -94,7 +94,7 @@ def test_a_video_that_is_there_stays_unless_forced(tmp_path, speech, capsys):
         ({"portrait": "none.png"}, "none.png: there is no such file"),
         ({"audio": "none.wav"}, "none.wav: there is no such file"),
         ({"model": "none.safetensors"}, "there is no file 'none.safetensors'"),
-        ({"backend": "magic"}, "'magic', choose one of: built-in"),
+        ({"backend": "magic"}, "'magic', choose one of: auto, built-in"),
         ({"style": "none.mp4"}, "--style"),
     ],
 )
