@@ -6,10 +6,11 @@ PIP_FLAGS ?=
 OUT ?= output/demo
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+DEMO := $(VENV)/.demo
 
 .PHONY: demo test test-slow lint clean
 
-demo: $(INSTALLED)
+demo: $(DEMO)
 	$(VENV)/bin/svp demo --out "$(OUT)"
 
 test: $(INSTALLED)
@@ -22,12 +23,20 @@ lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
-# --no-compile leaves byte code to the first import, which halves the time of the installation. The stamp makes the second
-# run start at once; a change of the dependencies installs again.
-$(INSTALLED): pyproject.toml constraints.txt
+# --no-compile leaves byte code to the first import, which halves the time of the installation. The stamps make the second run
+# start at once; a change of the dependencies installs again. The demo needs less than the tests.
+INSTALL := $(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_FLAGS) -c constraints.txt
+
+$(VENV):
 	$(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --no-compile $(PIP_FLAGS) -c constraints.txt -e ".[dev]"
+
+$(DEMO): pyproject.toml constraints.txt | $(VENV)
+	$(INSTALL) -e ".[standalone]"
 	touch $@
+
+$(INSTALLED): pyproject.toml constraints.txt | $(VENV)
+	$(INSTALL) -e ".[dev]"
+	touch $(DEMO) $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info
