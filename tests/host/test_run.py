@@ -18,8 +18,10 @@ from svp_portrait.svp_models.face.tracking import track_face
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
 
-from .server import ASSETS, SECONDS_TO_RUN, WORKFLOWS, graph, node_ids, talking
+from .hosts import ROOT
+from .server import ASSETS, SECONDS_TO_RUN, WORKFLOWS, graph, node_ids, speech, talking
 
+OLD_GRAPHS = ROOT / "tests/nodes/graphs/0.1.0/api"
 AAC_FRAME = 1024  # samples: the last frame of a decoded track is filled up with silence
 
 
@@ -108,6 +110,18 @@ def test_the_hosts_vae_nodes_give_what_our_vae_gives(server):
     ours = np.floor(ours)  # as Save Image makes bytes
     assert np.abs(seen["a"] - ours).max() <= 1 and np.abs(seen["b"] - ours).max() <= 1
     assert np.abs(seen["c"] - ours).mean() <= 1 and np.abs(seen["c"] - ours).max() < 32  # seams of small tiles
+
+
+@pytest.mark.parametrize("name", ["portrait", "style_interpolation", "style_library"])
+def test_graphs_of_the_first_version_run(server, name):
+    """As they were saved by 0.1.0, but for a shorter voice."""
+    nodes = json.loads((OLD_GRAPHS / f"{name}.json").read_text())
+    for node in nodes.values():
+        if node["class_type"] == "LoadAudio":
+            node["inputs"]["audio"] = speech(server, 10)
+    (file,) = server.run(nodes).files(".mp4")
+    video = load_video(server.base / "output" / file)
+    assert len(video) == 10 and video.frames.std() > 5
 
 
 def test_a_prefix_outside_the_output_folder_is_refused(server):
