@@ -73,7 +73,7 @@ class SVPPrepareDataset(io.ComfyNode):
                     "source",
                     default=DRAWN,
                     tooltip="A folder of films, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
-                    f"HDTF's own layout. New films are noticed in the first {MOST_FOLDERS} folders of it. Or the word {DRAWN}: drawn people with "
+                    f"HDTF's own layout. New films are noticed in its first {MOST_FOLDERS} folders. Or the word {DRAWN}: drawn people with "
                     "exact labels.",
                 ),
                 io.String.Input(

@@ -25,7 +25,8 @@ OUTPUTS = [
 ]
 KEPT = (
     f"Its state is kept in output/{RUNS}/NAME: stopped and queued again it goes on, finished it is taken as it is. Works on "
-    "the GPU without the host's memory management: other models make room for it first. Needs the pack's extra 'train'."
+    "the GPU without the host's memory management: other models leave it first, as far as their room is needed. Needs the "
+    "pack's extra 'train'."
 )
 
 
@@ -88,7 +89,7 @@ class SVPTrainStyleExtractor(io.ComfyNode):
             node_id="SVPTrainStyleExtractor",
             display_name="Train Style Extractor (SVP)",
             category="SVP Portrait/training",
-            description="Teaches the style extractor to tell manners of speaking apart (InfoNCE). Styles of before no longer fit, "
+            description="Teaches the style extractor to tell manners of speaking apart (InfoNCE). Earlier styles no longer fit, "
             f"and the style layers have to be trained after it: stage 3. {KEPT}",
             is_output_node=True,
             inputs=[

@@ -81,7 +81,7 @@ class SVPVideoCombine(io.ComfyNode):
                     max=51,
                     step=1,
                     extra_dict=ADVANCED,
-                    tooltip="Quality of H.264 as its rate factor: 0 the best that every player takes, 18 very good, 51 worst.",
+                    tooltip="Quality of H.264 as its rate factor: 0 the best that every player shows, 18 very good, 51 worst.",
                 ),
                 io.String.Input(
                     "filename_prefix",
