@@ -190,7 +190,7 @@ class SVPPasteBack(io.ComfyNode):
             display_name="Paste Face Back (SVP)",
             category="SVP Portrait/face",
             description="Uncrop: puts restored, upscaled or talking faces back into the picture or clip that Crop Face cut them out "
-            "of, with a soft edge. All outside of the square stays as it was. A talking face makes a clip of a still picture.",
+            "of, with a soft edge. Everything outside the square stays as it was. A talking face makes a clip of a still picture.",
             inputs=[
                 io.MultiType.Input(
                     "images",

@@ -66,7 +66,7 @@ class SVPPrepareDataset(io.ComfyNode):
             display_name="Prepare Training Data (SVP)",
             category="SVP Portrait/training",
             description="Cuts films into clips of one face with sound and labels, or draws people that talk, and keeps them below "
-            f"the output folder in {FOLDER}/. Queued again it goes on where it was stopped, and takes what is finished as it is.",
+            f"the output folder in {FOLDER}/. Queued again it goes on where it was stopped, and uses what is finished.",
             is_output_node=True,
             inputs=[
                 io.String.Input(

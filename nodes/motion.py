@@ -222,7 +222,7 @@ class SVPHeadKpsRender(io.ComfyNode):
                     min=0,
                     max=1_000_000,
                     step=1,
-                    tooltip="How many frames; 0 draws all. More than there are: back and forth.",
+                    tooltip="How many frames; 0 draws all. With more than there are the motion goes back and forth.",
                 ),
                 SvpModel.Input("model", optional=True, tooltip="Draws what this model sees; without, the 8 points."),
             ],
