@@ -101,7 +101,7 @@ class SVPCropFace(io.ComfyNode):
                     "images",
                     types=[io.Image, io.Video],
                     tooltip="A picture, the frames of a clip, or the video of Load Video, upright or wide. A video is read twice, "
-                    "piece by piece: no more than the squares is in memory.",
+                    "frame by frame, so that only the squares are in memory.",
                 ),
                 io.Float.Input(
                     "margin",
@@ -153,14 +153,15 @@ class SVPCropFace(io.ComfyNode):
                     "a face.",
                 ),
                 landmarks_input(
-                    "From Detect Face Landmarks, of these pictures: for photographs, instead of looking for a face."
+                    "From Detect Face Landmarks (MediaPipe) on these pictures: for photographs, instead of looking for a face."
                 ),
             ],
             outputs=[
                 io.Image.Output("faces", tooltip="The squares; beyond the picture its edge is repeated."),
                 io.Mask.Output(
                     "mask",
-                    tooltip="1 inside, falling to 0 towards the edges; not at the picture's own. All 0 for frames without a face.",
+                    tooltip="1 inside, falling to 0 towards the edges, but not at the edges of the picture. All 0 for frames "
+                    "without the face.",
                 ),
                 CropSocket.Output("crop", tooltip="Where the squares were, for Paste Face Back."),
             ],
@@ -189,14 +190,14 @@ class SVPPasteBack(io.ComfyNode):
             display_name="Paste Face Back (SVP)",
             category="SVP Portrait/face",
             description="Uncrop: puts restored, upscaled or talking faces back into the picture or clip that Crop Face cut them out "
-            "of, with a soft edge. All outside of the square stays as it was. A talking face makes a clip of a still picture.",
+            "of, with a soft edge. Everything outside the square stays as it was. A talking face makes a clip of a still picture.",
             inputs=[
                 io.MultiType.Input(
                     "images",
                     types=[io.Image, io.Video],
                     tooltip="The whole picture, clip or video that the faces were cut out of, or the same upscaled. One picture "
-                    "serves all frames. Pictures that did not show the face stay as they are. A minute of 1280 x 720 pixels at 25 "
-                    "fps comes out as 17 GB, which are put on the disk where they are too much.",
+                    "serves all frames. Frames without the face stay as they are. A minute of 1280 x 720 pixels at 25 fps takes "
+                    "17 GB; above 2 GB the frames are put into the temp folder.",
                 ),
                 io.Image.Input(
                     "faces", tooltip="The faces, square, of any size: one for all pictures, or one for each."

@@ -66,14 +66,14 @@ class SVPPrepareDataset(io.ComfyNode):
             display_name="Prepare Training Data (SVP)",
             category="SVP Portrait/training",
             description="Cuts films into clips of one face with sound and labels, or draws people that talk, and keeps them below "
-            f"the output folder in {FOLDER}/. Queued again it goes on where it was stopped, and takes what is finished as it is.",
+            f"the output folder in {FOLDER}/. Queued again it goes on where it was stopped, and uses what is finished.",
             is_output_node=True,
             inputs=[
                 io.String.Input(
                     "source",
                     default=DRAWN,
                     tooltip="A folder of films, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
-                    f"HDTF's own layout. New films are noticed in the first {MOST_FOLDERS} folders of it. Or the word {DRAWN}: drawn people with "
+                    f"HDTF's own layout. New films are noticed in its first {MOST_FOLDERS} folders. Or the word {DRAWN}: drawn people with "
                     "exact labels.",
                 ),
                 io.String.Input(

@@ -78,8 +78,8 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
                     "backend",
                     options=list(BACKENDS),
                     default=AutoBackend.name,
-                    tooltip="auto: built-in for drawn faces, for photographs the best that is there (the log names it). built-in: drawn "
-                    "faces. insightface: photographs, the three files of buffalo_l. mediapipe: photographs, the package mediapipe. "
+                    tooltip="auto: built-in for drawn faces, for photographs the best that is installed (the log names it). built-in: drawn "
+                    "faces. insightface: photographs, the three files of buffalo_l. mediapipe: photographs, the package mediapipe, and its file for newer releases. "
                     "yunet: photographs, one small file. classical: frontal photographs, no files, OpenCV 4 only.",
                 ),
                 io.Combo.Input(

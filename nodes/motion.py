@@ -77,14 +77,14 @@ class SVPHeadKpsExtract(io.ComfyNode):
             display_name="Extract Head Motion (SVP)",
             category="SVP Portrait/motion",
             description="Follows 8 keypoints of the head through a clip or a whole video. Frames without a face are filled in "
-            "between.",
+            "from their neighbours.",
             inputs=[
                 SvpModel.Input("model", tooltip="The model whose face analyser is used."),
                 io.MultiType.Input(
                     "frames",
                     types=[io.Image, io.Video],
-                    tooltip="The driving clip, one face in view: its frames, or the video of Load Video, which is read piece by "
-                    "piece and may be long.",
+                    tooltip="The driving clip, one face in view: its frames, or the video of Load Video, which is read frame by "
+                    "frame and may be long.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -92,7 +92,7 @@ class SVPHeadKpsExtract(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video brings its own.",
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video has its own.",
                 ),
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",
@@ -100,8 +100,8 @@ class SVPHeadKpsExtract(io.ComfyNode):
                     tooltip="From Load Face Analyzer, for photographs. Without: the model's own, which knows drawn faces.",
                 ),
                 landmarks_input(
-                    "From Detect Face Landmarks for all frames of the clip: nothing is looked for, frames serve for the frame rate "
-                    "of a video alone."
+                    "From Detect Face Landmarks (MediaPipe), for all frames of the clip. No face is looked for then, and of a "
+                    "video in frames only the frame rate is used."
                 ),
             ],
             outputs=[HeadMotionSocket.Output("head_motion", tooltip="8 keypoints for every frame, in its pixels.")],
@@ -137,7 +137,7 @@ class SVPHeadKpsRetarget(io.ComfyNode):
                     "portrait",
                     types=[io.Image, HeadMotionSocket, FaceLandmarksSocket],
                     tooltip="The portrait picture (connect a model too), its 8 points from Type Head Keypoints, or what Detect Face "
-                    "Landmarks found in it.",
+                    "Landmarks (MediaPipe) found in it.",
                 ),
                 io.Combo.Input(
                     "mode",
@@ -222,7 +222,7 @@ class SVPHeadKpsRender(io.ComfyNode):
                     min=0,
                     max=1_000_000,
                     step=1,
-                    tooltip="How many frames; 0 draws all. More than there are: back and forth.",
+                    tooltip="How many frames; 0 draws all. With more than there are the motion goes back and forth.",
                 ),
                 SvpModel.Input("model", optional=True, tooltip="Draws what this model sees; without, the 8 points."),
             ],

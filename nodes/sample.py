@@ -74,8 +74,8 @@ class SVPSampler(io.ComfyNode):
                     "head_motion",
                     types=[io.Image, HeadMotionSocket],
                     optional=True,
-                    tooltip="How the head moves: a head motion in the portrait's picture, or drawn pictures at fps. A motion "
-                    "shorter than the voice goes back and forth. Without, or with one frame: the head keeps still.",
+                    tooltip="How the head moves: a head motion in the portrait's picture, or pictures of keypoints, one per frame. "
+                    "A motion shorter than the voice goes back and forth. Without, or with one frame: the head keeps still.",
                 ),
                 seed_input("The same seed gives the same clip."),
                 io.Int.Input(

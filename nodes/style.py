@@ -41,13 +41,13 @@ class SVPStyleExtract(io.ComfyNode):
                     "frames",
                     types=[io.Image, io.Video],
                     optional=True,
-                    tooltip="The style clip, one face in view: its frames, or the video of Load Video, which is read piece by piece "
+                    tooltip="The style clip, one face in view: its frames, or the video of Load Video, which is read frame by frame "
                     "and may be long. Without: from the voice alone.",
                 ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Voice of the style clip. Without: the sound of the video, or from the frames alone.",
+                    tooltip="Voice of the style clip. Without: the sound of the video; with pictures from the frames alone.",
                 ),
                 io.Float.Input(
                     "fps",
@@ -56,7 +56,7 @@ class SVPStyleExtract(io.ComfyNode):
                     min=1.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video brings its own.",
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video has its own.",
                 ),
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",

@@ -24,8 +24,9 @@ OUTPUTS = [
     io.String.Output("file", tooltip=f"Its file below output/{FOLDER}, which Load Portrait Model lists."),
 ]
 KEPT = (
-    f"Its state is kept in output/{RUNS}/NAME: stopped and queued again it goes on, finished it is taken as it is. Works on "
-    "the GPU without the host's memory management: other models make room for it first. Needs the pack's extra 'train'."
+    f"Its state is kept in output/{RUNS}/NAME: if it was stopped, queue it again and it goes on; if it is finished, its result is "
+    "used. Works on the GPU without the host's memory management: other models leave it first, as far as their room is needed. Needs the "
+    "pack's extra 'train'."
 )
 
 
@@ -88,7 +89,7 @@ class SVPTrainStyleExtractor(io.ComfyNode):
             node_id="SVPTrainStyleExtractor",
             display_name="Train Style Extractor (SVP)",
             category="SVP Portrait/training",
-            description="Teaches the style extractor to tell manners of speaking apart (InfoNCE). Styles of before no longer fit, "
+            description="Teaches the style extractor to tell manners of speaking apart (InfoNCE). Earlier styles no longer fit, "
             f"and the style layers have to be trained after it: stage 3. {KEPT}",
             is_output_node=True,
             inputs=[
@@ -131,7 +132,7 @@ class SVPTrainStage(io.ComfyNode):
             display_name="Train Portrait Model (SVP)",
             category="SVP Portrait/training",
             description="One of the three stages of training: 1 the portrait in a single frame, 2 movement and lips, 3 style. Each "
-            f"goes on from what the one before gave. {KEPT}",
+            f"goes on from the result of the one before. {KEPT}",
             is_output_node=True,
             inputs=[
                 *common_inputs("my_model"),

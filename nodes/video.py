@@ -81,7 +81,7 @@ class SVPVideoCombine(io.ComfyNode):
                     max=51,
                     step=1,
                     extra_dict=ADVANCED,
-                    tooltip="Quality of H.264 as its rate factor: 0 the best that every player takes, 18 very good, 51 worst.",
+                    tooltip="Quality of H.264 as its rate factor: 0 the best that every player shows, 18 very good, 51 worst.",
                 ),
                 io.String.Input(
                     "filename_prefix",
@@ -129,7 +129,7 @@ class SVPMedianFilter(io.ComfyNode):
             node_id="SVPMedianFilter",
             display_name="Median Filter (SVP)",
             category="SVP Portrait",
-            description="Takes flicker out of a clip: every value becomes the median of the 3 x 3 x 3 around it in space and "
+            description="Takes flicker out of a clip: every value becomes the median of the 3 x 3 x 3 values around it in space and "
             "time, as V-Express does before it writes the video. Fine detail gets a little softer.",
             inputs=[io.Image.Input("images", tooltip="The frames of one clip, in order.")],
             outputs=[io.Image.Output("images", tooltip="As many frames of the same size.")],

@@ -26,8 +26,8 @@ class SVPLoadVideo(io.ComfyNode):
             display_name="Load Video Frames (SVP)",
             **found_by("load video", "frame_load_cap", "skip_first_frames", "force_rate", "select_every_nth"),
             category="SVP Portrait",
-            description="Frames and sound of a part of a video, at the wanted frame rate and size. It is decoded piece by piece, so "
-            "that memory is needed for what comes out alone.",
+            description="Frames and sound of a part of a video, at the wanted frame rate and size. It is decoded frame by frame, so "
+            "that memory is needed only for the frames that come out.",
             inputs=[
                 io.Video.Input("video", tooltip="From Load Video or Create Video."),
                 io.Float.Input(
@@ -36,8 +36,8 @@ class SVPLoadVideo(io.ComfyNode):
                     min=0.0,
                     max=240.0,
                     step=0.01,
-                    tooltip="Frames per second that the video is brought to first, by leaving frames out or showing them twice; 0 "
-                    "keeps its own.",
+                    tooltip="Frames per second that the video is brought to first: frames are left out or repeated. 0 keeps its own "
+                    "rate.",
                 ),
                 io.Int.Input(
                     "skip_first_frames",
@@ -45,7 +45,7 @@ class SVPLoadVideo(io.ComfyNode):
                     min=0,
                     max=MOST_FRAMES,
                     step=1,
-                    tooltip="Frames left out at the beginning, counted at that frame rate.",
+                    tooltip="Frames left out at the beginning, counted after frame_rate is applied.",
                 ),
                 io.Int.Input(
                     "frame_load_cap",
@@ -53,7 +53,7 @@ class SVPLoadVideo(io.ComfyNode):
                     min=0,
                     max=MOST_FRAMES,
                     step=1,
-                    tooltip="Frames that come out at most; 0 is all of them.",
+                    tooltip="Largest number of frames that come out; 0 is all of them.",
                 ),
                 io.Int.Input(
                     "select_every_nth",
@@ -61,21 +61,21 @@ class SVPLoadVideo(io.ComfyNode):
                     min=1,
                     max=10_000,
                     step=1,
-                    tooltip="1 takes every frame, 2 every other and so on; fps becomes so many times smaller.",
+                    tooltip="1 takes every frame, 2 every other and so on; fps is divided by it.",
                 ),
                 io.Int.Input("width", tooltip="Pixels; 0 follows from the height, or keeps the video's own.", **side),
                 io.Int.Input(
                     "height",
-                    tooltip="Pixels; 0 follows from the width, or keeps the video's own. With both the picture fills them and "
-                    "what is too much is cut off.",
+                    tooltip="Pixels; 0 follows from the width, or keeps the video's own. If both are given, the picture fills them "
+                    "and the rest is cut off.",
                     **side,
                 ),
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),
-                io.Audio.Output("audio", tooltip="The sound of just these frames; nothing if the video has none."),
-                io.Float.Output("fps", tooltip="Frames per second of what came out."),
-                io.Int.Output("frame_count", tooltip="How many frames came out."),
+                io.Audio.Output("audio", tooltip="The sound of these frames; empty if the video has none."),
+                io.Float.Output("fps", tooltip="Frames per second of the frames that come out."),
+                io.Int.Output("frame_count", tooltip="How many frames come out."),
             ],
         )
 
