@@ -7,7 +7,7 @@ import json
 import sys
 
 from attributes import lacking, methods_of, reached
-from dump_schemas import load_pack
+from dump_schemas import open_in_host
 
 # What the host calls of a model that it loads and moves, see comfy.model_management.LoadedModel and load_models_gpu.
 MANAGED = (
@@ -17,13 +17,7 @@ MANAGED = (
 
 
 def main() -> None:
-    pack_folder, comfyui, base = sys.argv[1:]
-    sys.path.insert(0, comfyui)
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    pack = load_pack(pack_folder)
+    pack = open_in_host(*sys.argv[1:])
     import comfy.sd
     from comfy.model_patcher import ModelPatcher
 

@@ -6,17 +6,11 @@ import importlib
 import json
 import sys
 
-from dump_schemas import load_pack
+from dump_schemas import open_in_host
 
 
 def main() -> None:
-    pack_folder, comfyui, base = sys.argv[1:]
-    sys.path.insert(0, comfyui)
-    sys.argv = ["main.py", "--cpu", "--base-directory", base]
-    import comfy.options
-
-    comfy.options.enable_args_parsing()
-    pack = load_pack(pack_folder)
+    pack = open_in_host(*sys.argv[1:])
     import torch
     from comfy import model_management
     from comfy.model_patcher import ModelPatcher

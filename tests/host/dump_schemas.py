@@ -23,6 +23,16 @@ def load_pack(folder: str) -> ModuleType:
     return pack
 
 
+def open_in_host(pack_folder: str, comfyui: str, base: str) -> ModuleType:
+    """The pack in a host on the CPU: a process opens one, before it imports anything of either."""
+    sys.path.insert(0, comfyui)
+    sys.argv = ["main.py", "--cpu", "--base-directory", base]
+    import comfy.options
+
+    comfy.options.enable_args_parsing()
+    return load_pack(pack_folder)
+
+
 def describe(node: Any) -> dict[str, Any]:
     """Everything a user or a saved graph sees of a node."""
     schema = node.define_schema()
@@ -39,14 +49,7 @@ def describe(node: Any) -> dict[str, Any]:
 
 def main() -> None:
     pack_folder, *host = sys.argv[1:]
-    if host:
-        comfyui, base = host
-        sys.path.insert(0, comfyui)
-        sys.argv = ["main.py", "--cpu", "--base-directory", base]
-        import comfy.options
-
-        comfy.options.enable_args_parsing()
-    pack = load_pack(pack_folder)
+    pack = open_in_host(pack_folder, *host) if host else load_pack(pack_folder)
     extension = asyncio.run(pack.comfy_entrypoint())
     nodes = asyncio.run(extension.get_node_list())
     hosted = "comfy_api" in sys.modules
