@@ -121,7 +121,7 @@ def test_the_help_names_the_ways_to_find_faces(capsys):
         ({"portrait": "none.png"}, "none.png: there is no such file"),
         ({"audio": "none.wav"}, "none.wav: there is no such file"),
         ({"model": "none.safetensors"}, "there is no file 'none.safetensors'"),
-        ({"backend": "magic"}, "'magic', choose one of: auto, built-in, insightface"),
+        ({"backend": "magic"}, "'magic', choose one of: auto, built-in"),
         ({"style": "none.mp4"}, "--style"),
     ],
 )
