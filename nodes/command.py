@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:
     """The pack's node classes, reading and writing in these folders and reporting their steps to `progress`."""
     from .host import ProgressBar, folder_paths
+    from .load import FOLDER
     from .registry import NODE_CLASSES  # here, because `svp info` need not wait for the networks
 
     folder_paths.set_input_directory(str(folders.input))
     folder_paths.set_output_directory(str(folders.output))
     folder_paths.set_temp_directory(str(folders.temp))
+    if folders.earlier is not None:
+        for parent in (
+            folder_paths.models_dir,
+            folders.earlier,
+        ):  # in the order in which they are looked for everywhere
+            folder_paths.add_model_folder_path(FOLDER, os.path.join(parent, FOLDER))
     ProgressBar.show = progress
     return NODE_CLASSES
 

@@ -17,11 +17,12 @@ _MARKED = re.compile(r"^(?P<name>.*?)\s*\[(?P<folder>input|output|temp)\]$")
 
 @dataclass(frozen=True)
 class Folders:
-    """The three folders of the host; all absolute."""
+    """The three folders of the host; all absolute. `earlier`: the output folder of other runs, whose models are found too."""
 
     input: Path
     output: Path
     temp: Path
+    earlier: Path | None = None
 
     def of(self, kind: str) -> Path:
         return {"input": self.input, "output": self.output, "temp": self.temp}[kind]

@@ -54,11 +54,17 @@ class ProgressDisplay:
 
 
 def run_workflow(
-    workflow: Path, open_nodes: OpenNodes, input_folder: Path, output_folder: Path, assignments: Sequence[str] = ()
+    workflow: Path,
+    open_nodes: OpenNodes,
+    input_folder: Path,
+    output_folder: Path,
+    assignments: Sequence[str] = (),
+    earlier: Path | None = None,
 ) -> list[Path]:
     """Runs an API-format workflow file and returns the files it left in the output folder.
 
-    assignments: `NODE.INPUT=VALUE` each. Previews go to a temp folder that is removed afterwards.
+    assignments: `NODE.INPUT=VALUE` each. earlier: the output folder of other runs, whose models are found too. Previews go to
+    a temp folder that is removed afterwards.
     """
     graph = load_graph(workflow)
     if not input_folder.is_dir():
@@ -74,7 +80,9 @@ def run_workflow(
             check()
             display.node(done, total, next_node)
 
-        folders = Folders(input_folder.resolve(), output_folder.resolve(), working_name().resolve())
+        folders = Folders(
+            input_folder.resolve(), output_folder.resolve(), working_name().resolve(), earlier and earlier.resolve()
+        )
         with ending_at_once():  # nothing has been written yet, and imports take seconds
             registry = build_registry([*core_nodes(folders), *open_nodes(folders, steps)])
         for assignment in assignments:

@@ -10,7 +10,7 @@ from PIL import Image
 from svp_portrait.svp_models.media.video import load_video
 
 WINDOW = {"width": 2560, "height": 1300}  # pixels
-MARGIN = 12  # pixels around the graph
+MARGIN = 32  # pixels around the graph: the pack's name stands above its nodes
 README_WIDTH = 1600  # pixels
 THUMBNAIL = 512  # pixels a side; the template browser shows squares
 BACKGROUND = (24, 24, 24)

@@ -15,6 +15,7 @@ from PIL import Image
 from ..nodes.conftest import ENCODER, vae_folder, vexpress_folder, wav2vec2_folder
 from .server import Server, graph, speech
 
+NAMES = ["talk", "portrait", "style_interpolation", "style_library", "face_restore", "train_style", "vexpress_portrait"]
 FRAMES = 6
 LARGEST = 1  # of 255
 RUN = "from svp_portrait.nodes.command import main; raise SystemExit(main())"
@@ -65,9 +66,7 @@ def difference(first: Path, second: Path) -> int:
     return int(np.abs(pixels[0] - pixels[1]).max())
 
 
-@pytest.mark.parametrize(
-    "name", ["portrait", "style_interpolation", "style_library", "face_restore", "train_style", "vexpress_portrait"]
-)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_host_makes_the_frames_of_the_headless_run(server, tmp_path, name, record_property):
     if name == "vexpress_portrait" and not (server.base / "models/svp/vexpress").exists():
         vexpress_folder(server.base / "models/svp/vexpress", ENCODER.hidden_size)

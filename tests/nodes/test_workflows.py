@@ -40,7 +40,9 @@ TITLE_BAR = 30  # pixels above a node's position
 SLOT, FIRST_SLOT, ROW = 20, 14, 24  # pixels: a socket's row, the middle of the first one, a widget's row
 WINDOW = (1600, 862)  # pixels that the page gives the canvas in a window of 1600 x 900
 FILLED, AROUND = 0.75, 10  # the share of the canvas that an opened graph fills, with so many pixels around it
-LEGIBLE = {"talk": 0.8}  # smallest zoom of a template as it is opened; the page hides texts below 0.58
+LEGIBLE = {  # smallest zoom of a template as it is opened; the page hides texts below 0.58
+    "talk": 0.8, "portrait": 0.7, "style_interpolation": 0.7, "style_library": 0.7, "train_style": 0.68,
+}  # fmt: skip
 OLD_GRAPHS = Path(__file__).with_name(
     "graphs"
 )  # as earlier releases saved them: a folder of drawn ones each, and their api
@@ -266,6 +268,21 @@ def test_no_wire_runs_behind_a_node_or_a_group(name):
         }
         assert not crossed, f"{nodes[link[1]]['title']} to {nodes[link[3]]['title']}: behind {sorted(crossed)}"
         assert not any(inside(each, group) for each in points for group in groups)
+
+
+def test_clips_are_decoded_by_the_pack_alone(name):
+    """A video goes straight to what reads it: no host's decoder, memory for all its frames, or frame rate comes between."""
+    nodes = api(name)
+    clips = {key for key, node in nodes.items() if node["class_type"] == "LoadVideo"}
+    targets = [
+        (node["class_type"], given)
+        for node in nodes.values()
+        for given, value in node["inputs"].items()
+        if isinstance(value, list) and value[0] in clips
+    ]
+    assert {kind for kind, _ in targets} <= {"SVPStyleExtract", "SVPHeadKpsExtract"} and len(targets) == len(clips)
+    assert all(given == "frames" for _, given in targets)
+    assert not any("audio" in node["inputs"] for node in nodes.values() if node["class_type"] == "SVPStyleExtract")
 
 
 def test_notes_can_be_read_everywhere(name):

@@ -10,10 +10,21 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import PortraitError
+from ...face.backends.auto import AutoBackend
+from ...face.backends.built_in import BuiltInBackend
+from ...face.backends.classical import ClassicalBackend
+from ...face.backends.insightface import InsightFaceBackend
+from ...face.backends.mediapipe import MediaPipeBackend
+from ...face.backends.yunet import YuNetBackend
 from ..session import OpenNodes, run_workflow
 
 SUFFIX = ".mp4"
 BUILTIN = "built-in demo"
+OUTPUT = Path("output")  # where training leaves its models, in `svp`
+BACKENDS = tuple(  # of Load Face Analyzer
+    backend.name
+    for backend in (AutoBackend, BuiltInBackend, InsightFaceBackend, MediaPipeBackend, YuNetBackend, ClassicalBackend)
+)
 # The sampler's widgets: the model's own steps, guidance, frame rate, windows and size.
 SAMPLER = {
     "seed": 0,
@@ -31,6 +42,7 @@ SAMPLER = {
     "length": "audio",
 }
 FACES = {"face": "largest", "index": 0, "smoothing": 0.0, "expression": "backend"}
+FPS = 25.0  # of pictures; a video brings its own
 Nodes = dict[str, dict[str, Any]]
 
 
@@ -46,7 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.mp4", help="the video to write")
     parser.add_argument("--force", action="store_true", help="overwrite the video if it is there")
     parser.add_argument(
-        "--model", default=BUILTIN, metavar="NAME", help="a model as Load Portrait Model lists it (%(default)s)"
+        "--model",
+        default=BUILTIN,
+        metavar="NAME",
+        help="a model of ./models/svp or ./output/svp, as Load Portrait Model lists it (%(default)s)",
     )
     parser.add_argument(
         "--audio-encoder", metavar="NAME", help="for a model that hears through one: whisper-tiny, wav2vec2-base-960h"
@@ -54,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backend",
         metavar="NAME",
-        help="what finds the faces: built-in, insightface or mediapipe (the model's own, for drawn faces)",
+        help=f"what finds the faces: {', '.join(BACKENDS)} (the model's own, for drawn faces)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the same seed gives the same video (%(default)s)"
@@ -80,7 +95,7 @@ def run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
         work = Path(folder)
         (work / "graph.json").write_text(json.dumps(graph(args)))
         try:
-            saved = run_workflow(work / "graph.json", open_nodes, work, work)
+            saved = run_workflow(work / "graph.json", open_nodes, work, work, earlier=OUTPUT)
         except PortraitError as error:
             raise PortraitError(" ".join(str(error).split())) from error  # in one line: nobody typed this graph
         check_out(out, args.force)  # another program may have written it meanwhile
@@ -107,10 +122,9 @@ def graph(args: argparse.Namespace) -> Nodes:
     def add(key: str, kind: str, **inputs: Any) -> None:
         nodes[key] = {"class_type": kind, "inputs": inputs, "_meta": {"title": key}}
 
-    def add_clip(key: str, path: Path) -> dict[str, list[Any]]:
-        add(f"{key} clip", "LoadVideo", file=str(path.absolute()))
-        add(f"{key} frames", "GetVideoComponents", video=[f"{key} clip", 0])
-        return {"frames": [f"{key} frames", 0], "fps": [f"{key} frames", 2]}
+    def add_clip(key: str, path: Path) -> dict[str, Any]:
+        add(key, "LoadVideo", file=str(path.absolute()))
+        return {"frames": [key, 0], "fps": FPS}
 
     add("model", "SVPLoadModel", model=args.model)
     add("portrait", "LoadImage", image=str(args.portrait.absolute()))
@@ -126,12 +140,11 @@ def graph(args: argparse.Namespace) -> Nodes:
         finder = {"face_analyzer": ["faces", 0]}
     extra: dict[str, list[Any]] = dict(finder)
     if args.style:
-        clip = add_clip("style", args.style)
-        add("style prior", "SVPStyleExtract", model=model, audio=["style frames", 1], **clip, **finder)
+        add("style prior", "SVPStyleExtract", model=model, **add_clip("style clip", args.style), **finder)
         add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed, temperature=1.0)
         extra["style"] = ["style", 0]
     if args.motion:
-        add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion", args.motion), **finder)
+        add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion clip", args.motion), **finder)
         fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **finder}
         add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
         extra["head_motion"] = ["fitted motion", 0]

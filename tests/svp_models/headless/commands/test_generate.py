@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import wave
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from svp_portrait.nodes import command
+from svp_portrait.nodes import command, face
 from svp_portrait.nodes.host import ProgressBar, folder_paths
 from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
 from svp_portrait.svp_models.headless.cli import main
+from svp_portrait.svp_models.headless.commands.generate import BACKENDS
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
 
@@ -85,6 +88,30 @@ def test_a_video_that_is_there_stays_unless_forced(tmp_path, speech, capsys):
     assert out.read_bytes() == b"mine"
     assert generate(PORTRAIT, speech, out, "--force") == 0
     assert len(load_video(out)) == 16
+
+
+@pytest.mark.parametrize("place", ["models/svp/mine.safetensors", "output/svp/trained/mine.safetensors"])
+def test_models_are_found_where_the_node_lists_them(tmp_path, speech, monkeypatch, place, capsys):
+    """Those in ./models and those that training left in ./output/svp, wherever the video goes."""
+    monkeypatch.chdir(tmp_path)
+    folder_paths.use(tmp_path, tmp_path / "models")
+    model = tmp_path / place
+    model.parent.mkdir(parents=True)
+    shutil.copy(BUILTIN_MODEL, model)
+    name = model.relative_to(tmp_path / place.split("/")[0] / "svp").as_posix()
+    out = tmp_path / "films" / "talk.mp4"
+    assert generate(PORTRAIT, speech, out, "--model", name) == 0, capsys.readouterr().err
+    assert generate(PORTRAIT, speech, tmp_path / "built-in.mp4") == 0
+    assert np.array_equal(load_video(out).frames, load_video(tmp_path / "built-in.mp4").frames)
+    assert [each.name for each in out.parent.iterdir()] == ["talk.mp4"]
+
+
+def test_the_help_names_the_ways_to_find_faces(capsys):
+    assert BACKENDS == tuple(face.BACKENDS)
+    with pytest.raises(SystemExit):
+        main(command.open_nodes, ["generate", "--help"])
+    words = " ".join(capsys.readouterr().out.split())
+    assert "what finds the faces: auto, built-in, insightface, mediapipe, yunet, classical (the model's own" in words
 
 
 @pytest.mark.parametrize(
