@@ -1,8 +1,21 @@
-"""One line, at the end of a run, for all tests that needed a real host and had none."""
+"""One line, at the end of a run, for all tests that needed a real host and had none; and signals as a terminal has them."""
 
 from __future__ import annotations
 
+import signal
+
 from .host.hosts import NOT_SET
+
+ASKED_FOR = {"SIGHUP": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
+
+
+def pytest_configure() -> None:
+    """Under `nohup` or in the background signals are ignored, and so they would be in every process that a test starts and
+    stops: the command line leaves an ignored signal ignored."""
+    for name, handler in ASKED_FOR.items():
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
