@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import threading
-from types import SimpleNamespace
 
 import av
 import pytest
@@ -20,6 +19,7 @@ from svp_portrait.nodes.style_layer import SVPSaveStyleLayer
 from svp_portrait.nodes.video import SVPVideoCombine
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.headless.cli import main
+from svp_portrait.svp_models.headless.folders import Folders
 
 COMBINE = {"fps": 25.0, "crf": 18, "filename_prefix": "svp/clip"}
 
@@ -73,7 +73,7 @@ def test_the_video_of_a_run_runs_again(folders, monkeypatch, capsys):
 
 
 def test_the_temp_folder_of_a_run_is_its_own(folders, tmp_path):
-    runs = SimpleNamespace(input=tmp_path / "in", output=tmp_path / "out", temp=tmp_path / "own")
+    runs = Folders(tmp_path / "in", tmp_path / "out", tmp_path / "own")
     open_nodes(runs, lambda done, total: None)
     assert folder_paths.get_temp_directory() == str(tmp_path / "own") and not (tmp_path / "own").exists()
 

@@ -80,6 +80,7 @@ def test_the_whole_is_a_tensor_without_a_copy(tmp_path):
 
 @needs_proc
 def test_nothing_is_left_when_nobody_uses_it(tmp_path):
+    gc.collect()  # what other tests have left to be closed
     before = open_files()
     rows = in_file(torch.ones(10, 3), tmp_path)
     tensor = whole(rows)
