@@ -157,12 +157,12 @@ def test_a_signal_ends_the_workers_too(tmp_path, number, to_all):
     )
     while process.poll() is None and not list(out.glob("work/.*.part")):
         time.sleep(0.05)
-    began = time.monotonic()
     (os.killpg if to_all else os.kill)(process.pid, getattr(signal, number))
-    message = process.communicate(timeout=20)[1].decode()
-    while (left := processes_with(mark)) and time.monotonic() - began < 10:
+    message = process.communicate(timeout=120)[1].decode()
+    until = time.monotonic() + 60
+    while (left := processes_with(mark)) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not left and time.monotonic() - began < 10
+    assert not left
     assert process.returncode != 0 and "Traceback" not in message
     if number != "SIGKILL":  # whose leftovers the next run clears
         assert "interrupted" in message and not list(out.rglob("*.part"))

@@ -66,7 +66,7 @@ def test_a_signal_leaves_one_line_and_no_file(tmp_path, start, number, code):
     assert process.stdout.readline() == "writing\n"
     time.sleep(0.1)
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (out, err) == ("", "svp: interrupted, nothing half-written was left\n")
     assert process.returncode == code and left(tmp_path) == ["graph.json"] and os.listdir(tmp_path / "temp") == []
 
@@ -74,7 +74,7 @@ def test_a_signal_leaves_one_line_and_no_file(tmp_path, start, number, code):
 def test_a_signal_during_imports_is_one_line_too(tmp_path, start):
     process = start(seconds_to_import=30)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (out, err, process.returncode) == ("", "svp: interrupted, nothing half-written was left\n", 130)
     assert left(tmp_path) == ["graph.json"] and os.listdir(tmp_path / "temp") == []
 

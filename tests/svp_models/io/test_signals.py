@@ -80,7 +80,7 @@ def test_ending_at_once_says_one_line(number, code):
     )
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=120)
     assert (out, err, process.returncode) == ("", "svp: interrupted, nothing half-written was left\n", code)
 
 
