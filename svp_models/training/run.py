@@ -82,6 +82,11 @@ class Run:
             this_process().wait_for_everyone()
         return output
 
+    def _chance_to_stop(self) -> None:
+        """For each clip that is drawn: a signal may have come, and there is no step to finish."""
+        if self.progress is not None:
+            self.progress(1, 1)
+
     def describe(self, name: str) -> list[str]:
         """Lines that tell what training a phase means; the data and the model it starts from have to be there. Nothing is
         written."""
@@ -115,7 +120,7 @@ class Run:
         people = DrawnOptions(drawn.speakers, drawn.test_speakers, drawn.clips_per_speaker, drawn.seed, drawn.takes)
         output = OutputOptions(size=drawn.size, seconds=drawn.seconds)
         self.report(f"drawing {drawn.speakers + drawn.test_speakers} people into {folder}")
-        prepare(None, folder, DataOptions(output, drawn=people), self.workers)
+        prepare(None, folder, DataOptions(output, drawn=people), self.workers, look=self._chance_to_stop)
 
     def output(self, name: str) -> Path:
         """The model file of a phase."""

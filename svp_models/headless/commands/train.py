@@ -93,9 +93,12 @@ def stoppable() -> Iterator[Progress]:
     stepping = False
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if asked or not stepping:
+        again = bool(asked)
+        asked.append(
+            number
+        )  # before it is raised: code that lets no exception through may swallow it, the next step does not
+        if again or not stepping:
             raise Interrupted(number)
-        asked.append(number)
         print("stopping after this step; once more stops at once, without a checkpoint", flush=True)
 
     def progress(done: int, total: int) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,13 @@ def test_a_signal_waits_for_the_step_and_no_longer():
         with pytest.raises(Interrupted):
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(1)
+    with stoppable() as progress:
+        with suppress(Interrupted):  # code that lets no exception through
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        with pytest.raises(Interrupted) as stopped:
+            progress(3, 3)
+        assert stopped.value.number == signal.SIGTERM
 
 
 def test_two_do_not_train_in_one_folder(tmp_path, dataset, capsys):
