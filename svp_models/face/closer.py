@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from itertools import islice
 
@@ -11,17 +10,16 @@ import numpy as np
 from ..errors import PortraitError
 from ..io.progress import Progress
 from ..media.stream import Frames
-from .analyzer import FaceTrack, check_frames, require_face
+from .analyzer import FaceTrack, check_frames
 from .backends.built_in import BuiltInBackend
 from .crop import LEAST_SIDE, FaceCrop, Square, cut_square, from_square
 from .detection import track_of
-from .keypoints import frame_ranges, interpolate_missing
+from .keypoints import interpolate_missing
 from .outline import face_boxes
 from .search import PortraitSearch
 from .selection import overlap
-from .tracking import FaceTracker, check_upright, tracker_of, turned_error
+from .tracking import FaceTracker, check_track, check_upright, tracker_of, turned_error
 
-LOG = logging.getLogger(__name__)
 LOOKED_AGAIN = 4  # frames of a clip whose square is looked at again
 SEEN_SIDE = 640  # pixels of such a square at most
 SAME = 0.3  # overlap (intersection over union) of the face seen in the square and the one it was cut out for
@@ -47,16 +45,8 @@ def find_face(
         track = _search(tracker, frames, what, progress)
     else:
         track = tracker.analyze(frames, progress)
-    require_face(track, what)
+    check_track(track, what, "Paste Face Back leaves them as they are")
     check_upright(track, what)
-    missing = np.flatnonzero(~track.present).tolist()
-    if missing:
-        LOG.warning(
-            "no face in frames %s of %d of %s: Paste Face Back leaves them as they are",
-            frame_ranges(missing),
-            len(track),
-            what,
-        )
     return interpolate_missing(face_boxes(track), track.present)[0].astype(np.float64), track.present
 
 

@@ -111,17 +111,12 @@ def track_face(
     return track
 
 
-def check_track(track: FaceTrack, what: str) -> None:
-    """No face at all raises PortraitError; frames without it are named in a warning."""
+def check_track(track: FaceTrack, what: str, outcome: str = "they are filled in between their neighbours") -> None:
+    """No face at all raises PortraitError; frames without it are named in a warning that says what becomes of them."""
     require_face(track, what)
     missing = np.flatnonzero(~track.present).tolist()
     if missing:
-        LOG.warning(
-            "no face in frames %s of %d of %s: they are filled in between their neighbours",
-            frame_ranges(missing),
-            len(track),
-            what,
-        )
+        LOG.warning("no face in frames %s of %d of %s: %s", frame_ranges(missing), len(track), what, outcome)
 
 
 def look_for_face(

@@ -46,7 +46,7 @@ def ending_at_once() -> Iterator[None]:
         os.write(2, f"{MESSAGE}\n".encode())
         os._exit(ENDED_BY_SIGNAL + number)
 
-    with _handled_by(end):
+    with handled_by(end):
         yield
 
 
@@ -66,7 +66,7 @@ def cancelling() -> Iterator[Callable[[], None]]:
         if first:
             raise Interrupted(first[0][0])
 
-    with _handled_by(cancel):
+    with handled_by(cancel):
         yield check
 
 
@@ -77,7 +77,8 @@ def leave_to_parent() -> None:
 
 
 @contextmanager
-def _handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+def handled_by(handler: Callable[[int, FrameType | None], Any]) -> Iterator[None]:
+    """The three signals go to `handler` while the block lasts, but for those that the process was started to ignore."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from types import FrameType
 from ...errors import PortraitError
 from ...io.names import printable
 from ...io.progress import Progress
-from ...io.signals import NUMBERS, Interrupted, ending_at_once
+from ...io.signals import Interrupted, ending_at_once, handled_by
 from ...training.extra import open_training
 from ...training.recipe import PHASES, RECIPES, load_recipe, scaled
 from ..session import OpenNodes
@@ -107,12 +106,5 @@ def stoppable() -> Iterator[Progress]:
             raise Interrupted(asked[0])
         stepping = done < total
 
-    before = {number: signal.getsignal(number) for number in NUMBERS}
-    chosen = {number: old for number, old in before.items() if old not in (signal.SIG_IGN, None)}
-    for number in chosen:
-        signal.signal(number, ask)
-    try:
+    with handled_by(ask):
         yield progress
-    finally:
-        for number, handler in chosen.items():
-            signal.signal(number, handler)
