@@ -27,7 +27,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..errors import PortraitError
@@ -72,24 +72,27 @@ def reserved_file(folder: Path | str, stem: str, suffix: str, first: int = 1, cl
         path = folder / f"{stem}_{number:05}_.{suffix}"
         if os.path.lexists(path):
             continue
-        with _temporary(path):  # says that the empty file is in use, until this process ends
-            if not _taken(path):
-                continue
-            try:
-                yield path
-            finally:
-                _remove_empty(path)
+        with ExitStack() as reserved:
+            with _one_at_a_time(folder):  # nobody may take the new names for leftovers, half made as they are
+                reserved.enter_context(_temporary(path))  # says that the empty file is in use, until this process ends
+                if not _taken(path):
+                    continue
+                reserved.callback(_remove_empty, path)
+            yield path
         return
 
 
 def clear_leftovers(folder: Path | str) -> None:
     """Removes temporary files, and the empty files that they reserved, whose process is gone."""
-    temporary = [(path, match["name"]) for path in _listed(Path(folder)) if (match := TEMPORARY.fullmatch(path.name))]
-    abandoned = {(path, name) for path, name in temporary if _abandoned(path)}
-    in_use = {name for path, name in temporary if (path, name) not in abandoned}
-    for path, name in abandoned:
-        if name not in in_use:
-            _remove_empty(path.with_name(name))
+    with _one_at_a_time(Path(folder)):
+        temporary = [
+            (path, match["name"]) for path in _listed(Path(folder)) if (match := TEMPORARY.fullmatch(path.name))
+        ]
+        abandoned = {(path, name) for path, name in temporary if _abandoned(path)}
+        in_use = {name for path, name in temporary if (path, name) not in abandoned}
+        for path, name in abandoned:
+            if name not in in_use:
+                _remove_empty(path.with_name(name))
 
 
 def working_name() -> Path:
@@ -191,6 +194,22 @@ def longest_name(folder: Path | str) -> int:
 def reason(error: Exception) -> str:
     """What an error says, without number and file name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+@contextmanager
+def _one_at_a_time(folder: Path) -> Iterator[None]:
+    """Names in a folder are reserved and cleared by one thread of one process at a time, where the system can lock folders."""
+    handle = None
+    try:
+        if LOCKS_FILES:
+            with suppress(OSError):
+                handle = os.open(folder, os.O_RDONLY)
+        if handle is not None:
+            lock(handle, wait=True)
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 @contextmanager

@@ -82,18 +82,26 @@ def test_eight_processes_get_names_of_their_own(tmp_path):
 
 
 def test_threads_get_names_of_their_own(tmp_path):
-    def work(index: int) -> None:
+    """Also when they clear leftovers while the others have made a temporary file and not locked it yet."""
+
+    def work(folder: Path, index: int) -> None:
         for number in range(20):
-            with files.reserved_file(tmp_path, "clip", "txt") as path, files.whole_file(path) as temporary:
+            with files.reserved_file(folder, "clip", "txt") as path, files.whole_file(path) as temporary:
                 temporary.write_text(f"{index} {number}")
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(os.listdir(tmp_path)) == [f"clip_{number:05}_.txt" for number in range(1, 161)]
-    assert len({path.read_text() for path in tmp_path.iterdir()}) == 160
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for folder in (tmp_path / str(attempt) for attempt in range(5)):
+            threads = [threading.Thread(target=work, args=(folder, index)) for index in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert sorted(os.listdir(folder)) == [f"clip_{number:05}_.txt" for number in range(1, 161)]
+            assert len({path.read_text() for path in folder.iterdir()}) == 160
+    finally:
+        sys.setswitchinterval(interval)
 
 
 def test_a_reserved_name_is_given_back_when_nothing_was_written(tmp_path):
