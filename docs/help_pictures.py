@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 
+from svp_portrait.svp_models.diffusion.context_windows import frame_windows
+from svp_portrait.svp_models.diffusion.style import EASINGS, interpolate_styles, sample_style
 from svp_portrait.svp_models.face.crop import crop_around, cut_faces
-from svp_portrait.svp_models.face.drawing import LINES, POINT_COLORS, draw_head_keypoints
+from svp_portrait.svp_models.face.keypoints import LINES, POINT_COLORS, draw_head_keypoints
 from svp_portrait.svp_models.face.paste import feather_masks, paste_faces
 from svp_portrait.svp_models.face.retarget import retarget
-from svp_portrait.svp_models.sampling.style import EASINGS, interpolate_styles, sample_style
-from svp_portrait.svp_models.sampling.windows import frame_windows
-from svp_portrait.svp_models.synthetic.drawing import DrawnClip, draw_clip
-from svp_portrait.svp_models.synthetic.parameters import FaceStates
+from svp_portrait.svp_models.synthetic.clips import DrawnClip, draw_clip
+from svp_portrait.svp_models.synthetic.identity import FaceStates
 from svp_portrait.svp_models.synthetic.speakers import Speaker, speaker
-from svp_portrait.svp_models.values import HeadMotion, Style, StylePrior
+from svp_portrait.svp_models.types import HeadMotion, Style, StylePrior
 
 IMAGES = Path(__file__).resolve().parents[1] / "web" / "docs" / "images"
 BACK, LIGHT, FAINT = (30, 30, 34), (225, 225, 230), (96, 96, 104)

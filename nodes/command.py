@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 from ..svp_models.io.signals import ending_at_once
 
 if TYPE_CHECKING:
-    from ..svp_models.headless.folders import Folders
+    from ..svp_models.cli.folders import Folders
 
 
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:
     """The pack's node classes, reading and writing in these folders and reporting their steps to `progress`."""
     from .host import ProgressBar, folder_paths
-    from .load import FOLDER
+    from .loaders import MODEL_FOLDER
     from .registry import NODE_CLASSES  # here, because `svp info` need not wait for the networks
 
     folder_paths.set_input_directory(str(folders.input))
@@ -27,14 +27,14 @@ def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[t
             folder_paths.models_dir,
             folders.earlier,
         ):  # in the order in which they are looked for everywhere
-            folder_paths.add_model_folder_path(FOLDER, os.path.join(parent, FOLDER))
+            folder_paths.add_model_folder_path(MODEL_FOLDER, os.path.join(parent, MODEL_FOLDER))
     ProgressBar.show = progress
     return NODE_CLASSES
 
 
 def main() -> int:
     with ending_at_once():  # from the first moment on: a Ctrl-C while modules load is one line too
-        from ..svp_models.headless.cli import main as run_command
+        from ..svp_models.cli.main import main as run_command
     return run_command(open_nodes)
 
 

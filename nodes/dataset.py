@@ -5,26 +5,26 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ..svp_models.dataset.building import prepare
-from ..svp_models.dataset.format import FPS, SHORTEST_FRAMES
-from ..svp_models.dataset.manifest import summary
-from ..svp_models.dataset.options import (
+from ..svp_models.data.manifest import summary
+from ..svp_models.data.prepare import prepare
+from ..svp_models.data.schema import (
     BACKENDS,
     DEEP3D,
+    FPS,
     LARGEST_SIZE,
     LONGEST_SECONDS,
     OF_BACKEND,
+    SHORTEST_FRAMES,
     DrawnOptions,
     FilmOptions,
     OutputOptions,
     Recipe,
 )
-from ..svp_models.dataset.sources import MOST_FOLDERS, newest_change
+from ..svp_models.data.sources import MOST_FOLDERS, newest_change
 from . import host
-from .audio import encoder_path, encoders
 from .host import folder_paths, io
-from .sockets import DatasetSocket, PreparedDataset
-from .widgets import ADVANCED, seed_input
+from .loaders import encoder_path, encoders
+from .types import ADVANCED, DatasetSocket, PreparedDataset, seed_input
 
 FOLDER = "svp_data"
 DRAWN, NONE = "synthetic", "none"

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from .audio import SVPApplyAudioEncoder, SVPLoadAudioEncoder
-from .crop import SVPCropFace, SVPPasteBack
 from .dataset import SVPPrepareDataset
-from .face import SVPLoadFaceAnalyzer
+from .face_crop import SVPCropFace, SVPPasteBack
+from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget, SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
-from .load import SVPLoadModel
-from .motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget
-from .sample import SVPSampler
-from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleSample
-from .style_files import SVPStyleLoad, SVPStyleSave
-from .style_layer import SVPLoadStyleLayer, SVPSaveStyleLayer
-from .train import SVPTrainStage, SVPTrainStyleExtractor
-from .video import SVPMedianFilter, SVPVideoCombine
-from .video_input import SVPLoadVideo
+from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
+from .sampler import SVPSampler
+from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleLoad, SVPStyleSample, SVPStyleSave
+from .training import SVPTrainStage, SVPTrainStyleExtractor
+from .video import SVPLoadVideo, SVPMedianFilter, SVPVideoCombine
 
 NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPLoadModel,

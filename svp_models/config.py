@@ -7,14 +7,8 @@ from __future__ import annotations
 
 from dataclasses import MISSING, dataclass, field, fields
 
-from .config_file import (
-    Checked,
-    config_from_dict,
-    config_to_json,
-    limited,
-    one_of,
-)
 from .errors import PortraitError
+from .io.strict_config import Checked, config_from_dict, config_to_json, limited, one_of
 
 __all__ = [
     "PRESETS",

@@ -25,16 +25,18 @@ HOST_MODULES = {
 
 # A package of svp_models may import those of a lower level, and itself.
 LEVELS = (
-    {"errors", "config", "config_file", "libraries", "values"},
+    {"errors", "optional_deps"},
     {"io"},
+    {"config", "types"},
     {"media", "face", "networks"},
+    {"model"},
     {"checkpoints"},
-    {"sampling"},
+    {"diffusion"},
     {"synthetic"},
-    {"dataset"},
+    {"data"},
     {"evaluation"},
     {"training"},
-    {"headless"},
+    {"cli"},
 )
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 import svp_portrait
-from svp_portrait.svp_models import libraries
+from svp_portrait.svp_models import optional_deps
+from svp_portrait.svp_models.cli.main import COMMANDS, main
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.headless.cli import COMMANDS, main
 
 try:
     import tomllib
@@ -58,10 +58,10 @@ def test_no_requirement_replaces_what_a_host_has():
 
 def test_one_table_of_packages():
     """What the start looks for is what the project requires, what install.py brings is the extra `standalone`."""
-    assert set(libraries.REQUIRED.values()) == names(PROJECT["dependencies"])
+    assert set(optional_deps.REQUIRED.values()) == names(PROJECT["dependencies"])
     install = load_install()
     assert list(install.BRINGS.values()) == EXTRAS["standalone"]
-    assert {module: re.match(r"[\w.-]+", each)[0] for module, each in install.BRINGS.items()} == libraries.ANY_OF
+    assert {module: re.match(r"[\w.-]+", each)[0] for module, each in install.BRINGS.items()} == optional_deps.ANY_OF
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def missing(monkeypatch):
 
     def take(*gone: str) -> None:
         find = importlib.util.find_spec
-        monkeypatch.setattr(libraries, "find_spec", lambda name: None if name in gone else find(name))
+        monkeypatch.setattr(optional_deps, "find_spec", lambda name: None if name in gone else find(name))
         for each in gone:
             monkeypatch.delitem(sys.modules, each, raising=False)
 
@@ -138,8 +138,8 @@ def test_the_host_is_told_what_to_run(missing, gone, named):
         asyncio.run(svp_portrait.comfy_entrypoint())
     text = str(raised.value)
     assert f"not installed: {named}. Run " in text and "\n" not in text
-    assert f'"{sys.executable}" -m pip install -r "{libraries.ROOT / "requirements.txt"}"' in text
-    assert text.endswith(f'and then "{sys.executable}" "{libraries.ROOT / "install.py"}"')
+    assert f'"{sys.executable}" -m pip install -r "{optional_deps.ROOT / "requirements.txt"}"' in text
+    assert text.endswith(f'and then "{sys.executable}" "{optional_deps.ROOT / "install.py"}"')
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -155,14 +155,14 @@ def test_a_package_that_a_package_needs(monkeypatch, capsys):
     def broken(name: str, package: str):
         raise ModuleNotFoundError("No module named 'sympy'", name="sympy")
 
-    monkeypatch.setattr("svp_portrait.svp_models.headless.cli.importlib.import_module", broken)
+    monkeypatch.setattr("svp_portrait.svp_models.cli.main.importlib.import_module", broken)
     assert main(lambda *_: None, ["models"]) == 1
     assert "not installed: sympy. Run " in capsys.readouterr().err
 
 
 def test_a_pack_without_its_clone_names_the_extra(monkeypatch, tmp_path):
-    monkeypatch.setattr(libraries, "ROOT", tmp_path)
-    assert str(libraries.missing_error(["av"])).endswith('-m pip install "svp-portrait[standalone]"')
+    monkeypatch.setattr(optional_deps, "ROOT", tmp_path)
+    assert str(optional_deps.missing_error(["av"])).endswith('-m pip install "svp-portrait[standalone]"')
 
 
 CHECK = """

@@ -20,8 +20,8 @@ import torch
 from PIL import Image
 
 from svp_portrait.nodes.registry import NODE_CLASSES
-from svp_portrait.svp_models.headless.graph import GraphNode, check_graph
-from svp_portrait.svp_models.headless.runner import build_registry
+from svp_portrait.svp_models.cli.graph import GraphNode, check_graph
+from svp_portrait.svp_models.cli.runner import build_registry
 
 try:
     import tomllib
@@ -37,7 +37,7 @@ OTHER_PROGRAMS = {"subprocess", "pip", "ensurepip", "setuptools", "pty"}
 HIDING = {"base64", "marshal", "codecs"}
 UNPACKING = {"zlib.decompress", "pickle.load", "pickle.loads", "pickle.Unpickler"}
 NETWORK = {"socket", "urllib", "http", "requests", "httpx", "aiohttp", "huggingface_hub", "ftplib", "websockets"}
-DOWNLOADS = "svp_models/checkpoints/download.py"  # `svp download`, and nothing that a graph runs
+DOWNLOADS = "svp_models/checkpoints/hub.py"  # `svp download`, and nothing that a graph runs
 # Take seconds to import, or belong to one use of the pack: none is imported before something needs it.
 LATE = {
     "accelerate", "av", "cv2", "kornia", "librosa", "onnxruntime", "scipy", "soxr", "sympy", "deepspeed", "diffusers", "espeakng_loader", "huggingface_hub", "insightface", "matplotlib", "mediapipe",
@@ -112,9 +112,9 @@ def test_downloads_belong_to_the_command_line():
         name
         for name, tree in TREES.items()
         for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom) and node.level and (node.module or "").endswith("checkpoints.download")
+        if isinstance(node, ast.ImportFrom) and node.level and (node.module or "").endswith("checkpoints.hub")
     }
-    assert users and all(each.startswith("svp_models/headless/commands/") for each in users)
+    assert users and all(each.startswith("svp_models/cli/commands/") for each in users)
 
 
 def test_a_start_imports_little_and_touches_nothing(tmp_path):
@@ -130,7 +130,7 @@ NATIVE = ("/cv2", "opencv", "onnxruntime", "/av/", "av.libs", "/scipy/", "/soxr/
 # The face analyser, the first thing for which a native library is opened that would talk to a server by itself
 ANALYSE = """
 import numpy as np
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
 FaceAnalyzer(load_model(BUILTIN_MODEL).face_analyzer).analyze(np.zeros((1, 64, 64, 3), np.uint8))
 import time
@@ -283,7 +283,7 @@ def test_the_guides_steps_add_a_node(example, tmp_path):
     shutil.copy(ROOT / "__init__.py", pack)
     (pack / "nodes" / "mirror.py").write_text(example)
     registry = pack / "nodes" / "registry.py"
-    text = registry.read_text().replace("from .load import", "from .mirror import SVPMirror\nfrom .load import")
+    text = registry.read_text().replace("from .loaders import", "from .mirror import SVPMirror\nfrom .loaders import")
     registry.write_text(re.sub(r"(NODE_CLASSES.*?)\n\]", r"\1\n    SVPMirror,\n]", text, flags=re.DOTALL))
     done = subprocess.run(
         [sys.executable, str(DUMP), str(pack)], cwd=tmp_path, capture_output=True, text=True, timeout=200

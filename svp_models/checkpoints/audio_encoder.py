@@ -22,13 +22,12 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ModelConfig
-from ..config_file import json_value, shown
 from ..errors import PortraitError
-from ..networks.audio_encoder import POSITION, AudioEncoder, Wav2Vec2AudioEncoder, WhisperAudioEncoder
-from ..networks.audio_features import SAMPLE_RATE
-from .foreign import find_weights, read_weights
-from .native import PortraitModel
-from .tensor_file import load_strict
+from ..io.strict_config import json_value, shown
+from ..model import PortraitModel
+from ..networks.audio_encoder import POSITION, SAMPLE_RATE, AudioEncoder, Wav2Vec2AudioEncoder, WhisperAudioEncoder
+from .safetensors_io import load_strict
+from .third_party import find_weights, read_weights
 
 FOLDER = "audio_encoders"  # below the host's models folder
 PUBLISHED = {"whisper": "openai/whisper-tiny", "wav2vec2": "facebook/wav2vec2-base-960h"}

@@ -1,28 +1,92 @@
-"""Published weights of one or more makers -> one model file of the pack, with the proof of where it came from."""
+"""Published weights of one or more makers -> one model file of the pack, with the proof of where it came from.
+
+What a weight file or folder is, told by the names in it, and the proof of where a model came from.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from ..config import PRESETS, ModelConfig
-from ..config_file import json_value, shown
 from ..errors import PortraitError
-from ..networks.portrait_model import PortraitNetworks
-from . import catalog
-from .animatediff import read_motion
-from .assemble import assemble
-from .foreign import find_weights
-from .native import PortraitModel, load_model, save_model, style_space_of
-from .sd15 import read_unet
-from .sd_vae import find_sd_vae, load_vae, places_of_vae
-from .sources import MOTION, NATIVE, SD15, VAE, VEXPRESS, hashes_of, kind_of
-from .vexpress import FILES, load_vexpress_networks
+from ..io.file_names import printable
+from ..io.strict_config import json_value, shown
+from ..model import PortraitModel, PortraitNetworks
+from . import model_zoo
+from .init_from_sd15 import assemble, read_motion
+from .model_file import load_model, save_model, style_space_of
+from .safetensors_io import FORMAT, sha256_of
+from .sd15 import find_sd_vae, load_vae, places_of_vae, read_unet
+from .third_party import SUFFIXES, find_weights, read_weights
+from .vexpress import DENOISER, FILES, load_vexpress_networks
+
+NATIVE, VEXPRESS, SD15, VAE, MOTION = "native", "vexpress", "sd15", "vae", "animatediff"
+
+
+def kind_of(path: Path | str) -> str:
+    """NATIVE, VEXPRESS, SD15, VAE or MOTION; a path that is none of them raises PortraitError saying what was looked for."""
+    path = Path(path)
+    if path.is_dir():
+        return _kind_of_folder(path)
+    names, metadata = _names(path)
+    if metadata.get("format") == FORMAT:
+        return NATIVE
+    if any(name.startswith("model.diffusion_model.") for name in names):
+        return SD15
+    if any(".motion_modules." in name for name in names) and not any(".resnets." in name for name in names):
+        return MOTION
+    if any(
+        name.removeprefix("first_stage_model.").startswith(("encoder.down.", "encoder.down_blocks.")) for name in names
+    ):
+        return VAE
+    first = printable(", ".join(sorted(names)[:3]))
+    raise PortraitError(
+        f"{path}: its {len(names)} names ({first}, ...) are those of no known model: a file of this pack, a Stable Diffusion "
+        "1.5 checkpoint or autoencoder or an AnimateDiff motion module is needed"
+    )
+
+
+def _kind_of_folder(folder: Path) -> str:
+    def has(place: Path, stem: str) -> bool:
+        return any((place / f"{stem}{suffix}").is_file() for suffix in SUFFIXES)
+
+    if has(folder, DENOISER):
+        return VEXPRESS
+    if (folder / "unet").is_dir():
+        return SD15
+    if has(folder, "diffusion_pytorch_model") or (folder / "vae").is_dir():
+        return VAE
+    raise PortraitError(
+        f"{folder}: it holds neither denoising_unet (V-Express), nor unet/ (Stable Diffusion 1.5), nor "
+        "diffusion_pytorch_model (an autoencoder): name the folder that does"
+    )
+
+
+def _names(path: Path) -> tuple[list[str], dict[str, str]]:
+    """The names in a file and its metadata, without reading the tensors where the format allows it."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return list(read_weights(path)), {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            return list(file.keys()), dict(file.metadata() or {})
+    except (OSError, SafetensorError) as error:
+        raise PortraitError(
+            f"{path}: not a readable safetensors file ({path.stat().st_size} bytes; {printable(error)}): it is truncated or of another "
+            "format, copy or download it again"
+        ) from error
+
+
+def hashes_of(files: Iterable[Path]) -> dict[str, str]:
+    """Folder and name of each file -> SHA-256, as a model file's metadata keeps them."""
+    return {f"{file.parent.name}/{file.name}": sha256_of(file) for file in dict.fromkeys(Path(each) for each in files)}
+
 
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 # The catalogue's entry whose licence a kind of source has.
@@ -55,7 +119,7 @@ def convert(
             f"{files[0]}: sources is {shown(known)}: names and hashes are needed, get the original file"
         )
     licences = [model.metadata["licence"]] if model.metadata.get("licence") else []
-    licences += [f"{kind}: {catalog.ENTRIES[LICENSED_AS[kind]].licence}" for kind in kinds if kind in LICENSED_AS]
+    licences += [f"{kind}: {model_zoo.ENTRIES[LICENSED_AS[kind]].licence}" for kind in kinds if kind in LICENSED_AS]
     metadata = {
         **model.metadata,
         "sources": json.dumps({**known, **hashes_of(files)}),

@@ -1,4 +1,7 @@
-"""V-Express weights: five files in a folder, under V-Express' own names, any of them in any format of `foreign`."""
+"""V-Express weights: five files in a folder, under V-Express' own names, any of them in any format of `foreign`.
+
+Writes a model as V-Express' five files, for programs that read those.
+"""
 
 from __future__ import annotations
 
@@ -10,18 +13,19 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import PRESETS, ModelConfig
 from ..errors import PortraitError
+from ..io.files import whole_file
+from ..model import PortraitModel, PortraitNetworks, build_networks
+from ..networks.attention import shapes_only, sinusoidal_positions
 from ..networks.denoiser import Denoiser
-from ..networks.portrait_model import PortraitNetworks, build_networks
-from ..networks.positions import sinusoidal_positions
-from ..networks.shapes import shapes_only
-from ..networks.style_extractor import StyleExtractor
-from ..networks.style_projection import StyleProjection
-from .foreign import SUFFIXES, find_weights, read_weights
-from .native import PortraitModel, style_space_of
-from .sd_vae import find_sd_vae, load_vae, places_of_vae
-from .tensor_file import check_numbers, check_tensors, load_strict
+from ..networks.style_extractor import StyleExtractor, StyleProjection
+from .init_from_sd15 import TABLE
+from .model_file import style_space_of
+from .safetensors_io import check_numbers, check_tensors, load_strict
+from .sd15 import find_sd_vae, load_vae, places_of_vae
+from .style_layers import OUTPUTS, style_tensors
+from .third_party import SUFFIXES, find_weights, read_weights
 from .vexpress_config import vexpress_config
 
 DENOISER, MOTION, REFERENCE = "denoising_unet", "motion_module", "reference_net"
@@ -239,3 +243,76 @@ def _fresh_style_layers(denoiser: Denoiser) -> dict[str, Tensor]:
             for last in block.style_attn.to_out[0].parameters():
                 nn.init.zeros_(last)
     return {name: tensor for name, tensor in denoiser.state_dict().items() if ".style_" in name}
+
+
+QUERY = "to_q.weight"
+
+
+def vexpress_tensors(model: PortraitModel) -> dict[str, dict[str, Tensor]]:
+    """Name of each of the five files, without its ending -> its tensors by V-Express' names, in the model's precision."""
+    networks, positions = model.networks, model.config.unet.motion_positions
+    own = networks.denoiser.state_dict()
+    files: dict[str, dict[str, Tensor]] = {stem: {} for stem in FILES}
+    for theirs, name in denoiser_names(own).items():
+        file = files[MOTION if ".motion_modules." in name else DENOISER]
+        file[theirs] = own[name]
+        if ".motion_modules." in name and theirs.endswith(QUERY):
+            block, attention = name.removesuffix(f".{QUERY}").split(".attention_blocks.")
+            kept = networks.denoiser.get_submodule(block).places
+            computed = sinusoidal_positions(positions, own[name].shape[1], torch.empty(0))
+            table = computed if kept is None else kept[int(attention)]
+            file[theirs.removesuffix(QUERY) + TABLE] = table[None].to(own[name].dtype)
+    files[REFERENCE] = dict(networks.reference.state_dict())
+    files[GUIDER] = dict(networks.guider.state_dict())
+    audio = networks.audio_projection.state_dict()
+    files[AUDIO] = {theirs: torch.cat([audio[each] for each in ours]) for theirs, ours in audio_names(audio).items()}
+    return files
+
+
+def export_vexpress(folder: Path | str, model: PortraitModel) -> list[Path]:
+    """Writes the five files, each all or nothing, and returns their paths. What has no place there is told by `dropped`.
+
+    A model that V-Express has no room for (layers, keypoints or audio features of another kind) raises PortraitError.
+    """
+    folder, config, theirs = Path(folder), model.config, PRESETS["vexpress"]
+    unet = config.unet
+    wrong = [
+        f"{name} is {have!r}, V-Express has {needed!r}"
+        for name, have, needed in (
+            ("keypoints", config.keypoints, theirs.keypoints),
+            ("audio.features", config.audio.features, theirs.audio.features),
+            ("vae.kind", config.vae.kind, theirs.vae.kind),
+            ("residual", config.residual, False),
+            ("unet.reference_concat", unet.reference_concat, False),
+            ("unet.reference_warp", unet.reference_warp, False),
+            ("unet.condition_embedding", unet.condition_embedding, False),
+        )
+        if have != needed
+    ]
+    if wrong:
+        raise PortraitError(f"this model cannot be written as V-Express' files: {'; '.join(wrong)}")
+    files = vexpress_tensors(model)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return [_write(folder / f"{stem}.bin", tensors) for stem, tensors in files.items()]
+    except (OSError, RuntimeError) as error:  # the latter is what torch.save makes of a full disk
+        raise PortraitError(f"{folder}: cannot be written ({error}): check its rights and free space") from error
+
+
+def dropped(model: PortraitModel) -> list[str]:
+    """A line about the style layers that V-Express' files have no place for; none if they do nothing, as fresh ones."""
+    tensors = style_tensors(model.networks)
+    if not any(bool(tensor.any()) for name, tensor in tensors.items() if name.endswith(OUTPUTS)):
+        return []
+    numbers = sum(tensor.numel() for tensor in tensors.values())
+    return [
+        f"dropped  style attention, style projection, style extractor  {len(tensors)} tensors  {numbers:,}  (V-Express has no "
+        "place for them: keep them in a file of their own with Save Style Layers)"
+    ]
+
+
+def _write(path: Path, tensors: dict[str, Tensor]) -> Path:
+    with whole_file(path) as temporary:
+        # Clones: torch.save would write the whole of the memory that a tensor is a part of.
+        torch.save({key: tensor.detach().cpu().clone() for key, tensor in tensors.items()}, temporary)
+    return path

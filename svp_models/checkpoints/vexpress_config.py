@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..config import PRESETS, AudioConfig, GuiderConfig, ModelConfig, SchedulerConfig, UNetConfig
-from ..config_file import json_value
 from ..errors import PortraitError
+from ..io.strict_config import json_value
 
 UNET_FILE, EXTRA_FILE = "unet_config.json", "extra_config.json"
 MOTION_GROUPS = 32  # of V-Express' temporal layers, whatever the UNet has

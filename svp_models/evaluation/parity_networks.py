@@ -1,4 +1,7 @@
-"""Parity of the networks: guider, audio projection, reference bank and the denoiser, step by step and module by module."""
+"""Parity of the networks: guider, audio projection, reference bank and the denoiser, step by step and module by module.
+
+Parity of the complete sampling loop: our sampler on V-Express' starting noise, with and without guidance.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,22 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
-from ..config import ModelConfig
+from ..config import ModelConfig, SchedulerConfig
+from ..diffusion.conditioning import ClipConditions, KpsFeatures
+from ..diffusion.context_windows import frame_windows
+from ..diffusion.guidance import guided_prediction
+from ..diffusion.noise_schedule import inference_timesteps, make_scheduler
+from ..diffusion.pipeline import SamplerOptions, denoise, weighted
 from ..errors import PortraitError
+from ..face.retarget import draw_three_points
+from ..model import PortraitModel, PortraitNetworks
 from ..networks.attention import TransformerBlock
 from ..networks.conditions import Conditions, ConditionWeights, cat
-from ..networks.portrait_model import PortraitNetworks
-from .parity import NETWORK, Measure, ParityFolder, check_inputs, compared
+from .parity import LOOP, NETWORK, PROCESSING, Measure, ParityFolder, check_inputs, compared
+from .parity_processing import stored_audio_windows, whole_windows
 
 BANK = "bank."
 INPUTS = {
@@ -126,3 +137,151 @@ def recorded(network: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Ten
     finally:
         for each in hooks:
             each.remove()
+
+
+CELL = 8  # pixels
+AFTER_STEP = re.compile(r"(.+)\.latents_after_step(\d+)")
+LOOP_INPUTS = {
+    "loop.init_latents": "1 latent f h w",
+    "loop.reference_latents": "1 latent h w",
+    "loop.keypoints": "f 3 2",
+    "loop.encoder_states": "1 rows features",
+}
+
+
+class Recorder:
+    """A scheduler that keeps the latents after every step."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.latents: list[Tensor] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.scheduler, name)
+
+    def step(self, *given: Any) -> Any:
+        result = self.scheduler.step(*given)
+        self.latents.append(result.prev_sample)
+        return result
+
+
+def check_loops(folder: ParityFolder, config: ModelConfig, networks: PortraitNetworks) -> Iterator[Measure]:
+    """The conditions of the clip, then its latents after the steps that the folder holds and at the end."""
+    check_inputs(folder, LOOP_INPUTS, {"latent": config.unet.latent_channels, "features": config.audio.feature_size})
+    noise = folder["loop.init_latents"][0].transpose(0, 1)  # f c h w
+    height, width = (side * CELL for side in noise.shape[-2:])
+    pictures = torch.from_numpy(draw_three_points(folder["loop.keypoints"], width, height))  # f H W 3
+    kps = KpsFeatures(networks.guider, pictures.permute(0, 3, 1, 2).float() / 255, width, height)
+    features = kps.frames(list(range(len(noise))))  # f c0 h w
+    yield compared(folder, "loop.kps_features", features.transpose(0, 1)[None], NETWORK)
+    theirs = folder["loop.audio_windows"]
+    windows = stored_audio_windows(folder["loop.encoder_states"], config.audio, len(noise), theirs.shape[1])
+    yield compared(folder, "loop.audio_windows", windows, PROCESSING)
+    with torch.no_grad():
+        tokens = networks.audio_projection(windows)  # f tokens d
+        bank = networks.reference(folder["loop.reference_latents"])
+    yield compared(folder, "loop.audio_embeddings", tokens, NETWORK)
+    conditions = ClipConditions(tuple(bank), None, tokens, None, kps)
+    model = PortraitModel(config, networks, nn.Identity(), None, "")
+    guidance = max(1.0, float(folder.setting("loop", "guidance")))  # V-Express has none below 1
+    for name, scale in (("loop", guidance), ("loop_no_cfg", 1.0)):
+        if name == "loop" or folder.below(f"{name}."):
+            yield from _check_loop(folder, model, noise, conditions, name, scale)
+
+
+def _check_loop(
+    folder: ParityFolder, model: PortraitModel, noise: Tensor, conditions: ClipConditions, name: str, guidance: float
+) -> Iterator[Measure]:
+    window, overlap, steps = (int(folder.setting("loop", each)) for each in ("context", "overlap", "steps"))
+    scheduler, note = vexpress_scheduler(model.config.scheduler, steps)
+    options = weighted(SamplerOptions(steps=steps, cfg=guidance, window=window, overlap=overlap), model.config)
+    if whole_windows(len(noise), window, overlap):
+        recorder = Recorder(scheduler)
+        cut = frame_windows(len(noise), window, overlap)
+        denoise(model, noise, conditions, recorder, cut, options, block=len(noise))  # the recorder sees whole steps
+        latents = recorder.latents
+    else:
+        windows = vexpress_windows(len(noise), window, overlap)
+        latents = replayed_latents(model, noise, conditions, scheduler, windows, options)
+        ragged = f"with V-Express' windows, {len(noise)} frames are no whole ones of {window} with {overlap} in common"
+        note = f"{ragged}; {note}" if note else ragged
+    wanted = {each: int(found[2]) for each in folder.below(f"{name}.") if (found := AFTER_STEP.fullmatch(each))}
+    wanted[f"{name}.final_latents"] = len(latents) - 1
+    for each, step in wanted.items():
+        if step < len(latents):
+            yield compared(folder, each, latents[step].transpose(0, 1)[None], LOOP, note)
+        else:
+            folder.used.add(each)
+            yield Measure(each, LOOP, math.inf, f"the loop has {len(latents)} steps")
+
+
+def vexpress_windows(frames: int, window: int, overlap: int) -> list[list[int]]:
+    """The windows of V-Express' loop where they do not end with the clip: the last one runs backwards from its end."""
+    starts = range(0, frames - overlap, window - overlap)
+    return [[e if e < frames else frames - 2 - e % frames for e in range(start, start + window)] for start in starts]
+
+
+@torch.no_grad()
+def replayed_latents(
+    model: PortraitModel,
+    noise: Tensor,
+    conditions: ClipConditions,
+    scheduler: Any,
+    windows: list[list[int]],
+    options: SamplerOptions,
+) -> list[Tensor]:
+    """V-Express' loop as it is, noise f c h w -> latents after every step, for windows that repeat frames.
+
+    A frame is stepped as soon as all windows that hold it are done; one that its window holds twice is stepped twice, the
+    second time with a part of its prediction, and that counts. Our own sampler has no such windows.
+    """
+    denoiser = model.networks.denoiser
+    weights = ConditionWeights(options.reference_weight, options.audio_weight)
+    holding = torch.zeros(len(noise))
+    for window in windows:
+        holding[window] += 1
+    latents, after = noise.clone(), []
+    for timestep in scheduler.timesteps:
+        done, pending = torch.zeros(len(noise)), {}
+        for window in windows:
+            given = conditions.window(window, noise)
+            part = guided_prediction(
+                denoiser, latents[window][None], timestep.long()[None], given, weights, options.cfg
+            )
+            done[window] += 1
+            stepped, predictions = [], []
+            for frame, prediction in zip(window, part[0] / holding[window, None, None, None], strict=True):
+                pending[frame] = pending.get(frame, 0) + prediction
+                if done[frame] == holding[frame]:
+                    stepped.append(frame)
+                    predictions.append(pending.pop(frame))
+            moved = scheduler.step(torch.stack(predictions), timestep, latents[stepped]).prev_sample
+            for frame, latent in zip(stepped, moved, strict=True):
+                latents[frame] = latent
+        after.append(latents.clone())
+    return after
+
+
+def vexpress_scheduler(config: SchedulerConfig, steps: int) -> tuple[Any, str]:
+    """Our DDIM, and what is to be said of it. V-Express' goes the same number of timesteps down at every step: where that
+    leads past the next timestep of the schedule, V-Express' is replayed."""
+    stride = config.train_steps // steps
+    timesteps = inference_timesteps(config, steps)
+    if bool((timesteps.diff() == -stride).all()) and timesteps[-1] < stride:
+        return make_scheduler("ddim", config, steps), ""
+    scheduler = DDIMScheduler(
+        num_train_timesteps=config.train_steps,
+        beta_start=config.beta_start,
+        beta_end=config.beta_end,
+        beta_schedule=config.beta_schedule,
+        prediction_type=config.prediction,
+        rescale_betas_zero_snr=config.zero_terminal_snr,
+        timestep_spacing=config.timestep_spacing,
+        steps_offset=config.steps_offset,
+        clip_sample=False,
+    )
+    scheduler.set_timesteps(steps)
+    return (
+        scheduler,
+        f"with diffusers' DDIM, whose steps go {stride} timesteps down; ours go to the next of the {steps}",
+    )

@@ -14,14 +14,13 @@ from torch import Tensor, nn
 
 from ..checkpoints.vexpress_config import scheduler_config
 from ..config import AudioConfig, ModelConfig
+from ..diffusion.context_windows import frame_windows
+from ..diffusion.noise_schedule import alphas_cumprod, inference_timesteps
 from ..errors import PortraitError
-from ..face.vexpress_keypoints import draw_three_points, resize_keypoints, retarget_three_points, turn
-from ..media.median import median_filter
-from ..networks.audio_encoder import Wav2Vec2AudioEncoder
-from ..networks.audio_features import SAMPLE_RATE, feature_windows
-from ..sampling.schedule import alphas_cumprod, inference_timesteps
-from ..sampling.windows import frame_windows
-from ..values import Audio
+from ..face.retarget import draw_three_points, resize_keypoints, retarget_three_points, turn
+from ..media.images import median_filter
+from ..networks.audio_encoder import SAMPLE_RATE, Wav2Vec2AudioEncoder, feature_windows
+from ..types import Audio
 from .parity import IDENTICAL, PROCESSING, Measure, ParityFolder, check_inputs, compared, measured
 
 PICTURES = {"draw_kps_images": "draw_kps.keypoints", "loop_kps_images": "loop.keypoints"}

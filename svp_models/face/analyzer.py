@@ -1,48 +1,68 @@
-"""Frames -> face box, landmarks, head keypoints, expression and pose, by a small ONNX network on the CPU."""
+"""Frames -> face box, landmarks, head keypoints, expression and pose, by a small ONNX network on the CPU.
+
+Opening ONNX models; onnxruntime is imported with the first one.
+
+`built-in`: the small network of a portrait model, which knows drawn faces, one a frame.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import PortraitError
-from ..libraries import cv2
-from ..media.stream import Frames
-from .head_template import five_points_from_68
+from ..media.frame_stream import Frames
+from ..optional_deps import cv2, onnxruntime
+from .detection import FaceDetection, FaceTrack
+from .head_pose import five_points_from_68
 from .keypoints import frame_ranges
-from .onnx_session import open_session
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+
+def open_session(
+    model: bytes | str, what: str, cure: str, providers: Sequence[str], threads: int = 0
+) -> InferenceSession:
+    """A session of a model: its path or its content. providers: the wanted ones, best first; what is not there is left out.
+
+    what, cure: how a message calls a model that cannot be used, and what to do then. threads: 0 for as many as there are cores.
+    """
+    ort = onnxruntime()
+    options = ort.SessionOptions()
+    options.log_severity_level = 3  # errors are raised anyway
+    if threads:
+        options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    available = ort.get_available_providers()
+    try:
+        return ort.InferenceSession(model, options, providers=[each for each in providers if each in available])
+    except (*_load_errors(), OSError) as error:
+        raise PortraitError(f"{what} is no usable ONNX model: {cure}") from error
+
+
+def _load_errors() -> tuple[type[Exception], ...]:
+    """What onnxruntime raises for a model that it cannot use."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as errors
+
+    names = (
+        "Fail",
+        "InvalidArgument",
+        "InvalidGraph",
+        "InvalidProtobuf",
+        "NotImplemented",
+        "NoSuchFile",
+        "RuntimeException",
+    )
+    return tuple(getattr(errors, name) for name in names)
+
 
 INPUT_SIDE = 128  # pixels of the square the network sees
 BATCH = 32  # frames a call
 PRESENT_FROM = 0.5  # probability
 OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (3,), "present": ()}
-
-
-@dataclass(frozen=True)
-class FaceTrack:
-    """One face in every frame. Positions are pixels of the analysed frames: continuous, (0, 0) is the top left corner.
-
-    boxes: n 4 (left, top, right, bottom); landmarks: n 68 2; head_keypoints: n 8 2; expression: n 64; pose: n 3,
-    yaw, pitch, roll in degrees (positive: nose to the image's right, nose down, head tilted clockwise); all float32.
-    landmarks, expression and pose are None where the backend does not know them. present: n bool; where it is False the
-    other rows mean nothing. width, height: of the frames.
-    five_points: n 5 2, eyes, nose tip, mouth corners.
-    """
-
-    boxes: np.ndarray
-    landmarks: np.ndarray | None
-    head_keypoints: np.ndarray
-    expression: np.ndarray | None
-    pose: np.ndarray | None
-    present: np.ndarray
-    width: int
-    height: int
-    five_points: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.present)
 
 
 class FaceAnalyzer:
@@ -160,3 +180,25 @@ def require_face(track: FaceTrack, what: str) -> None:
             f"{len(track)}): choose a picture with a face seen from the front that fills a third of it or more, "
             "for a photograph connect Load Face Analyzer with another backend than built-in, or type the 8 keypoints by hand"
         )
+
+
+class BuiltInBackend:
+    """onnx: a model's `face_analyzer`. Gives everything, expression coefficients too."""
+
+    name = "built-in"
+
+    def __init__(self, onnx: bytes) -> None:
+        self._analyzer = FaceAnalyzer(onnx)
+
+    def detect(self, frames: Frames) -> Iterator[list[FaceDetection]]:
+        for track in self._analyzer.batches(frames):
+            for row in range(len(track)):
+                face = FaceDetection(
+                    box=track.boxes[row],
+                    head_keypoints=track.head_keypoints[row],
+                    five_points=track.five_points[row],
+                    landmarks=track.landmarks[row],
+                    pose=track.pose[row],
+                    expression=track.expression[row],
+                )
+                yield [face] if track.present[row] else []

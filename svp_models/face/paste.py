@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..errors import PortraitError
 from ..io.progress import Progress
-from ..libraries import cv2
-from ..media.image_buffer import Pictures
-from ..media.stream import FrameStream
+from ..media.frame_stream import FrameStream
+from ..media.images import Pictures
+from ..optional_deps import cv2
 from .crop import FaceCrop, Square, resized, scaled_crop
 
 Edges = tuple[bool, bool, bool, bool]  # left, top, right, bottom: whether the picture goes on beyond it

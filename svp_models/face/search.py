@@ -12,10 +12,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..libraries import cv2
-from .alignment import inverse, move
+from ..optional_deps import cv2
 from .analyzer import INPUT_SIDE
-from .crop import RISE, Square, cut_square, from_square
+from .crop import RISE, Square, cut_square, from_square, inverse, move
 from .detection import FaceBackend, FaceDetection
 
 LOOKS = 4  # after the first

@@ -1,9 +1,20 @@
-"""A face analyser applied to a clip: the chosen face as one track, with messages that name the clip."""
+"""A face analyser applied to a clip: the chosen face as one track, with messages that name the clip.
+
+The host's face landmarks (socket FACE_LANDMARKS, by its MediaPipe node) as a track and as head motion.
+
+The value is a dict: `frames`, for every frame the faces in it, each with `landmarks_xy` (478 2, pixels) and `bbox_xyxy` (4);
+`image_size`, (height, width). A frame without a face has an empty list, unless the node was asked to fill it in.
+
+Less trembling of tracked points: the one-euro filter (Casiez, Roussel and Vogel, CHI 2012), run both ways over a clip.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +22,14 @@ from torch import Tensor, nn
 
 from ..errors import PortraitError
 from ..io.progress import Progress
-from ..media.stream import Frames
-from .analyzer import FaceTrack, check_frames, require_face
-from .backends.auto import AutoBackend
-from .backends.built_in import BuiltInBackend
-from .detection import FaceBackend, FaceDetection, track_of
-from .keypoints import frame_ranges, interpolate_missing
-from .one_euro import smooth_points
-from .recon import read_faces
+from ..media.frame_stream import Frames
+from .analyzer import BuiltInBackend, check_frames, require_face
+from .detection import COUNTED, FaceBackend, FaceDetection, FaceTrack, choose_faces, track_of
+from .detectors.auto import AutoBackend
+from .expression import read_faces
+from .head_pose import MESH_68, MESH_FIVE
+from .keypoints import frame_ranges, head_keypoints_from_mesh, interpolate_missing
 from .search import PortraitSearch
-from .selection import COUNTED, choose_faces
 
 LOG = logging.getLogger(__name__)
 LARGEST_TURN = 50.0  # degrees that a head may be tilted by: the models know upright portraits
@@ -173,3 +182,80 @@ def expression_of(track: FaceTrack) -> Tensor:
             "extract the style from the voice alone"
         )
     return torch.from_numpy(interpolate_missing(track.expression, track.present)[0])
+
+
+def track_of_landmarks(value: Mapping[str, Any], what: str, choice: str = "largest", index: int = 0) -> FaceTrack:
+    """The chosen face (see `choose_faces`) of every frame. No face in any frame, or one that is turned too far, raises
+    PortraitError; `what` is what a message calls the frames."""
+    try:
+        frames, (height, width) = value["frames"], value["image_size"]
+        meshes = [[np.asarray(face["landmarks_xy"], np.float32) for face in faces] for faces in frames]
+    except (KeyError, TypeError, ValueError) as error:
+        raise PortraitError(
+            f"the face landmarks of {what} are not as Detect Face Landmarks gives them ({type(error).__name__}: {error}): connect its "
+            "output face_landmarks"
+        ) from error
+    found = [[_face(mesh) for mesh in faces] for faces in meshes]
+    track = track_of(choose_faces(found, choice, index), int(width), int(height))
+    check_track(track, what)
+    check_upright(track, what)
+    return track
+
+
+def _face(points: np.ndarray) -> FaceDetection:
+    """One face from its 478 points in pixels, 478 2."""
+    return FaceDetection(
+        box=np.concatenate([points.min(axis=0), points.max(axis=0)]),
+        head_keypoints=head_keypoints_from_mesh(points),  # refuses another number of points
+        five_points=points[list(MESH_FIVE)],
+        landmarks=points[list(MESH_68)],
+    )
+
+
+STRONGEST_CUTOFF = 0.5  # Hz at rest, for strength 1
+SPEED_GAIN = 4.0  # Hz of cut-off per unit and second of speed: fast movement passes
+SPEED_CUTOFF = 1.0  # Hz, of the speed's own low-pass, as in the paper
+
+
+def one_euro(
+    values: np.ndarray, fps: float, min_cutoff: float, speed_gain: float, speed_cutoff: float = SPEED_CUTOFF
+) -> np.ndarray:
+    """Causal filter of n rows of any shape at `fps`; cut-offs in Hz, speed_gain in Hz per unit of value and second.
+
+    Row by row: x' = a x + (1 - a) x'_before with a = 1 / (1 + fps / (2 pi f)) and f = min_cutoff + speed_gain |dx'|, where
+    dx' is the change per second, itself low-passed at speed_cutoff.
+    """
+    rows = np.asarray(values, np.float64)
+    filtered = rows.copy()
+    speed = np.zeros_like(rows[0]) if len(rows) else rows
+    for index in range(1, len(rows)):
+        step = (rows[index] - filtered[index - 1]) * fps
+        speed = speed + _weight(speed_cutoff, fps) * (step - speed)
+        share = _weight(min_cutoff + speed_gain * np.abs(speed), fps)
+        filtered[index] = filtered[index - 1] + share * (rows[index] - filtered[index - 1])
+    return filtered
+
+
+def smooth_points(points: np.ndarray, fps: float, strength: float, size: float) -> np.ndarray:
+    """Points n k 2 of every frame of a clip at `fps`, smoothed -> n k 2, float32.
+
+    strength: 0 changes nothing, 1 is the strongest (0.5 Hz at rest); size: pixels that count as 1 for the speed, such as
+    the eyes' distance, so that the picture's size does not matter. The filter runs forwards and backwards and the two
+    are averaged: their delays cancel.
+    """
+    if not 0 <= strength <= 1 or fps <= 0 or size <= 0:
+        raise PortraitError(
+            f"smoothing {strength} at {fps} fps with a face of {size} pixels: strength must be 0 to 1, the others above 0"
+        )
+    if strength == 0 or len(points) < 2:
+        return np.asarray(points, np.float32)
+    scaled = np.asarray(points, np.float64) / size
+    cutoff = STRONGEST_CUTOFF / strength
+    forward = one_euro(scaled, fps, cutoff, SPEED_GAIN)
+    backward = one_euro(scaled[::-1], fps, cutoff, SPEED_GAIN)[::-1]
+    return ((forward + backward) / 2 * size).astype(np.float32)
+
+
+def _weight(cutoff: float | np.ndarray, fps: float) -> float | np.ndarray:
+    """Share of the new value in a first-order low-pass."""
+    return 1 / (1 + fps / (2 * math.pi * cutoff))

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..libraries import interpolate
-from .head import CROWN, FACE, HAIR, KEYPOINTS, RIGID
+from ..optional_deps import interpolate
+from .head_pose import CROWN, FACE, HAIR, KEYPOINTS, RIGID
 
 GRID = 33  # points a side at which the spline itself is evaluated; between them it is smooth enough to interpolate
 ANCHORS = 7  # fixed points a side of the picture's border: what surrounds the head stays

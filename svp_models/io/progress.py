@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from .frames import IN_MEMORY, FileRows, Storage, blocks
+from .memory_map import IN_MEMORY, FileRows, Storage, blocks
 
 Progress = Callable[[int, int], None]
 

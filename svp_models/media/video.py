@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from ..errors import PortraitError
-from ..libraries import av, reformatter
-from ..values import Audio
+from ..optional_deps import av, reformatter
+from ..types import Audio
 from .audio import check_audio, decode_audio, fit_audio
-from .source import MAX_JUMP_SECONDS, open_media, video_stream
+from .container import MAX_JUMP_SECONDS, open_media, video_stream
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream

@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import PortraitError
 from ..io.files import reason, whole_file
-from ..libraries import av, reformatter
-from ..values import Audio
+from ..optional_deps import av, reformatter
+from ..types import Audio
 from .audio import check_audio, to_mono
 from .video import as_rate
 

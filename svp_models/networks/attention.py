@@ -1,11 +1,21 @@
-"""Spatial transformer: self -> reference -> audio -> style -> feed-forward (sec. 3.2), named as diffusers names it."""
+"""Spatial transformer: self -> reference -> audio -> style -> feed-forward (sec. 3.2), named as diffusers names it.
+
+Sinusoidal positions, shared by the temporal layers and the style extractor.
+
+Building networks whose weights come from a file: neither memory nor time is spent on random ones.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from .conditions import AS_TRAINED, ConditionWeights
 from .layers import attention, feed_forward
@@ -112,3 +122,36 @@ class SpatialTransformer(nn.Module):
             hidden = block(hidden.contiguous(), context)
         hidden = hidden.transpose(1, 2).unflatten(2, (height, width))  # (b f) c h w
         return images + self.proj_out(hidden)
+
+
+def sinusoidal_positions(length: int, channels: int, like: Tensor) -> Tensor:
+    """length x channels in the dtype and on the device of `like`: sine on even channels, cosine on odd ones.
+
+    Computed anew at every call, in float32, so that no checkpoint has to carry (and round) a table.
+    """
+    steps = torch.arange(length, dtype=torch.float32, device=like.device)
+    rates = torch.exp(
+        torch.arange(0, channels, 2, dtype=torch.float32, device=like.device) * (-math.log(1e4) / channels)
+    )
+    angles = torch.outer(steps, rates)  # length channels/2
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1).to(like.dtype)
+
+
+class _Unfilled(TorchFunctionMode):
+    """Leaves out the draws of normal numbers. Without memory behind them they are nothing, yet they bring in torch's compiler,
+    whose import takes 3 s."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within, tensors have a shape and a type and nothing else: torch's device `meta`."""
+    with torch.device("meta"), _Unfilled():
+        yield

@@ -1,4 +1,7 @@
-"""Style extractor: audio features and expression coefficients of a clip -> a Gaussian over styles (sec. 3.1)."""
+"""Style extractor: audio features and expression coefficients of a clip -> a Gaussian over styles (sec. 3.1).
+
+Style projection: one style code per frame -> tokens for the style attention (sec. 3.2).
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from torch import Tensor, nn
 
 from ..config import StyleConfig
 from ..errors import PortraitError
-from .positions import sinusoidal_positions
+from .attention import sinusoidal_positions
 
 # Keeps the square root differentiable where a clip does not vary at all (a single frame).
 VARIANCE_FLOOR = 1e-8
@@ -68,3 +71,17 @@ def sample_code(mu: Tensor, sigma: Tensor, generator: torch.Generator, temperatu
     """s = mu + temperature x sigma x eps (4), same shape as mu; eps is drawn on the CPU."""
     noise = torch.randn(mu.shape, generator=generator).to(mu)
     return mu + temperature * sigma * noise
+
+
+class StyleProjection(nn.Module):
+    """Linear and LayerNorm; several tokens, since attention over a single one could not vary over the picture."""
+
+    def __init__(self, style_size: int, tokens: int, out_size: int) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.proj = nn.Linear(style_size, tokens * out_size)
+        self.norm = nn.LayerNorm(out_size)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """n d_s -> n tokens out_size"""
+        return self.norm(self.proj(codes).unflatten(-1, (self.tokens, -1)))

@@ -1,4 +1,7 @@
-"""The skeleton that Denoiser and ReferenceNet share: Stable Diffusion 1.5's UNet, module names as in diffusers."""
+"""The skeleton that Denoiser and ReferenceNet share: Stable Diffusion 1.5's UNet, module names as in diffusers.
+
+ReferenceNet: the portrait's features for the denoiser's reference attention (sec. 3.2).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from torch import Tensor, nn
 from ..config import UNetConfig
 from .attention import BlockContext, BlockKind, SpatialTransformer, TransformerBlock
 from .layers import Downsample, ResnetBlock, TimestepEmbedding, TimestepWaves, Upsample
-from .temporal import MotionModule
+from .motion_module import MotionModule
 
 
 class Layers(nn.Module):
@@ -150,3 +153,22 @@ def transformer(config: UNetConfig, level: int, kind: BlockKind) -> SpatialTrans
 
 def motion(config: UNetConfig, channels: int) -> MotionModule:
     return MotionModule(channels, config.motion_heads, config.motion_groups, config.motion_positions)
+
+
+class ReferenceNet(UNet):
+    """Stable Diffusion 1.5's UNet without its last norm, run once on the portrait at t = 0.
+
+    The file format it shares with V-Express has `conv_out`; nothing reads that layer's output, so it is never run.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__(config, config.latent_channels, BlockKind())
+        self.cross_attention_dim = config.cross_attention_dim
+
+    def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
+        """Scaled portrait latent b c h w -> bank: what every transformer block hands to its cross-attention, b t c each."""
+        batch = len(latent)
+        time = self.embed_time(torch.zeros(batch, device=latent.device))
+        context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim), bank=[])
+        self.trunk(self.conv_in(latent), time, context)
+        return tuple(context.bank)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..libraries import cv2
+from ..optional_deps import cv2
 from .canvas import Canvas, Colour, curve, mix, shade
 from .geometry import UNIT, Pose, project, project_body
 from .identity import Appearance

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ..libraries import cv2
+from ..optional_deps import cv2
 
 SHIFT = 6  # fractional bits that OpenCV rasterises with
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..libraries import cv2
+from ..optional_deps import cv2
 from .canvas import Canvas, curve, mix, shade
 from .expressions import GROUPS
 from .geometry import UNIT, FaceGeometry, Pose, project, surface_depth

@@ -20,15 +20,16 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.native import PortraitModel, load_model
+from svp_portrait.svp_models.checkpoints.model_file import load_model
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, load_vexpress
+from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import PRESETS, SchedulerConfig
-from svp_portrait.svp_models.headless.cli import main
-from svp_portrait.svp_models.networks.positions import sinusoidal_positions
+from svp_portrait.svp_models.diffusion.conditioning import ClipConditions, KpsFeatures
+from svp_portrait.svp_models.diffusion.noise_schedule import make_scheduler
+from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions, clip_noise, denoise
+from svp_portrait.svp_models.model import PortraitModel
+from svp_portrait.svp_models.networks.attention import sinusoidal_positions
 from svp_portrait.svp_models.networks.vae import build_vae
-from svp_portrait.svp_models.sampling.conditions import ClipConditions, KpsFeatures
-from svp_portrait.svp_models.sampling.pipeline import SamplerOptions, clip_noise, denoise
-from svp_portrait.svp_models.sampling.schedule import make_scheduler
 
 MANIFEST = Path(__file__).resolve().parents[3] / "shared" / "goldens" / "vexpress_sd15_manifest.json"
 BYTES = 15e9

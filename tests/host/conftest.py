@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 
 from .hosts import Host, host_params
 from .server import Server, running

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import av
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 
 from . import server as module
 from .process import KNOWN, forget_peak, memory

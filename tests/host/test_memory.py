@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 
 from .process import KNOWN, memory
 from .server import Server, running, talking

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.media.video import load_video
 
 from .server import ASSETS, Run, Server, speech, talking

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from scipy.signal import correlate
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.evaluation.metrics import lagged_correlation, mouth_opening
 from svp_portrait.svp_models.face.tracking import track_face
 from svp_portrait.svp_models.media.audio import frame_count, load_audio

@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 from transformers import Wav2Vec2Config
 
 from svp_portrait.nodes.host import folder_paths
-from svp_portrait.nodes.load import SVPLoadModel
-from svp_portrait.svp_models.checkpoints.native import PortraitModel, save_model
-from svp_portrait.svp_models.checkpoints.vexpress_export import export_vexpress
+from svp_portrait.nodes.loaders import SVPLoadModel
+from svp_portrait.svp_models.checkpoints.model_file import save_model
+from svp_portrait.svp_models.checkpoints.vexpress import export_vexpress
 from svp_portrait.svp_models.config import (
     PRESETS,
     AudioConfig,
@@ -27,7 +27,7 @@ from svp_portrait.svp_models.config import (
     UNetConfig,
     VaeConfig,
 )
-from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 
 FPS = 25.0

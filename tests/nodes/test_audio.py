@@ -8,14 +8,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from svp_portrait.nodes.audio import SVPApplyAudioEncoder, SVPLoadAudioEncoder
 from svp_portrait.nodes.host import NOTHING, folder_paths
-from svp_portrait.nodes.load import SVPLoadModel
+from svp_portrait.nodes.loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel
 from svp_portrait.nodes.style import SVPStyleExtract
-from svp_portrait.svp_models.checkpoints.native import load_model, save_model
+from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.model import build_networks
 
 CONFIG = Wav2Vec2Config(
     hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, conv_dim=(8,) * 7, vocab_size=5,

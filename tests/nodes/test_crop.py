@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.nodes import face as face_nodes
-from svp_portrait.nodes.crop import SVPCropFace, SVPPasteBack
-from svp_portrait.nodes.face import SVPLoadFaceAnalyzer
+from svp_portrait.nodes import head_motion as face_nodes
+from svp_portrait.nodes.face_crop import SVPCropFace, SVPPasteBack
+from svp_portrait.nodes.head_motion import SVPHeadKpsManual, SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import InputImpl
-from svp_portrait.nodes.load import BUILTIN, SVPLoadModel
-from svp_portrait.nodes.motion import SVPHeadKpsManual
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL
+from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.crop import Square
 from svp_portrait.svp_models.face.detection import FaceDetection
@@ -22,7 +21,7 @@ from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.media.writer import VideoWriter
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.types import HeadMotion
 
 CROP = {"margin": 2.0, "size": 0, "square": "still", "smoothing": 0, "feather": 0.1}
 POINTS = np.array([(30, 24), (31, 34), (50, 24), (49, 34), (36, 26), (44, 26), (40, 26), (40, 32)])

@@ -7,18 +7,19 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.nodes.motion import (
-    SVPHeadKpsExtract,
-    SVPHeadKpsManual,
-    SVPHeadKpsRender,
-    SVPHeadKpsRetarget,
+from svp_portrait.nodes.head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget
+from svp_portrait.nodes.sampler import SVPSampler
+from svp_portrait.nodes.style import (
+    FROM_INPUT,
+    SVPStyleExtract,
+    SVPStyleInterpolate,
+    SVPStyleLoad,
+    SVPStyleSample,
+    SVPStyleSave,
 )
-from svp_portrait.nodes.sample import SVPSampler
-from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleSample
-from svp_portrait.nodes.style_files import FROM_INPUT, SVPStyleLoad, SVPStyleSave
 from svp_portrait.nodes.video import SVPVideoCombine
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
+from svp_portrait.svp_models.face.analyzer import BuiltInBackend
 from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.media.video import load_video
 
@@ -54,7 +55,7 @@ def typed(clip):
 
 
 def test_model_without_built_in_choice_names_the_folder(folders):
-    from svp_portrait.nodes.load import SVPLoadModel
+    from svp_portrait.nodes.loaders import SVPLoadModel
 
     with pytest.raises(PortraitError, match="missing.safetensors.*svp"):
         SVPLoadModel.execute("missing.safetensors")

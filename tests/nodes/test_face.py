@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.nodes import face as face_nodes
-from svp_portrait.nodes.face import SVPLoadFaceAnalyzer, weight_file
-from svp_portrait.nodes.motion import SVPHeadKpsExtract, SVPHeadKpsRetarget
+from svp_portrait.nodes import head_motion as face_nodes
+from svp_portrait.nodes.head_motion import SVPHeadKpsExtract, SVPHeadKpsRetarget, SVPLoadFaceAnalyzer, weight_file
 from svp_portrait.nodes.style import SVPStyleExtract
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection

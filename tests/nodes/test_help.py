@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import svp_portrait
+from svp_portrait.nodes.head_motion import EXAMPLE_POINTS
 from svp_portrait.nodes.host import NOTHING
-from svp_portrait.nodes.motion import EXAMPLE_POINTS
 from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.config import PRESETS
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.nodes.motion import SVPHeadKpsManual
-from svp_portrait.nodes.sample import SVPSampler
+from svp_portrait.nodes.head_motion import SVPHeadKpsManual
+from svp_portrait.nodes.sampler import SVPSampler
 from svp_portrait.nodes.style import SVPStyleSample
-from svp_portrait.svp_models.values import StylePrior
+from svp_portrait.svp_models.types import StylePrior
 
 SAMPLER = {
     "seed": 0, "steps": 1, "cfg": 1.0, "scheduler": "euler", "reference_weight": 1.0, "audio_weight": 1.0, "style_weight": 1.0,

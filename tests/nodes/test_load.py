@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from svp_portrait.nodes.head_motion import SVPHeadKpsManual, SVPHeadKpsRender
 from svp_portrait.nodes.host import folder_paths
-from svp_portrait.nodes.load import BUILTIN, SVPLoadModel, model_names, model_path, vae_path
-from svp_portrait.nodes.motion import SVPHeadKpsManual, SVPHeadKpsRender
-from svp_portrait.nodes.sample import SVPSampler
+from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel, model_names, model_path, vae_path
+from svp_portrait.nodes.sampler import SVPSampler
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments
 

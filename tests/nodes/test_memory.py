@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.nodes import host, sockets
-from svp_portrait.nodes.load import read_model
-from svp_portrait.nodes.motion import SVPHeadKpsManual
-from svp_portrait.nodes.sample import SVPSampler
-from svp_portrait.nodes.sockets import LoadedModel
-from svp_portrait.svp_models.checkpoints.native import load_model, save_model
-from svp_portrait.svp_models.sampling.guidance import MemoryPlan
-from svp_portrait.svp_models.sampling.memory import PLANS, sampling_memory
+from svp_portrait.nodes import host, types
+from svp_portrait.nodes.head_motion import SVPHeadKpsManual
+from svp_portrait.nodes.loaders import read_model
+from svp_portrait.nodes.sampler import SVPSampler
+from svp_portrait.nodes.types import LoadedModel
+from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
+from svp_portrait.svp_models.diffusion.guidance import MemoryPlan
+from svp_portrait.svp_models.diffusion.memory import PLANS, sampling_memory
 
 SAMPLER = {
     "seed": 0, "steps": 2, "cfg": 2.0, "scheduler": "euler", "reference_weight": 1.0, "audio_weight": 1.0, "style_weight": 1.0,
@@ -27,7 +27,7 @@ def asked(monkeypatch) -> list:
     """What a host with little memory, `room` bytes of it, is asked to prepare."""
     seen: list = []
     for name in ("prepare", "prepare_whole"):
-        monkeypatch.setattr(sockets, name, lambda handles, memory, name=name: seen.append((name, handles, memory)))
+        monkeypatch.setattr(types, name, lambda handles, memory, name=name: seen.append((name, handles, memory)))
     return seen
 
 
@@ -47,7 +47,7 @@ def test_the_host_is_asked_for_what_the_plan_takes(loaded, clip, asked, monkeypa
     together, apart = (sampling_memory(config, plan, 2.0, config.window, (32, 32), torch.float32) for plan in PLANS)
     for space, needed in ((together, together), (together - 1, apart), (0, apart)):
         asked.clear()
-        monkeypatch.setattr(sockets, "room", lambda handle, space=space: space)
+        monkeypatch.setattr(types, "room", lambda handle, space=space: space)
         result = run((model, loaded[1]), clip)
         parts, whole = ("prepare", ["conditions"], needed), ("prepare_whole", ["encoder"], needed)
         assert asked == [parts, whole, ("prepare", ["denoising"], needed)]
@@ -56,7 +56,7 @@ def test_the_host_is_asked_for_what_the_plan_takes(loaded, clip, asked, monkeypa
 
 def test_a_shorter_clip_or_window_asks_for_less(loaded, clip, asked, monkeypatch):
     model = replace(loaded[0], denoising_handle="denoising", conditions_handle="conditions")
-    monkeypatch.setattr(sockets, "room", lambda handle: 10**12)
+    monkeypatch.setattr(types, "room", lambda handle: 10**12)
     run((model, loaded[1]), clip)
     run((model, loaded[1]), clip, window=2, overlap=0)
     assert asked[-1][2] == model.plan(2.0, 2, (32, 32))[1] < asked[0][2]

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import torch
 
+from svp_portrait.nodes.head_motion import SVPHeadKpsExtract, SVPHeadKpsRender, SVPHeadKpsRetarget
 from svp_portrait.nodes.host import InputImpl
-from svp_portrait.nodes.motion import SVPHeadKpsExtract, SVPHeadKpsRender, SVPHeadKpsRetarget
+from svp_portrait.svp_models.cli.core_nodes import ComponentVideo, VideoComponents
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.vexpress_keypoints import retarget_three_points, three_points
-from svp_portrait.svp_models.headless.core_nodes import ComponentVideo, VideoComponents
-from svp_portrait.svp_models.media import image_buffer as pictures
+from svp_portrait.svp_models.face.retarget import retarget_three_points, three_points
+from svp_portrait.svp_models.media import images as pictures
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.media.writer import VideoWriter
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.types import HeadMotion
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from svp_portrait.nodes import preview as module
-from svp_portrait.nodes.preview import PAUSE, SHARE, PictureBar, Preview, preview
+from svp_portrait.nodes import host as module
+from svp_portrait.nodes.host import PAUSE, SHARE, PictureBar, Preview, preview
 from svp_portrait.svp_models.config import ModelConfig, UNetConfig, VaeConfig
 
 

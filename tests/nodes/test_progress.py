@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
+from svp_portrait.nodes.head_motion import SVPHeadKpsManual
 from svp_portrait.nodes.host import ProgressBar
-from svp_portrait.nodes.motion import SVPHeadKpsManual
-from svp_portrait.nodes.sample import SVPSampler
-from svp_portrait.nodes.sockets import LoadedModel
+from svp_portrait.nodes.sampler import SVPSampler
 from svp_portrait.nodes.style import SVPStyleExtract
-from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.nodes.types import LoadedModel
+from svp_portrait.svp_models.model import build_networks
 
 STEPS = 3
 

@@ -15,12 +15,12 @@ from PIL import Image
 from svp_portrait.nodes import host
 from svp_portrait.nodes.command import open_nodes
 from svp_portrait.nodes.host import folder_paths
-from svp_portrait.nodes.style_files import SVPStyleSave
-from svp_portrait.nodes.style_layer import SVPSaveStyleLayer
+from svp_portrait.nodes.loaders import SVPSaveStyleLayer
+from svp_portrait.nodes.style import SVPStyleSave
 from svp_portrait.nodes.video import SVPVideoCombine
+from svp_portrait.svp_models.cli.folders import Folders
+from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.headless.cli import main
-from svp_portrait.svp_models.headless.folders import Folders
 
 COMBINE = {"fps": 25.0, "crf": 18, "filename_prefix": "svp/clip"}
 

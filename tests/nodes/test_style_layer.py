@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from svp_portrait.nodes.host import NOTHING
+from svp_portrait.nodes.loaders import SVPLoadStyleLayer, SVPSaveStyleLayer
 from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleSample
-from svp_portrait.nodes.style_layer import SVPLoadStyleLayer, SVPSaveStyleLayer
-from svp_portrait.svp_models.checkpoints.tensor_file import read_metadata
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
+from svp_portrait.svp_models.diffusion.inputs import check_style
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.sampling.checks import check_style
 
 
 def test_saved_layers_are_listed_and_loaded(folders, loaded, clip):

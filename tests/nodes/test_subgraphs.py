@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from svp_portrait.nodes import widgets
+from svp_portrait.nodes import types
 from svp_portrait.nodes.registry import NODE_CLASSES
 
 FOLDER = Path(__file__).resolve().parents[2] / "subgraphs"
@@ -68,11 +68,11 @@ def test_its_nodes_are_as_their_schemas(blueprint):
 
 
 def test_other_words_are_given_to_hosts_that_know_them(monkeypatch):
-    assert widgets.found_by("lip sync") == {}
+    assert types.found_by("lip sync") == {}
 
     @dataclass
     class Schema:
         search_aliases: list[str]
 
-    monkeypatch.setattr(widgets.io, "Schema", Schema)
-    assert widgets.found_by("lip sync", "talking head") == {"search_aliases": ["lip sync", "talking head"]}
+    monkeypatch.setattr(types.io, "Schema", Schema)
+    assert types.found_by("lip sync", "talking head") == {"search_aliases": ["lip sync", "talking head"]}

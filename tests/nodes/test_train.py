@@ -10,14 +10,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from svp_portrait.nodes.audio import SVPApplyAudioEncoder, SVPLoadAudioEncoder
 from svp_portrait.nodes.dataset import SVPPrepareDataset, drawn_people
 from svp_portrait.nodes.host import ProgressBar, folder_paths
-from svp_portrait.nodes.load import SVPLoadModel
-from svp_portrait.nodes.sockets import PreparedDataset
-from svp_portrait.nodes.train import SVPTrainStage, SVPTrainStyleExtractor
-from svp_portrait.svp_models.dataset.building import prepare
-from svp_portrait.svp_models.dataset.options import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.nodes.loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel
+from svp_portrait.nodes.training import SVPTrainStage, SVPTrainStyleExtractor
+from svp_portrait.nodes.types import PreparedDataset
+from svp_portrait.svp_models.data.prepare import prepare
+from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
 from svp_portrait.svp_models.errors import PortraitError
 
 ASSETS = Path(__file__).resolve().parents[2] / "workflows" / "assets"

@@ -9,7 +9,7 @@ import pytest
 
 from svp_portrait.nodes import command
 from svp_portrait.nodes.host import ProgressBar, folder_paths
-from svp_portrait.svp_models.headless.cli import main
+from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
 

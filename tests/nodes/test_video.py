@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.nodes import standin
-from svp_portrait.nodes.sockets import audio_from
+from svp_portrait.nodes import host_stub
+from svp_portrait.nodes.types import audio_from
 from svp_portrait.nodes.video import SVPMedianFilter, picture_chunks
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.median import median_filter
+from svp_portrait.svp_models.media.images import median_filter
 
 
 @pytest.mark.parametrize("frames", [1, 2, 7])
@@ -35,7 +35,7 @@ def test_every_frame_is_reported_and_a_cancel_ends_it(monkeypatch):
         if done == 3:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(standin.ProgressBar, "show", show)
+    monkeypatch.setattr(host_stub.ProgressBar, "show", show)
     with pytest.raises(KeyboardInterrupt):
         SVPMedianFilter.execute(torch.rand(9, 4, 4, 3))
     assert reports == [(1, 9), (2, 9), (3, 9)]

@@ -6,7 +6,7 @@ import torch
 
 from svp_portrait.nodes import video as module
 from svp_portrait.nodes.video import CHUNK, picture_chunks
-from svp_portrait.svp_models.io.frames import Storage, whole
+from svp_portrait.svp_models.io.memory_map import Storage, whole
 
 
 class Doubler:

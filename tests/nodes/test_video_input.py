@@ -10,13 +10,13 @@ import torch
 
 from svp_portrait.nodes.host import InputImpl
 from svp_portrait.nodes.style import SVPStyleExtract
-from svp_portrait.nodes.video_input import SVPLoadVideo
+from svp_portrait.nodes.video import SVPLoadVideo
+from svp_portrait.svp_models.cli.core_nodes import ComponentVideo, VideoComponents, audio_to_host
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.headless.core_nodes import ComponentVideo, VideoComponents, audio_to_host
 from svp_portrait.svp_models.media.audio import load_audio
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.media.writer import VideoWriter
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 CHOICES = {
     "frame_rate": 0.0, "skip_first_frames": 0, "frame_load_cap": 0, "select_every_nth": 1, "width": 0, "height": 0,

@@ -13,11 +13,11 @@ import pytest
 
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.registry import NODE_CLASSES
-from svp_portrait.svp_models.checkpoints.catalog import HUB, entry_named
-from svp_portrait.svp_models.headless.core_nodes import core_nodes
-from svp_portrait.svp_models.headless.folders import Folders
-from svp_portrait.svp_models.headless.graph import check_graph, load_graph
-from svp_portrait.svp_models.headless.runner import build_registry
+from svp_portrait.svp_models.checkpoints.model_zoo import HUB, entry_named
+from svp_portrait.svp_models.cli.core_nodes import core_nodes
+from svp_portrait.svp_models.cli.folders import Folders
+from svp_portrait.svp_models.cli.graph import check_graph, load_graph
+from svp_portrait.svp_models.cli.runner import build_registry
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = ["face_restore", "portrait", "style_interpolation", "style_library", "talk", "train_style", "vexpress_portrait"]

@@ -18,17 +18,16 @@ from torch import Tensor
 from svp_portrait.svp_models.checkpoints.vexpress import load_vexpress_networks
 from svp_portrait.svp_models.checkpoints.vexpress_config import vexpress_config
 from svp_portrait.svp_models.config import PRESETS
-from svp_portrait.svp_models.face.vexpress_keypoints import (
+from svp_portrait.svp_models.face.retarget import (
     draw_three_points,
     nearest_turn,
     resize_keypoints,
     retarget_three_points,
 )
-from svp_portrait.svp_models.media.median import median_filter
-from svp_portrait.svp_models.networks.attention import BlockContext
+from svp_portrait.svp_models.media.images import median_filter
+from svp_portrait.svp_models.model import PortraitNetworks, build_networks
+from svp_portrait.svp_models.networks.attention import BlockContext, sinusoidal_positions
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
-from svp_portrait.svp_models.networks.portrait_model import PortraitNetworks, build_networks
-from svp_portrait.svp_models.networks.positions import sinusoidal_positions
 
 UNET = {
     "_class_name": "UNet2DConditionModel",

@@ -9,9 +9,9 @@ import torch
 from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints import sd15
-from svp_portrait.svp_models.checkpoints.animatediff import motion_shapes, published_name
+from svp_portrait.svp_models.checkpoints.init_from_sd15 import motion_shapes, published_name
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
-from svp_portrait.svp_models.networks.positions import sinusoidal_positions
+from svp_portrait.svp_models.networks.attention import sinusoidal_positions
 
 CONFIG = replace(
     PRESETS["sd15"],

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.animatediff import motion_shapes, published_name, read_motion
+from svp_portrait.svp_models.checkpoints.init_from_sd15 import motion_shapes, published_name, read_motion
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 

@@ -9,8 +9,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from svp_portrait.svp_models.checkpoints.animatediff import Motion, motion_shapes, read_motion
-from svp_portrait.svp_models.checkpoints.assemble import assemble
+from svp_portrait.svp_models.checkpoints.init_from_sd15 import Motion, assemble, motion_shapes, read_motion
 from svp_portrait.svp_models.checkpoints.sd15 import Published, read_unet, unet_shapes
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError

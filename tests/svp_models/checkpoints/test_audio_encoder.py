@@ -21,7 +21,7 @@ from transformers import (
 
 from svp_portrait.svp_models.checkpoints.audio_encoder import STANDARD, load_audio_encoder
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 AUDIO = Audio(0.1 * torch.randn(1, 16000, generator=torch.Generator().manual_seed(0)), 16000)
 WHISPER = WhisperConfig(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svp_portrait.svp_models.checkpoints.catalog import (
+from svp_portrait.svp_models.checkpoints.model_zoo import (
     ENTRIES,
     TABLE,
     entry_named,

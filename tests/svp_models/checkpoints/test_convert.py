@@ -12,15 +12,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from svp_portrait.svp_models.checkpoints.convert import convert
-from svp_portrait.svp_models.checkpoints.native import load_model, read_metadata, save_model
+from svp_portrait.svp_models.checkpoints.convert import convert, kind_of
+from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.checkpoints.sd15 import vae_shapes
-from svp_portrait.svp_models.checkpoints.sources import kind_of
-from svp_portrait.svp_models.checkpoints.style_layer import style_tensors
-from svp_portrait.svp_models.checkpoints.vexpress_export import export_vexpress
+from svp_portrait.svp_models.checkpoints.style_layers import style_tensors
+from svp_portrait.svp_models.checkpoints.vexpress import export_vexpress
+from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.headless.cli import main
 
 TINY = Path(__file__).parents[4] / "shared/goldens/vexpress_tiny"
 FILES = ("denoising_unet", "motion_module", "reference_net", "v_kps_guider", "audio_projection")

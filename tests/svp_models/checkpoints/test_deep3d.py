@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.deep3d import load_deep3d
+from svp_portrait.svp_models.checkpoints.third_party import load_deep3d
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection, track_of
+from svp_portrait.svp_models.face.expression import read_faces
 from svp_portrait.svp_models.face.head_pose import FIVE_POINTS_3D
-from svp_portrait.svp_models.face.recon import read_faces
-from svp_portrait.svp_models.networks.face_recon import FaceReconNetwork
+from svp_portrait.svp_models.networks.deep3d import FaceReconNetwork
 
 DEPTHS = (3, 4, 6, 3)
 

@@ -9,10 +9,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from svp_portrait.svp_models.checkpoints import catalog, download
-from svp_portrait.svp_models.checkpoints.catalog import Entry, WeightFile
+from svp_portrait.svp_models.checkpoints import hub as hub_module
+from svp_portrait.svp_models.checkpoints import model_zoo
+from svp_portrait.svp_models.checkpoints.model_zoo import Entry, WeightFile
+from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.headless.cli import main
 
 CONTENT = bytes(range(256)) * 3000  # 768,000 bytes
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -81,14 +82,14 @@ def names(folder):
 
 def test_a_file_arrives_whole_and_is_not_fetched_twice(hub, tmp_path):
     for _ in range(2):
-        [path] = download.download(entry(), tmp_path, hub.address)
+        [path] = hub_module.download(entry(), tmp_path, hub.address)
         assert path == tmp_path / "svp/test/weights.bin" and path.read_bytes() == CONTENT
     assert hub.starts == [0] and names(tmp_path) == ["weights.bin"]
 
 
 def test_a_broken_connection_goes_on_where_it_stopped(hub, tmp_path):
     hub.breaks = [300_000]
-    [path] = download.download(entry(), tmp_path, hub.address)
+    [path] = hub_module.download(entry(), tmp_path, hub.address)
     assert path.read_bytes() == CONTENT
     assert len(hub.starts) == 2 and 0 < hub.starts[1] <= 300_000
 
@@ -101,12 +102,12 @@ def test_the_next_call_goes_on_where_the_last_one_stopped(hub, tmp_path, monkeyp
 
     monkeypatch.setattr("time.sleep", interrupted)  # the pause before the library's own second attempt
     with pytest.raises(KeyboardInterrupt):
-        download.download(entry(), tmp_path, hub.address)
+        hub_module.download(entry(), tmp_path, hub.address)
     [partial] = names(tmp_path)
     assert partial == f"weights.bin.{SHA256[:16]}.partial"
     had = (tmp_path / "svp/test" / partial).stat().st_size
     assert 0 < had <= 300_000
-    [path] = download.download(entry(), tmp_path, hub.address)
+    [path] = hub_module.download(entry(), tmp_path, hub.address)
     assert path.read_bytes() == CONTENT and hub.starts == [0, had] and names(tmp_path) == ["weights.bin"]
 
 
@@ -116,10 +117,10 @@ def test_a_wrong_hash_is_removed_and_reported(hub, tmp_path, known):
     hub.content = CONTENT[:-1] + b"x"
     have = hashlib.sha256(hub.content).hexdigest()
     with pytest.raises(PortraitError, match=f"has SHA-256 {have}, {SHA256} is expected: it was removed"):
-        download.download(entry(known), tmp_path, hub.address)
+        hub_module.download(entry(known), tmp_path, hub.address)
     assert names(tmp_path) == []
     hub.content = CONTENT
-    assert download.download(entry(known), tmp_path, hub.address)[0].read_bytes() == CONTENT
+    assert hub_module.download(entry(known), tmp_path, hub.address)[0].read_bytes() == CONTENT
 
 
 def test_a_damaged_file_that_is_there_is_reported_and_kept(hub, tmp_path):
@@ -127,21 +128,21 @@ def test_a_damaged_file_that_is_there_is_reported_and_kept(hub, tmp_path):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"mine")
     with pytest.raises(PortraitError, match="weights.bin: its SHA-256 is .*, the published file has .*: it is damaged"):
-        download.download(entry(), tmp_path, hub.address)
+        hub_module.download(entry(), tmp_path, hub.address)
     assert path.read_bytes() == b"mine" and hub.starts == []
 
 
 def test_what_is_not_to_be_had(hub, tmp_path):
     with pytest.raises(PortraitError, match="other.bin could not be downloaded from .*/resolve/main/other.bin .*404"):
-        download.download(entry(name="other.bin"), tmp_path, hub.address)
+        hub_module.download(entry(name="other.bin"), tmp_path, hub.address)
     with pytest.raises(PortraitError, match="could not be downloaded from http://127.0.0.1:9/.*: check the connection"):
-        download.download(entry(), tmp_path, "http://127.0.0.1:9")
+        hub_module.download(entry(), tmp_path, "http://127.0.0.1:9")
     with pytest.raises(PortraitError, match="buffalo_l is not on Hugging Face: download det_10g.onnx, 2d106det.onnx"):
-        download.download(catalog.entry_named("buffalo_l"), tmp_path)
+        hub_module.download(model_zoo.entry_named("buffalo_l"), tmp_path)
 
 
 def test_the_command(hub, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(catalog.ENTRIES, "test", entry())
+    monkeypatch.setitem(model_zoo.ENTRIES, "test", entry())
     arguments = ["download", "test", "--models", str(tmp_path), "--endpoint", hub.address]
     assert main(lambda folders, progress: [], arguments) == 0
     printed = capsys.readouterr().out.splitlines()

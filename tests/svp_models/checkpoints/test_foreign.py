@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.foreign import find_weights, read_weights
+from svp_portrait.svp_models.checkpoints.third_party import find_weights, read_weights
 from svp_portrait.svp_models.errors import PortraitError
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}

@@ -13,18 +13,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.native import (
-    PortraitModel,
-    load_model,
-    read_metadata,
-    save_model,
-    style_space_of,
-)
+from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model, style_space_of
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.networks.portrait_model import build_networks
-from svp_portrait.svp_models.networks.positions import sinusoidal_positions
-from svp_portrait.svp_models.networks.temporal import TemporalBlock, kept_positions
+from svp_portrait.svp_models.model import PortraitModel, build_networks
+from svp_portrait.svp_models.networks.attention import sinusoidal_positions
+from svp_portrait.svp_models.networks.motion_module import TemporalBlock, kept_positions
 from svp_portrait.svp_models.networks.vae import build_vae
 
 TINY = replace(

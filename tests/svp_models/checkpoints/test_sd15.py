@@ -7,14 +7,7 @@ import torch
 from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint, convert_ldm_vae_checkpoint
 from safetensors.torch import load_file, save_file
 
-from svp_portrait.svp_models.checkpoints.sd15 import (
-    read_unet,
-    read_vae,
-    unet_names,
-    unet_shapes,
-    vae_names,
-    vae_shapes,
-)
+from svp_portrait.svp_models.checkpoints.sd15 import read_unet, read_vae, unet_names, unet_shapes, vae_names, vae_shapes
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.style_file import load_style, save_style
-from svp_portrait.svp_models.checkpoints.tensor_file import read_metadata, write_tensor_file
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata, write_tensor_file
+from svp_portrait.svp_models.checkpoints.style_layers import load_style, save_style
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.values import Style, StylePrior
+from svp_portrait.svp_models.types import Style, StylePrior
 
 SPACE = "0123456789abcdef"
 

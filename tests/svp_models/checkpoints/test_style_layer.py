@@ -10,15 +10,15 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.native import PortraitModel, style_space_of
-from svp_portrait.svp_models.checkpoints.style_layer import (
+from svp_portrait.svp_models.checkpoints.model_file import style_space_of
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
+from svp_portrait.svp_models.checkpoints.style_layers import (
     apply_style_layer,
     is_style_layer,
     read_style_layer,
     save_style_layer,
     style_tensors,
 )
-from svp_portrait.svp_models.checkpoints.tensor_file import read_metadata
 from svp_portrait.svp_models.config import (
     PRESETS,
     AudioConfig,
@@ -28,12 +28,12 @@ from svp_portrait.svp_models.config import (
     UNetConfig,
     VaeConfig,
 )
+from svp_portrait.svp_models.diffusion.style import extract_style
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.model import PortraitModel, build_networks, parameter_group
 from svp_portrait.svp_models.networks.conditions import Conditions
-from svp_portrait.svp_models.networks.portrait_model import build_networks, parameter_group
 from svp_portrait.svp_models.networks.vae import build_vae
-from svp_portrait.svp_models.sampling.style import extract_style
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 PLAIN = ModelConfig(
     name="plain",

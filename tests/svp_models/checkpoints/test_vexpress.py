@@ -11,12 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.native import load_model, save_model
+from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, holds_vexpress, load_vexpress, load_vexpress_networks
 from svp_portrait.svp_models.config import PRESETS, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.attention import sinusoidal_positions
 from svp_portrait.svp_models.networks.conditions import Conditions
-from svp_portrait.svp_models.networks.positions import sinusoidal_positions
 from svp_portrait.svp_models.networks.vae import build_vae
 
 MANIFEST = Path(__file__).resolve().parents[4] / "shared" / "goldens" / "vexpress_sd15_manifest.json"

@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.cli.commands import evaluate as command
 from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.diffusion.pipeline import resolve_options
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.evaluation.demo import AS_SHIPPED, EvaluationSize, evaluate
 from svp_portrait.svp_models.evaluation.metrics import keypoint_error
-from svp_portrait.svp_models.evaluation.style_study import INPUTS, StudySize
+from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, INPUTS, EvaluationSize, StudySize, evaluate
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, require_face
-from svp_portrait.svp_models.headless.commands import evaluate as command
-from svp_portrait.svp_models.sampling.pipeline import resolve_options
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
-from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
+from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker
-from svp_portrait.svp_models.training.recipe import load_recipe, resolved, same_run
+from svp_portrait.svp_models.training.config import load_recipe, resolved, same_run
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "demo.toml"
 FIGURES = {

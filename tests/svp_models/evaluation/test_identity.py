@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.evaluation.identity import COLOURS, PLACES, PROPORTIONS, identity_descriptor
-from svp_portrait.svp_models.evaluation.style_study import identity_leak
+from svp_portrait.svp_models.evaluation.metrics import COLOURS, PLACES, PROPORTIONS, identity_descriptor
+from svp_portrait.svp_models.evaluation.protocols import identity_leak
 from svp_portrait.svp_models.synthetic.clips import make_clip, neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 

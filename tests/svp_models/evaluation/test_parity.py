@@ -14,6 +14,8 @@ from safetensors.torch import load_file, save_file
 from svp_portrait.svp_models.checkpoints.vexpress import load_vexpress_networks
 from svp_portrait.svp_models.checkpoints.vexpress_config import vexpress_config
 from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
+from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.parity import (
     IDENTICAL,
@@ -25,17 +27,15 @@ from svp_portrait.svp_models.evaluation.parity import (
     relative_error,
     remaining,
 )
-from svp_portrait.svp_models.evaluation.parity_loop import (
+from svp_portrait.svp_models.evaluation.parity_networks import (
     check_loops,
+    check_networks,
     replayed_latents,
     vexpress_scheduler,
     vexpress_windows,
 )
-from svp_portrait.svp_models.evaluation.parity_networks import check_networks
 from svp_portrait.svp_models.evaluation.parity_processing import check_processing, scanned_frame, whole_windows
-from svp_portrait.svp_models.networks.positions import sinusoidal_positions
-from svp_portrait.svp_models.sampling.pipeline import SamplerOptions
-from svp_portrait.svp_models.sampling.schedule import alphas_cumprod
+from svp_portrait.svp_models.networks.attention import sinusoidal_positions
 
 
 def networks_of(folder, path):

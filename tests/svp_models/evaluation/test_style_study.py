@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.evaluation.cases import Evaluator
-from svp_portrait.svp_models.evaluation.demo import AS_SHIPPED
-from svp_portrait.svp_models.evaluation.readings import ReadingError
-from svp_portrait.svp_models.evaluation.style_study import (
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.evaluation.evaluator import Evaluator, ReadingError
+from svp_portrait.svp_models.evaluation.protocols import (
+    AS_SHIPPED,
     INPUTS,
     WEIGHTS,
     StudySize,
@@ -13,7 +12,7 @@ from svp_portrait.svp_models.evaluation.style_study import (
     clustering,
     positions_between,
 )
-from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
+from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.alignment import crop, fit_similarity, inverse, move, square_around
+from svp_portrait.svp_models.face.crop import alignment_matrix, crop, fit_similarity, inverse, move
 
 
 def test_a_known_similarity_is_found_again_and_undone():
@@ -30,14 +30,14 @@ def test_points_on_one_spot_are_refused():
 
 
 def test_the_box_fills_its_share_of_the_square():
-    matrix = square_around(np.array([100.0, 50, 200, 250]), 192, 1.5)
+    matrix = alignment_matrix(np.array([100.0, 50, 200, 250]), 192, 1.5)
     assert np.allclose(move(np.array([150.0, 150.0]), matrix), (96, 96))
     top, bottom = move(np.array([[150.0, 50], [150, 250]]), matrix)[:, 1]
     assert np.isclose(bottom - top, 192 / 1.5)
 
 
 def test_an_angle_is_turned_back():
-    matrix = square_around(np.array([0.0, 0, 100, 100]), 100, 1.0, angle=np.radians(30))
+    matrix = alignment_matrix(np.array([0.0, 0, 100, 100]), 100, 1.0, angle=np.radians(30))
     right = move(np.array([50 + 10 * np.cos(np.radians(30)), 50 + 10 * np.sin(np.radians(30))]), matrix)
     assert np.allclose(right, (60, 50))  # what points 30 degrees down to the right lies level
 

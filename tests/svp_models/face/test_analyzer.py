@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, FaceTrack, from_letterbox, letterbox, require_face
+from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, from_letterbox, letterbox, require_face
+from svp_portrait.svp_models.face.detection import FaceTrack
 
 onnx = pytest.importorskip("onnx")
 

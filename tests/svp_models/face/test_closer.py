@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
-from svp_portrait.svp_models.face.closer import find_face
+from svp_portrait.svp_models.face.analyzer import BuiltInBackend
 from svp_portrait.svp_models.face.crop import Square
 from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.face.refine import find_face
 from svp_portrait.svp_models.face.search import portrait_square
 from svp_portrait.svp_models.face.tracking import FaceTracker, look_for_face
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait

@@ -5,14 +5,14 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.drawing import (
+from svp_portrait.svp_models.face.keypoints import (
     POINT_COLORS,
     draw_frames,
     draw_head_keypoints,
     draw_motion,
     find_head_keypoints,
 )
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.types import HeadMotion
 
 FACE = np.array([[20, 50], [22, 80], [100, 50], [98, 80], [44, 52], [76, 52], [60, 40], [60, 70]], np.float32) + 0.5
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.head_template import (
+from svp_portrait.svp_models.face.head_pose import (
     LOWER_SHARE,
     TEMPLATE,
     UPPER_SHARE,

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.analyzer import FaceTrack
+from svp_portrait.svp_models.face.detection import FaceTrack
 from svp_portrait.svp_models.face.keypoints import (
     HEAD_KEYPOINT_NAMES,
     frame_ranges,
@@ -17,7 +17,7 @@ from svp_portrait.svp_models.face.keypoints import (
     motion_at,
     motion_from_track,
 )
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.types import HeadMotion
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
 PIXELS = [

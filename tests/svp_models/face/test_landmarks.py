@@ -7,7 +7,7 @@ import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.keypoints import HEAD_KEYPOINT_MESH_INDICES
-from svp_portrait.svp_models.face.landmarks import track_of_landmarks
+from svp_portrait.svp_models.face.tracking import track_of_landmarks
 
 
 def mesh(left: float, top: float, size: float, degrees: float = 0.0) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.face.detection import FaceDetection, track_of
-from svp_portrait.svp_models.face.outline import boxes_of_keypoints, face_boxes
+from svp_portrait.svp_models.face.refine import boxes_of_keypoints, face_boxes
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 

@@ -7,14 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.face.backends.mediapipe import face_of_mesh
 from svp_portrait.svp_models.face.crop import squares_along
 from svp_portrait.svp_models.face.detection import track_of
-from svp_portrait.svp_models.face.head_pose import pose_from_five_points
-from svp_portrait.svp_models.face.head_template import TEMPLATE, face_edges
+from svp_portrait.svp_models.face.detectors.mediapipe import face_of_mesh
+from svp_portrait.svp_models.face.head_pose import TEMPLATE, face_edges, pose_from_five_points
 from svp_portrait.svp_models.face.keypoints import head_keypoints_from_mesh, interpolate_missing
-from svp_portrait.svp_models.face.one_euro import SPEED_GAIN, STRONGEST_CUTOFF, one_euro, smooth_points
-from svp_portrait.svp_models.face.outline import boxes_of_keypoints, face_boxes
+from svp_portrait.svp_models.face.refine import boxes_of_keypoints, face_boxes
+from svp_portrait.svp_models.face.tracking import SPEED_GAIN, STRONGEST_CUTOFF, one_euro, smooth_points
 
 CLIPS = Path(__file__).parents[4] / "shared/clips"
 NAMES = ["vasa_10", "vasa_13", "vasa_15", "vasa_17", "vasa_3", "vasa_7", "vasa_l2", "vasa_l4"]

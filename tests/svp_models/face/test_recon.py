@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.alignment import move
+from svp_portrait.svp_models.face.crop import move
 from svp_portrait.svp_models.face.detection import FaceDetection, track_of
+from svp_portrait.svp_models.face.expression import pose_of_angles, read_faces, recon_alignment
 from svp_portrait.svp_models.face.head_pose import FIVE_POINTS_3D
-from svp_portrait.svp_models.face.recon import pose_of_angles, read_faces, recon_alignment
 
 FRONTAL = FIVE_POINTS_3D[:, :2] * (1, -1)  # y down, decimetres
 

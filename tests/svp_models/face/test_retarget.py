@@ -8,9 +8,15 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.retarget import face_centre, face_size, nearest_pose, retarget
-from svp_portrait.svp_models.face.vexpress_keypoints import retarget_three_points, three_points
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.face.retarget import (
+    face_centre,
+    face_size,
+    nearest_pose,
+    retarget,
+    retarget_three_points,
+    three_points,
+)
+from svp_portrait.svp_models.types import HeadMotion
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
 FACE = torch.tensor([[20, 50], [22, 80], [100, 50], [98, 80], [44, 52], [76, 52], [60, 50], [60, 75.5]])

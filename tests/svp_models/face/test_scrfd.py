@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.face.scrfd import anchor_centres, decode, faces_of, prepare, suppress
+from svp_portrait.svp_models.face.detectors.insightface import anchor_centres, decode, faces_of, prepare, suppress
 
 
 def test_anchors_stand_two_and_two_row_by_row():

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
-from svp_portrait.svp_models.face.closer import find_face
+from svp_portrait.svp_models.face.analyzer import BuiltInBackend
+from svp_portrait.svp_models.face.detection import overlap
+from svp_portrait.svp_models.face.refine import find_face
 from svp_portrait.svp_models.face.search import (
     LEAST_TILE,
     MOST_TILES,
@@ -18,7 +19,6 @@ from svp_portrait.svp_models.face.search import (
     search_tiles,
     turned,
 )
-from svp_portrait.svp_models.face.selection import overlap
 from svp_portrait.svp_models.face.tracking import FaceTracker, look_for_face, track_face
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker

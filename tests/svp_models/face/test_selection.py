@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.detection import FaceDetection, track_of
-from svp_portrait.svp_models.face.selection import choose_faces, overlap
+from svp_portrait.svp_models.face.detection import FaceDetection, choose_faces, overlap, track_of
 
 
 def face(x: float, y: float, side: float, **more) -> FaceDetection:

@@ -8,17 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.face.analyzer import FaceTrack
-from svp_portrait.svp_models.face.backends.built_in import BuiltInBackend
-from svp_portrait.svp_models.face.closer import find_face
+from svp_portrait.svp_models.face.analyzer import BuiltInBackend
 from svp_portrait.svp_models.face.crop import crop_around, cut_faces
-from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.face.detection import FaceDetection, FaceTrack
 from svp_portrait.svp_models.face.keypoints import motion_from_track
 from svp_portrait.svp_models.face.paste import paste_faces
+from svp_portrait.svp_models.face.refine import find_face
 from svp_portrait.svp_models.face.tracking import FaceTracker, expression_of, track_face
-from svp_portrait.svp_models.media.stream import FrameStream
+from svp_portrait.svp_models.media.frame_stream import FrameStream
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 

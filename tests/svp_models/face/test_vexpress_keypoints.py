@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.vexpress_keypoints import (
+from svp_portrait.svp_models.face.retarget import (
     draw_three_frames,
     draw_three_points,
     nearest_turn,
@@ -18,7 +18,7 @@ from svp_portrait.svp_models.face.vexpress_keypoints import (
     three_points,
     turn,
 )
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.types import HeadMotion
 
 TINY = Path(__file__).resolve().parents[4] / "shared" / "goldens" / "vexpress_tiny"
 FACE = torch.tensor([[40.0, 40.0], [80.0, 40.0], [60.0, 64.0]])

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.svp_models.face.drawing import draw_frames, find_head_keypoints
+from svp_portrait.svp_models.face.keypoints import draw_frames, find_head_keypoints
 from svp_portrait.svp_models.face.warp import warp_to_keypoints
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
-from svp_portrait.svp_models.values import HeadMotion
+from svp_portrait.svp_models.types import HeadMotion
 
 POINTS = torch.tensor([[32, 59], [36, 84], [96, 59], [92, 84], [50, 58], [78, 58], [64, 55], [64, 74]]).float()
 

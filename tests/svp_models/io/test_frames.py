@@ -10,17 +10,8 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.io import frames as module
-from svp_portrait.svp_models.io.frames import (
-    FileRows,
-    Repeated,
-    Storage,
-    blocks,
-    first_alike,
-    held,
-    release,
-    whole,
-)
+from svp_portrait.svp_models.io import memory_map as module
+from svp_portrait.svp_models.io.memory_map import FileRows, Repeated, Storage, blocks, first_alike, held, release, whole
 
 needs_proc = pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="looks into Linux' /proc")
 INDICES = ([3], [4, 5, 6], [9, 0, 1, 1, 8, 7], list(range(10)), slice(2, 5), slice(None), slice(7, 20))

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
+from svp_portrait.svp_models.io.file_names import fill_fields, prefix_problem, printable
 from svp_portrait.svp_models.io.files import longest_name
-from svp_portrait.svp_models.io.names import fill_fields, prefix_problem, printable
 
 
 def test_text_cannot_act_on_a_terminal():

@@ -11,7 +11,7 @@ import torch
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.audio import check_audio, fit_audio, frame_count, load_audio, to_mono
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="no ../shared/clips beside the repository")

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media import image_buffer as module
-from svp_portrait.svp_models.media.image_buffer import Pictures
+from svp_portrait.svp_models.media import images as module
+from svp_portrait.svp_models.media.images import Pictures
 
 
 def filled(rows: torch.Tensor, count: int, folder: str) -> torch.Tensor:

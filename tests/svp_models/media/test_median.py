@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.svp_models.media.median import median_filter, median_filtered
+from svp_portrait.svp_models.media.images import median_filter, median_filtered
 
 
 def by_hand(frames: torch.Tensor) -> torch.Tensor:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.pictures import load_pictures, png_text, save_png
+from svp_portrait.svp_models.media.images import load_pictures, png_text, save_png
 
 RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(4, 16)
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n/x { } def\nshowpage\n%%EOF\n"
@@ -48,7 +48,7 @@ def test_no_other_program_is_asked_to_open_a_file(tmp_path, monkeypatch, name):
 
 def test_heic_names_its_cure(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
-    monkeypatch.setattr("svp_portrait.svp_models.media.pictures.find_spec", lambda name: None)
+    monkeypatch.setattr("svp_portrait.svp_models.media.images.find_spec", lambda name: None)
     (tmp_path / "p.jpg").write_bytes(HEIC_HEAD)
     with pytest.raises(
         PortraitError, match="p.jpg: it is a HEIC picture: .*pip install pillow-heif.* or export it as JPEG"

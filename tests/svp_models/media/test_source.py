@@ -10,7 +10,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.audio import load_audio
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.media.writer import CONTAINERS, VideoWriter
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 PLAYLISTS = {
     "hls": "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:10\n#EXTINF:1.0,\nother.mp4\n#EXT-X-ENDLIST\n",

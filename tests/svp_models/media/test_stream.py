@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.stream import Selection, file_audio, file_stream, part_of, picture_stream
+from svp_portrait.svp_models.media.frame_stream import Selection, file_audio, file_stream, part_of, picture_stream
 from svp_portrait.svp_models.media.video import iter_frames
 from svp_portrait.svp_models.media.writer import VideoWriter
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 FPS = 10
 

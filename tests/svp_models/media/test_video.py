@@ -13,7 +13,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.audio import load_audio
 from svp_portrait.svp_models.media.video import as_rate, iter_frames, load_video, resample_frames, upright
 from svp_portrait.svp_models.media.writer import VideoWriter
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
 needs_clips = pytest.mark.skipif(not CLIPS.is_dir(), reason="no ../shared/clips beside the repository")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.media.voice import (
+from svp_portrait.svp_models.media.audio import (
     CLEAR,
     USUAL,
     is_silent,
@@ -16,7 +16,7 @@ from svp_portrait.svp_models.media.voice import (
     speech_level,
     warn_of_silence,
 )
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 RATE = 16000
 

@@ -11,7 +11,7 @@ from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.media.audio import load_audio
 from svp_portrait.svp_models.media.video import iter_frames, load_video
 from svp_portrait.svp_models.media.writer import VideoWriter
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 
 def grey_frames(count: int, width: int = 32, height: int = 32, level: int = 90) -> np.ndarray:

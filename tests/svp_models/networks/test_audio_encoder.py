@@ -16,10 +16,14 @@ from transformers import (
     WhisperModel,
 )
 
-from svp_portrait.svp_models.media.voice import KNOWN
-from svp_portrait.svp_models.networks.audio_encoder import Segments, Wav2Vec2AudioEncoder, WhisperAudioEncoder
-from svp_portrait.svp_models.networks.audio_features import mono_samples
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.media.audio import KNOWN
+from svp_portrait.svp_models.networks.audio_encoder import (
+    Segments,
+    Wav2Vec2AudioEncoder,
+    WhisperAudioEncoder,
+    mono_samples,
+)
+from svp_portrait.svp_models.types import Audio
 
 RATE = 16000
 

@@ -10,8 +10,8 @@ import torch
 
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.voice import KNOWN, speech_level
-from svp_portrait.svp_models.networks.audio_features import (
+from svp_portrait.svp_models.media.audio import KNOWN, speech_level
+from svp_portrait.svp_models.networks.audio_encoder import (
     feature_windows,
     mel_features,
     mel_rows,
@@ -19,7 +19,7 @@ from svp_portrait.svp_models.networks.audio_features import (
     mel_windows,
     mono_samples,
 )
-from svp_portrait.svp_models.values import Audio
+from svp_portrait.svp_models.types import Audio
 
 RATE = 16000
 LIBROSA = [

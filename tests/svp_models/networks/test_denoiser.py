@@ -9,15 +9,15 @@ import torch
 
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, UNetConfig
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import BlockContext
 from svp_portrait.svp_models.networks.audio_projection import AudioProjection
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
 from svp_portrait.svp_models.networks.denoiser import Denoiser
-from svp_portrait.svp_models.networks.kps_guider import KpsGuider
-from svp_portrait.svp_models.networks.portrait_model import build_networks
-from svp_portrait.svp_models.networks.reference import ReferenceNet
-from svp_portrait.svp_models.networks.style_projection import StyleProjection
-from svp_portrait.svp_models.networks.temporal import MotionModule
+from svp_portrait.svp_models.networks.motion_module import MotionModule
+from svp_portrait.svp_models.networks.pose_guider import KpsGuider
+from svp_portrait.svp_models.networks.style_extractor import StyleProjection
+from svp_portrait.svp_models.networks.unet import ReferenceNet
 
 TINY = UNetConfig(
     block_out_channels=(16, 32), layers_per_block=1, attention_levels=(False, True), attention_heads=2,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from svp_portrait.svp_models.networks.face_recon import HEADS, FaceReconNetwork
+from svp_portrait.svp_models.networks.deep3d import HEADS, FaceReconNetwork
 
 STEM, DEPTHS = 8, (1, 2, 1, 1)
 PARTS = {"convolution": "conv", "normalization": "bn"}

@@ -6,11 +6,11 @@ import sys
 import torch
 from torch import nn
 
-from svp_portrait.svp_models.networks.shapes import shapes_only
+from svp_portrait.svp_models.networks.attention import shapes_only
 
 LOAD = """
 import sys
-from svp_portrait.svp_models.checkpoints.native import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 load_model(BUILTIN_MODEL)
 print(sorted(each for each in ("torch._dynamo", "sympy", "diffusers", "transformers") if each in sys.modules))
 """

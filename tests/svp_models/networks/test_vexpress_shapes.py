@@ -10,9 +10,9 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import TransformerBlock
-from svp_portrait.svp_models.networks.portrait_model import build_networks
-from svp_portrait.svp_models.networks.temporal import MotionModule
+from svp_portrait.svp_models.networks.motion_module import MotionModule
 
 MANIFEST = Path(__file__).parents[4] / "shared/goldens/vexpress_sd15_manifest.json"
 

@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 
 from svp_portrait.svp_models.synthetic.clips import act, make_clip, neutral_portrait
-from svp_portrait.svp_models.synthetic.emotions import EMOTIONS
-from svp_portrait.svp_models.synthetic.sentences import split_of
-from svp_portrait.svp_models.synthetic.speakers import speaker
+from svp_portrait.svp_models.synthetic.performance import EMOTIONS
+from svp_portrait.svp_models.synthetic.speakers import speaker, split_of
 
 
 def test_a_clip_holds_pictures_sound_and_truth_of_equal_length():

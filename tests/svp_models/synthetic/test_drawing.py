@@ -6,9 +6,14 @@ import cv2
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.drawing import Drawn, FacePainter, draw_clip
-from svp_portrait.svp_models.synthetic.identity import IDENTITY_NAMES, sample_identity
-from svp_portrait.svp_models.synthetic.parameters import EXPRESSION_NAMES, FaceStates, expression_vector
+from svp_portrait.svp_models.synthetic.clips import Drawn, FacePainter, draw_clip
+from svp_portrait.svp_models.synthetic.identity import (
+    EXPRESSION_NAMES,
+    IDENTITY_NAMES,
+    FaceStates,
+    expression_vector,
+    sample_identity,
+)
 
 REST = np.array([0, 0, 0, 0, 0, 1], dtype=np.float32)
 STILL = np.zeros(2, dtype=np.float32)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.emotions import (
+from svp_portrait.svp_models.synthetic.performance import (
     EMOTIONS,
     INTENSITIES,
     INTENSITY_SCALE,

@@ -3,15 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.drawing import FacePainter
+from svp_portrait.svp_models.synthetic.clips import FacePainter
 from svp_portrait.svp_models.synthetic.identity import (
     CLOTHES_STYLES,
     HAIR_STYLES,
     IDENTITY_NAMES,
+    IDENTITY_SIZE,
     appearance,
     sample_identity,
 )
-from svp_portrait.svp_models.synthetic.parameters import IDENTITY_SIZE
 
 REST = np.array([0, 0, 0, 0, 0, 1], dtype=np.float32)
 STILL = np.zeros(2, dtype=np.float32)

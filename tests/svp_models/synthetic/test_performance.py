@@ -3,9 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.emotions import EMOTIONS, INTENSITIES, classify_emotion
-from svp_portrait.svp_models.synthetic.parameters import EXPRESSION_INDEX
-from svp_portrait.svp_models.synthetic.performance import blinks, perform, smooth, smoothstep, waves
+from svp_portrait.svp_models.synthetic.identity import EXPRESSION_INDEX
+from svp_portrait.svp_models.synthetic.performance import (
+    EMOTIONS,
+    INTENSITIES,
+    blinks,
+    classify_emotion,
+    perform,
+    smooth,
+    smoothstep,
+    waves,
+)
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.synthetic.speech import energy_envelope, fit_speech, synthesize
 

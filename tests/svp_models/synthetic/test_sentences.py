@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.sentences import SPLITS, sentence, split_of
+from svp_portrait.svp_models.synthetic.speakers import SPLITS, sentence, split_of
 from svp_portrait.svp_models.synthetic.speech import Voice, synthesize
 from svp_portrait.svp_models.synthetic.visemes import PHONEME_VISEMES, VISEMES, base_symbol
 

@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.native import PortraitModel, style_space_of
+from svp_portrait.svp_models.checkpoints.model_file import style_space_of
 from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
-from svp_portrait.svp_models.dataset.building import prepare
-from svp_portrait.svp_models.dataset.options import DrawnOptions, OutputOptions, Recipe
-from svp_portrait.svp_models.networks.portrait_model import build_networks
+from svp_portrait.svp_models.data.prepare import prepare
+from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
-from svp_portrait.svp_models.training.clips import Clips
-from svp_portrait.svp_models.training.readings import Expressions
+from svp_portrait.svp_models.training.dataset import Clips, Expressions
 
 SIZE = 64
 

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
-from svp_portrait.svp_models.networks.face_analyzer import OUTPUTS, FaceAnalyzerNetwork
-from svp_portrait.svp_models.training.analyzer import analyzer_loss, export_onnx
+from svp_portrait.svp_models.networks.face_landmarks import OUTPUTS, FaceAnalyzerNetwork
+from svp_portrait.svp_models.training.train_landmarks import analyzer_loss, export_onnx
 
 pytest.importorskip("onnx", reason="exporting the analyser needs the `train` extra")
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from svp_portrait.svp_models.training.autoencoder import AutoencoderTraining
-from svp_portrait.svp_models.training.recipe import AutoencoderPhase
-from svp_portrait.svp_models.training.settings import TrainSettings
+from svp_portrait.svp_models.training.config import AutoencoderPhase, TrainSettings
+from svp_portrait.svp_models.training.train_vae import AutoencoderTraining
 
 NUDGE = 0.05
 

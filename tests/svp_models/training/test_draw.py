@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from svp_portrait.svp_models.training.draw import Order, Spot, places_of
+from svp_portrait.svp_models.training.dataset import Order, Spot, places_of
 
 SHARDS = [list(range(10)), list(range(10, 25)), list(range(25, 48))]
 

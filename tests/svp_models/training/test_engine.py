@@ -15,9 +15,9 @@ from torch import nn
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.training.checkpoint import checkpoints, load_checkpoint
-from svp_portrait.svp_models.training.draw import Spot, torch_generator
-from svp_portrait.svp_models.training.engine import train
-from svp_portrait.svp_models.training.settings import TrainSettings
+from svp_portrait.svp_models.training.config import TrainSettings
+from svp_portrait.svp_models.training.dataset import Spot, torch_generator
+from svp_portrait.svp_models.training.trainer import train
 
 SETTINGS = TrainSettings(
     steps=12, batch=4, learning_rate=0.05, warmup=2, average=0.9, checkpoint_steps=5, log_steps=4, keep=2
@@ -315,7 +315,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_engine import SETTINGS, Toy, train
 
-from svp_portrait.svp_models.headless.commands.train import stoppable
+from svp_portrait.svp_models.cli.commands.train import stoppable
 
 
 class Stopped(Toy):

@@ -3,12 +3,7 @@ import math
 import pytest
 import torch
 
-from svp_portrait.svp_models.training.losses import (
-    info_nce,
-    inverse_distance_similarity,
-    picture_loss,
-    region_weight,
-)
+from svp_portrait.svp_models.training.losses import info_nce, inverse_distance_similarity, picture_loss, region_weight
 
 
 def test_similarity_is_the_inverse_of_distance_plus_one():

@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.training.recipe import load_recipe, resolved, same_run, scaled
-from svp_portrait.svp_models.training.settings import TrainSettings
+from svp_portrait.svp_models.training.config import TrainSettings, load_recipe, resolved, same_run, scaled
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 

@@ -6,12 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from svp_portrait.svp_models.training.draw import Spot, stack
-from svp_portrait.svp_models.training.engine import train
-from svp_portrait.svp_models.training.recipe import StagePhase
-from svp_portrait.svp_models.training.recompute import recomputing
-from svp_portrait.svp_models.training.settings import TrainSettings
-from svp_portrait.svp_models.training.stages import StageTraining
+from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
+from svp_portrait.svp_models.training.dataset import Spot, stack
+from svp_portrait.svp_models.training.train_diffusion import StageTraining
+from svp_portrait.svp_models.training.trainer import recomputing, train
 
 SETTINGS = TrainSettings(steps=2, batch=1, learning_rate=0.01, warmup=1, average=0.0)
 STAGE = StagePhase(SETTINGS, ("spatial", "temporal", "reference"), frames=4, audio=True, unconditional=0.0, margin=0)

@@ -10,10 +10,10 @@ import sys
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.native import load_model, save_model
+from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.video import load_video
-from svp_portrait.svp_models.training.recipe import recipe_from_dict
+from svp_portrait.svp_models.training.config import recipe_from_dict
 from svp_portrait.svp_models.training.run import Run
 
 
@@ -71,7 +71,7 @@ import json
 import sys
 from pathlib import Path
 
-from svp_portrait.svp_models.training.recipe import recipe_from_dict
+from svp_portrait.svp_models.training.config import recipe_from_dict
 from svp_portrait.svp_models.training.run import Run, this_process
 
 folder = Path(sys.argv[1])

@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.config import SchedulerConfig
+from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.networks.portrait_model import parameter_group
-from svp_portrait.svp_models.sampling.schedule import alphas_cumprod
-from svp_portrait.svp_models.training.draw import Spot, stack
-from svp_portrait.svp_models.training.engine import train
-from svp_portrait.svp_models.training.recipe import StagePhase
-from svp_portrait.svp_models.training.settings import TrainSettings
-from svp_portrait.svp_models.training.stages import StageTraining, clip_noise, snr_weight
+from svp_portrait.svp_models.model import parameter_group
+from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
+from svp_portrait.svp_models.training.dataset import Spot, stack
+from svp_portrait.svp_models.training.train_diffusion import StageTraining, clip_noise, snr_weight
+from svp_portrait.svp_models.training.trainer import train
 
 SETTINGS = TrainSettings(steps=2, batch=2, learning_rate=0.05, warmup=1, average=0.0)
 STAGE = StagePhase(SETTINGS, ("spatial",), frames=4, audio=True, style=True, unconditional=0.0, margin=0)

@@ -12,12 +12,10 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
-from svp_portrait.svp_models.training.draw import Spot, stack
-from svp_portrait.svp_models.training.engine import train
-from svp_portrait.svp_models.training.readings import Expressions, ReadingError
-from svp_portrait.svp_models.training.recipe import StylePhase
-from svp_portrait.svp_models.training.settings import TrainSettings
-from svp_portrait.svp_models.training.style import StyleTraining, choose_takes, clustering, style_classes
+from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
+from svp_portrait.svp_models.training.dataset import Expressions, ReadingError, Spot, stack
+from svp_portrait.svp_models.training.train_style import StyleTraining, choose_takes, clustering, style_classes
+from svp_portrait.svp_models.training.trainer import train
 
 CONFIG = StylePhase(TrainSettings(steps=2, batch=8, warmup=1), emotions=2, takes=2, shortest=10)
 PEOPLE = [[[who * 100 + mood * 10 + take for take in range(3)] for mood in range(4)] for who in range(6)]
@@ -135,9 +133,9 @@ import torch
 
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.config import StyleConfig
-from svp_portrait.svp_models.training.engine import train
-from svp_portrait.svp_models.training.settings import TrainSettings
-from svp_portrait.svp_models.training.style import _Contrast
+from svp_portrait.svp_models.training.trainer import train
+from svp_portrait.svp_models.training.config import TrainSettings
+from svp_portrait.svp_models.training.train_style import _Contrast
 
 
 class Codes:

@@ -1,0 +1,310 @@
+"""Loading a model.
+
+Style layers in files of their own: taken from one model, put into another of the same widths.
+
+Audio encoders for the models that hear through Whisper or wav2vec2.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from ..svp_models.checkpoints.audio_encoder import FOLDER, join_audio_encoder, load_audio_encoder
+from ..svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from ..svp_models.checkpoints.model_zoo import TABLE, missing_file_error
+from ..svp_models.checkpoints.sd15 import find_sd_vae, places_of_vae
+from ..svp_models.checkpoints.style_layers import apply_style_layer, save_style_layer
+from ..svp_models.checkpoints.third_party import SUFFIXES
+from ..svp_models.checkpoints.vexpress import holds_vexpress, load_vexpress, missing_files
+from ..svp_models.errors import PortraitError
+from ..svp_models.model import PortraitModel
+from . import host
+from .host import NOTHING, folder_paths, io
+from .types import AudioEncoderSocket, LoadedAudioEncoder, LoadedModel, SvpModel
+
+BUILTIN = "built-in demo"
+MODEL_FOLDER, VAE_FOLDER = "svp", "vae"
+
+
+def model_names() -> list[str]:
+    """What can be loaded: the built-in model, folders of V-Express weights (ending in a slash), model files outside of them."""
+    found = host.list_folders(MODEL_FOLDER).items()
+    folders = [each for each, files in found if each != "/" and holds_vexpress(map(os.path.basename, files))]
+    files = [each for each in host.list_files(MODEL_FOLDER) if not each.replace(os.sep, "/").startswith(tuple(folders))]
+    return [BUILTIN, *folders, *files]
+
+
+def model_path(name: str) -> str:
+    """The file or folder behind a choice of the node; PortraitError says what is missing and how to get it."""
+    if name == BUILTIN:
+        return str(BUILTIN_MODEL)
+    if not name.endswith("/"):
+        return host.find_file(MODEL_FOLDER, name)
+    missing = missing_files(map(os.path.basename, host.list_folders(MODEL_FOLDER).get(name, [])))
+    if missing:
+        looked = [os.path.join(each, name) for each in folder_paths.get_folder_paths(MODEL_FOLDER)]
+        raise missing_file_error("vexpress", looked, missing, folder_paths.models_dir)
+    return host.find_folder(MODEL_FOLDER, name)
+
+
+def vae_path(folder: str) -> str:
+    """The VAE of a folder of V-Express weights: in it, beside it, or in one of the host's folders for VAEs."""
+    folder_paths.add_model_folder_path(VAE_FOLDER, os.path.join(folder_paths.models_dir, VAE_FOLDER))
+    places = [*map(str, places_of_vae(folder)), *folder_paths.get_folder_paths(VAE_FOLDER)]
+    return str(find_sd_vae(list(dict.fromkeys(places)), folder_paths.models_dir))
+
+
+def check_model(name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or which file is missing and how to get it. None: linked, not known yet."""
+    try:
+        path = model_path(str(name)) if name is not None else ""
+        if os.path.isdir(path):
+            vae_path(path)
+    except PortraitError as error:
+        return str(error)
+    return True
+
+
+def read_model(path: str) -> PortraitModel:
+    """A model file as it is stored, mapped into memory, or a folder of V-Express weights in the precision of the host."""
+    if os.path.isdir(path):
+        return load_vexpress(path, host.weights_dtype(), vae_path=vae_path(path))
+    return load_model(path, dtype=None)
+
+
+class SVPLoadModel(io.ComfyNode):
+    """Model file or V-Express folder -> SVP_MODEL and VAE."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPLoadModel",
+            display_name="Load Portrait Model (SVP)",
+            category="SVP Portrait",
+            description="Loads a talking-portrait model: the small one that comes with the pack, or one of models/svp.",
+            inputs=[
+                io.Combo.Input(
+                    "model",
+                    options=model_names(),
+                    default=BUILTIN,
+                    tooltip="The built-in demo model (128 x 128 pixels), a .safetensors file in models/svp, or a folder there "
+                    "with V-Express' five files, whose VAE may lie in models/vae.",
+                )
+            ],
+            outputs=[
+                SvpModel.Output("model", tooltip="Networks for the other SVP nodes."),
+                io.Vae.Output("vae", tooltip="Works with the VAE Decode and VAE Encode nodes too."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, model: str | None) -> bool | str:
+        return check_model(model)
+
+    @classmethod
+    def execute(cls, model: str) -> io.NodeOutput:
+        portrait = read_model(model_path(model))
+        return io.NodeOutput(LoadedModel.of(portrait), host.Vae(portrait.vae, portrait.config.vae))
+
+    @classmethod
+    def fingerprint_inputs(cls, model: str) -> float:
+        path = model_path(model)
+        files = [each.path for each in os.scandir(path)] if os.path.isdir(path) else [path]
+        return max(map(os.path.getmtime, files))
+
+
+STYLE_LAYER_FOLDER = "svp_style_layers"
+
+
+def check_layer(name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what to do about a file that is not there. None: linked, not known yet."""
+    if name == host.NOTHING:
+        return f"there are no style layers yet: put a file into models/{STYLE_LAYER_FOLDER} or run Save Style Layers, then press R"
+    try:
+        if name is not None:
+            host.find_file(STYLE_LAYER_FOLDER, name)
+    except PortraitError as error:
+        return str(error)
+    return True
+
+
+class SVPSaveStyleLayer(io.ComfyNode):
+    """SVP_MODEL -> file."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPSaveStyleLayer",
+            display_name="Save Style Layers (SVP)",
+            category="SVP Portrait/style",
+            description="Keeps what a model has learnt about styles, without the rest of it, for other models of its widths: "
+            "about 50 MB at the size of Stable Diffusion 1.5.",
+            is_output_node=True,
+            inputs=[
+                SvpModel.Input("model", tooltip="A model with trained style layers."),
+                io.String.Input(
+                    "filename_prefix",
+                    default=f"{STYLE_LAYER_FOLDER}/style_layer",
+                    tooltip=f"Name in the output folder; a number is added. Load Style Layers lists what lies in {STYLE_LAYER_FOLDER}/.",
+                ),
+            ],
+            outputs=[io.String.Output("file", tooltip="The file, below the output folder.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, filename_prefix: str) -> bool | str:
+        return host.check_prefix(filename_prefix)
+
+    @classmethod
+    def execute(cls, model, filename_prefix: str) -> io.NodeOutput:
+        with host.output_file(filename_prefix, "safetensors") as (path, saved):
+            save_style_layer(path, model.portrait, model.portrait.metadata)
+        return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={STYLE_LAYER_FOLDER: [saved]})
+
+
+class SVPLoadStyleLayer(io.ComfyNode):
+    """SVP_MODEL and file -> SVP_MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        found = host.list_files(STYLE_LAYER_FOLDER) or [host.NOTHING]
+        return io.Schema(
+            node_id="SVPLoadStyleLayer",
+            display_name="Load Style Layers (SVP)",
+            category="SVP Portrait/style",
+            description="Puts style layers from a file into a model of the same widths, in place of those it has. Extract styles "
+            "with the model that comes out: the style space is that of the layers.",
+            inputs=[
+                SvpModel.Input("model", tooltip="The base; it stays as it is and can be used beside the result."),
+                io.Combo.Input(
+                    "style_layer",
+                    options=found,
+                    default=found[0],
+                    tooltip=f"A file of models/{STYLE_LAYER_FOLDER} or output/{STYLE_LAYER_FOLDER}.",
+                ),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Strength of the style attention, as a factor: 1 as trained, 0 the base without any style.",
+                ),
+            ],
+            outputs=[SvpModel.Output("model", tooltip="The base with the style layers.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, style_layer: str | None = None) -> bool | str:
+        return check_layer(style_layer)
+
+    @classmethod
+    def execute(cls, model, style_layer: str, strength: float) -> io.NodeOutput:
+        path = host.find_file(STYLE_LAYER_FOLDER, style_layer)
+        loaded = LoadedModel.of(apply_style_layer(model.portrait, path, strength))
+        return io.NodeOutput(replace(loaded, encoder_handle=model.encoder_handle))
+
+    @classmethod
+    def fingerprint_inputs(cls, model=None, style_layer: str = "", strength: float = 1.0) -> float:
+        return os.path.getmtime(host.find_file(STYLE_LAYER_FOLDER, style_layer))
+
+
+PUBLISHED = [entry.name for entry in TABLE if entry.folder == f"{FOLDER}/{entry.name}"]
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # weights in a folder as Hugging Face has it
+
+
+def encoders() -> dict[str, str]:
+    """What is offered, and the weight file behind it: a Hugging Face folder by its name, any other file by its own."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    offered: dict[str, str] = {}
+    for each in folder_paths.get_filename_list(FOLDER):
+        folder, name = os.path.split(each)
+        if folder and name in FOLDER_FILES:
+            offered.setdefault(folder, each)
+        elif name.endswith(SUFFIXES):
+            offered[each] = each
+    return offered
+
+
+def encoder_path(name: str) -> str:
+    """The path of the weight file behind one of these names; PortraitError says how to get it."""
+    offered = encoders()
+    if name in offered:
+        return folder_paths.get_full_path_or_raise(FOLDER, offered[name])
+    folders = folder_paths.get_folder_paths(FOLDER)
+    if name in PUBLISHED:
+        raise missing_file_error(name, [os.path.join(each, name) for each in folders], models=folder_paths.models_dir)
+    raise PortraitError(
+        f"there is no encoder '{name}' in {', '.join(folders)}: choose {' or '.join(PUBLISHED)}, which `svp download` brings, "
+        "or put a folder as Hugging Face has it there, with config.json and model.safetensors"
+    )
+
+
+def check_encoder(name: str | None) -> bool | str:
+    """For `validate_inputs`: True, or what is missing and how to get it. None: linked, not known yet."""
+    try:
+        if name is not None:
+            encoder_path(str(name))
+    except PortraitError as error:
+        return str(error)
+    return True
+
+
+class SVPLoadAudioEncoder(io.ComfyNode):
+    """Folder or file -> SVP_AUDIO_ENCODER."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        found = [*encoders()] or [NOTHING]
+        return io.Schema(
+            node_id="SVPLoadAudioEncoder",
+            display_name="Load Audio Encoder (SVP)",
+            category="SVP Portrait",
+            description="Loads whisper-tiny or wav2vec2-base-960h for the models that hear through one of them.",
+            inputs=[
+                io.Combo.Input(
+                    "audio_encoder",
+                    options=found,
+                    default=found[0],
+                    tooltip=f"A folder as Hugging Face has it (config.json and model.safetensors) or a file, in models/{FOLDER}.",
+                )
+            ],
+            outputs=[AudioEncoderSocket.Output("audio_encoder", tooltip="For Apply Audio Encoder.")],
+        )
+
+    @classmethod
+    def validate_inputs(cls, audio_encoder: str | None) -> bool | str:
+        return check_encoder(audio_encoder)
+
+    @classmethod
+    def execute(cls, audio_encoder: str) -> io.NodeOutput:
+        encoder = load_audio_encoder(encoder_path(audio_encoder))
+        return io.NodeOutput(LoadedAudioEncoder.of(encoder))
+
+    @classmethod
+    def fingerprint_inputs(cls, audio_encoder: str) -> float:
+        return os.path.getmtime(encoder_path(audio_encoder))
+
+
+class SVPApplyAudioEncoder(io.ComfyNode):
+    """SVP_MODEL and SVP_AUDIO_ENCODER -> SVP_MODEL."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPApplyAudioEncoder",
+            display_name="Apply Audio Encoder (SVP)",
+            category="SVP Portrait",
+            description="Gives a model the encoder it hears through. The built-in model needs none.",
+            inputs=[
+                SvpModel.Input("model", tooltip="A model that reads Whisper or wav2vec2 features, such as V-Express."),
+                AudioEncoderSocket.Input("audio_encoder", tooltip="From Load Audio Encoder."),
+            ],
+            outputs=[SvpModel.Output("model", tooltip="The model, ready to hear.")],
+        )
+
+    @classmethod
+    def execute(cls, model, audio_encoder) -> io.NodeOutput:
+        joined = join_audio_encoder(model.portrait, audio_encoder.encoder)
+        return io.NodeOutput(replace(model, portrait=joined, encoder_handle=audio_encoder.handle))

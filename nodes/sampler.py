@@ -1,0 +1,207 @@
+"""The sampler: portrait, voice, head motion and style -> latents of the clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+from weakref import ref
+
+from einops import rearrange
+from torch import Tensor
+
+from ..svp_models.config import ModelConfig
+from ..svp_models.diffusion.inputs import LENGTHS, clip_frames, prepare_clip, still_motion
+from ..svp_models.diffusion.noise_schedule import SCHEDULERS
+from ..svp_models.diffusion.pipeline import SamplerOptions, resolve_options, sample_portrait
+from ..svp_models.face.tracking import FaceTracker
+from ..svp_models.io.memory_map import Storage
+from ..svp_models.io.progress import shared
+from ..svp_models.types import HeadMotion
+from . import types
+from .host import PictureBar, folder_paths, io, preview
+from .types import (
+    ADVANCED,
+    SIDE_STEP,
+    TALK,
+    FaceAnalyzerSocket,
+    HeadMotionSocket,
+    StyleSocket,
+    SvpModel,
+    check_sides,
+    found_by,
+    seed_input,
+    weight_input,
+)
+
+LARGEST = 2048  # pixels per side
+
+
+def motion_of(
+    head_motion: Tensor | HeadMotion | None, portrait: Tensor, analyzer: FaceTracker | bytes | None
+) -> Tensor | HeadMotion:
+    """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, held still."""
+    if head_motion is None:
+        return still_motion(analyzer, types.bytes_from(portrait[:1]))
+    if isinstance(head_motion, HeadMotion):
+        return head_motion
+    return rearrange(types.rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
+
+
+def sampler_options(
+    config: ModelConfig, steps: int, cfg: float, scheduler: str, weights: tuple[float, float, float], window: int, overlap: int
+) -> SamplerOptions:  # fmt: skip
+    """What the widgets say, with the model's own for 0 steps, a cfg below 0, a window of 0 and an overlap below 0."""
+    how, windows = (steps or None, None if cfg < 0 else cfg), (window or None, None if overlap < 0 else overlap)
+    return resolve_options(config, SamplerOptions(*how, scheduler, *weights, *windows))
+
+
+def encoder(vae: Any) -> Callable[[Tensor], Tensor]:
+    """The host's VAE on frames n 3 h w in [-1, 1]."""
+    return lambda frames: vae.encode(types.images_from(frames))
+
+
+class SVPSampler(io.ComfyNode):
+    """Everything that drives the portrait -> LATENT and frame rate."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        side = {"default": 0, "min": 0, "max": LARGEST, "step": SIDE_STEP, "extra_dict": ADVANCED}
+        return io.Schema(
+            node_id="SVPSampler",
+            display_name="Portrait Sampler (SVP)",
+            **found_by(*TALK, "audio driven"),
+            category="SVP Portrait",
+            description="Makes the portrait speak: as many frames as the voice lasts, in the given style and head motion.",
+            inputs=[
+                SvpModel.Input("model", tooltip="From Load Portrait Model."),
+                io.Vae.Input("vae", tooltip="The VAE that encodes the portrait; the one of the model."),
+                io.Image.Input(
+                    "portrait", tooltip="Who speaks. Other shapes are cut around the centre to width x height."
+                ),
+                io.Audio.Input("audio", tooltip="What is said; it sets the length of the clip."),
+                io.MultiType.Input(
+                    "head_motion",
+                    types=[io.Image, HeadMotionSocket],
+                    optional=True,
+                    tooltip="How the head moves: a head motion in the portrait's picture, or pictures of keypoints, one per frame. "
+                    "A motion shorter than the voice goes back and forth. Without, or with one frame: the head keeps still.",
+                ),
+                seed_input("The same seed gives the same clip."),
+                io.Int.Input(
+                    "steps",
+                    default=0,
+                    min=0,
+                    max=200,
+                    step=1,
+                    tooltip="Denoising steps: more is finer and slower; 0 takes the model's own number.",
+                ),
+                io.Float.Input(
+                    "cfg",
+                    default=-1.0,
+                    min=-1.0,
+                    max=20.0,
+                    step=0.1,
+                    tooltip="Guidance towards the conditions, as a factor; 1 is none (fastest), -1 takes the model's own.",
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=list(SCHEDULERS),
+                    default="euler",
+                    extra_dict=ADVANCED,
+                    tooltip="How the steps are taken.",
+                ),
+                weight_input("reference", "the portrait's looks"),
+                weight_input("audio", "the voice"),
+                weight_input("style", "the speaking style", advanced=False),
+                io.Float.Input(
+                    "fps",
+                    default=0.0,
+                    min=0.0,
+                    max=120.0,
+                    step=0.01,
+                    tooltip="Frames per second of the clip; 0 takes the model's own.",
+                ),
+                io.Int.Input(
+                    "window",
+                    default=0,
+                    min=0,
+                    max=512,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="Frames denoised together; 0 takes the model's own.",
+                ),
+                io.Int.Input(
+                    "overlap",
+                    default=-1,
+                    min=-1,
+                    max=511,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="Frames that neighbouring windows share; -1 takes the model's own.",
+                ),
+                io.Int.Input("width", tooltip="Pixels, a multiple of 8; 0 takes the model's size.", **side),
+                io.Int.Input("height", tooltip="Pixels, a multiple of 8; 0 takes the model's size.", **side),
+                io.Combo.Input(
+                    "length",
+                    options=list(LENGTHS),
+                    default="audio",
+                    tooltip="audio: as long as the voice. shortest: no longer than the head motion either.",
+                ),
+                StyleSocket.Input(
+                    "style", optional=True, tooltip="How it is said; without, the model's neutral manner."
+                ),
+                FaceAnalyzerSocket.Input(
+                    "face_analyzer",
+                    optional=True,
+                    tooltip="From Load Face Analyzer: finds the face of a photograph when there is no head motion. Without: the "
+                    "model's own, which knows drawn faces.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output("latent", tooltip="One latent per frame, for VAE Decode or Combine Video."),
+                io.Float.Output("fps", tooltip="Frames per second."),
+            ],
+        )
+
+    @classmethod
+    def validate_inputs(cls, width: int | None = 0, height: int | None = 0) -> bool | str:
+        return check_sides(LARGEST, width=width, height=height)
+
+    @classmethod
+    def execute(
+        cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], seed: int, steps: int, cfg: float, scheduler: str,
+        reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int, overlap: int, width: int,
+        height: int, length: str, head_motion: Tensor | HeadMotion | None = None, style=None,
+        face_analyzer: FaceTracker | None = None,
+    ) -> io.NodeOutput:  # fmt: skip
+        config = model.portrait.config
+        weights = (reference_weight, audio_weight, style_weight)
+        options = sampler_options(config, steps, cfg, scheduler, weights, window, overlap)
+        fps, size = fps or config.fps, (width or config.size, height or config.size)
+        motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
+        sound, face = types.audio_from(audio), types.frames_from(portrait[:1])[0]
+        frames = clip_frames(sound.seconds, motion, fps, length)
+        bar, store = PictureBar(), Storage(folder_paths.get_temp_directory())
+        preparing, sampling = shared(bar, 1, options.steps + 1)  # in steps over the whole clip
+        made_of = (face, sound, motion, frames, fps, size)
+        request = model.kept.request(
+            (ref(vae), *made_of),
+            style,
+            partial(prepare_clip, model.portrait, encoder(vae), *made_of[:3], style, *made_of[3:], preparing, store),
+        )
+        plan, memory = model.plan(options.cfg, min(frames, options.window), size)
+        ready, then = model.ready(memory), partial(model.ready_to_denoise, memory)
+        samples = sample_portrait(
+            ready,
+            request,
+            seed,
+            options,
+            sampling,
+            preview(bar, model.portrait),
+            plan,
+            then,
+            store,
+            model.kept.conditions,
+        )
+        return io.NodeOutput({"samples": samples}, fps)

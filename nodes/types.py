@@ -1,0 +1,248 @@
+"""The pack's socket types, what travels through them, and the step from host values to the pack's and back.
+
+| socket          | value                                                        |
+|-----------------|--------------------------------------------------------------|
+| SVP_MODEL       | LoadedModel: a PortraitModel under the host's memory management |
+| SVP_AUDIO_ENCODER | LoadedAudioEncoder: an AudioEncoder under the same |
+| SVP_STYLE_PRIOR | values.StylePrior: mean and spread of a speaking style       |
+| SVP_STYLE       | values.Style: style codes over a clip                        |
+| SVP_HEAD_MOTION | values.HeadMotion: 8 head keypoints per frame                |
+| SVP_FACE_ANALYZER | face.tracking.FaceTracker: a way to find faces, and which of them |
+| SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
+| SVP_CROP        | face.crop.FaceCrop: squares that were cut out of pictures    |
+| FACE_LANDMARKS  | the host's, see face.landmarks; older hosts have none        |
+
+Host values: IMAGE b h w c in [0, 1]; VIDEO an object, see `clip_from`; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
+
+What the widgets of several nodes have in common.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from ..svp_models.diffusion.conditioning import KeptClip
+from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
+from ..svp_models.diffusion.memory import choose_plan
+from ..svp_models.errors import PortraitError
+from ..svp_models.media.frame_stream import (
+    ALL,
+    FrameStream,
+    Selection,
+    file_audio,
+    file_stream,
+    part_of,
+    picture_stream,
+)
+from ..svp_models.model import PortraitModel
+from ..svp_models.networks.audio_encoder import AudioEncoder
+from ..svp_models.types import Audio
+from .host import InputImpl, compute_device, io, manage, manage_whole, prepare, prepare_whole, room, weights_dtype
+
+CHUNK = 32  # frames converted at a time
+
+SvpModel = io.Custom("SVP_MODEL")
+AudioEncoderSocket = io.Custom("SVP_AUDIO_ENCODER")
+StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
+StyleSocket = io.Custom("SVP_STYLE")
+HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
+FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")
+DatasetSocket = io.Custom("SVP_DATASET")
+CropSocket = io.Custom("SVP_CROP")
+FaceLandmarksSocket = io.Custom("FACE_LANDMARKS")
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model and the host's handles on its memory (None without a host): on what denoises, on what encodes the conditions
+    before that, and on its audio encoder, if it has one."""
+
+    portrait: PortraitModel
+    denoising_handle: Any
+    conditions_handle: Any
+    encoder_handle: Any = None
+    kept: KeptClip = field(default_factory=KeptClip, init=False, compare=False, repr=False)  # another one in each copy
+
+    @classmethod
+    def of(cls, portrait: PortraitModel) -> LoadedModel:
+        """In the precision and on the device of the host; the style space stays what it was in the file.
+
+        The style extractor is small and runs once a clip: it stays on the CPU in float32.
+        """
+        networks = portrait.networks.eval()
+        networks.style_extractor.to("cpu", torch.float32)
+        denoising = nn.ModuleList([networks.denoiser, networks.guider]).to(weights_dtype())
+        conditions = [networks.reference, networks.audio_projection, networks.style_projection]
+        handles = manage(denoising), manage(nn.ModuleList(conditions).to(weights_dtype()))
+        return cls(replace(portrait, device=compute_device()), *handles)
+
+    def ready(self, memory: int = 0) -> PortraitModel:
+        """The model with what encodes conditions on the device it runs on, and `memory` bytes free beside it."""
+        encoder = [] if self.encoder_handle is None else [self.encoder_handle]
+        prepare([] if self.conditions_handle is None else [self.conditions_handle], memory)
+        prepare_whole(encoder, memory)
+        return self.portrait
+
+    def plan(self, cfg: float, frames: int, size: tuple[int, int]) -> tuple[MemoryPlan, int]:
+        """How to denoise windows of so many frames (size: width, height in pixels) in the memory there is, and the bytes
+        it takes; without a host the fastest way, whatever it takes."""
+        space = room(self.denoising_handle)
+        if space is None:
+            return FASTEST, 0
+        return choose_plan(self.portrait.config, cfg, frames, size, weights_dtype(), space)
+
+    def ready_to_denoise(self, memory: int) -> None:
+        """Brings denoiser and guider to the device, with `memory` bytes free beside them: what encodes conditions and all
+        else makes room where it must."""
+        prepare([] if self.denoising_handle is None else [self.denoising_handle], memory)
+
+
+@dataclass(frozen=True)
+class LoadedAudioEncoder:
+    """An audio encoder and the host's handle on its memory (None without a host)."""
+
+    encoder: AudioEncoder
+    handle: Any
+
+    @classmethod
+    def of(cls, encoder: AudioEncoder) -> LoadedAudioEncoder:
+        """In float32, as it was loaded: the host's choice of precision is for denoisers."""
+        return cls(encoder, manage_whole(encoder))
+
+
+@dataclass(frozen=True)
+class PreparedDataset:
+    """A finished data set: the folder of its manifest and shards."""
+
+    folder: Path
+
+
+def audio_from(audio: dict[str, Any] | None) -> Audio:
+    """AUDIO -> its first sound. None is what the host has for the sound of a silent film."""
+    if audio is None:
+        raise PortraitError("there is no sound: the film it is taken from has none, connect the sound of another one")
+    return Audio(audio["waveform"][0].detach().cpu().float(), int(audio["sample_rate"]))
+
+
+def rgb_from(images: Tensor) -> Tensor:
+    """IMAGE of 1, 3 or 4 channels -> b h w 3 in [0, 1]: grey is repeated, transparency dropped."""
+    if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or not len(images):
+        raise PortraitError(f"the picture has shape {tuple(images.shape)}: pictures x height x width x 3 is needed")
+    return images.expand(*images.shape[:3], 3) if images.shape[-1] == 1 else images[..., :3]
+
+
+def frames_from(images: Tensor) -> Tensor:
+    """IMAGE -> frames f 3 h w in [-1, 1], float32 on the CPU."""
+    return rearrange(rgb_from(images).detach().cpu().float(), "f h w c -> f c h w") * 2 - 1
+
+
+def images_from(frames: Tensor) -> Tensor:
+    """Frames f 3 h w in [-1, 1] -> IMAGE."""
+    return rearrange((frames + 1) / 2, "f c h w -> f h w c").clamp(0, 1)
+
+
+def bytes_from(images: Tensor) -> np.ndarray:
+    """IMAGE -> n h w 3, uint8, rounded; a few frames at a time, because a long clip fills the memory once already."""
+    parts = rgb_from(images).detach().split(CHUNK)
+    return np.concatenate([(each.cpu().float().clamp(0, 1) * 255).round().byte().numpy() for each in parts])
+
+
+def images_from_bytes(frames: np.ndarray) -> Tensor:
+    """n h w 3, uint8 -> IMAGE."""
+    return torch.from_numpy(frames).float() / 255
+
+
+def clip_from(images: Any, chosen: Selection = ALL) -> FrameStream:
+    """IMAGE or VIDEO -> its frames, which are read, and of a file decoded, one at a time. VIDEO knows its frame rate."""
+    if isinstance(images, Tensor):
+        return picture_stream(rgb_from(images), chosen=chosen)
+    place = _file_of(images)
+    if place is not None:
+        return file_stream(*place, chosen)
+    components = images.get_components()
+    return picture_stream(rgb_from(components.images), float(components.frame_rate), chosen)
+
+
+def sound_from(video: Any, start: float = 0.0, seconds: float = 0.0) -> Audio | None:
+    """The sound of a VIDEO from `start` seconds on, `seconds` of it (0: to its end); None where it has none."""
+    place = _file_of(video)
+    if place is not None:
+        source, begins, length = place
+        left = max(length - start, 0.0) if length else 0.0
+        return file_audio(source, begins + start, min(seconds, left) if seconds and left else seconds or left)
+    audio = video.get_components().audio
+    return None if audio is None else part_of(audio_from(audio), start, seconds)
+
+
+def _file_of(video: Any) -> tuple[Any, float, float] | None:
+    """The file of a VIDEO, where in it it begins, and its seconds, 0 for all the rest; None: it can only be asked for its
+    components."""
+    if not isinstance(video, InputImpl.VideoFromFile):
+        return None
+    if hasattr(video, "get_active_trim_window"):
+        return (video.get_stream_source(), *video.get_active_trim_window())
+    # A host that can trim videos and does not say how this one is
+    return None if hasattr(video, "as_trimmed") else (video.get_stream_source(), 0.0, 0.0)
+
+
+# For `extra_dict`: a widget that few need. Front ends that know the word fold it away, web/js/advanced.js tells the others.
+ADVANCED = {"advanced": True}
+LARGEST_SEED = 2**53 - 1  # the largest whole number that a web page keeps exactly
+SIDE_STEP = 8  # pixels to a latent cell
+
+# What people type who want a picture to speak.
+TALK = ("animate photo", "talking photo", "talking head", "talking portrait", "lip sync", "avatar")
+
+
+def seed_input(tooltip: str, changes: bool = True, advanced: bool = False) -> Any:
+    """The seed. changes: the front end may choose another after each run, and offers how; else it stays as typed.
+
+    Left out, `control_after_generate` would be on for every input of this name: the front end takes it from the name.
+    """
+    return io.Int.Input(
+        "seed",
+        default=0,
+        min=0,
+        max=LARGEST_SEED,
+        step=1,
+        control_after_generate=changes,
+        extra_dict=ADVANCED if advanced else None,
+        tooltip=tooltip,
+    )
+
+
+def weight_input(name: str, what: str, advanced: bool = True) -> Any:
+    """A widget for the strength of a condition."""
+    return io.Float.Input(
+        f"{name}_weight",
+        default=1.0,
+        min=0.0,
+        max=5.0,
+        step=0.05,
+        extra_dict=ADVANCED if advanced else None,
+        tooltip=f"Strength of {what}, as a factor: 1 as trained, 0 off.",
+    )
+
+
+def found_by(*words: str) -> dict[str, list[str]]:
+    """For a schema: other words that the host's search finds the node by, where the host knows such; else its name alone does."""
+    return {"search_aliases": list(words)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
+
+
+def check_sides(largest: int, **sides: int | None) -> bool | str:
+    """For `validate_inputs`: True, or which side is wrong and the nearest that is right. 0: the model's own; None: linked."""
+    for name, side in sides.items():
+        if side is not None and (side % SIDE_STEP or not 0 <= side <= largest):
+            nearest = min(max(SIDE_STEP * ((side + SIDE_STEP // 2) // SIDE_STEP), SIDE_STEP), largest)
+            return (
+                f"{name} is {side} pixels: use a multiple of {SIDE_STEP} up to {largest}, the nearest is {nearest}, or 0 "
+                "for the model's own size"
+            )
+    return True

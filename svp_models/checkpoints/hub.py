@@ -1,0 +1,81 @@
+"""Fetches catalogue entries from Hugging Face. Only the command line calls this: never an import, never a node."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+from huggingface_hub import get_hf_file_metadata, hf_hub_url
+from huggingface_hub.file_download import http_get
+from huggingface_hub.utils import HfHubHTTPError
+
+from ..errors import PortraitError
+from ..io.files import locked_folder
+from ..io.progress import Progress
+from .model_zoo import Entry, WeightFile
+from .safetensors_io import sha256_of
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# Broken connections have the base class of the HTTP library that this release of huggingface_hub uses.
+FAILURES = (OSError, *HfHubHTTPError.__bases__)
+
+
+def download(
+    entry: Entry, root: Path | str, endpoint: str | None = None, progress: Progress | None = None
+) -> list[Path]:
+    """Brings the entry's files into `root/<its folder>` and returns their paths.
+
+    What is there with the right hash stays. A download that breaks off goes on where it stopped, in this call or the next
+    one: until it is whole and its SHA-256 has been checked it lies beside its place as `<name>.<etag>.partial`.
+    endpoint: another server that speaks the hub's protocol, None for the hub itself or what HF_ENDPOINT names.
+    progress: (bytes done, bytes in all) while hashes are computed.
+    """
+    if entry.repository is None:
+        raise PortraitError(
+            f"{entry.name} is not on Hugging Face: download {', '.join(file.name for file in entry.files)} from "
+            f"{entry.source} into {Path(root) / entry.folder}"
+        )
+    folder = Path(root) / entry.folder
+    with locked_folder(folder, f"svp download {entry.name}"):  # two that write to one partial file would spoil it
+        return [_fetch(entry, file, folder, endpoint, progress) for file in entry.files]
+
+
+def _fetch(entry: Entry, file: WeightFile, folder: Path, endpoint: str | None, progress: Progress | None) -> Path:
+    target = folder / file.name
+    if target.is_file():
+        if file.sha256 is not None and (have := sha256_of(target, progress)) != file.sha256:
+            raise PortraitError(
+                f"{target}: its SHA-256 is {have}, the published file has {file.sha256}: it is damaged or another file, "
+                "move it away and download again"
+            )
+        return target
+    url = hf_hub_url(entry.repository, file.remote or file.name, endpoint=endpoint)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        published = get_hf_file_metadata(url, token=False)
+        etag = published.etag or ""
+        partial = folder / f"{file.name}.{re.sub('[^0-9A-Za-z]', '', etag)[:16]}.partial"
+        with partial.open("ab") as handle:
+            done = handle.tell()
+            if published.size is None or done < published.size:
+                http_get(published.location, handle, resume_size=done, expected_size=published.size)
+    except FAILURES as error:
+        raise PortraitError(
+            f"{file.name} could not be downloaded from {url} ({_line(error)}): check the connection and repeat the command, "
+            "it goes on where it stopped"
+        ) from error
+    # Of large files the hub's etag is the SHA-256 itself.
+    expected = file.sha256 or (etag if SHA256.fullmatch(etag) else None)
+    if expected is not None and (have := sha256_of(partial, progress)) != expected:
+        partial.unlink()
+        raise PortraitError(
+            f"{file.name} from {url} has SHA-256 {have}, {expected} is expected: it was removed; download it again, and if "
+            "that does not help it is not the file this release knows"
+        )
+    os.replace(partial, target)
+    return target
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]

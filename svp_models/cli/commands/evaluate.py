@@ -1,0 +1,116 @@
+"""svp evaluate: what it measures is in svp_models/evaluation.
+
+svp check-parity: every tensor of a folder that V-Express wrote, beside what this pack computes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from ...checkpoints.model_file import BUILTIN_MODEL, load_model
+from ...checkpoints.vexpress import load_vexpress_networks
+from ...evaluation.parity import IDENTICAL, LIMITS, LOOP, NETWORK, Measure, largest, open_folder, remaining
+from ...evaluation.parity_networks import check_loops, check_networks
+from ...evaluation.parity_processing import check_processing
+from ...evaluation.protocols import FULL, QUICK, evaluate
+from ...io.files import check_outputs, whole_file
+from ..runner import OpenNodes
+
+FIGURES = """\
+psnr (dB), ssim: reconstructed clips against the true ones (portrait: first true frame; style: another clip of the same
+person and emotion). mouth_corr: correlation of generated and true mouth opening at lag 0; mouth_lag: the lag in frames
+where it is highest (positive: late); mouth_corr_swapped: the same with the speech of another clip. emotion_acc: share of
+clips whose emotion is read back from generated frames when a relaxed portrait gets the style of that emotion;
+emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
+8 head keypoints from the wanted ones, fraction of the width. analyser_*: the face analyser's own figures on true frames.
+clips: how many test clips all this is the mean of. People and sentences are of the test split and follow from the seed.
+
+Without --quick there is more about style. stylesim: cosine of the mean styles that the model's extractor reads from the
+expressions of generated and true frames, for relaxed portraits with the style of another clip of the person and emotion;
+stylesim_no_style: without style. clustering: by what the extractor is given (audio, expression, both) and emotion, the
+distance of an emotion's mean style from those of the person's other emotions over the mean distance of its clips from it,
+mean over people; the clips are of all intensities, their expressions performed with the analyser's error added.
+identity_leak_sampled: how far a portrait that gets the style of another person with the same emotion moves towards that
+person (0 not at all, 1 all the way), against the style of its own person; half by colours, half by proportions of the
+face; identity_leak_deterministic: the same with the mean style instead of a sampled one. interpolation: where the mean
+expression lies between those of two styles of one person, at the weights 0, 0.1 ... 1; interpolation_jump: largest change
+of the expression between neighbouring frames while one style turns into the other, over the largest in the true clip with
+the same speech; the highest of all cases.
+"""
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    subjects = parser.add_subparsers(dest="subject", required=True, metavar="WHAT")
+    demo = subjects.add_parser("demo", help="the built-in model on generated test identities", description=FIGURES)
+    demo.add_argument(
+        "--quick",
+        action="store_true",
+        help="fewer and shorter clips, and not the figures about style: a few minutes on two cores",
+    )
+    demo.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    demo.add_argument("--seed", type=int, default=0, help="draws the test people and sentences")
+    demo.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
+
+
+def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
+    check_outputs(args.json)
+    model = load_model(args.model)
+    with tqdm(desc="clips", unit="clip") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        figures = evaluate(model, QUICK if args.quick else FULL, args.seed, progress)
+    text = json.dumps({**figures, "model": args.model.name, "step": model.metadata.get("step", "")}, indent=2)
+    print(text)
+    if args.json is not None:
+        with whole_file(args.json) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
+    return None
+
+
+MEANING = f"""\
+FOLDER holds V-Express weights, their configuration, and inputs and outputs of V-Express on them (io.safetensors,
+kps_images.npz, bank_paths.json, context_windows.json, ddim.json). One line for each output: its name and the relative error
+of ours, L2 norm of the difference over L2 norm of V-Express' (float32, CPU), or the number of differences where both have to
+be identical; inputs are named. The last two lines are the largest errors of networks and of sampling loops. Exit code 1 if a network is off by
+more than {LIMITS[NETWORK]:g}, a loop by more than {LIMITS[LOOP]:g}, or anything that has to be identical is not.
+"""
+
+
+def add_check_parity_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = MEANING
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="weights and reference data in one folder")
+
+
+def run_check_parity(args: argparse.Namespace, open_nodes: OpenNodes) -> int:
+    folder = open_folder(args.folder)
+    config, networks = load_vexpress_networks(args.folder)
+    measures: list[Measure] = []
+    checks = (check_networks(folder, config, networks), check_loops(folder, config, networks))
+    for check in (*checks, check_processing(folder, config), remaining(folder, measures)):
+        for measure in check:
+            measures.append(measure)
+            print(line(measure), flush=True)
+    missed = [each.name for each in measures if each.missed]
+    if missed:
+        print(f"svp: {len(missed)} of {len(measures)} demands missed: {', '.join(missed)}", file=sys.stderr)
+    for kind in (NETWORK, LOOP):
+        worst = largest(measures, kind)
+        print(f"max {worst.name} {worst.error:.3e}")
+    return 1 if missed else 0
+
+
+def line(measure: Measure) -> str:
+    """`name error`, then what is to be said of it."""
+    if measure.error is None:
+        return f"{measure.name:<56} -          {measure.note}"
+    number = f"{measure.error:g}" if measure.kind == IDENTICAL else f"{measure.error:.3e}"
+    missed = f"MISSED, at most {LIMITS[measure.kind]:g}" if measure.missed else ""
+    return f"{measure.name:<56} {number:<10} {'; '.join(filter(None, (missed, measure.note)))}".rstrip()

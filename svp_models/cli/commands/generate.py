@@ -1,0 +1,240 @@
+"""svp generate: a portrait and a voice in, a video out; the graph is built here and run as `svp run` runs one.
+
+svp demo: the bundled portrait speaks the bundled sentence in two styles, with a contact sheet to compare them.
+
+svp run: an API-format workflow, or the one stored in a saved file, from start to saved files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ...errors import PortraitError
+from ...face.analyzer import BuiltInBackend
+from ...face.detectors.auto import AutoBackend, YuNetBackend
+from ...face.detectors.cascades import ClassicalBackend
+from ...face.detectors.insightface import InsightFaceBackend
+from ...face.detectors.mediapipe import MediaPipeBackend
+from ...io.file_names import printable
+from ...io.files import reserved_file, whole_file
+from ...media.video import load_video
+from ...optional_deps import cv2
+from ..runner import OpenNodes, run_workflow
+
+SUFFIX = ".mp4"
+BUILTIN = "built-in demo"
+OUTPUT = Path("output")  # where training leaves its models, in `svp`
+BACKENDS = tuple(  # of Load Face Analyzer
+    backend.name
+    for backend in (AutoBackend, BuiltInBackend, InsightFaceBackend, MediaPipeBackend, YuNetBackend, ClassicalBackend)
+)
+# The sampler's widgets: the model's own steps, guidance, frame rate, windows and size.
+SAMPLER = {
+    "seed": 0,
+    "steps": 0,
+    "cfg": -1.0,
+    "scheduler": "euler",
+    "reference_weight": 1.0,
+    "audio_weight": 1.0,
+    "style_weight": 1.0,
+    "fps": 0.0,
+    "window": 0,
+    "overlap": -1,
+    "width": 0,
+    "height": 0,
+    "length": "audio",
+}
+FACES = {"face": "largest", "index": 0, "smoothing": 0.0, "expression": "backend"}
+FPS = 25.0  # of pictures; a video brings its own
+Nodes = dict[str, dict[str, Any]]
+
+
+def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--portrait", type=Path, required=True, metavar="PICTURE", help="who speaks: a picture of a face"
+    )
+    parser.add_argument(
+        "--audio", type=Path, required=True, metavar="SOUND", help="what is said: a sound or video file"
+    )
+    parser.add_argument("--style", type=Path, metavar="CLIP", help="how it is said: a video of someone who speaks")
+    parser.add_argument("--motion", type=Path, metavar="CLIP", help="how the head moves: a video of a head (still)")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE.mp4", help="the video to write")
+    parser.add_argument("--force", action="store_true", help="overwrite the video if it is there")
+    parser.add_argument(
+        "--model",
+        default=BUILTIN,
+        metavar="NAME",
+        help="a model of ./models/svp or ./output/svp, as Load Portrait Model lists it (%(default)s)",
+    )
+    parser.add_argument(
+        "--audio-encoder", metavar="NAME", help="for a model that hears through one: whisper-tiny, wav2vec2-base-960h"
+    )
+    parser.add_argument(
+        "--backend",
+        metavar="NAME",
+        help=f"what finds the faces: {', '.join(BACKENDS)} (the model's own, for drawn faces)",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="the same seed gives the same video (%(default)s)"
+    )
+    parser.add_argument(
+        "--steps", type=int, default=0, metavar="N", help="denoising steps; 0: the model's own (%(default)s)"
+    )
+    parser.add_argument(
+        "--fps", type=float, default=0.0, metavar="RATE", help="frames per second; 0: the model's own (%(default)s)"
+    )
+
+
+def run_generate(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    inputs = {name: getattr(args, name) for name in ("portrait", "audio", "style", "motion") if getattr(args, name)}
+    for name, path in inputs.items():
+        if not path.is_file():
+            raise PortraitError(f"--{name} {path}: there is no such file")
+    out = args.out.absolute()
+    check_out(out, args.force)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # In the folder of the result, so that it gets its name in one step.
+    with tempfile.TemporaryDirectory(prefix=f".{out.stem[:40]}-", dir=out.parent) as folder:
+        work = Path(folder)
+        (work / "graph.json").write_text(json.dumps(graph(args)))
+        try:
+            saved = run_workflow(work / "graph.json", open_nodes, work, work, earlier=OUTPUT)
+        except PortraitError as error:
+            raise PortraitError(" ".join(str(error).split())) from error  # in one line: nobody typed this graph
+        check_out(out, args.force)  # another program may have written it meanwhile
+        os.replace(next(path for path in saved if path.suffix == SUFFIX), out)
+    print(out)
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Raises PortraitError unless the video may be written there."""
+    if out.suffix.lower() != SUFFIX:
+        raise PortraitError(
+            f"--out {out}: a video with the ending {SUFFIX} is written, give it a name like talk{SUFFIX}"
+        )
+    if out.is_dir():
+        raise PortraitError(f"--out {out} is a folder: give the video a name")
+    if out.exists() and not force:
+        raise PortraitError(f"--out {out} is already there: choose another name, or overwrite it with --force")
+
+
+def graph(args: argparse.Namespace) -> Nodes:
+    """The workflow in API form: the template `talk`, with what else is asked for."""
+    nodes: Nodes = {}
+
+    def add(key: str, kind: str, **inputs: Any) -> None:
+        nodes[key] = {"class_type": kind, "inputs": inputs, "_meta": {"title": key}}
+
+    def add_clip(key: str, path: Path) -> dict[str, Any]:
+        add(key, "LoadVideo", file=str(path.absolute()))
+        return {"frames": [key, 0], "fps": FPS}
+
+    add("model", "SVPLoadModel", model=args.model)
+    add("portrait", "LoadImage", image=str(args.portrait.absolute()))
+    add("speech", "LoadAudio", audio=str(args.audio.absolute()))
+    model: list[Any] = ["model", 0]
+    if args.audio_encoder:
+        add("audio encoder", "SVPLoadAudioEncoder", audio_encoder=args.audio_encoder)
+        add("hearing model", "SVPApplyAudioEncoder", model=model, audio_encoder=["audio encoder", 0])
+        model = ["hearing model", 0]
+    finder: dict[str, list[Any]] = {}
+    if args.backend:
+        add("faces", "SVPLoadFaceAnalyzer", backend=args.backend, **FACES)
+        finder = {"face_analyzer": ["faces", 0]}
+    extra: dict[str, list[Any]] = dict(finder)
+    if args.style:
+        add("style prior", "SVPStyleExtract", model=model, **add_clip("style clip", args.style), **finder)
+        add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed, temperature=1.0)
+        extra["style"] = ["style", 0]
+    if args.motion:
+        add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion clip", args.motion), **finder)
+        fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **finder}
+        add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
+        extra["head_motion"] = ["fitted motion", 0]
+    widgets = SAMPLER | {"seed": args.seed, "steps": args.steps, "fps": args.fps}
+    sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
+    add("sampler", "SVPSampler", **sources, **widgets, **extra)
+    decoded = {"latent": ["sampler", 0], "vae": ["model", 1], "audio": ["speech", 0], "fps": ["sampler", 1]}
+    add("video", "SVPVideoCombine", crf=18, filename_prefix="video", **decoded)
+    return nodes
+
+
+WORKFLOWS = Path(__file__).resolve().parents[3] / "workflows"
+STYLES = {"happy": "style_happy.mp4", "sad": "style_sad.mp4"}
+SHEET_COLUMNS = 6
+TILE = 256  # pixels per side of a picture on the contact sheet
+LABEL = 32  # pixels of the line above each row
+
+
+def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--out", type=Path, default=Path("output/demo"), metavar="DIR", help="output folder (%(default)s)"
+    )
+
+
+def run_demo(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    started = time.perf_counter()
+    clips = {}
+    for style, file in STYLES.items():
+        assignments = [f"Style clip.file={file}", f"SVPVideoCombine.filename_prefix=demo_{style}"]
+        saved = run_workflow(
+            WORKFLOWS / "api" / "portrait.json", open_nodes, WORKFLOWS / "assets", args.out, assignments
+        )
+        clips[style] = next((path for path in saved if path.suffix == ".mp4"), None)
+        if clips[style] is None:
+            raise PortraitError("the portrait workflow saved no mp4: its SVPVideoCombine node is missing")
+        print(printable(clips[style]), flush=True)  # now, because an interruption leaves it
+    with reserved_file(args.out, "demo_contact_sheet", "jpg") as sheet, whole_file(sheet) as temporary:
+        Image.fromarray(contact_sheet(clips)).save(temporary, format="JPEG", quality=92)
+    print(printable(sheet))
+    print(f"{len(clips)} clips in {time.perf_counter() - started:.0f} s")
+
+
+def contact_sheet(clips: Mapping[str, Path]) -> np.ndarray:
+    """One row for each clip: its name and SHEET_COLUMNS frames evenly over its length. h w 3, uint8."""
+    rows = []
+    for name, path in clips.items():
+        frames = load_video(path).frames  # n h w 3
+        chosen = np.linspace(0, len(frames) - 1, SHEET_COLUMNS).round().astype(int)
+        tiles = [cv2.resize(frames[index], (TILE, TILE), interpolation=cv2.INTER_CUBIC) for index in chosen]
+        label = np.full((LABEL, TILE * SHEET_COLUMNS, 3), 255, np.uint8)
+        cv2.putText(label, name, (8, LABEL - 9), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (40, 40, 40), 1, cv2.LINE_AA)
+        rows += [label, np.hstack(tiles)]
+    return np.vstack(rows)
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "graph",
+        type=Path,
+        metavar="GRAPH.json",
+        help="workflow in API format, or a video or PNG that stores the one it was made by",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NODE.INPUT=VALUE",
+        help="change an input; NODE is an id, a title or a class_type; may be given several times",
+    )
+    parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (%(default)s)")
+    parser.add_argument(
+        "--input", type=Path, metavar="DIR", help="folder the load nodes read from (./input if there, else .)"
+    )
+
+
+def run_run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    standard = Path("input")
+    folder = args.input or (standard if standard.is_dir() else Path("."))
+    for path in run_workflow(args.graph, open_nodes, folder, args.out, args.set):
+        print(printable(path))

@@ -1,0 +1,109 @@
+"""svp train: the training itself is in svp_models/training."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from ...errors import PortraitError
+from ...io.file_names import printable
+from ...io.progress import Progress
+from ...io.signals import Interrupted, ending_at_once, handled_by
+from ...training.config import PHASES, RECIPES, load_recipe, open_training, scaled
+from ..runner import OpenNodes
+
+MOST_WORKERS = 1024
+DEMO, ALL = "demo", "all"
+MEANING = """\
+A phase starts from the model that the phase before it in the recipe has written, the first one from the recipe's model, and
+ends with RUN/PHASE/model.safetensors, which Load Portrait Model reads. A run that was stopped or killed goes on from its last
+checkpoint when the command is repeated. Several processes: accelerate launch ... -m svp_portrait.nodes.command train ...
+"""
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = MEANING
+    parser.add_argument(
+        "phase", choices=(DEMO, ALL, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of the recipe; "
+        "demo: the built-in model, data and all"
+    )  # fmt: skip
+    parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
+    parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe: stage1.settings.steps=100"
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="also write the finished model here, in half precision"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="tell parameters, memory, schedule and data, train nothing"
+    )
+    parser.add_argument(
+        "--benchmark", action="store_true", help="tell how long reading a batch takes against learning from it"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw data (%(default)s)"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, help="factor on all steps; 0.01 only shows that it runs")
+
+
+def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    path = args.recipe or (RECIPES / f"{DEMO}.toml" if args.phase == DEMO else None)
+    if path is None:
+        raise PortraitError(f"svp train {args.phase} needs --recipe FILE.toml; the bundled ones are in {RECIPES}")
+    recipe = load_recipe(path, args.set)
+    recipe = recipe if args.scale == 1 else scaled(recipe, args.scale)
+    names = recipe.phases() if args.phase in (DEMO, ALL) else [args.phase]
+    with ending_at_once():
+        training = open_training("run")
+    if not 1 <= args.workers <= MOST_WORKERS:
+        raise PortraitError(f"--workers is {args.workers}: 1 to {MOST_WORKERS} are allowed")
+    with stoppable() as progress:
+        run_train = training.Run(recipe, args.run or Path("runs") / recipe.name, _say, progress, args.workers)
+        if args.dry_run:
+            for name in names:
+                for line in run_train.describe(name):
+                    _say(line)
+            return
+        if args.benchmark:
+            for name in names:
+                _say(run_train.benchmark(name))
+            return
+        with run_train.alone():
+            model = [run_train.phase(name) for name in names][-1]
+            if args.output is not None:
+                run_train.export(model, args.output)
+
+
+def _say(line: str) -> None:
+    print(printable(line), flush=True)
+
+
+@contextmanager
+def stoppable() -> Iterator[Progress]:
+    """A progress callback for a training that a signal stops: between two steps, with a checkpoint, and at once where there is
+    no step to finish (data are drawn, a model is built) or when a second signal comes."""
+    asked: list[int] = []
+    stepping = False
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        again = bool(asked)
+        asked.append(
+            number
+        )  # before it is raised: code that lets no exception through may swallow it, the next step does not
+        if again or not stepping:
+            raise Interrupted(number)
+        print("stopping after this step; once more stops at once, without a checkpoint", flush=True)
+
+    def progress(done: int, total: int) -> None:
+        nonlocal stepping
+        if asked:
+            raise Interrupted(asked[0])
+        stepping = done < total
+
+    with handled_by(ask):
+        yield progress

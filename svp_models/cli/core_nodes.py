@@ -1,0 +1,318 @@
+"""The few core nodes of the host that the workflows use, with the host's ids, inputs and outputs.
+
+Values are the host's: IMAGE b h w c in [0, 1]; MASK b h w; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples":
+b c h w}; VIDEO anything with get_components() -> images, audio, frame_rate. Each node is bound to its folders.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional
+
+from ..diffusion.latents import check_latents, check_pictures
+from ..errors import PortraitError
+from ..media.audio import load_audio
+from ..media.images import load_pictures, save_png
+from ..media.video import load_video
+from ..media.writer import VideoWriter
+from ..types import Audio
+from .folders import Folders
+from .schema import HIDDEN_GRAPH, Hidden, InputSpec, NodeSpec, show_value
+
+LARGEST_SIDE = 16384  # pixels, the host's limit
+CHUNK = 32  # frames that are copied at a time
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a node returns: its outputs in order, and the files it saved."""
+
+    args: tuple[Any, ...] = ()
+    ui: dict[str, list[dict[str, str]]] | None = None
+
+
+@dataclass(frozen=True)
+class VideoComponents:
+    """images: b h w c in [0, 1]; frame_rate in frames per second; audio as the host has it, or None."""
+
+    images: Tensor
+    frame_rate: Fraction
+    audio: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class ComponentVideo:
+    """A VIDEO made of frames and sound."""
+
+    components: VideoComponents
+
+    def get_components(self) -> VideoComponents:
+        return self.components
+
+
+@dataclass(frozen=True)
+class FileVideo:
+    """A VIDEO that lies in a file and is decoded when its components are asked for."""
+
+    path: Path
+
+    def get_stream_source(self) -> str:
+        return str(self.path)
+
+    def get_components(self) -> VideoComponents:
+        video = load_video(self.path)
+        images = torch.from_numpy(video.frames).float().div_(255)  # n h w 3
+        rate = Fraction(video.fps).limit_denominator(1001)
+        return VideoComponents(images, rate, audio_to_host(video.audio))
+
+
+def audio_to_host(audio: Audio | None) -> dict[str, Any] | None:
+    """Audio as an AUDIO value: waveform 1 x channels x samples."""
+    return None if audio is None else {"waveform": audio.waveform[None], "sample_rate": audio.sample_rate}
+
+
+def audio_from_host(audio: dict[str, Any] | None) -> Audio | None:
+    """The first sound of an AUDIO value."""
+    return None if audio is None else Audio(audio["waveform"][0].float().cpu(), int(audio["sample_rate"]))
+
+
+def images_to_uint8(images: Tensor, first: int = 0) -> np.ndarray:
+    """b h w c in [0, 1] -> b h w c uint8, rounded. first: the number of the first frame, for what is said of a bad one."""
+    check_pictures(images, first)
+    return images.detach().cpu().float().mul(255).round_().clamp_(0, 255).to(torch.uint8).numpy()
+
+
+@dataclass(frozen=True)
+class CoreNode:
+    """A core node and the folders it reads and writes. hidden: of the graph that runs, for nodes that ask for it."""
+
+    folders: Folders
+    hidden: Hidden = Hidden()
+
+    def graph_texts(self) -> dict[str, str]:
+        """What is stored in a saved file, so that the graph can be had from it."""
+        return {name: json.dumps(value) for name, value in vars(self.hidden).items() if value is not None}
+
+    def save(self, images: Tensor, prefix: str, kind: str) -> Result:
+        """Writes every picture to a numbered PNG file in a folder."""
+        check_pictures(images)  # all of them before the first is written
+        height, width = images.shape[1:3]
+        target = self.folders.save_target(prefix, width, height, kind)
+        saved = []
+        for index in range(len(images)):
+            picture = images_to_uint8(images[index : index + 1], index)[0]
+            with target.reserved("png", index) as path:
+                save_png(path, picture, self.graph_texts(), clear=False)
+            saved.append(target.saved(path))
+        return Result(ui={"images": saved})
+
+
+class LoadImage(CoreNode):
+    """Every frame of a picture file that has the size of the first, and its transparency as a mask."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("LoadImage", (InputSpec("image", "COMBO"),), ("IMAGE", "MASK"))
+
+    def validate_inputs(self, image: str) -> bool | str:
+        return _file_there(self.folders, image, "image")
+
+    def execute(self, image: str) -> Result:
+        images, masks = load_pictures(self.folders.find(image))
+        return Result((torch.from_numpy(images), torch.from_numpy(masks)))
+
+
+class LoadAudio(CoreNode):
+    """The sound of any audio or video file."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("LoadAudio", (InputSpec("audio", "COMBO"),), ("AUDIO",))
+
+    def validate_inputs(self, audio: str) -> bool | str:
+        return _file_there(self.folders, audio, "audio")
+
+    def execute(self, audio: str) -> Result:
+        return Result((audio_to_host(load_audio(self.folders.find(audio))),))
+
+
+class LoadVideo(CoreNode):
+    """A video file, decoded later."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("LoadVideo", (InputSpec("file", "COMBO"),), ("VIDEO",))
+
+    def validate_inputs(self, file: str) -> bool | str:
+        return _file_there(self.folders, file, "video")
+
+    def execute(self, file: str) -> Result:
+        return Result((FileVideo(self.folders.find(file)),))
+
+
+class GetVideoComponents(CoreNode):
+    """Frames, sound and frame rate of a video."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("GetVideoComponents", (InputSpec("video", "VIDEO"),), ("IMAGE", "AUDIO", "FLOAT"))
+
+    def execute(self, video: Any) -> Result:
+        components = video.get_components()
+        return Result((components.images, components.audio, float(components.frame_rate)))
+
+
+class CreateVideo(CoreNode):
+    """A video of frames, frame rate and, if given, sound."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (
+            InputSpec("images", "IMAGE"),
+            InputSpec("fps", "FLOAT", min=1.0, max=120.0),
+            InputSpec("audio", "AUDIO", optional=True),
+        )
+        return NodeSpec("CreateVideo", inputs, ("VIDEO",))
+
+    def execute(self, images: Tensor, fps: float, audio: dict[str, Any] | None = None) -> Result:
+        return Result((ComponentVideo(VideoComponents(images, Fraction(fps).limit_denominator(1001), audio)),))
+
+
+class SaveVideo(CoreNode):
+    """Writes a video into the output folder as H.264 and AAC in mp4."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (
+            InputSpec("video", "VIDEO"),
+            InputSpec("filename_prefix", "STRING"),
+            InputSpec("format", "COMBO", options=("auto", "mp4")),
+            InputSpec("codec", "COMBO", options=("auto", "h264")),
+        )
+        return NodeSpec("SaveVideo", inputs, is_output_node=True, hidden=HIDDEN_GRAPH)
+
+    def validate_inputs(self, filename_prefix: str | None) -> bool | str:
+        return self.folders.prefix_problem(filename_prefix)
+
+    def execute(self, video: Any, filename_prefix: str, format: str, codec: str) -> Result:
+        components = video.get_components()
+        if not len(components.images):
+            raise PortraitError("the video has no frames, so there is nothing to save")
+        height, width = components.images.shape[1:3]
+        target, sound = self.folders.save_target(filename_prefix, width, height), audio_from_host(components.audio)
+        with target.reserved("mp4") as path:
+            with VideoWriter(path, width, height, components.frame_rate, sound, metadata=self.graph_texts()) as writer:
+                for start in range(0, len(components.images), CHUNK):
+                    writer.write(images_to_uint8(components.images[start : start + CHUNK, ..., :3], start))
+        return Result(ui={"images": [target.saved(path)]})
+
+
+class VAEDecode(CoreNode):
+    """Latent to pictures, by the VAE itself."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("VAEDecode", (InputSpec("samples", "LATENT"), InputSpec("vae", "VAE")), ("IMAGE",))
+
+    def execute(self, samples: dict[str, Tensor], vae: Any) -> Result:
+        check_latents(samples["samples"])
+        images = vae.decode(samples["samples"])
+        return Result((images.reshape(-1, *images.shape[-3:]),))  # video VAEs give b f h w c
+
+
+class VAEEncode(CoreNode):
+    """Pictures to latent, by the VAE itself."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("VAEEncode", (InputSpec("pixels", "IMAGE"), InputSpec("vae", "VAE")), ("LATENT",))
+
+    def execute(self, pixels: Tensor, vae: Any) -> Result:
+        return Result(({"samples": vae.encode(pixels)},))
+
+
+class ImageScale(CoreNode):
+    """Pictures in another size; 0 for one side keeps the aspect, for both the size."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (
+            InputSpec("image", "IMAGE"),
+            InputSpec("upscale_method", "COMBO", options=("nearest-exact", "bilinear", "area", "bicubic", "lanczos")),
+            InputSpec("width", "INT", min=0, max=LARGEST_SIDE),
+            InputSpec("height", "INT", min=0, max=LARGEST_SIDE),
+            InputSpec("crop", "COMBO", options=("disabled", "center")),
+        )
+        return NodeSpec("ImageScale", inputs, ("IMAGE",))
+
+    def execute(self, image: Tensor, upscale_method: str, width: int, height: int, crop: str) -> Result:
+        high, wide = image.shape[1:3]
+        if width == height == 0:
+            return Result((image,))
+        width = width or max(1, round(wide * height / high))
+        height = height or max(1, round(high * width / wide))
+        if crop == "center":
+            image = _centre(image, width / height)
+        if upscale_method == "lanczos":  # as the host does it, on bytes that are cut off, not rounded
+            pages = (Image.fromarray((255 * each).clamp(0, 255).byte().cpu().numpy()) for each in image)
+            scaled = [np.asarray(each.resize((width, height), Image.Resampling.LANCZOS)) for each in pages]
+            return Result((torch.from_numpy(np.stack(scaled)).float() / 255,))
+        channels_first = image.movedim(-1, 1)
+        return Result((functional.interpolate(channels_first, (height, width), mode=upscale_method).movedim(1, -1),))
+
+
+class SaveImage(CoreNode):
+    """Writes pictures into the output folder as PNG."""
+
+    def define_schema(self) -> NodeSpec:
+        inputs = (InputSpec("images", "IMAGE"), InputSpec("filename_prefix", "STRING"))
+        return NodeSpec("SaveImage", inputs, is_output_node=True, hidden=HIDDEN_GRAPH)
+
+    def validate_inputs(self, filename_prefix: str | None) -> bool | str:
+        return self.folders.prefix_problem(filename_prefix)
+
+    def execute(self, images: Tensor, filename_prefix: str) -> Result:
+        return self.save(images, filename_prefix, "output")
+
+
+class PreviewImage(CoreNode):
+    """Writes pictures into the temp folder, which is emptied after the run."""
+
+    def define_schema(self) -> NodeSpec:
+        return NodeSpec("PreviewImage", (InputSpec("images", "IMAGE"),), is_output_node=True)
+
+    def execute(self, images: Tensor) -> Result:
+        return self.save(images, "preview", "temp")
+
+
+CORE_NODES = (
+    LoadImage,
+    LoadAudio,
+    LoadVideo,
+    GetVideoComponents,
+    CreateVideo,
+    SaveVideo,
+    VAEDecode,
+    VAEEncode,
+    ImageScale,
+    SaveImage,
+    PreviewImage,
+)
+
+
+def core_nodes(folders: Folders) -> list[CoreNode]:
+    """All core nodes, bound to these folders."""
+    return [each(folders) for each in CORE_NODES]
+
+
+def _file_there(folders: Folders, name: str, what: str) -> bool | str:
+    return folders.has(name) or f"no {what} file {show_value(name)} in {folders.input} nor at that path"
+
+
+def _centre(image: Tensor, aspect: float) -> Tensor:
+    """The middle of b h w c, as large as width / height = aspect allows; both borders lose the same number of pixels."""
+    high, wide = image.shape[1:3]
+    own = wide / high
+    left = round((wide - wide * (aspect / own)) / 2) if own > aspect else 0
+    top = round((high - high * (own / aspect)) / 2) if own < aspect else 0
+    return image[:, top : high - top, left : wide - left]

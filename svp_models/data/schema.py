@@ -1,0 +1,263 @@
+"""What a prepared clip holds: constants, its description (`json`) and its labels (`labels.npz`).
+
+What is to be prepared and how: frozen dataclasses whose values, all of them, decide what the shards hold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+import numpy as np
+
+from ..errors import PortraitError
+from ..face.detection import FACE_CHOICES
+from ..io.strict_config import LARGEST_SEED, Checked, limited
+from ..synthetic.performance import EMOTIONS
+from ..synthetic.speakers import SPLITS, TEST_SPEAKERS, TRAIN_SPEAKERS
+
+FORMAT_VERSION = 1
+FPS = 25
+SAMPLE_RATE = 16000
+SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
+SHORTEST_FRAMES = 40  # 1.6 s
+MOST_FRAMES = 100_000  # of a clip that is believed to be one
+MASK_CELL = 8  # pixels per side that one number of a mask stands for
+GOP = 12  # frames from one key frame to the next
+
+VIDEO, AUDIO, LABELS, INFO, FEATURES = "video.mp4", "audio.flac", "labels.npz", "json", "features.npy"
+
+
+@dataclass(frozen=True)
+class ClipInfo(Checked):
+    """Description of a clip.
+
+    identity: who, a name that no other person of the data set has; emotion: one of synthetic.emotions.EMOTIONS or "";
+    intensity: 1 to 3, 0 where nobody knows; source: path of the film relative to the prepared folder; start_seconds: where the
+    clip begins in it; group: clips (and segments) of one group come from one recording, so they are positives of each other
+    where no emotion is known; text: what is said, where known; unknown: labels that the face backend does not give, which
+    are NaN; feature_rows: rows of `features.npy` per frame, 0 without it.
+    """
+
+    identity: str
+    emotion: str
+    intensity: int = limited(low=0, high=3)
+    source: str = field()
+    start_seconds: float = limited(low=0, high=1e9)
+    frames: int = limited(low=1, high=MOST_FRAMES)
+    size: int = limited(low=MASK_CELL, high=8192)
+    split: str = field()
+    group: str = field()
+    fps: int = limited(FPS, 1, 240)
+    text: str = ""
+    unknown: tuple[str, ...] = ()
+    feature_rows: int = limited(0, 0, 1000)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.split not in SPLITS or self.emotion not in ("", *EMOTIONS) or self.frames < 1 or not self.identity:
+            raise PortraitError(
+                f"{self.source} at {self.start_seconds:g} s: split {self.split!r}, emotion {self.emotion!r}, identity "
+                f"{self.identity!r} and {self.frames} frames are no description of a clip: prepare it again"
+            )
+
+
+@dataclass(frozen=True)
+class ClipLabels:
+    """What is known of every frame of a clip; positions in pixels of its pictures, continuous, (0, 0) the top left corner.
+
+    landmarks: n 68 2, iBUG order; head_keypoints: n 8 2, see face.keypoints; expression: n 64; pose: n 3, yaw, pitch, roll in
+    degrees as face.analyzer.FaceTrack has them; all float32. mouth_mask, face_mask: n size/8 size/8, uint8, how much of each
+    cell lies inside the lips' outline and the face's, 255 is all. interpolated: n bool, frames in which no face was found and
+    whose numbers lie between their neighbours'. A label that `ClipInfo.unknown` names is NaN.
+    """
+
+    landmarks: np.ndarray
+    head_keypoints: np.ndarray
+    expression: np.ndarray
+    pose: np.ndarray
+    mouth_mask: np.ndarray
+    face_mask: np.ndarray
+    interpolated: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.interpolated)
+
+
+def check_labels(labels: ClipLabels, frames: int, size: int, name: str = "labels") -> None:
+    """Raises PortraitError unless every array has its shape and type for a clip of `frames` frames of `size` pixels."""
+    cells = size // MASK_CELL
+    wanted = {
+        "landmarks": ((frames, 68, 2), "float32"),
+        "head_keypoints": ((frames, 8, 2), "float32"),
+        "expression": ((frames, 64), "float32"),
+        "pose": ((frames, 3), "float32"),
+        "mouth_mask": ((frames, cells, cells), "uint8"),
+        "face_mask": ((frames, cells, cells), "uint8"),
+        "interpolated": ((frames,), "bool"),
+    }
+    for each in fields(labels):
+        found = getattr(labels, each.name)
+        if (found.shape, str(found.dtype)) != wanted[each.name]:
+            raise PortraitError(
+                f"{name}: {each.name} is {found.dtype} {found.shape}, {wanted[each.name][1]} {wanted[each.name][0]} is "
+                f"needed for {frames} frames of {size} pixels: prepare the data again"
+            )
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A finished clip: its name in the shards, description and the bytes of its members by ending."""
+
+    key: str
+    info: ClipInfo
+    members: dict[str, bytes]
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A stretch of a film that gave no clip. start: seconds; reason: one of REASONS; detail: numbers, for a person."""
+
+    source: str
+    start: float
+    reason: str
+    detail: str = ""
+
+
+REASONS = (
+    "unreadable",
+    "outside the layout",
+    "no sound",
+    "no face",
+    "several faces",
+    "too short",
+    "face too small",
+    "face at the edge",
+    "frozen",
+)
+
+
+LAYOUTS = ("auto", "mead", "hdtf", "folders")
+BACKENDS = ("built-in", "insightface", "mediapipe", "classical")
+ONE_FACE = "one"  # refuse pieces that show several
+FACES = (*FACE_CHOICES, ONE_FACE)
+OF_BACKEND, DEEP3D = "backend", "deep3d"  # where expression comes from
+MOST_PEOPLE, MOST_CLIPS = 10**6, 10**4  # of a split; of a person: their numbers have to fit into keys
+LARGEST_SHARD = 10**6
+LARGEST_SIZE, LONGEST_SECONDS = 2048, 60.0  # a clip's pictures are in memory at once
+
+
+@dataclass(frozen=True)
+class OutputOptions:
+    """size: pixels per side; seconds: the longest clip; crf: quality of the video; shard_mb (10^6 bytes) and shard_clips (0: any
+    number): when a shard is full; audio_encoder: a folder as transformers saves it, "" for no features."""
+
+    size: int = 512
+    seconds: float = 10.0
+    crf: int = 12
+    shard_mb: int = 256
+    shard_clips: int = 0
+    audio_encoder: str = ""
+
+    def __post_init__(self) -> None:
+        if not 64 <= self.size <= LARGEST_SIZE or self.size % 16:
+            raise PortraitError(f"--size is {self.size}: it must be a multiple of 16 from 64 to {LARGEST_SIZE}")
+        if not SHORTEST_FRAMES / FPS <= self.seconds <= LONGEST_SECONDS:
+            raise PortraitError(
+                f"--seconds is {self.seconds:g}: it must be from {SHORTEST_FRAMES / FPS} to {LONGEST_SECONDS:g}"
+            )
+        if not 0 <= self.crf <= 51:
+            raise PortraitError(f"--crf is {self.crf}: it must be from 0 (lossless) to 51 (worst)")
+        if not (1 <= self.shard_mb <= LARGEST_SHARD and 0 <= self.shard_clips <= LARGEST_SHARD):
+            raise PortraitError(
+                f"--shard-mb is {self.shard_mb} and --shard-clips {self.shard_clips}: they must be from 1 and 0 to {LARGEST_SHARD}"
+            )
+
+    @property
+    def frames(self) -> int:
+        """Of the longest clip."""
+        return round(self.seconds * FPS)
+
+    @property
+    def cells(self) -> int:
+        """Numbers per side of a mask."""
+        return self.size // MASK_CELL
+
+
+@dataclass(frozen=True)
+class FilmOptions:
+    """How films are read.
+
+    layout: one of LAYOUTS; views: camera positions of MEAD; test_identities: who belongs to the test split, none: a share
+    `test_share` of all, chosen by a hash of their names. backend, expression, smoothing: who finds the face and reads it; face,
+    face_index: which of several, see `face.selection`, or `one`. min_face: least size of a face in pixels of the film, 0: a
+    quarter of the output's size. margin: side of the crop, in faces (see `face.crop`).
+    """
+
+    layout: str = "auto"
+    views: tuple[str, ...] = ("front",)
+    test_identities: tuple[str, ...] = ()
+    test_share: float = 0.1
+    backend: str = "built-in"
+    expression: str = OF_BACKEND
+    smoothing: float = 0.0
+    face: str = "stays"
+    face_index: int = 0
+    min_face: int = 0
+    margin: float = 1.7
+
+    def __post_init__(self) -> None:
+        for name, value, known in (
+            ("layout", self.layout, LAYOUTS),
+            ("backend", self.backend, BACKENDS),
+            ("expression", self.expression, (OF_BACKEND, DEEP3D)),
+            ("face", self.face, FACES),
+        ):
+            if value not in known:
+                raise PortraitError(f"--{name} is {value!r}: it must be one of {', '.join(known)}")
+        if not (0 <= self.test_share <= 1 and 0 <= self.smoothing <= 1):
+            raise PortraitError(
+                f"--test-share is {self.test_share:g} and --smoothing {self.smoothing:g}: both must be from 0 to 1"
+            )
+        if self.min_face < 0 or self.face_index < 0 or not 1.2 <= self.margin <= 4:
+            raise PortraitError(
+                f"--min-face is {self.min_face}, --face-index {self.face_index} and --margin {self.margin:g}: the first two "
+                "must not be negative, the margin must be from 1.2 to 4"
+            )
+
+
+@dataclass(frozen=True)
+class DrawnOptions:
+    """Procedural data: train and test people, clips of each, and the seed that draws emotions and sentences.
+
+    takes: how often each clip is performed once more without pictures, by the same person in the same manner with other words:
+    what styles are learnt from, at a fraction of the cost of drawing.
+    """
+
+    speakers: int = TRAIN_SPEAKERS
+    test_speakers: int = TEST_SPEAKERS
+    clips_per_speaker: int = 8
+    seed: int = 0
+    takes: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least, most in (
+            ("speakers", 0, MOST_PEOPLE),
+            ("test_speakers", 0, MOST_PEOPLE),
+            ("clips_per_speaker", 1, MOST_CLIPS),
+            ("takes", 0, MOST_CLIPS),
+            ("seed", 0, LARGEST_SEED),
+        ):
+            if not least <= getattr(self, name) <= most:
+                option = name.replace("_", "-")
+                raise PortraitError(f"--{option} is {getattr(self, name)}: it must be from {least} to {most}")
+        if self.speakers + self.test_speakers == 0:
+            raise PortraitError("0 speakers were asked for: --speakers or --test-speakers must be at least 1")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A preparation: output, and how its films are read or what is drawn (the other is None)."""
+
+    output: OutputOptions
+    films: FilmOptions | None = None
+    drawn: DrawnOptions | None = None

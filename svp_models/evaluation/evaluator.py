@@ -1,0 +1,140 @@
+"""Test people with what drives them, and the model put to work on them.
+
+How a face analyser errs: what makes expressions that were never drawn like those that are read from pictures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from ..diffusion.inputs import prepare_clip
+from ..diffusion.latents import decode_latents
+from ..diffusion.pipeline import SamplerOptions, sample_portrait
+from ..diffusion.style import extract_style, sample_style
+from ..face.analyzer import FaceAnalyzer
+from ..face.detection import FaceTrack
+from ..model import PortraitModel
+from ..networks.vae import encode_images
+from ..synthetic.clips import Clip, DrawnClip, act, make_clip, neutral_portrait
+from ..synthetic.performance import EMOTIONS
+from ..synthetic.speakers import speaker
+from ..types import Audio, HeadMotion, Style, StylePrior
+
+SAMPLE_RATE = 16000
+INTENSITY = 3  # of the emotions
+
+
+@dataclass(frozen=True)
+class Case:
+    """One test clip with all that drives it.
+
+    portrait: the relaxed face, one frame; style_clip, wrong_clip: the same person with the clip's emotion and with another
+    one, saying other sentences; style, wrong_style: theirs, sampled; prior: of style_clip; other_sound: another person's
+    speech; seed: of the styles.
+    """
+
+    clip: Clip
+    portrait: DrawnClip
+    style_clip: Clip
+    wrong_clip: Clip
+    prior: StylePrior
+    style: Style
+    wrong_style: Style
+    other_sound: Audio
+    seed: int
+
+
+class Evaluator:
+    """Generates with one model and reads the results back from pixels. on_step: called after every clip that is generated."""
+
+    def __init__(self, model: PortraitModel, sampling: SamplerOptions, on_step: Callable[[], None]):
+        self.model, self.sampling, self.on_step = model, sampling, on_step
+        self.size, self.fps = model.config.size, model.config.fps
+        self.analyzer = FaceAnalyzer(model.face_analyzer)
+
+    def prior_of(self, clip: Clip) -> StylePrior:
+        """Style of a clip as a user gets it: from the expressions read from its pixels, and its sound."""
+        expression = torch.from_numpy(self.read(clip.images).expression)
+        return extract_style(self.model, expression, audio_of(clip), clip.fps)
+
+    def generate(
+        self, portrait: Clip | DrawnClip, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
+    ) -> np.ndarray:
+        """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`."""
+        face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
+        points, own = (torch.from_numpy(each) for each in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
+        motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
+        encode, size = partial(encode_images, self.model.vae), (self.size, self.size)
+        request = prepare_clip(self.model, encode, face, audio, motion, style, frames, clip.fps, size)
+        latents = sample_portrait(self.model, request, seed, self.sampling)
+        decoded = torch.cat(list(decode_latents(self.model.vae, latents)))
+        pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte()
+        self.on_step()
+        return rearrange(pixels, "n c h w -> n h w c").numpy()
+
+    def read(self, frames: np.ndarray) -> FaceTrack:
+        return self.analyzer.analyze(frames)
+
+
+def audio_of(clip: Clip) -> Audio:
+    return sound(clip.audio)
+
+
+def sound(samples: np.ndarray) -> Audio:
+    """Samples of synthetic speech."""
+    return Audio(torch.from_numpy(samples)[None], SAMPLE_RATE)
+
+
+def draw_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds: float, seed: int) -> Iterator[Case]:
+    """One case per emotion and round; people and sentences of the test split, drawn from the seed.
+
+    seconds: of the test clips; style_seconds: of those that styles are read from.
+    """
+    rng = np.random.default_rng(seed)
+    fps, size = evaluator.fps, evaluator.size
+    for _ in range(rounds):
+        for number, emotion in enumerate(EMOTIONS):
+            who = speaker(int(rng.integers(2**31)), "test")
+            wrong = EMOTIONS[(number + int(rng.integers(1, len(EMOTIONS)))) % len(EMOTIONS)]
+            seeds = [int(each) for each in rng.integers(2**31, size=6)]
+            clip = make_clip(who, emotion, INTENSITY, seeds[0], seconds, fps, size)
+            style_clip = make_clip(who, emotion, INTENSITY, seeds[1], style_seconds, fps, size)
+            wrong_clip = make_clip(who, wrong, INTENSITY, seeds[2], style_seconds, fps, size)
+            _, other, _ = act(speaker(seeds[3], "test"), wrong, INTENSITY, seeds[4], len(clip.images), fps)
+            prior = evaluator.prior_of(style_clip)
+            yield Case(
+                clip=clip,
+                portrait=neutral_portrait(who, size),
+                style_clip=style_clip,
+                wrong_clip=wrong_clip,
+                prior=prior,
+                style=sample_style(prior, seeds[5]),
+                wrong_style=sample_style(evaluator.prior_of(wrong_clip), seeds[5]),
+                other_sound=sound(other.waveform),
+                seed=seeds[5],
+            )
+
+
+@dataclass(frozen=True)
+class ReadingError:
+    """How an analyser errs, by coefficient (64): standard deviations of its error's mean over a clip and around that."""
+
+    bias: np.ndarray
+    noise: np.ndarray
+
+    @classmethod
+    def between(cls, read: list[np.ndarray], true: list[np.ndarray]) -> ReadingError:
+        """Measured on clips, n x 64 each."""
+        errors = [each - other for each, other in zip(read, true, strict=True)]
+        return cls(np.std([each.mean(0) for each in errors], axis=0), np.mean([each.std(0) for each in errors], axis=0))
+
+    def spoil(self, performed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Performed expressions n x 64 as the analyser would have read them from pictures."""
+        bias = rng.standard_normal(performed.shape[-1]) * self.bias
+        return (performed + bias + rng.standard_normal(performed.shape) * self.noise).astype(np.float32)

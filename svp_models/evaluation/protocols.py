@@ -1,0 +1,294 @@
+"""What the style itself is worth: how alike styles come out, how they part, what leaks with them and how they blend.
+
+`svp evaluate demo`: the built-in model on people and sentences that training never saw.
+
+Everything on the generated side is measured on pixels by the face analyser, whose own error on true frames stands beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from ..diffusion.pipeline import SamplerOptions
+from ..diffusion.style import extract_style, interpolate_styles, sample_style
+from ..face.detection import FaceTrack
+from ..model import PortraitModel
+from ..synthetic.clips import act, make_clip
+from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
+from ..synthetic.speakers import speaker
+from ..types import Style, StylePrior
+from .evaluator import INTENSITY, Case, Evaluator, ReadingError, audio_of, draw_cases, sound
+from .metrics import (
+    COLOURS,
+    PROPORTIONS,
+    clustering_strength,
+    cosine,
+    identity_descriptor,
+    keypoint_error,
+    lagged_correlation,
+    largest_change,
+    mean_ssim,
+    mouth_opening,
+    psnr,
+    share_of_way,
+)
+
+INPUTS = ("audio", "expression", "both")
+WEIGHTS = np.linspace(0, 1, 11)
+SMALLEST_SPREAD = 1e-3  # of a descriptor's number between two clips of one person
+CLIPS_OF_A_LEAK, CLIPS_OF_A_BLEND = 3, len(WEIGHTS) + 1  # that are generated
+
+
+@dataclass(frozen=True)
+class StudySize:
+    """How much is generated for the figures about style; all are at least 1.
+
+    leaks, blends: how many of the cases, from the first, are used for identity leak and interpolation; weight_seconds: of
+    talking at each interpolation weight; people, takes: clustering reads `takes` clips of each emotion at each intensity of
+    that many people.
+    """
+
+    leaks: int
+    blends: int
+    weight_seconds: float
+    people: int
+    takes: int
+
+    def steps(self, cases: int) -> int:
+        """How often the evaluator's on_step is called for that many cases."""
+        leaks, blends = (min(each, cases) for each in (self.leaks, self.blends))
+        return leaks * CLIPS_OF_A_LEAK + blends * CLIPS_OF_A_BLEND + self.people
+
+
+@dataclass
+class StyleStudy:
+    """Collects case after case; `figures` sums up.
+
+    alike: cosines with the true style, by whether a style was given; read, performed: expressions n x 64 of true clips; same:
+    descriptors of two clips of the portrait's person; ways: from that person's descriptor to the one of the style clip's;
+    moved: what that style changed, sampled and deterministic; at_weights: mean expressions 11 x 64; changes: the largest of
+    neighbouring frames, while a style turns into another and in the true clip.
+    """
+
+    evaluator: Evaluator
+    size: StudySize
+    seed: int
+    alike: dict[str, list[float]] = field(default_factory=lambda: {"stylesim": [], "stylesim_no_style": []})
+    read: list[np.ndarray] = field(default_factory=list)
+    performed: list[np.ndarray] = field(default_factory=list)
+    same: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    ways: list[np.ndarray] = field(default_factory=list)
+    moved: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"sampled": [], "deterministic": []})
+    at_weights: list[np.ndarray] = field(default_factory=list)
+    changes: list[tuple[float, float]] = field(default_factory=list)
+
+    def add(self, case: Case, true: FaceTrack, styled: np.ndarray, plain: FaceTrack, seed: int) -> None:
+        """true: the case's clip as the analyser reads it; styled, plain: the relaxed portrait generated with its style
+        (frames n h w 3) and without (as read); seed: of the noise behind them."""
+        frames, number = len(styled), len(self.read)
+        self.read.append(true.expression)
+        self.performed.append(case.clip.states.expression)
+        wanted = style_code(self.evaluator, true.expression[:frames])
+        for name, track in zip(self.alike, (self.evaluator.read(styled), plain), strict=True):
+            self.alike[name].append(cosine(style_code(self.evaluator, track.expression), wanted))
+        if number < self.size.leaks:
+            self._add_leak(case, styled, seed, np.random.default_rng((self.seed, number)))
+        if number < self.size.blends:
+            self._add_blend(case, true, frames, seed)
+
+    def _add_leak(self, case: Case, styled: np.ndarray, seed: int, rng: np.random.Generator) -> None:
+        """The portrait with the style of another person who shows the same emotion, against its own person's style."""
+        evaluator, frames = self.evaluator, len(styled)
+        who, turn = (int(each) for each in rng.integers(2**31, size=2))
+        seconds = len(case.style_clip.images) / case.clip.fps
+        emotion, fps, size = case.clip.emotion, case.clip.fps, evaluator.size
+        other = make_clip(speaker(who, "test"), emotion, INTENSITY, turn, seconds, fps, size)
+        prior = evaluator.prior_of(other)
+
+        def described(images: np.ndarray) -> np.ndarray:
+            return identity_descriptor(images, evaluator.read(images).landmarks)
+
+        def shown(prior: StylePrior, temperature: float) -> np.ndarray:
+            return described(self._moving(case, sample_style(prior, case.seed, temperature), frames, seed))
+
+        self.moved["sampled"].append(shown(prior, 1) - described(styled))
+        self.moved["deterministic"].append(shown(prior, 0) - shown(case.prior, 0))
+        first, second, stranger = (described(clip.images) for clip in (case.style_clip, case.wrong_clip, other))
+        self.same.append((first, second))
+        self.ways.append(stranger - first)
+
+    def _add_blend(self, case: Case, true: FaceTrack, frames: int, seed: int) -> None:
+        """The portrait between two styles of its person: at every weight, and turning from one to the other."""
+
+        def expression(start: float, end: float, frames: int) -> np.ndarray:
+            style = interpolate_styles(case.style, case.wrong_style, start, end)
+            return self.evaluator.read(self._moving(case, style, frames, seed)).expression
+
+        count = max(1, round(self.size.weight_seconds * case.clip.fps))
+        self.at_weights.append(np.stack([expression(weight, weight, count).mean(0) for weight in WEIGHTS]))
+        self.changes.append((largest_change(expression(0, 1, frames)), largest_change(true.expression[:frames])))
+
+    def _moving(self, case: Case, style: Style, frames: int, seed: int) -> np.ndarray:
+        return self.evaluator.generate(case.portrait, case.clip, audio_of(case.clip), style, frames, seed)
+
+    def figures(self) -> dict[str, object]:
+        """The keys of the full evaluation that are about style; `svp evaluate demo --help` says what each means."""
+        leaks = {
+            f"identity_leak_{name}": identity_leak(each, self.ways, self.same) for name, each in self.moved.items()
+        }
+        error = ReadingError.between(self.read, self.performed)
+        return {
+            **{name: float(np.mean(each)) for name, each in self.alike.items()},
+            "clustering": clustering(self.evaluator, error, self.size.people, self.size.takes, self.seed),
+            **leaks,
+            "interpolation": positions_between(np.stack(self.at_weights)),
+            "interpolation_jump": max(blended / true if true else 0.0 for blended, true in self.changes),
+        }
+
+
+def style_code(evaluator: Evaluator, expression: np.ndarray) -> np.ndarray:
+    """The mean style of expressions n x 64 alone."""
+    return extract_style(evaluator.model, torch.from_numpy(expression), None, evaluator.fps).mu.numpy()
+
+
+def identity_leak(moved: list[np.ndarray], ways: list[np.ndarray], same: list[tuple[np.ndarray, np.ndarray]]) -> float:
+    """How far faces have moved towards other people: 0 not at all, 1 they have become them.
+
+    moved: what changed in the descriptors of faces; ways: from the face's person to the other one; same: descriptors of two
+    clips of one person, whose spread is the unit of each of a descriptor's numbers. Colours and proportions count half each.
+    """
+    spread = np.sqrt(np.mean([np.square(first - second) for first, second in same], axis=0) / 2)
+    unit = np.maximum(spread, SMALLEST_SPREAD)
+    gone, whole = np.stack(moved) / unit, np.stack(ways) / unit
+    return float(np.mean([share_of_way(gone[:, part], whole[:, part]) for part in (COLOURS, PROPORTIONS)]))
+
+
+def positions_between(expressions: np.ndarray) -> list[float]:
+    """Where mean expressions k w 64 of k series lie on the lines from each series' first to its last: w positions, 0 .. 1 if
+    nothing overshoots; series whose ends differ more count more."""
+    moved = expressions - expressions[:, :1]
+    return [share_of_way(moved[:, index], moved[:, -1]) for index in range(expressions.shape[1])]
+
+
+def clustering(
+    evaluator: Evaluator, error: ReadingError, people: int, takes: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """Clustering strength (8) of the mean styles of test people, by what the extractor is given: input -> emotion ->
+    strength.
+
+    The clips are as long as the extractor reads at once. Their expressions are performed and not drawn, with the error that
+    the analyser has on drawn ones.
+    """
+    rng = np.random.default_rng((seed, people, takes))
+    model, fps, frames = evaluator.model, evaluator.fps, evaluator.model.config.style.max_frames
+    codes: dict[str, list[np.ndarray]] = {name: [] for name in INPUTS}
+    names, moods = [], []
+    for _ in range(people):
+        who = speaker(int(rng.integers(2**31)), "test")
+        for emotion, intensity in [(each, other) for each in EMOTIONS for other in INTENSITIES * takes]:
+            _, speech, states = act(who, emotion, intensity, int(rng.integers(2**31)), frames, fps)
+            heard, seen = sound(speech.waveform), torch.from_numpy(error.spoil(states.expression, rng))
+            for name in INPUTS:
+                expression, audio = None if name == "audio" else seen, None if name == "expression" else heard
+                codes[name].append(extract_style(model, expression, audio, fps).mu.numpy())
+            names.append(str(who.index))
+            moods.append(emotion)
+        evaluator.on_step()
+    return {name: clustering_strength(np.stack(codes[name]), names, moods) for name in INPUTS}
+
+
+LAG_REACH = 5  # frames
+AS_SHIPPED = SamplerOptions()  # the model's own steps and guidance
+CLIPS_OF_A_CASE = 5  # that are generated
+
+
+@dataclass(frozen=True)
+class EvaluationSize:
+    """How much is generated. rounds: cases per emotion; seconds: of talking; still_seconds: of the emotion comparisons;
+    style_seconds: of the clips that styles are read from; study: of the figures about style, None leaves them out."""
+
+    rounds: int
+    seconds: float
+    still_seconds: float
+    style_seconds: float = 2.0
+    study: StudySize | None = None
+
+
+QUICK = EvaluationSize(rounds=2, seconds=1.6, still_seconds=0.64)
+FULL = EvaluationSize(
+    rounds=3,
+    seconds=3.0,
+    still_seconds=2.0,
+    study=StudySize(leaks=8, blends=8, weight_seconds=0.48, people=10, takes=3),
+)
+
+
+def evaluate(
+    model: PortraitModel, size: EvaluationSize, seed: int, progress: Callable[[int, int], None] | None = None
+) -> dict[str, object]:
+    """All figures of the help text as one dict; `svp evaluate demo --help` says what each means.
+
+    progress(done, total) is called for every clip that is generated and every person whose styles are compared.
+    """
+    count = size.rounds * len(EMOTIONS)
+    total = count * CLIPS_OF_A_CASE + (0 if size.study is None else size.study.steps(count))
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    evaluator = Evaluator(model, AS_SHIPPED, step)
+    study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
+    rows: list[dict[str, float]] = []
+    lags: dict[str, list[np.ndarray]] = {"generated": [], "swapped": [], "analyser": []}
+    for index, case in enumerate(draw_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed)):
+        clip, sound = case.clip, audio_of(case.clip)
+        frames = len(clip.images)
+        still = max(1, round(size.still_seconds * clip.fps))
+        made = evaluator.generate(clip, clip, sound, case.style, frames, seed + index)
+        swapped = evaluator.generate(clip, clip, case.other_sound, case.style, frames, seed + index)
+        opening = mouth_opening(clip.landmarks)
+        tracks = {name: evaluator.read(each) for name, each in zip(lags, (made, swapped, clip.images), strict=True)}
+        for name, track in tracks.items():
+            lags[name].append(lagged_correlation(mouth_opening(track.landmarks), opening, LAG_REACH))
+
+        def moving(style: Style | None, case: Case = case, seed: int = seed + index, still: int = still) -> np.ndarray:
+            return evaluator.generate(case.portrait, case.clip, audio_of(case.clip), style, still, seed)
+
+        def shows(expression: np.ndarray, emotion: str = clip.emotion) -> float:
+            return float(classify_emotion(expression)[0] == emotion)
+
+        styled = moving(case.style)
+        plain, wrong = (evaluator.read(moving(style)) for style in (None, case.wrong_style))
+        rows.append(
+            {
+                "psnr": psnr(made, clip.images),
+                "ssim": mean_ssim(made, clip.images),
+                "emotion_acc": shows(evaluator.read(styled).expression),
+                "emotion_acc_no_style": shows(plain.expression),
+                "emotion_acc_wrong_style": shows(wrong.expression),
+                "kps_error": keypoint_error(tracks["generated"].head_keypoints, clip.head_keypoints, evaluator.size),
+                "analyser_kps_error": keypoint_error(
+                    tracks["analyser"].head_keypoints, clip.head_keypoints, evaluator.size
+                ),
+                "analyser_emotion_acc": shows(tracks["analyser"].expression),
+            }
+        )
+        if study is not None:
+            study.add(case, tracks["analyser"], styled, plain, seed + index)
+    result: dict[str, object] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
+    curve = np.mean(lags["generated"], axis=0)
+    result["mouth_corr"] = float(curve[LAG_REACH])
+    result["mouth_lag"] = int(np.argmax(curve)) - LAG_REACH
+    result["mouth_corr_swapped"] = float(np.mean(lags["swapped"], axis=0)[LAG_REACH])
+    result["analyser_mouth_corr"] = float(np.mean(lags["analyser"], axis=0)[LAG_REACH])
+    if study is not None:
+        result |= study.figures()
+    return {**result, "clips": len(rows), "seed": seed}

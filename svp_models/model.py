@@ -1,0 +1,74 @@
+"""All networks of a model that are trained together, built from one config."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .config import ModelConfig
+from .networks.audio_encoder import AudioEncoder
+from .networks.audio_projection import AudioProjection
+from .networks.denoiser import Denoiser
+from .networks.pose_guider import KpsGuider
+from .networks.style_extractor import StyleExtractor, StyleProjection
+from .networks.unet import ReferenceNet
+
+
+class PortraitNetworks(nn.Module):
+    """Denoiser, ReferenceNet, guider, audio projection, style projection and style extractor. It has no forward."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        unet, style = config.unet, config.style
+        self.denoiser = Denoiser(unet, style=unet.style_attention)
+        self.reference = ReferenceNet(unet)
+        self.guider = KpsGuider(config.guider, unet.block_out_channels[0])
+        self.audio_projection = AudioProjection(config.audio, unet.cross_attention_dim)
+        self.style_projection = StyleProjection(style.style_size, style.tokens, unet.cross_attention_dim)
+        self.style_extractor = StyleExtractor(style)
+
+
+@dataclass
+class PortraitModel:
+    """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit;
+    audio_encoder: what the model hears through unless it reads mel features, joined to it and never saved with it.
+    device: where the networks compute; None is where their weights lie. A host may leave weights elsewhere and have its
+    layers bring them to the input's device one by one."""
+
+    config: ModelConfig
+    networks: PortraitNetworks
+    vae: nn.Module
+    face_analyzer: bytes | None
+    style_space: str
+    metadata: dict[str, str] = field(default_factory=dict)
+    audio_encoder: AudioEncoder | None = None
+    device: torch.device | None = None
+
+    def like(self, network: nn.Module) -> Tensor:
+        """An empty tensor on the device that a network computes on, of its weights' dtype: for `tensor.to(...)`."""
+        weight = next(network.parameters())
+        return torch.empty(0, device=self.device or weight.device, dtype=weight.dtype)
+
+
+def build_networks(config: ModelConfig) -> PortraitNetworks:
+    """Freshly initialised networks; inside `torch.device("meta")` only their shapes."""
+    return PortraitNetworks(config)
+
+
+def parameter_group(name: str) -> str:
+    """The group a tensor of PortraitNetworks belongs to by its name.
+
+    Parts of the denoiser are spatial, temporal, audio or style; everything else is of the group of its network's name.
+    """
+    network, _, rest = name.partition(".")
+    if network != "denoiser":
+        return network
+    if "motion_modules" in rest:
+        return "temporal"
+    if "style_" in rest:
+        return "style"
+    if ".attn2." in rest or "audio_embedding" in rest or (".norm2." in rest and "transformer_blocks" in rest):
+        return "audio"
+    return "spatial"

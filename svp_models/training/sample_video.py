@@ -1,0 +1,50 @@
+"""Clips to look at while a stage trains: a test person, generated beside the truth, with sound."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+
+from ..diffusion.inputs import prepare_clip
+from ..diffusion.latents import decode_latents
+from ..diffusion.pipeline import SamplerOptions, sample_portrait
+from ..diffusion.style import extract_style, sample_style
+from ..media.writer import VideoWriter
+from ..model import PortraitModel
+from ..networks.vae import encode_images
+from ..types import Audio, HeadMotion
+from .config import ShowRecipe
+from .dataset import Expressions
+
+
+@torch.no_grad()
+def show_clip(
+    model: PortraitModel, expressions: Expressions, options: ShowRecipe, styled: bool, folder: Path, step: int
+) -> Path:
+    """Writes `folder/step-<step>.mp4`: the first clip as it is on the left, and generated from its first frame on the right."""
+    clips = expressions.clips
+    clip = clips.pictured[0]
+    frames = min(options.frames, clips.info[clip].frames)
+    true = clips.frames(clip, range(frames))  # f 3 h w
+    whole, size = clips.sound(clip), (clips.size, clips.size)
+    sound = Audio(whole.waveform[:, : round(frames / clips.fps * whole.sample_rate)], whole.sample_rate)
+    points = torch.from_numpy(clips.labels(clip).head_keypoints[:frames])
+    motion = HeadMotion(points, *size, clips.fps, portrait=points[0])
+    style = None
+    if styled:
+        prior = extract_style(model, expressions(clip, np.random.default_rng(0))[:frames], sound, clips.fps)
+        style = sample_style(prior, 0)
+    encode = partial(encode_images, model.vae)
+    request = prepare_clip(model, encode, true[0], sound, motion, style, frames, clips.fps, size)
+    latents = sample_portrait(model, request, 0, SamplerOptions(steps=options.steps, cfg=options.cfg))
+    made = torch.cat(list(decode_latents(model.vae, latents)))
+    pixels = ((torch.cat([true, made], dim=3) + 1) * 127.5).round().clamp(0, 255).byte()
+    path = folder / f"step-{step:07}.mp4"
+    folder.mkdir(parents=True, exist_ok=True)
+    with VideoWriter(path, 2 * clips.size, clips.size, clips.fps, sound) as writer:
+        writer.write(np.ascontiguousarray(rearrange(pixels, "f c h w -> f h w c").numpy()))
+    return path

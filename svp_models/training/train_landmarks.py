@@ -1,0 +1,169 @@
+"""Training of the built-in face analyser on drawn frames, and its export to ONNX."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..networks.face_landmarks import ANALYZER_SIZE, OUTPUTS, POSE_UNITS, FaceAnalyzerNetwork
+from ..optional_deps import cv2
+from .config import AnalyzerPhase
+from .dataset import Clips, Order, Sample, Spot, stack
+from .losses import MOUTH
+
+TEST_FRAMES = 128
+
+
+def _random_view(rng: np.random.Generator, size: int, max_zoom: float, max_shift: float) -> np.ndarray:
+    """A similarity transform (2 x 3, pixels) that zooms and shifts the picture a little."""
+    zoom = np.exp(rng.uniform(-max_zoom, max_zoom))
+    shift = rng.uniform(-max_shift, max_shift, 2) * size
+    middle = size / 2
+    return np.float32([[zoom, 0, middle * (1 - zoom) + shift[0]], [0, zoom, middle * (1 - zoom) + shift[1]]])
+
+
+def _spoil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What cameras, codecs and decoders do to a picture: blur, resampling, colour shift, noise."""
+    if rng.random() < 0.5:
+        image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
+    if rng.random() < 0.3:
+        size = image.shape[0]
+        small = int(size * rng.uniform(0.45, 0.9))
+        image = cv2.resize(cv2.resize(image, (small, small), interpolation=cv2.INTER_AREA), (size, size))
+    image = image.astype(np.float32) * rng.uniform(0.8, 1.2, 3) + rng.uniform(-20, 20)
+    return np.clip(image + rng.normal(0, rng.uniform(0, 6), image.shape), 0, 255).astype(np.uint8)
+
+
+def _no_face(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture without a face: a corner of a background blown up, noise, or one colour."""
+    size, kind = image.shape[0], rng.integers(3)
+    if kind == 0:
+        part = image[: size // 5, : size // 5]
+        return cv2.resize(part, (size, size), interpolation=cv2.INTER_CUBIC)
+    if kind == 1:
+        noise = rng.integers(0, 256, (int(rng.integers(2, 64)),) * 2 + (3,), dtype=np.uint8)
+        return cv2.resize(noise, (size, size), interpolation=cv2.INTER_LINEAR)
+    return np.full_like(image, rng.integers(0, 256, 3))
+
+
+class AnalyzerTraining:
+    """The phase of the built-in face analyser: exact labels of drawn frames, which are spoilt as real pictures are."""
+
+    name = "analyzer"
+
+    def __init__(self, network: FaceAnalyzerNetwork, clips: Clips, test: Clips, config: AnalyzerPhase, seed: int):
+        self.module, self.clips, self.test, self.config = _Regression(network), clips, test, config
+        self.order = Order(clips.by_shard(clips.pictured), seed, config.settings.batch)
+
+    def draw(self, spot: Spot) -> Sample:
+        """A picture `images` 3 x 128 x 128 in [0, 1] and its targets in FaceAnalyzerNetwork.raw's units."""
+        return self._sample(self.clips, self.order.sample(spot.step, spot.place), spot.rng())
+
+    def _sample(self, clips: Clips, clip: int, rng: np.random.Generator) -> Sample:
+        config, size, labels = self.config, clips.size, clips.labels(clip)
+        frame = int(rng.integers(clips.info[clip].frames))
+        image = clips.pixels(clip, [frame])[0]  # h w 3, uint8
+        view = _random_view(rng, size, config.zoom, config.shift)
+        present = rng.random() >= config.no_face
+        if not present:
+            image = _no_face(image, rng)
+        half = np.float32([[0, 0, 0.5], [0, 0, 0.5]]) * (view[0, 0] - 1)  # OpenCV counts from pixel centres
+        flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
+        image = _spoil(cv2.warpAffine(image, view + half, (size, size), **flags), rng)
+        picture = rearrange(torch.from_numpy(image), "h w c -> c h w").float() / 255
+        if size != ANALYZER_SIZE:
+            picture = functional.interpolate(picture[None], (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")[0]
+
+        def moved(points: np.ndarray) -> Tensor:
+            return torch.from_numpy((points @ view[:, :2].T + view[:, 2]) / size - 0.5).float().flatten()
+
+        return {
+            "images": picture,
+            "landmarks": moved(labels.landmarks[frame]),
+            "head_keypoints": moved(labels.head_keypoints[frame]),
+            "expression": torch.from_numpy(labels.expression[frame]),
+            "pose": torch.from_numpy(labels.pose[frame] / POSE_UNITS).float(),
+            "present": torch.tensor([float(present)]),
+        }
+
+    def validate(self) -> dict[str, float]:
+        """The errors on unseen people."""
+        rng = np.random.default_rng(0)
+        picks = rng.choice(self.test.pictured, size=TEST_FRAMES)
+        batch = stack([self._sample(self.test, int(each), rng) for each in picks])
+        device = next(self.module.parameters()).device
+        loss, values = self.module({key: value.to(device) for key, value in batch.items()})
+        return {key: float(value) for key, value in {"loss": loss, **values}.items()}
+
+    def show(self, folder: Path, step: int) -> None:
+        """There is nothing to look at."""
+
+
+class _Regression(nn.Module):
+    def __init__(self, network: FaceAnalyzerNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        return analyzer_loss(self.network.raw(batch["images"]), batch)
+
+
+def analyzer_loss(raw: dict[str, Tensor], batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum of the regression errors of pictures with a face, and cross-entropy of presence."""
+    present = batch["present"]
+    mouth = torch.ones(68, 2, device=present.device)
+    mouth[MOUTH] = 3.0
+    points = (present * mouth.flatten() * (raw["landmarks"] - batch["landmarks"]).abs()).mean()
+    keypoints = (present * (raw["head_keypoints"] - batch["head_keypoints"]).abs()).mean()
+    expression = (present * (raw["expression"] - batch["expression"]).square()).mean()
+    pose = (present * (raw["pose"] - batch["pose"]).square()).mean()
+    presence = functional.binary_cross_entropy_with_logits(raw["present"], present)
+    loss = 20 * points + 20 * keypoints + 10 * expression + 0.3 * pose + 0.2 * presence
+    return loss, {
+        "points": points,
+        "keypoints": keypoints,
+        "expression": expression,
+        "pose": pose,
+        "presence": presence,
+    }
+
+
+def export_onnx(network: FaceAnalyzerNetwork) -> bytes:
+    """The network as ONNX with float16 weights: input `image`, outputs as in OUTPUTS, any batch size. Needs the `train` extra."""
+    buffer = io.BytesIO()
+    torch.onnx.export(
+        network.eval(),
+        (torch.zeros(1, 3, ANALYZER_SIZE, ANALYZER_SIZE),),
+        buffer,
+        input_names=["image"],
+        output_names=list(OUTPUTS),
+        dynamic_axes={name: {0: "n"} for name in ("image", *OUTPUTS)},
+        opset_version=17,
+        dynamo=False,
+    )
+    return _half_weights(buffer.getvalue())
+
+
+def _half_weights(model: bytes) -> bytes:
+    """Large weights stored as float16 behind a cast: half the file, computed in float32 as before."""
+    import onnx  # only training needs it
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(model)
+    casts = []
+    for tensor in graph.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= 1024:
+            name = tensor.name
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+    for cast in reversed(casts):
+        graph.graph.node.insert(0, cast)
+    onnx.checker.check_model(graph)
+    return graph.SerializeToString()

@@ -1,0 +1,350 @@
+"""The training loop of every phase: deterministic by step, on one process or many, resumable to the bit.
+
+Gradient checkpointing: layers keep what they are given, and compute what is between again when gradients need it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_model_state_dict,
+    get_optimizer_state_dict,
+    set_model_state_dict,
+    set_optimizer_state_dict,
+)
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import PortraitError
+from ..io.progress import Progress
+from ..networks.attention import SpatialTransformer
+from ..networks.layers import ResnetBlock
+from ..networks.motion_module import MotionModule
+from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
+from .config import TrainSettings, same_run
+from .dataset import Sample, Spot, generator, places_of, step_loader
+from .logger import Report, RunLog, Smoothed, status_line
+
+WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+# Frozen weights, and the optimiser's state of what no loss has reached, are not in a checkpoint.
+PART = StateDictOptions(full_state_dict=True, strict=False)
+EXPLOSION_AFTER = 20  # steps that the usual loss is taken from
+
+
+class Phase(Protocol):
+    """Something to train. `name` is part of its randomness; `module` maps a batch to its loss and further values to report,
+    all scalars; what requires a gradient in it is trained, everything else frozen."""
+
+    name: str
+    module: nn.Module
+
+    def draw(self, spot: Spot) -> Sample:
+        """The sample of one place in one step's batch; all its randomness comes from the spot."""
+        ...
+
+    def validate(self) -> dict[str, float]:
+        """Figures on what is not trained on, with the module as it is."""
+        ...
+
+    def show(self, folder: Path, step: int) -> None:
+        """Writes something to look at into the folder."""
+        ...
+
+
+class Average:
+    """The running average (EMA) of the trained weights, and of the running statistics that belong to them."""
+
+    def __init__(self, module: nn.Module):
+        trained = [each for each in module.parameters() if each.requires_grad]
+        self.live = [*trained, *(each for each in module.buffers() if each.is_floating_point())]
+        self.mean = [each.detach().clone() for each in self.live]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        torch._foreach_lerp_(self.mean, [each.detach() for each in self.live], 1 - decay)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Puts the average into the module and keeps in its place what was there."""
+        for live, mean in zip(self.live, self.mean, strict=True):
+            kept = live.detach().clone()
+            live.copy_(mean)
+            mean.copy_(kept)
+
+    @contextlib.contextmanager
+    def inside(self) -> Iterator[None]:
+        """The module has the average's values within."""
+        self.swap()
+        try:
+            yield
+        finally:
+            self.swap()
+
+
+def train(
+    phase: Phase,
+    settings: TrainSettings,
+    folder: Path,
+    seed: int,
+    config: str,
+    report: Report = print,
+    progress: Progress | None = None,
+) -> None:
+    """Trains the phase's module in place and leaves the running average in it.
+
+    Checkpoints, log and shown clips are in `folder`; the same call goes on from the newest checkpoint there, and ends with
+    the same bits as an uninterrupted run (one process, CPU). config: JSON that is stored with every checkpoint; one of
+    another config raises PortraitError. progress(steps done, steps) may raise to stop: a checkpoint is written first. A loss
+    that is not finite or explodes raises PortraitError and leaves the last checkpoint as it was.
+    """
+    run = _Run(phase, settings, folder, seed, config, report)
+    try:
+        run.loop(progress)
+    finally:
+        run.close()
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(self, phase: Phase, settings: TrainSettings, folder: Path, seed: int, config: str, report: Report):
+        self.phase, self.settings, self.folder, self.seed, self.config = phase, settings, folder, seed, config
+        AcceleratorState._reset_state()  # that of another call, which may have wanted another precision
+        self.accelerator = Accelerator(
+            mixed_precision=settings.precision,
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
+        )
+        processes = self.accelerator.num_processes
+        if settings.batch % (processes * settings.accumulate):
+            raise PortraitError(
+                f"{phase.name}: a batch of {settings.batch} cannot be shared by {processes} processes with "
+                f"{settings.accumulate} passes each: make it a multiple of {processes * settings.accumulate}"
+            )
+        self.report = report if self.accelerator.is_main_process else _silent
+        optimizer = make_optimizer([each for each in phase.module.parameters() if each.requires_grad], settings)
+        self.module, self.optimizer = self.accelerator.prepare(phase.module, optimizer)
+        self.average = Average(self.module)
+        self.smoothed = Smoothed()
+        self.done = self._resume()
+
+    def close(self) -> None:
+        self.accelerator.free_memory()
+
+    def loop(self, progress: Progress | None) -> None:
+        settings, accelerator = self.settings, self.accelerator
+        with contextlib.ExitStack() as stack:
+            log = stack.enter_context(RunLog(self.folder, self.done)) if accelerator.is_main_process else None
+            if settings.gradient_checkpointing:
+                stack.enter_context(recomputing(self.phase.module))
+            self.module.train()
+            for step, batch in enumerate(self._batches(), self.done):
+                self.smoothed.update(self._step(step, batch))
+                self.done = step + 1
+                self._tell(log)
+                if self.done % settings.checkpoint_steps == 0 or self.done == settings.steps:
+                    self.save()
+                if progress is not None:
+                    self._ask(progress)
+        self.average.swap()
+        self.phase.module.eval()
+
+    def _ask(self, progress: Progress) -> None:
+        """Tells how far the run is; whoever is told may stop it between two steps."""
+        try:
+            progress(self.done, self.settings.steps)
+        except BaseException:
+            if self.done % self.settings.checkpoint_steps and self.done < self.settings.steps:
+                self.save()
+            raise
+
+    def _batches(self) -> Iterator[Sample]:
+        part = places_of(self.accelerator.process_index, self.accelerator.num_processes, self.settings.batch)
+        steps = range(self.done, self.settings.steps)
+        return iter(
+            step_loader(
+                self.phase.draw, self.seed, self.phase.name, steps, part, self.settings.batch, self.settings.workers
+            )
+        )
+
+    def _step(self, step: int, batch: Sample) -> dict[str, float]:
+        """One optimiser step; loss and the phase's values, means over the whole batch of all processes."""
+        settings, accelerator = self.settings, self.accelerator
+        began = time.monotonic()
+        torch.manual_seed(int(generator(self.seed, self.phase.name, step, accelerator.process_index).integers(2**62)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.rate(step)
+        count = len(next(iter(batch.values()))) // settings.accumulate
+        totals: dict[str, Tensor] = {}
+        for turn in range(settings.accumulate):
+            piece = {
+                key: value[turn * count : (turn + 1) * count].to(accelerator.device) for key, value in batch.items()
+            }
+            last = turn + 1 == settings.accumulate
+            with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
+                loss, values = self.module(piece)
+                accelerator.backward(loss / settings.accumulate)
+            for key, value in {"loss": loss, **values}.items():
+                totals[key] = totals.get(key, 0) + value.detach().float() / settings.accumulate
+        norm = accelerator.clip_grad_norm_(
+            [each for each in self.module.parameters() if each.requires_grad], settings.clip_norm
+        )
+        names = list(totals)
+        reduced = accelerator.reduce(torch.stack([totals[name] for name in names]), "mean").tolist()
+        values = dict(zip(names, reduced, strict=True))
+        # A gradient too large for fp16 is no fault of the run: the scaler leaves this step out and scales less from then on.
+        if math.isfinite(norm) or accelerator.scaler is None:
+            values["gradient"] = float(norm)
+        self._check(step, values)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.average.update(settings.decay(step))
+        return {**values, "seconds": time.monotonic() - began}
+
+    def _check(self, step: int, values: dict[str, float]) -> None:
+        usual = self.smoothed.values.get("loss", math.inf)
+        bad = [name for name, value in values.items() if not math.isfinite(value)]
+        exploded = step >= EXPLOSION_AFTER and values["loss"] > self.settings.explosion * abs(usual)
+        if not bad and not exploded:
+            return
+        what = (
+            f"{bad[0]} became {values[bad[0]]}" if bad else f"the loss jumped from {usual:.4g} to {values['loss']:.4g}"
+        )
+        kept = checkpoints(self.folder)
+        state = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        raise PortraitError(
+            f"{self.phase.name}: {what} at step {step + 1}; {state}: lower learning_rate or clip_norm and run again"
+        )
+
+    def _tell(self, log: RunLog | None) -> None:
+        """Log line, figures and pictures where they are due after a step."""
+        settings, done = self.settings, self.done
+        last = done == settings.steps
+        if done % settings.log_steps == 0 or last:
+            shown = {**self.smoothed.values, "learning_rate": settings.rate(done - 1)}
+            seconds = shown.pop("seconds")
+            self.report(status_line(self.phase.name, done, settings.steps, shown, seconds))
+            if log is not None:
+                log.write(done, {**shown, "seconds": seconds})
+        validate = settings.validate_steps and (done % settings.validate_steps == 0 or last)
+        show = settings.sample_steps and (done % settings.sample_steps == 0 or last)
+        if not (validate or show):
+            return
+        with self.average.inside(), torch.no_grad():
+            self.phase.module.eval()
+            if validate and log is not None:
+                figures = self.phase.validate()
+                self.report(
+                    f"{self.phase.name} {done}: " + " ".join(f"{key} {value:.4g}" for key, value in figures.items())
+                )
+                log.write(done, {f"validation/{key}": value for key, value in figures.items()})
+            if show and log is not None:
+                self.phase.show(self.folder / "samples", done)
+            self.phase.module.train()
+        self.accelerator.wait_for_everyone()
+
+    def save(self) -> None:
+        """A checkpoint of everything that the rest of the run depends on."""
+        with self.average.inside():
+            average = get_model_state_dict(self.module, options=WHOLE)
+            average = {key: value.clone() for key, value in average.items()}
+        state = {
+            "phase": self.phase.name,
+            "seed": self.seed,
+            "config": self.config,
+            "module": get_model_state_dict(self.module, options=WHOLE),
+            "average": average,
+            "optimizer": get_optimizer_state_dict(self.module, self.optimizer.optimizer, options=WHOLE),
+            "values": self.smoothed.values,
+        }
+        if self.accelerator.is_main_process:
+            path = save_checkpoint(self.folder, self.done, state, self.settings.keep)
+            self.report(f"{self.phase.name}: {path}")
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> int:
+        """Steps done so far, according to the newest checkpoint, whose state is taken over."""
+        kept = checkpoints(self.folder)
+        if not kept:
+            return 0
+        state = load_checkpoint(kept[-1])
+        for key, mine in (("phase", self.phase.name), ("seed", self.seed), ("config", self.config)):
+            same = same_run(state[key], mine) if key == "config" else state[key] == mine
+            if not same:
+                raise PortraitError(
+                    f"{kept[-1]} is of another {key} ({state[key]}) than this run ({mine}): choose another folder or remove it"
+                )
+        self._put(state["average"], kept[-1])
+        self.average.update(0.0)
+        self._put(state["module"], kept[-1])
+        self._put_optimizer(state["optimizer"])
+        self.smoothed = Smoothed(state["values"])
+        self.report(f"{self.phase.name}: goes on at step {state['step']} of {self.settings.steps}")
+        return state["step"]
+
+    def _put(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Trained weights and statistics into the module; frozen weights are not in a checkpoint."""
+        wanted = set(get_model_state_dict(self.module, options=WHOLE))
+        if wanted != set(tensors):
+            apart = sorted(wanted ^ set(tensors))
+            raise PortraitError(
+                f"{path}: {len(apart)} tensors ({apart[0]}, ...) are trained there or here but not in both: choose another folder"
+            )
+        set_model_state_dict(self.module, tensors, options=PART)
+
+    def _put_optimizer(self, saved: dict) -> None:
+        """The optimiser's state; a parameter that no loss has reached yet has none, and starts from nothing here too."""
+        set_optimizer_state_dict(self.module, self.optimizer.optimizer, saved, options=PART)
+        unreached = {name for group in saved["param_groups"] for name in group["params"]} - set(saved["state"])
+        for name, parameter in self.phase.module.named_parameters():
+            if name in unreached:
+                self.optimizer.state.pop(parameter, None)
+
+
+def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """The optimiser of the settings; the 8-bit one needs the package bitsandbytes."""
+    if not parameters:
+        raise PortraitError("there is nothing to train: every parameter is frozen")
+    shared = {"lr": settings.learning_rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(parameters, **shared)
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, **shared)
+    try:
+        from bitsandbytes.optim import AdamW8bit  # optional
+    except ImportError as error:
+        raise PortraitError(
+            "optimizer is 'adamw8bit', which needs the package bitsandbytes: install it or choose 'adamw'"
+        ) from error
+    return AdamW8bit(parameters, **shared)
+
+
+def _silent(line: str) -> None:
+    """Only the first process talks."""
+
+
+LAYERS = (ResnetBlock, SpatialTransformer, MotionModule)  # all that is large in Denoiser and ReferenceNet
+
+
+@contextmanager
+def recomputing(module: nn.Module) -> Iterator[None]:
+    """Within, these layers of the module do so; their values and gradients stay the same."""
+    layers = [each for each in module.modules() if isinstance(each, LAYERS)]
+    for each in layers:
+        each.forward = partial(checkpoint, each.forward, use_reentrant=False)
+    try:
+        yield
+    finally:
+        for each in layers:
+            del each.forward  # the class's own comes back

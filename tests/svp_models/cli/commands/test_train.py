@@ -1,0 +1,162 @@
+"""svp train from outside: what ends it, who may work in its folder, what a dry run leaves."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from svp_portrait.svp_models.cli.commands.train import stoppable
+from svp_portrait.svp_models.cli.main import main
+from svp_portrait.svp_models.config import AudioConfig
+from svp_portrait.svp_models.data.prepare import prepare
+from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.io.files import locked_folder
+from svp_portrait.svp_models.io.signals import Interrupted
+from svp_portrait.svp_models.training.dataset import Clips
+
+CODE = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
+RECIPE = """
+name = "small"
+[model]
+preset = "demo"
+[data]
+folder = "{folder}"
+decoded = true
+{synthetic}
+[autoencoder]
+settings = {{ steps = 400, batch = 2 }}
+"""
+PEOPLE = "synthetic = { size = 256, seconds = 8.0, speakers = 4, test_speakers = 0, clips_per_speaker = 2 }"
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "shards"
+    prepare(None, folder, Recipe(OutputOptions(size=64, seconds=1.6), drawn=DrawnOptions(1, 1, 1)))
+    return folder
+
+
+def recipe_file(tmp_path: Path, folder: Path, synthetic: str = "") -> Path:
+    path = tmp_path / "recipe.toml"
+    path.write_text(RECIPE.format(folder=folder, synthetic=synthetic))
+    return path
+
+
+def listing(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+def train(*arguments: str) -> int:
+    return main(lambda folders, progress: [], ["train", *arguments])
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_signal_ends_it_while_data_are_drawn(tmp_path, workers):
+    data = tmp_path / "data"
+    recipe = recipe_file(tmp_path, data, PEOPLE)
+    arguments = ["train", "autoencoder", "--recipe", str(recipe), "--run", str(tmp_path / "run"), "--workers", workers]
+    process = subprocess.Popen([sys.executable, "-c", CODE, *arguments], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(data.glob("work/.*.part")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == 128 + signal.SIGTERM and message.splitlines()[-1].startswith("svp: interrupted")
+    assert not [name for name in listing(tmp_path) if name.endswith(".part")]
+
+
+def test_a_signal_waits_for_the_step_and_no_longer():
+    with stoppable() as progress:
+        with pytest.raises(Interrupted):  # nothing to finish yet
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+    with stoppable() as progress:
+        progress(1, 3)
+        os.kill(os.getpid(), signal.SIGHUP)
+        time.sleep(0.01)
+        with pytest.raises(Interrupted) as stopped:
+            progress(2, 3)
+        assert stopped.value.number == signal.SIGHUP
+        with pytest.raises(Interrupted):  # a second one does not wait
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(1)
+    with stoppable() as progress:
+        progress(3, 3)  # the last step is done: data of the next phase are drawn, say
+        with pytest.raises(Interrupted):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+    with stoppable() as progress:
+        with suppress(Interrupted):  # code that lets no exception through
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        with pytest.raises(Interrupted) as stopped:
+            progress(3, 3)
+        assert stopped.value.number == signal.SIGTERM
+
+
+def test_two_do_not_train_in_one_folder(tmp_path, dataset, capsys):
+    recipe, run = recipe_file(tmp_path, dataset), tmp_path / "run"
+    with locked_folder(run, "training other"):
+        assert train("autoencoder", "--recipe", str(recipe), "--run", str(run), "--workers", "1") == 1
+    message = capsys.readouterr().err
+    assert message.startswith(f"svp: {run}: training other (process {os.getpid()} on ") and message.count("\n") == 1
+    assert listing(run) == set()
+
+
+def test_a_dry_run_writes_nothing(tmp_path, dataset, capsys):
+    recipe, before = recipe_file(tmp_path, dataset), listing(dataset)
+    run = tmp_path / "run"
+    assert train("autoencoder", "--recipe", str(recipe), "--run", str(run), "--dry-run") == 0
+    assert "400 steps of 2 samples" in capsys.readouterr().out
+    assert not run.exists() and listing(dataset) == before
+    recipe = recipe_file(tmp_path, tmp_path / "data", PEOPLE)
+    assert train("autoencoder", "--recipe", str(recipe), "--run", str(run), "--dry-run") == 1
+    assert "there are no prepared data yet, and a dry run makes none" in capsys.readouterr().err
+    assert not run.exists() and not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["stage2"], "recipe 'small' has no phase 'stage2'; it has autoencoder"),
+        (["all", "--workers", "0"], "--workers is 0: 1 to 1024 are allowed"),
+        (["all", "--scale", "nan"], "--scale is nan: it must be above 0"),
+        (["all", "--set", "autoencoder.settings.betas=[2,3]"], "autoencoder.settings.betas is 2.0: 0 to below 1"),
+        (["all", "--set", "model.file=/dev/null"], "/dev/null: there is no such file"),
+        (["all", "--set", "stage1={trains=['spatial'],frames=41,settings={steps=1}}"], "starts from"),
+        (["all", "--set", "data.folder=/dev/null"], "/dev/null: there are no prepared data"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, dataset, capsys, arguments, message):
+    recipe = recipe_file(tmp_path, dataset)
+    assert train(*arguments, "--recipe", str(recipe), "--run", str(tmp_path / "run"), "--dry-run") == 1
+    error = capsys.readouterr().err
+    assert error.startswith("svp: ") and message in error and error.count("\n") == 1
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, dataset):
+    """Decoded frames are as large as all pictures together. Here the largest file, not the disk, is limited."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(PortraitError, match=r"train-64.npy: no space left on the disk: free some"):
+            Clips(dataset, "train", AudioConfig(features="mel"), tmp_path / "decoded")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert listing(tmp_path) == {"decoded"}
+    clips = Clips(dataset, "train", AudioConfig(features="mel"), tmp_path / "decoded")
+    plain = Clips(dataset, "train", AudioConfig(features="mel"))
+    assert np.array_equal(clips.pixels(0, range(40)), plain.pixels(0, range(40)))
+    path = tmp_path / "decoded/train-64.npy"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(PortraitError, match="train-64.npy: not the frames of the data"):
+        Clips(dataset, "train", AudioConfig(features="mel"), tmp_path / "decoded")

@@ -1,0 +1,346 @@
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
+from svp_portrait.svp_models.diffusion.conditioning import clip_conditions
+from svp_portrait.svp_models.diffusion.context_windows import frame_windows
+from svp_portrait.svp_models.diffusion.inputs import ClipRequest
+from svp_portrait.svp_models.diffusion.noise_schedule import SCHEDULERS, alphas_cumprod, make_scheduler
+from svp_portrait.svp_models.diffusion.pipeline import (
+    SamplerOptions,
+    clip_noise,
+    denoise,
+    finished,
+    resolve_options,
+    resolve_windows,
+    sample_portrait,
+)
+from svp_portrait.svp_models.errors import Cancelled, PortraitError
+from svp_portrait.svp_models.io.memory_map import MAPPING, Storage
+from svp_portrait.svp_models.networks.conditions import Conditions
+from svp_portrait.svp_models.types import Audio, Style
+
+QUICK = SamplerOptions(steps=2)
+PINNED = [0.0419, -0.6338, 5.4978]  # frames 0, 3, 5 of channel 1 at row 2, column 1
+
+
+def sample(model, clip, frames: int, options: SamplerOptions = QUICK, seed: int = 7, **changes) -> torch.Tensor:
+    given = {
+        "portrait_latent": clip.latent,
+        "audio": clip.audio,
+        "motion": clip.motion(frames),
+        "style": clip.style,
+        "frames": frames,
+        "fps": 25.0,
+        "size": clip.size,
+    }
+    names = [each for each in ("progress", "on_latents", "storage") if each in changes]
+    control = {name: changes.pop(name) for name in names}
+    return sample_portrait(model, ClipRequest(**{**given, **changes}), seed, options, **control)
+
+
+def stand_in(denoiser, latent_scale: float = 1.0):
+    """A model whose denoiser is a plain function of (latents, timestep, conditions, weights)."""
+
+    class Denoiser(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, *given):
+            return denoiser(*given)
+
+    config = SimpleNamespace(scheduler=SchedulerConfig(), vae=SimpleNamespace(scale=latent_scale))
+    return SimpleNamespace(
+        config=config, networks=SimpleNamespace(denoiser=Denoiser()), like=lambda network: next(network.parameters())
+    )
+
+
+class FrameNumbers:
+    """Conditions whose kps features are the frame's number and whose audio is 1."""
+
+    def window(self, index, like):
+        numbers = torch.tensor(index, dtype=like.dtype)[None, :, None, None, None]
+        return Conditions((torch.ones(1, 1, 1),), None, torch.ones(1, len(index), 1, 1), numbers, None)
+
+
+def test_every_length_works(model, clip):
+    for frames in range(1, 2 * 4 + 4):
+        latents = sample(model, clip, frames, SamplerOptions(steps=1))
+        assert latents.shape == (frames, 4, 3, 4)
+        assert latents.dtype == torch.float32 and latents.device.type == "cpu" and not latents.requires_grad
+        assert torch.isfinite(latents).all() and latents.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("prediction", ["v_prediction", "epsilon", "sample"])
+@pytest.mark.parametrize("zero", [True, False])
+def test_every_schedule_runs(model, clip, scheduler, prediction, zero):
+    config = replace(model.config, scheduler=SchedulerConfig(prediction=prediction, zero_terminal_snr=zero))
+    latents = sample(replace(model, config=config), clip, 6, SamplerOptions(steps=4, scheduler=scheduler))
+    assert torch.isfinite(latents).all()
+
+
+@pytest.mark.parametrize("options", [SamplerOptions(steps=3), SamplerOptions(steps=3, blend="triangular", cfg=1)])
+def test_the_same_seed_gives_the_same(model, clip, options):
+    first, again = sample(model, clip, 9, options), sample(model, clip, 9, options)
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, sample(model, clip, 9, options, seed=8))
+
+
+def test_the_window_does_not_matter_to_a_clip_that_fits(model, clip):
+    results = [
+        sample(model, clip, 4, SamplerOptions(steps=3, window=window, overlap=overlap, blend=blend))
+        for window, overlap, blend in [(4, 1, "average"), (5, 0, "triangular"), (8, 7, "average")]
+    ]
+    assert torch.equal(results[0], results[1]) and torch.equal(results[0], results[2])
+
+
+def test_a_longer_clip_begins_with_the_same_noise():
+    long = clip_noise(12, (3, 3, 5), 4)  # 45 numbers a frame: torch fills blocks of 16
+    assert torch.equal(long[:5], clip_noise(5, (3, 3, 5), 4))
+    assert long.std().item() == pytest.approx(1, abs=0.1) and not torch.equal(long[0], long[1])
+    assert clip_noise(1, (2, 2), 2**64 - 1).shape == (1, 2, 2)
+
+
+def test_pinned_loop(model, clip):
+    latents = sample(model, clip, 6, SamplerOptions(steps=4))
+    torch.testing.assert_close(latents[[0, 3, 5], 1, 2, 1], torch.tensor(PINNED), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_a_clip_on_disk_is_the_same(model, clip, scheduler, tmp_path):
+    """70 frames are three blocks; nothing of them that is kept may be in memory."""
+    options = SamplerOptions(steps=3, cfg=2.0, scheduler=scheduler)
+    storage = Storage(str(tmp_path), budget=0)
+    on_disk = sample(model, clip, 70, options, storage=storage)
+    assert hasattr(on_disk, MAPPING)
+    torch.testing.assert_close(on_disk, sample(model, clip, 70, options), rtol=0, atol=0)
+
+
+def test_blocks_do_not_matter(model, clip):
+    """Stepped as a whole, in blocks smaller and larger than a window, and in blocks that end within one."""
+    request = ClipRequest(clip.latent, clip.audio, clip.motion(11), clip.style, 11, 25.0, clip.size)
+    conditions = clip_conditions(model, request)
+    noise = clip_noise(11, (4, 3, 4), 3)
+    results = []
+    for block in (11, 1, 3, 8, 100):
+        scheduler = make_scheduler("dpmpp_2m", model.config.scheduler, 3)
+        options = SamplerOptions(steps=3, cfg=2.0)
+        results.append(denoise(model, noise, conditions, scheduler, frame_windows(11, 4, 2), options, block=block))
+    for other in results[1:]:
+        torch.testing.assert_close(results[0], other, rtol=1e-6, atol=1e-6)
+
+
+def test_clean_latents_come_block_by_block(model, clip):
+    seen = []
+    latents = sample(model, clip, 40, QUICK, on_latents=lambda *given: seen.append(given))
+    assert [(step, first, len(clean)) for step, first, clean in seen] == [
+        (0, 0, 32), (0, 32, 8), (1, 0, 32), (1, 32, 8)
+    ]  # fmt: skip
+    torch.testing.assert_close(torch.cat([seen[2][2], seen[3][2]]), latents, rtol=1e-3, atol=1e-3)
+
+
+def test_conditions_all_matter(model, clip):
+    base = sample(model, clip, 3)
+    pictures = torch.rand(3, 3, 24, 32, generator=torch.Generator().manual_seed(0))
+    others = {
+        "portrait": sample(model, clip, 3, portrait_latent=-clip.latent),
+        "audio": sample(model, clip, 3, audio=Audio(torch.zeros(1, 16000), 16000)),
+        "motion": sample(model, clip, 3, motion=pictures),
+        "style": sample(model, clip, 3, style=Style(-clip.style.codes, "tiny-space")),
+        "no style": sample(model, clip, 3, style=None),
+        "reference weight": sample(model, clip, 3, replace(QUICK, reference_weight=0.0)),
+        "audio weight": sample(model, clip, 3, replace(QUICK, audio_weight=0.0)),
+        "style weight": sample(model, clip, 3, replace(QUICK, style_weight=0.0)),
+        "cfg": sample(model, clip, 3, replace(QUICK, cfg=1.0)),
+    }
+    for name, other in others.items():
+        assert not torch.allclose(base, other, atol=1e-4), name
+
+
+def test_a_weight_of_1_is_the_models_own(model, clip):
+    own = replace(model, config=replace(model.config, reference_weight=0.5, audio_weight=3.0))
+    asked = sample(model, clip, 3, replace(QUICK, reference_weight=0.5, audio_weight=3.0))
+    assert torch.equal(sample(own, clip, 3), asked)
+    half = replace(QUICK, reference_weight=2.0, audio_weight=1 / 3)
+    torch.testing.assert_close(sample(own, clip, 3, half), sample(model, clip, 3), rtol=1e-4, atol=1e-4)
+    assert (PRESETS["vexpress"].reference_weight, PRESETS["vexpress"].audio_weight) == (0.95, 3.0)
+    assert {PRESETS[name].audio_weight for name in ("demo", "sd15")} == {1.0}
+
+
+def test_other_precision_of_the_network(model, clip):
+    half = replace(model, networks=deepcopy(model.networks).to(torch.bfloat16))
+    latents = sample(half, clip, 6)
+    assert latents.dtype == torch.float32 and torch.isfinite(latents).all()
+    difference = (latents - sample(model, clip, 6)).abs().mean()
+    assert 0 < difference < 0.5
+
+
+def test_one_keypoint_picture_is_held(model, clip):
+    still = clip.motion(1)
+    repeated = replace(still, keypoints=still.keypoints.expand(6, -1, -1))
+    held, drawn = sample(model, clip, 6, motion=still), sample(model, clip, 6, motion=repeated)
+    torch.testing.assert_close(held, drawn, rtol=1e-3, atol=1e-2)
+
+
+def test_overlapping_predictions_are_averaged():
+    # Each window's denoiser says how long the window's first frame number is; at one step with zero terminal SNR and
+    # v-prediction the result is minus the prediction.
+    def first_frame(latents, timestep, conditions, weights):
+        return conditions.kps[:, :1].expand_as(latents)
+
+    windows = frame_windows(7, 4, 2)  # 0-3, 2-5, 3-6
+    scheduler = make_scheduler("euler", SchedulerConfig(), 1)
+    noise = torch.zeros(7, 1, 1, 1)
+    latents = denoise(stand_in(first_frame), noise, FrameNumbers(), scheduler, windows, SamplerOptions(cfg=1))
+    expected = [0, 0, (0 + 2) / 2, (0 + 2 + 3) / 3, (2 + 3) / 2, (2 + 3) / 2, 3]
+    assert (-latents.flatten()).tolist() == pytest.approx(expected, abs=1e-3)
+
+
+def test_each_frame_is_stepped_once_per_step():
+    seen = []
+
+    def spy(latents, timestep, conditions, weights):
+        seen.append((int(timestep), conditions.kps[0, :, 0, 0, 0].int().tolist(), latents[0, :, 0, 0, 0].tolist()))
+        return torch.zeros_like(latents)
+
+    scheduler = make_scheduler("ddim", SchedulerConfig(), 2)
+    noise = torch.arange(1.0, 7)[:, None, None, None]
+    denoise(stand_in(spy), noise, FrameNumbers(), scheduler, frame_windows(6, 4, 2), SamplerOptions(cfg=1))
+    assert [(t, frames) for t, frames, _ in seen] == [
+        (t, frames) for t in (999, 499) for frames in ([0, 1, 2, 3], [2, 3, 4, 5])
+    ]
+    for first, second in (seen[:2], seen[2:]):
+        assert first[2][2:] == second[2][:2]  # the shared frames are the same latents in both windows of a step
+
+
+def test_guidance_of_equal_halves_is_no_guidance():
+    def blind(latents, timestep, conditions, weights):
+        return torch.sin(3 * latents)
+
+    noise = clip_noise(6, (1, 2, 2), 0)
+    results = []
+    for cfg in (1, 3.5):
+        scheduler = make_scheduler("dpmpp_2m", SchedulerConfig(), 5)
+        windows = frame_windows(6, 4, 1)
+        results.append(denoise(stand_in(blind), noise, FrameNumbers(), scheduler, windows, SamplerOptions(cfg=cfg)))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-5)
+
+
+def test_latents_are_scaled_for_the_network_alone(model, clip):
+    # A network that knows its scaled picture: the result is that picture, unscaled, whatever the schedule.
+    def knows(latents, timestep, conditions, weights):
+        a = alphas_cumprod(SchedulerConfig())[timestep]
+        return (a.sqrt() * latents - 3.0) / (1 - a).sqrt()  # v of x_0 = 3
+
+    seen = []
+    scheduler = make_scheduler("euler", SchedulerConfig(), 4)
+    noise = clip_noise(3, (1, 2, 2), 0)
+    latents = denoise(
+        stand_in(knows, latent_scale=0.5),
+        noise,
+        FrameNumbers(),
+        scheduler,
+        [[0, 1, 2]],
+        SamplerOptions(cfg=1),
+        on_latents=lambda step, first, clean: seen.append((step, clean)),
+    )
+    torch.testing.assert_close(latents, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=2e-3)
+    assert [step for step, _ in seen] == [0, 1, 2, 3]
+    for _, clean in seen:
+        torch.testing.assert_close(clean, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=5e-3)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_finished_latents_are_unscaled_and_rest_on_the_portrait_if_residual(residual):
+    config = ModelConfig(name="x", vae=VaeConfig(scale=0.5), residual=residual)
+    portrait = torch.arange(4.0).reshape(1, 1, 2, 2)
+    result = finished(torch.full((3, 1, 2, 2), 3.0), portrait, config)
+    torch.testing.assert_close(result, 6.0 + (portrait if residual else 0) + torch.zeros(3, 1, 2, 2))
+
+
+def test_progress_counts_what_is_heard_and_windows_of_steps(model, clip):
+    """Hearing takes a third of the bar beside two steps, of it the second half for the one chunk of tokens."""
+    seen = []
+    sample(model, clip, 6, progress=lambda done, total: seen.append(done / total))
+    assert seen == pytest.approx([1 / 3, 1 / 2, 2 / 3, 5 / 6, 1], abs=1e-4)
+
+
+@pytest.mark.parametrize("calls", [1, 4])
+def test_cancelling_midway(model, clip, calls):
+    seen = []
+
+    def stop(done, total):
+        seen.append(done)
+        if len(seen) == calls:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        sample(model, clip, 6, progress=stop)
+    assert len(seen) == calls
+
+
+def test_windows_come_from_the_model_or_the_options(model):
+    assert resolve_windows(model.config, SamplerOptions()) == (4, 1)
+    assert resolve_windows(model.config, SamplerOptions(window=8)) == (8, 1)
+    assert resolve_windows(model.config, SamplerOptions(window=1)) == (1, 0)
+    assert resolve_windows(model.config, SamplerOptions(window=6, overlap=5)) == (6, 5)
+
+
+def test_what_is_left_open_is_the_models_own(model):
+    config = replace(model.config, steps=7, cfg=1.5)
+    own = resolve_options(config, SamplerOptions())
+    assert (own.steps, own.cfg, own.window, own.overlap) == (7, 1.5, 4, 1)
+    told = SamplerOptions(steps=3, cfg=0.0, window=6, overlap=0)
+    assert resolve_options(config, told) == told
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"frames": 0}, "0 frames are asked"),
+        ({"fps": 0.0}, "fps is 0"),
+        ({"size": (32, 25)}, "32 x 25 is not a multiple of 8 pixels: the nearest is 32 x 24"),
+        ({"size": (32, 32)}, r"\(1, 4, 4, 4\) is needed for 32 x 32"),
+        ({"audio": Audio(torch.tensor([[0.0, torch.nan]]), 16000)}, "(?i)nan|finite"),
+        ({"audio": Audio(torch.zeros(1, 0), 16000)}, "0 samples"),
+        ({"options": SamplerOptions(steps=0)}, "steps is 0"),
+        ({"options": SamplerOptions(window=4, overlap=4)}, "overlap is 4 frames and window 4"),
+        ({"options": SamplerOptions(window=9)}, "window is 9 frames: this model's temporal layers reach 1 to 8"),
+        ({"options": SamplerOptions(cfg=float("nan"))}, "cfg is nan"),
+        ({"options": SamplerOptions(audio_weight=-1.0)}, "audio_weight is -1"),
+        ({"options": SamplerOptions(scheduler="heun")}, "unknown scheduler"),
+        ({"options": SamplerOptions(blend="cubic")}, "unknown blend"),
+        ({"style": Style(torch.zeros(1, 16), "elsewhere")}, "'elsewhere', the model reads 'tiny-space'"),
+        ({"motion": torch.zeros(4, 3, 24, 32)}, "3 frames at 25 fps are asked, Head-Kps has 4"),
+    ],
+)
+def test_unusable_requests(model, clip, changes, message):
+    with pytest.raises(PortraitError, match=message):
+        sample(model, clip, **{"frames": 3, **changes})
+
+
+def test_ten_milliseconds_of_sound_are_one_frame(model, clip):
+    tiny = Audio(clip.audio.waveform[:, :160], 16000)
+    assert torch.isfinite(sample(model, clip, 1, audio=tiny)).all()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e30])
+def test_a_damaged_model_is_named_instead_of_a_black_clip(model, clip, value):
+    damaged = replace(model, networks=deepcopy(model.networks))
+    with torch.no_grad():
+        next(iter(damaged.networks.denoiser.parameters())).fill_(value)
+    with pytest.raises(PortraitError, match="the latents of frame 0 hold .*: the model 'tiny' is damaged or overflows"):
+        sample(damaged, clip, 5)
+
+
+def test_a_scale_of_zero_is_refused(model):
+    with pytest.raises(PortraitError, match="scale is 0.0: 1e-06 to 1e.06 is allowed"):
+        replace(model.config.vae, scale=0.0)
