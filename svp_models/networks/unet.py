@@ -5,8 +5,11 @@ ReferenceNet: the portrait's features for the denoiser's reference attention (se
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from ..config import UNetConfig
 from .attention import BlockContext, BlockKind, SpatialTransformer, TransformerBlock
@@ -14,7 +17,22 @@ from .layers import Downsample, ResnetBlock, TimestepEmbedding, TimestepWaves, U
 from .motion_module import MotionModule
 
 
-class Layers(nn.Module):
+class UNetBlock(nn.Module):
+    """Base of the blocks. gradient_checkpointing: their layers store only their inputs and compute the values in between
+    again when gradients need them: slower, much less memory, the same gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradient_checkpointing = False
+
+    def run(self, layer: nn.Module, *inputs: Any) -> Tensor:
+        """layer(*inputs), checkpointed if that is on and gradients are wanted."""
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(layer, *inputs, use_reentrant=False)
+        return layer(*inputs)
+
+
+class Layers(UNetBlock):
     """resnet -> spatial transformer -> motion module, a few times over; the lists hold only what the block has."""
 
     def __init__(self, config: UNetConfig, channels_in: list[int], level: int, kind: BlockKind) -> None:
@@ -28,9 +46,9 @@ class Layers(nn.Module):
     def attend(self, index: int, images: Tensor, context: BlockContext) -> Tensor:
         """What follows a resnet: (b f) c h w -> (b f) c h w"""
         if self.attentions:
-            images = self.attentions[index](images, context)
+            images = self.run(self.attentions[index], images, context)
         if self.motion_modules and context.temporal:
-            images = self.motion_modules[index](images, context.frames)
+            images = self.run(self.motion_modules[index], images, context.frames)
         return images
 
 
@@ -49,14 +67,14 @@ class DownBlock(Layers):
         """(b f) c_in h w -> the output of every layer and of the downsampler; the last one goes on."""
         outputs = []
         for index, resnet in enumerate(self.resnets):
-            images = self.attend(index, resnet(images, time), context)
+            images = self.attend(index, self.run(resnet, images, time), context)
             outputs.append(images)
         for downsampler in self.downsamplers:
             outputs.append(downsampler(images))
         return outputs
 
 
-class MidBlock(nn.Module):
+class MidBlock(UNetBlock):
     """resnet -> spatial transformer (-> motion module) -> resnet at the lowest resolution."""
 
     def __init__(self, config: UNetConfig, kind: BlockKind) -> None:
@@ -69,10 +87,11 @@ class MidBlock(nn.Module):
 
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
         """(b f) c h w -> (b f) c h w"""
-        images = self.attentions[0](self.resnets[0](images, time), context)
+        images = self.run(self.resnets[0], images, time)
+        images = self.run(self.attentions[0], images, context)
         for module in self.motion_modules if context.temporal else ():
-            images = module(images, context.frames)
-        return self.resnets[1](images, time)
+            images = self.run(module, images, context.frames)
+        return self.run(self.resnets[1], images, time)
 
 
 class UpBlock(Layers):
@@ -95,7 +114,7 @@ class UpBlock(Layers):
         images = stored.pop()
         for index, resnet in enumerate(self.resnets):
             images = torch.cat([images, stored.pop()], dim=1)
-            images = resnet(images, time)
+            images = self.run(resnet, images, time)
             images = self.attend(index, images, context)
         for upsampler in self.upsamplers:
             # The size of what comes next and not simply the double: odd sizes were rounded up on the way down.
@@ -121,6 +140,11 @@ class UNet(nn.Module):
         for index, block in enumerate(blocks):
             block.index = index
         self.bank_size = len(blocks)
+
+    def set_gradient_checkpointing(self, on: bool) -> None:
+        """Switches gradient checkpointing of all blocks on or off, see UNetBlock."""
+        for block in (*self.down_blocks, self.mid_block, *self.up_blocks):
+            block.gradient_checkpointing = on
 
     def transformer_blocks(self) -> list[TransformerBlock]:
         """All spatial transformer blocks in module order: down, middle, up. The bank has one entry for each."""

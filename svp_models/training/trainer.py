@@ -1,7 +1,4 @@
-"""The training loop of every phase: deterministic by step, on one process or many, resumable to the bit.
-
-Gradient checkpointing: layers keep what they are given, and compute what is between again when gradients need it.
-"""
+"""The training loop of every phase: deterministic by step, on one process or many, resumable to the bit."""
 
 from __future__ import annotations
 
@@ -9,14 +6,11 @@ import contextlib
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
-from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
@@ -25,13 +19,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_model_state_dict,
     set_optimizer_state_dict,
 )
-from torch.utils.checkpoint import checkpoint
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..errors import PortraitError
 from ..io.progress import Progress
-from ..networks.attention import SpatialTransformer
-from ..networks.layers import ResnetBlock
-from ..networks.motion_module import MotionModule
+from ..networks.unet import UNet
 from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from .config import TrainSettings, same_run
 from .dataset import Sample, Spot, generator, places_of, step_loader
@@ -63,29 +55,33 @@ class Phase(Protocol):
         ...
 
 
-class Average:
-    """The running average (EMA) of the trained weights, and of the running statistics that belong to them."""
+class EMA:
+    """Exponential moving average of the trained weights and of the floating-point buffers, such as batch norm statistics.
+
+    diffusers' EMAModel averages no buffers, forgets the initial weights at its first step and takes seconds to import; the
+    formula is torch's own: ema = decay * ema + (1 - decay) * value.
+    """
 
     def __init__(self, module: nn.Module):
-        trained = [each for each in module.parameters() if each.requires_grad]
-        self.live = [*trained, *(each for each in module.buffers() if each.is_floating_point())]
-        self.mean = [each.detach().clone() for each in self.live]
+        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+        self.live = [*trained, *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+        self.shadow = [value.detach().clone() for value in self.live]
 
-    @torch.no_grad()
     def update(self, decay: float) -> None:
-        torch._foreach_lerp_(self.mean, [each.detach() for each in self.live], 1 - decay)
+        """One step towards the module's present values."""
+        get_ema_multi_avg_fn(decay)(self.shadow, [value.detach() for value in self.live], None)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Puts the average into the module and keeps in its place what was there."""
-        for live, mean in zip(self.live, self.mean, strict=True):
-            kept = live.detach().clone()
-            live.copy_(mean)
-            mean.copy_(kept)
+        """Exchanges the module's values and the averaged ones."""
+        for live, shadow in zip(self.live, self.shadow, strict=True):
+            saved = live.detach().clone()
+            live.copy_(shadow)
+            shadow.copy_(saved)
 
     @contextlib.contextmanager
-    def inside(self) -> Iterator[None]:
-        """The module has the average's values within."""
+    def applied(self) -> Iterator[None]:
+        """Within the block the module has the averaged values."""
         self.swap()
         try:
             yield
@@ -121,11 +117,9 @@ class _Run:
 
     def __init__(self, phase: Phase, settings: TrainSettings, folder: Path, seed: int, config: str, report: Report):
         self.phase, self.settings, self.folder, self.seed, self.config = phase, settings, folder, seed, config
-        AcceleratorState._reset_state()  # that of another call, which may have wanted another precision
-        self.accelerator = Accelerator(
-            mixed_precision=settings.precision,
-            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],
-        )
+        self.accelerator = make_accelerator()
+        self.autocast_dtype = autocast_dtype(settings.precision, self.accelerator.device)
+        self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.autocast_dtype == torch.float16)
         processes = self.accelerator.num_processes
         if settings.batch % (processes * settings.accumulate):
             raise PortraitError(
@@ -135,19 +129,19 @@ class _Run:
         self.report = report if self.accelerator.is_main_process else _silent
         optimizer = make_optimizer([each for each in phase.module.parameters() if each.requires_grad], settings)
         self.module, self.optimizer = self.accelerator.prepare(phase.module, optimizer)
-        self.average = Average(self.module)
+        self.ema = EMA(self.module)
         self.smoothed = Smoothed()
         self.done = self._resume()
 
     def close(self) -> None:
+        set_gradient_checkpointing(self.phase.module, False)
         self.accelerator.free_memory()
 
     def loop(self, progress: Progress | None) -> None:
         settings, accelerator = self.settings, self.accelerator
         with contextlib.ExitStack() as stack:
             log = stack.enter_context(RunLog(self.folder, self.done)) if accelerator.is_main_process else None
-            if settings.gradient_checkpointing:
-                stack.enter_context(recomputing(self.phase.module))
+            set_gradient_checkpointing(self.phase.module, settings.gradient_checkpointing)
             self.module.train()
             for step, batch in enumerate(self._batches(), self.done):
                 self.smoothed.update(self._step(step, batch))
@@ -157,7 +151,7 @@ class _Run:
                     self.save()
                 if progress is not None:
                     self._ask(progress)
-        self.average.swap()
+        self.ema.swap()
         self.phase.module.eval()
 
     def _ask(self, progress: Progress) -> None:
@@ -193,10 +187,12 @@ class _Run:
             }
             last = turn + 1 == settings.accumulate
             with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
-                loss, values = self.module(piece)
-                accelerator.backward(loss / settings.accumulate)
+                with self._autocast():
+                    loss, values = self.module(piece)
+                accelerator.backward(self.scaler.scale(loss.float() / settings.accumulate))
             for key, value in {"loss": loss, **values}.items():
                 totals[key] = totals.get(key, 0) + value.detach().float() / settings.accumulate
+        self.scaler.unscale_(self.optimizer.optimizer)
         norm = accelerator.clip_grad_norm_(
             [each for each in self.module.parameters() if each.requires_grad], settings.clip_norm
         )
@@ -204,13 +200,18 @@ class _Run:
         reduced = accelerator.reduce(torch.stack([totals[name] for name in names]), "mean").tolist()
         values = dict(zip(names, reduced, strict=True))
         # A gradient too large for fp16 is no fault of the run: the scaler leaves this step out and scales less from then on.
-        if math.isfinite(norm) or accelerator.scaler is None:
+        if math.isfinite(norm) or not self.scaler.is_enabled():
             values["gradient"] = float(norm)
         self._check(step, values)
-        self.optimizer.step()
+        self.scaler.step(self.optimizer.optimizer)
+        self.scaler.update()
         self.optimizer.zero_grad()
-        self.average.update(settings.decay(step))
+        self.ema.update(settings.decay(step))
         return {**values, "seconds": time.monotonic() - began}
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.autocast_dtype is not None
+        return torch.autocast(self.accelerator.device.type, dtype=self.autocast_dtype, enabled=enabled)
 
     def _check(self, step: int, values: dict[str, float]) -> None:
         usual = self.smoothed.values.get("loss", math.inf)
@@ -241,7 +242,7 @@ class _Run:
         show = settings.sample_steps and (done % settings.sample_steps == 0 or last)
         if not (validate or show):
             return
-        with self.average.inside(), torch.no_grad():
+        with self.ema.applied(), torch.no_grad():
             self.phase.module.eval()
             if validate and log is not None:
                 figures = self.phase.validate()
@@ -256,7 +257,7 @@ class _Run:
 
     def save(self) -> None:
         """A checkpoint of everything that the rest of the run depends on."""
-        with self.average.inside():
+        with self.ema.applied():
             average = get_model_state_dict(self.module, options=WHOLE)
             average = {key: value.clone() for key, value in average.items()}
         state = {
@@ -286,7 +287,7 @@ class _Run:
                     f"{kept[-1]} is of another {key} ({state[key]}) than this run ({mine}): choose another folder or remove it"
                 )
         self._put(state["average"], kept[-1])
-        self.average.update(0.0)
+        self.ema.update(0.0)
         self._put(state["module"], kept[-1])
         self._put_optimizer(state["optimizer"])
         self.smoothed = Smoothed(state["values"])
@@ -334,17 +335,29 @@ def _silent(line: str) -> None:
     """Only the first process talks."""
 
 
-LAYERS = (ResnetBlock, SpatialTransformer, MotionModule)  # all that is large in Denoiser and ReferenceNet
+def set_gradient_checkpointing(module: nn.Module, on: bool) -> None:
+    """Switches gradient checkpointing of all UNets in a module on or off."""
+    for network in module.modules():
+        if isinstance(network, UNet):
+            network.set_gradient_checkpointing(on)
 
 
-@contextmanager
-def recomputing(module: nn.Module) -> Iterator[None]:
-    """Within, these layers of the module do so; their values and gradients stay the same."""
-    layers = [each for each in module.modules() if isinstance(each, LAYERS)]
-    for each in layers:
-        each.forward = partial(checkpoint, each.forward, use_reentrant=False)
+def make_accelerator() -> Accelerator:
+    """Devices and processes only: the precision is a phase's own, and Accelerate allows a process no more than one."""
     try:
-        yield
-    finally:
-        for each in layers:
-            del each.forward  # the class's own comes back
+        return Accelerator(
+            mixed_precision="no", kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)]
+        )
+    except ValueError as error:
+        raise PortraitError(
+            f"accelerate is in use in this process with other settings ({error}): restart it"
+        ) from error
+
+
+def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
+    """The type of mixed precision on a device, None for float32; fp16 has no use on a CPU."""
+    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise PortraitError(
+            f"precision is 'bf16', which {torch.cuda.get_device_name(device)} cannot compute: choose 'fp16'"
+        )
+    return {"bf16": torch.bfloat16, "fp16": None if device.type == "cpu" else torch.float16}.get(precision)

@@ -9,7 +9,7 @@ import torch
 from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import Spot, stack
 from svp_portrait.svp_models.training.train_diffusion import StageTraining
-from svp_portrait.svp_models.training.trainer import recomputing, train
+from svp_portrait.svp_models.training.trainer import set_gradient_checkpointing, train
 
 SETTINGS = TrainSettings(steps=2, batch=1, learning_rate=0.01, warmup=1, average=0.0)
 STAGE = StagePhase(SETTINGS, ("spatial", "temporal", "reference"), frames=4, audio=True, unconditional=0.0, margin=0)
@@ -33,8 +33,9 @@ def test_gradients_are_the_same_and_less_is_kept(model, train_clips, test_clips)
             torch.nn.init.normal_(parameter, std=0.1)
     phase = StageTraining("stage", model, train_clips, test_clips, STAGE, 0, lambda folder, step: None)
     whole, kept = gradients(phase)
-    with recomputing(phase.module):
-        again, kept_then = gradients(phase)
+    set_gradient_checkpointing(phase.module, True)
+    again, kept_then = gradients(phase)
+    set_gradient_checkpointing(phase.module, False)
     assert any(name.startswith("networks.reference.") for name in whole)
     assert again.keys() == whole.keys() and all(torch.equal(again[name], whole[name]) for name in whole)
     assert kept_then < kept / 3
