@@ -302,14 +302,3 @@ def test_issue_templates_are_forms(name):
     assert len(ids) == len(set(ids)) and all(each["attributes"].get("label") for each in form["body"] if "id" in each)
     if name == "bug.yml":
         assert {"workflow", "log", "host", "pack"} <= set(ids)
-
-
-def test_what_the_guide_names_exists(guide):
-    named = re.findall(r"`((?:nodes|tests|docs|web|locales|workflows)/[\w./]+?)`", guide) + re.findall(
-        r"python ((?:tests|docs)/[\w./]+\.py)", guide
-    )
-    made_by_the_steps = {"nodes/mirror.py", "web/docs/SVPMirror.md"}
-    missing = [
-        each for each in named if each not in made_by_the_steps and "NAME" not in each and "LANGUAGE" not in each
-    ]
-    assert [each for each in missing if not (ROOT / each).exists()] == []
