@@ -11,7 +11,7 @@ from .config import ModelConfig
 from .networks.audio_encoder import AudioEncoder
 from .networks.audio_projection import AudioProjection
 from .networks.denoiser import Denoiser
-from .networks.pose_guider import KpsGuider
+from .networks.pose_guider import PoseGuider
 from .networks.style_extractor import StyleExtractor, StyleProjection
 from .networks.unet import ReferenceNet
 
@@ -24,7 +24,7 @@ class PortraitNetworks(nn.Module):
         unet, style = config.unet, config.style
         self.denoiser = Denoiser(unet, style=unet.style_attention)
         self.reference = ReferenceNet(unet)
-        self.guider = KpsGuider(config.guider, unet.block_out_channels[0])
+        self.guider = PoseGuider(config.guider, unet.block_out_channels[0])
         self.audio_projection = AudioProjection(config.audio, unet.cross_attention_dim)
         self.style_projection = StyleProjection(style.style_size, style.tokens, unet.cross_attention_dim)
         self.style_extractor = StyleExtractor(style)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..config import PRESETS, ModelConfig, UNetConfig
 from ..errors import PortraitError
 from ..model import PortraitNetworks, build_networks
-from ..networks.attention import sinusoidal_positions
+from ..networks.attention import sinusoidal_encoding
 from ..networks.denoiser import Denoiser
 from .safetensors_io import check_tensors, load_strict
 from .sd15 import Published
@@ -238,7 +238,7 @@ def _checked_positions(path: Path, tables: dict[str, Tensor]) -> int:
     for name, table in tables.items():
         if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] % 2:
             raise PortraitError(f"{path}: {name} has shape {list(table.shape)}, 1 x positions x channels is needed")
-        expected = sinusoidal_positions(*table.shape[1:], torch.empty(0, device=table.device))
+        expected = sinusoidal_encoding(*table.shape[1:], torch.empty(0, device=table.device))
         if not table.is_meta and float((table[0].float() - expected).abs().max()) > TABLE_TOLERANCE:
             off = float((table[0].float() - expected).abs().max())
             raise PortraitError(

@@ -14,8 +14,8 @@ from ..config import ModelConfig, config_to_json
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..model import PortraitModel, build_networks
-from ..networks.attention import shapes_only
-from ..networks.motion_module import PLACES, keep_positions, kept_positions
+from ..networks.layers import shapes_only
+from ..networks.motion_module import STORED_ENCODING, set_encodings, stored_encodings
 from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import build_vae
 from .safetensors_io import check_numbers, load_strict, read_config, read_tensor_file, write_tensor_file
@@ -44,7 +44,7 @@ def save_model(
 ) -> None:
     """Writes the model with floats as dtype; metadata (seed, step, data_version, ...) joins config and style space."""
     tensors = {name: cast_weight(path, name, tensor, dtype) for name, tensor in model.networks.state_dict().items()}
-    positions = kept_positions(model.networks).items()
+    positions = stored_encodings(model.networks).items()
     tensors |= {name: cast_weight(path, name, tensor, dtype) for name, tensor in positions}
     for name, tensor in model.vae.state_dict().items():
         tensors[f"vae.{name}"] = cast_weight(path, f"vae.{name}", tensor, dtype)
@@ -74,12 +74,12 @@ def load_model(
     # One after the other, so that what was converted does not wait in memory for the last one.
     floats = {name: _as(tensors.pop(name), dtype) for name in list(tensors)}
     of_vae = {name.removeprefix("vae."): floats.pop(name) for name in list(floats) if name.startswith("vae.")}
-    positions = {name: floats.pop(name) for name in list(floats) if name.endswith(f".{PLACES}")}
+    positions = {name: floats.pop(name) for name in list(floats) if name.endswith(f".{STORED_ENCODING}")}
     with shapes_only():  # weights come from the file: no time is lost on drawing random ones
         networks, vae = build_networks(config), build_vae(config.vae)
     load_strict(networks, floats, path)
     check_numbers(positions, path)
-    keep_positions(networks, positions, path)
+    set_encodings(networks, positions, path)
     load_strict(vae, of_vae, path, prefix="vae.")
     check_variances(vae, path)
     if space != metadata.get("style_space"):

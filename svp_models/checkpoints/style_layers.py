@@ -19,8 +19,8 @@ from ..config import BaseShape, ModelConfig, StyleConfig, StyleLayerConfig, conf
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..model import PortraitModel, PortraitNetworks, build_networks, parameter_group
-from ..networks.attention import shapes_only
-from ..networks.motion_module import keep_positions, kept_positions
+from ..networks.layers import shapes_only
+from ..networks.motion_module import set_encodings, stored_encodings
 from ..networks.style_extractor import StyleExtractor
 from ..types import Style, StylePrior
 from .model_file import cast_weight, style_space_of
@@ -104,7 +104,7 @@ def apply_style_layer(model: PortraitModel, path: Path | str, strength: float = 
         for name, tensor in tensors.items()
     }
     load_strict(networks, {**shared, **own}, path, checked=shared)
-    keep_positions(networks, kept_positions(model.networks), path)
+    set_encodings(networks, stored_encodings(model.networks), path)
     note = {"style_layer": Path(path).name, "style_strength": f"{strength:g}", "style_space": metadata["style_space"]}
     return replace(
         model,

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import PortraitError
-from ..networks.deep3d import FaceReconNetwork
+from ..networks.deep3d import Deep3DNetwork
 from .safetensors_io import load_strict
 
 SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")  # in the order they are looked for
@@ -138,7 +138,7 @@ COUNTERS = (
 )
 
 
-def load_deep3d(path: Path | str, network: FaceReconNetwork | None = None) -> tuple[FaceReconNetwork, tuple[str, ...]]:
+def load_deep3d(path: Path | str, network: Deep3DNetwork | None = None) -> tuple[Deep3DNetwork, tuple[str, ...]]:
     """The network in eval mode, float32 on the CPU, and the names of the file's other entries, which are not used.
 
     network: one of another size than the published, for tests. Every tensor of `net_recon` has to fit; an entry beside
@@ -159,12 +159,12 @@ def load_deep3d(path: Path | str, network: FaceReconNetwork | None = None) -> tu
         )
     if network is None:
         with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
-            network = FaceReconNetwork()
+            network = Deep3DNetwork()
     load_strict(network, _complete(path, content[WEIGHTS], network), path, prefix=f"{WEIGHTS}.")
     return network.eval(), others
 
 
-def _complete(path: Path | str, weights: Mapping[str, Tensor], network: FaceReconNetwork) -> dict[str, Tensor]:
+def _complete(path: Path | str, weights: Mapping[str, Tensor], network: Deep3DNetwork) -> dict[str, Tensor]:
     """The weights by name as float32, with the batch norms' counters where an old file has none."""
     tensors = {}
     for name, value in weights.items():

@@ -17,8 +17,9 @@ from ..config import PRESETS, ModelConfig
 from ..errors import PortraitError
 from ..io.files import whole_file
 from ..model import PortraitModel, PortraitNetworks, build_networks
-from ..networks.attention import shapes_only, sinusoidal_positions
+from ..networks.attention import sinusoidal_encoding
 from ..networks.denoiser import Denoiser
+from ..networks.layers import shapes_only
 from ..networks.style_extractor import StyleExtractor, StyleProjection
 from .init_from_sd15 import TABLE
 from .model_file import style_space_of
@@ -182,7 +183,7 @@ def _position_tables(denoiser: Denoiser) -> dict[str, Tensor]:
             block = denoiser.get_submodule(name.split(".attention_blocks")[0])
             size = (block.positions, channels)
             if size not in tables:
-                tables[size] = sinusoidal_positions(*size, torch.zeros(()))[None]
+                tables[size] = sinusoidal_encoding(*size, torch.zeros(()))[None]
             named[f"{match[1]}.{POSITIONS}"] = tables[size]
     return named
 
@@ -207,7 +208,7 @@ def _keep_positions(denoiser: Denoiser, tables: Mapping[str, Tensor], motion: Ma
         stored = torch.cat([motion[name] for name in names])  # 2 positions c
         computed = torch.cat([tables[name] for name in names])
         if float((stored.float() - computed).abs().max()) > POSITIONS_EXACT:
-            denoiser.get_submodule(block.replace(".temporal_transformer", "")).places = stored
+            denoiser.get_submodule(block.replace(".temporal_transformer", "")).positional_encoding = stored
 
 
 def _is_motion(name: str) -> bool:
@@ -258,8 +259,8 @@ def vexpress_tensors(model: PortraitModel) -> dict[str, dict[str, Tensor]]:
         file[theirs] = own[name]
         if ".motion_modules." in name and theirs.endswith(QUERY):
             block, attention = name.removesuffix(f".{QUERY}").split(".attention_blocks.")
-            kept = networks.denoiser.get_submodule(block).places
-            computed = sinusoidal_positions(positions, own[name].shape[1], torch.empty(0))
+            kept = networks.denoiser.get_submodule(block).positional_encoding
+            computed = sinusoidal_encoding(positions, own[name].shape[1], torch.empty(0))
             table = computed if kept is None else kept[int(attention)]
             file[theirs.removesuffix(QUERY) + TABLE] = table[None].to(own[name].dtype)
     files[REFERENCE] = dict(networks.reference.state_dict())

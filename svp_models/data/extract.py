@@ -57,7 +57,7 @@ from .sources import MOST_OUTSIDE, Source, outside_share
 
 if TYPE_CHECKING:
     from ..networks.audio_encoder import AudioEncoder
-    from ..networks.deep3d import FaceReconNetwork
+    from ..networks.deep3d import Deep3DNetwork
 
 SILENCE = 1e-4  # a clip whose sound stays below has none
 MOST_SILENT_END = 0.1  # share of a clip that the sound may lack at its end
@@ -255,7 +255,7 @@ class Instruments:
     """backend: None where nothing is looked for (drawn clips); recon, encoder: None where they are not asked for."""
 
     backend: FaceBackend | None = None
-    recon: FaceReconNetwork | None = None
+    recon: Deep3DNetwork | None = None
     encoder: AudioEncoder | None = None
 
     @property

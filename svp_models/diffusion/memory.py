@@ -22,7 +22,7 @@ from torch.utils._pytree import tree_leaves
 from ..config import ModelConfig, UNetConfig
 from ..networks.conditions import Conditions, ConditionWeights
 from ..networks.denoiser import Denoiser
-from ..networks.pose_guider import KpsGuider
+from ..networks.pose_guider import PoseGuider
 from .conditioning import PICTURES
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 
@@ -81,7 +81,7 @@ def sampling_memory(
     peak = PeakBytes()
     with torch.no_grad(), torch.device("meta"):
         denoiser = Denoiser(unet, style=unet.style_attention).to(dtype)
-        guider = KpsGuider(config.guider, unet.block_out_channels[0]).to(dtype)
+        guider = PoseGuider(config.guider, unet.block_out_channels[0]).to(dtype)
         with _FusedAttention(), peak:
             guider(torch.empty(1, min(frames, PICTURES), 3, height, width, dtype=dtype))
             conditions = window_conditions(config, frames, shape[3:], dtype)

@@ -41,7 +41,7 @@ def read_faces(
 ) -> tuple[np.ndarray, np.ndarray]:
     """(expression n 64, pose n 3: yaw, pitch, roll in degrees) of a track in frames n h w 3, uint8; float32.
 
-    Frames without the face have zeros. network: `FaceReconNetwork`. progress(frames done, frames in all), the frames with
+    Frames without the face have zeros. network: `Deep3DNetwork`. progress(frames done, frames in all), the frames with
     the face.
     """
     shown = np.flatnonzero(track.present)

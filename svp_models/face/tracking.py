@@ -40,7 +40,7 @@ class FaceTracker:
     """A backend, which of its faces is meant, and what is done to its track.
 
     choice, index: see `selection.choose_faces`. smoothing: 0 (off) to 1, see `one_euro.smooth_points`. recon: a
-    `FaceReconNetwork` that gives expression (and pose, where the backend has none); None: what the backend gives.
+    `Deep3DNetwork` that gives expression (and pose, where the backend has none); None: what the backend gives.
     """
 
     backend: FaceBackend

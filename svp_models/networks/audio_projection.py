@@ -6,16 +6,35 @@ import torch
 from torch import Tensor, nn
 
 from ..config import AudioConfig
-from .layers import ResamplerLayer
+from .layers import GELU, Attention, FeedForward
+
+
+class ResamplerLayer(nn.Module):
+    """A layer of a Perceiver resampler: the tokens attend to the rows and to themselves."""
+
+    def __init__(self, width: int, head_size: int, heads: int, mult: int) -> None:
+        super().__init__()
+        self.ln0 = nn.LayerNorm(width)
+        self.ln1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads, None, heads * head_size, out_bias=False)
+        inner = int(width * mult)
+        activation = GELU(width, inner, bias=False)
+        self.ff = nn.Sequential(nn.LayerNorm(width), FeedForward(activation, inner, width, bias=False))
+
+    def forward(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """rows: n k width; tokens: n t width -> n t width"""
+        queries = self.ln1(tokens)
+        tokens = self.attn(queries, torch.cat([self.ln0(rows), queries], dim=-2)) + tokens
+        return self.ff(tokens) + tokens
 
 
 class AudioProjection(nn.Module):
-    """Learned queries read the rows of the window (with learned positions) through layers of cross-attention."""
+    """Learned queries read the rows of the window through layers of cross-attention; the rows get learned positions."""
 
     def __init__(self, config: AudioConfig, out_size: int) -> None:
         super().__init__()
         width = config.width or out_size
-        # Drawn in place: see `shapes_only`
+        # Initialised in place, so that `shapes_only` can skip it
         self.latents = nn.Parameter(torch.empty(1, config.tokens, width).normal_(std=width**-0.5))
         self.pos_emb = nn.Embedding(config.window, config.feature_size)
         self.proj_in = nn.Linear(config.feature_size, width)
@@ -27,8 +46,8 @@ class AudioProjection(nn.Module):
 
     def forward(self, windows: Tensor) -> Tensor:
         """n rows feature -> n tokens out_size"""
-        places = torch.arange(windows.shape[1], device=windows.device)
-        hidden = self.proj_in(windows + self.pos_emb(places))  # n rows width
+        positions = torch.arange(windows.shape[1], device=windows.device)
+        hidden = self.proj_in(windows + self.pos_emb(positions))  # n rows width
         tokens = self.latents.to(hidden).expand(len(windows), -1, -1)
         for layer in self.layers:
             tokens = layer(hidden, tokens)

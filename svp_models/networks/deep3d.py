@@ -1,6 +1,6 @@
-"""Deep3DFaceRecon's network: an aligned photograph -> coefficients of a 3D face, of which SVP uses expression and pose.
+"""Deep3DFaceRecon's network: an aligned photograph -> coefficients of a 3D face; SVP uses its expression and pose.
 
-ResNet-50 and seven 1 x 1 heads (Deng et al., CVPRW 2019); parameter names are those of the published file.
+ResNet-50 and seven 1 x 1 heads (Deng et al., CVPRW 2019). Parameter names are those of the published file.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 DEPTHS = (3, 4, 6, 3)  # bottlenecks of the four stages
 STEM = 64  # channels
 EXPANSION = 4
-# Coefficients in the order of the heads: numbers of each.
+# Head -> number of its coefficients, in the order of the file.
 HEADS = {"identity": 80, "expression": 64, "texture": 80, "angle": 3, "light": 27, "shift": 2, "distance": 1}
 
 
@@ -62,8 +62,8 @@ class _Backbone(nn.Module):
         return hidden.mean(dim=(2, 3), keepdim=True)  # n c 1 1
 
 
-class FaceReconNetwork(nn.Module):
-    """images: n 3 224 224, RGB in [0, 1], aligned on five points (`face.recon`) -> coefficients by name, n k each.
+class Deep3DNetwork(nn.Module):
+    """images: n 3 224 224, RGB in [0, 1], aligned on five points (`face.expression`) -> coefficients by name, n k each.
 
     `expression` n 64; `angle` n 3 in radians about x, y and z (x right, y up, z towards the viewer).
     """

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from ..config import UNetConfig
 from ..errors import PortraitError
-from .attention import BlockContext, BlockKind
+from .attention import AttentionConfig, BlockContext
 from .conditions import AS_TRAINED, Conditions, ConditionWeights
 from .unet import UNet
 
@@ -18,7 +18,7 @@ class Denoiser(UNet):
 
     def __init__(self, config: UNetConfig, style: bool) -> None:
         inputs = config.latent_channels * (1 + config.reference_concat + config.reference_warp)
-        super().__init__(config, inputs, BlockKind(True, style, config.style_width, motion=True))
+        super().__init__(config, inputs, AttentionConfig(True, style, config.style_width, motion=True))
         self.reference_concat, self.reference_warp = config.reference_concat, config.reference_warp
         self.style = style
         self.condition_embedding = config.condition_embedding

@@ -1,6 +1,7 @@
-"""The built-in face analyser: one picture -> landmarks, Head-Kps, expression coefficients, pose; trained on drawn faces.
+"""The built-in face analyser: one image -> landmarks, head keypoints, expression coefficients and pose.
 
-It plays the part that a 3DMM regressor and a landmark detector play for photographs, and runs as ONNX (`face.analyzer`).
+It is trained on synthetic faces, does for them what a 3DMM regressor and a landmark detector do for photographs, and runs as
+ONNX (`face.analyzer`).
 """
 
 from __future__ import annotations
@@ -10,9 +11,9 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-ANALYZER_SIZE = 128  # pixels per side of the picture it sees
+ANALYZER_SIZE = 128  # pixels per side of its input
 OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (3,), "present": ()}
-# Regression targets are divided by these, so that every output has about unit size while training.
+# Regression targets are divided by these, so that all outputs have about unit size during training.
 POSE_UNITS = (15.0, 10.0, 10.0)  # degrees: yaw, pitch, roll
 
 
@@ -36,7 +37,7 @@ def _shrink(narrow: int, wide: int) -> nn.Module:
 
 
 class FaceAnalyzerNetwork(nn.Module):
-    """Convolutional regressor. Input n x 3 x 128 x 128 RGB in [0, 1].
+    """Convolutional regressor. Input: n x 3 x 128 x 128 RGB in [0, 1].
 
     Outputs (a tuple in the order of OUTPUTS): landmarks n x 68 x 2 and head keypoints n x 8 x 2 as fractions of the side,
     expression n x 64, pose n x 3 (yaw, pitch, roll in degrees), presence n in [0, 1].
@@ -62,7 +63,7 @@ class FaceAnalyzerNetwork(nn.Module):
         )
 
     def raw(self, images: Tensor) -> dict[str, Tensor]:
-        """Outputs in training units: points relative to the picture's middle in fractions, pose / POSE_UNITS, presence as logit."""
+        """Outputs in training units: points as fractions from the image centre, pose / POSE_UNITS, presence as a logit."""
         mixed = self.mix(self.trunk(images * 2 - 1))
         return {name: head(mixed) for name, head in self.heads.items()}
 

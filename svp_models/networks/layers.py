@@ -1,18 +1,22 @@
 """The layers of Stable Diffusion's UNet in plain torch, with the parameter names and the numbers of diffusers' layers.
 
-`import diffusers` brings torch's compiler and a computer algebra system with it, which takes 3 s on a good day and 10 s on a
-fresh installation: these layers spare every first clip that. diffusers stays for the full-size autoencoder.
+`import diffusers` loads torch's compiler and a computer algebra system, which takes 3 s, and 10 s on a fresh installation:
+with these layers the first clip does not wait for it. diffusers builds the full-size autoencoder alone.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
-MAX_PERIOD = 10000  # of the slowest timestep wave
+MAX_PERIOD = 10000  # of the slowest wave of a timestep
 
 
 class ResnetBlock(nn.Module):
@@ -61,7 +65,7 @@ class Upsample(nn.Module):
         return self.conv(functional.interpolate(images, size=size or (2 * height, 2 * width), mode="nearest"))
 
 
-class Gelu(nn.Module):
+class GELU(nn.Module):
     """A linear layer and GELU."""
 
     def __init__(self, channels: int, width: int, bias: bool = True) -> None:
@@ -72,8 +76,8 @@ class Gelu(nn.Module):
         return functional.gelu(self.proj(hidden))
 
 
-class GatedGelu(nn.Module):
-    """A linear layer, half of whose outputs pass as far as GELU of the other half lets them."""
+class GEGLU(nn.Module):
+    """A linear layer; one half of its outputs times GELU of the other half."""
 
     def __init__(self, channels: int, width: int) -> None:
         super().__init__()
@@ -85,20 +89,20 @@ class GatedGelu(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a nonlinearity between them; `net` has a place where diffusers keeps a dropout of 0."""
+    """Two linear layers with a nonlinearity between them; the identity in `net` is diffusers' dropout of 0."""
 
-    def __init__(self, inward: nn.Module, width: int, channels: int, bias: bool = True) -> None:
+    def __init__(self, activation: nn.Module, width: int, channels: int, bias: bool = True) -> None:
         super().__init__()
-        self.net = nn.ModuleList([inward, nn.Identity(), nn.Linear(width, channels, bias)])
+        self.net = nn.ModuleList([activation, nn.Identity(), nn.Linear(width, channels, bias)])
 
     def forward(self, hidden: Tensor) -> Tensor:
         return self.net[2](self.net[0](hidden))
 
 
 class Attention(nn.Module):
-    """Multi-head attention as Stable Diffusion has it: no bias but at the output.
+    """Multi-head attention as in Stable Diffusion: only the output layer has a bias.
 
-    context: numbers in a row of what is read, none if that is the queries' own; width: inside, all heads together.
+    context: channels of the keys and values, None for self-attention; width: inner channels of all heads together.
     """
 
     def __init__(self, channels: int, heads: int, context: int | None, width: int, out_bias: bool = True) -> None:
@@ -113,15 +117,15 @@ class Attention(nn.Module):
         """hidden: n t c; context: n k c', None for hidden itself -> n t c"""
         context = hidden if context is None else context
         query, key, value = (
-            layer(rows).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # n heads t d
-            for layer, rows in ((self.to_q, hidden), (self.to_k, context), (self.to_v, context))
+            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # n heads t d
+            for layer, tokens in ((self.to_q, hidden), (self.to_k, context), (self.to_v, context))
         )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.to_out[0](mixed.transpose(1, 2).flatten(2))
 
 
-class TimestepWaves(nn.Module):
-    """Timesteps b -> cosines and sines b c, of falling frequency."""
+class Timesteps(nn.Module):
+    """Sinusoidal embedding of timesteps: b -> b c, cosines and then sines of falling frequency."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,56 +139,41 @@ class TimestepWaves(nn.Module):
 
 
 class TimestepEmbedding(nn.Module):
-    """Waves b c -> b size."""
+    """Two linear layers: sinusoidal embedding b c -> b size."""
 
     def __init__(self, channels: int, size: int) -> None:
         super().__init__()
         self.linear_1 = nn.Linear(channels, size)
         self.linear_2 = nn.Linear(size, size)
 
-    def forward(self, waves: Tensor) -> Tensor:
-        return self.linear_2(functional.silu(self.linear_1(waves)))
-
-
-class ResamplerLayer(nn.Module):
-    """A layer of a Perceiver resampler: tokens read the rows and themselves, and are mixed."""
-
-    def __init__(self, width: int, head_size: int, heads: int, mult: int) -> None:
-        super().__init__()
-        self.ln0 = nn.LayerNorm(width)
-        self.ln1 = nn.LayerNorm(width)
-        self.attn = Attention(width, heads, None, heads * head_size, out_bias=False)
-        inner = int(width * mult)
-        inward = Gelu(width, inner, bias=False)
-        self.ff = nn.Sequential(nn.LayerNorm(width), FeedForward(inward, inner, width, bias=False))
-
-    def forward(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """rows: n k width; tokens: n t width -> n t width"""
-        queries = self.ln1(tokens)
-        tokens = self.attn(queries, torch.cat([self.ln0(rows), queries], dim=-2)) + tokens
-        return self.ff(tokens) + tokens
+    def forward(self, embedding: Tensor) -> Tensor:
+        return self.linear_2(functional.silu(self.linear_1(embedding)))
 
 
 def feed_forward(channels: int) -> FeedForward:
     """Two linear layers with a gated GELU between them."""
-    return FeedForward(GatedGelu(channels, 4 * channels), 4 * channels, channels)
+    return FeedForward(GEGLU(channels, 4 * channels), 4 * channels, channels)
 
 
 def attention(channels: int, heads: int, context: int | None = None, width: int = 0) -> Attention:
-    """Attention of heads of equal size. width: inside, 0 or more than the channels: as wide as these."""
+    """Attention with heads of equal size. width: inner channels, at most `channels`; 0 means `channels`."""
     return Attention(channels, heads, context, min(width or channels, channels) // heads * heads)
 
 
-def kl_autoencoder(widths: tuple[int, ...], layers: int, latent_channels: int, scale: float) -> nn.Module:
-    """Stable Diffusion's autoencoder."""
-    from diffusers import AutoencoderKL  # here, because it takes seconds and only full-size models have it
+class _SkipNormalInit(TorchFunctionMode):
+    """Skips normal initialisation: on the meta device it does nothing, but it imports torch's compiler, which takes 3 s."""
 
-    return AutoencoderKL(
-        block_out_channels=widths,
-        down_block_types=("DownEncoderBlock2D",) * len(widths),
-        up_block_types=("UpDecoderBlock2D",) * len(widths),
-        layers_per_block=layers,
-        latent_channels=latent_channels,
-        scaling_factor=scale,
-        sample_size=512,
-    )
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        if func in (Tensor.normal_, nn.init.normal_):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def shapes_only() -> Iterator[None]:
+    """Within it, new tensors have a shape and a dtype but no memory (torch's meta device), for weights that come from a file."""
+    with torch.device("meta"), _SkipNormalInit():
+        yield

@@ -9,19 +9,20 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..errors import PortraitError
-from .attention import add_feed_forward, sinusoidal_positions
+from .attention import add_feed_forward, sinusoidal_encoding
 from .layers import attention, feed_forward
 
-PLACES = "places"  # what positions are called in a model file
+STORED_ENCODING = "places"  # name of the positional encoding in model files
 
 
 class TemporalBlock(nn.Module):
-    """Two temporal self-attentions and a feed-forward on n f c, each behind its norm and with a residual."""
+    """Two temporal self-attentions and a feed-forward on n f c, each after its norm and with a residual."""
 
     def __init__(self, channels: int, heads: int, positions: int) -> None:
         super().__init__()
-        self.positions = positions
-        self.register_buffer("places", None, persistent=False)  # positions as a file of weights has them: 2 positions c
+        self.positions = positions  # longest window in frames
+        # 2 positions c, one encoding per attention, where a weight file brings its own (rounded) ones; None: computed
+        self.register_buffer("positional_encoding", None, persistent=False)
         self.attention_blocks = nn.ModuleList([attention(channels, heads) for _ in range(2)])
         self.norms = nn.ModuleList([nn.LayerNorm(channels) for _ in range(2)])
         self.ff = feed_forward(channels)
@@ -35,17 +36,17 @@ class TemporalBlock(nn.Module):
                 f"a window of {frames} frames is longer than the {self.positions} frame positions of the temporal "
                 f"layers: set window to {self.positions} or less"
             )
-        if self.places is None:
-            places = [sinusoidal_positions(frames, channels, hidden)] * 2
+        if self.positional_encoding is None:
+            encodings = [sinusoidal_encoding(frames, channels, hidden)] * 2
         else:
-            places = self.places[:, :frames].to(hidden)
-        for norm, attend, place in zip(self.norms, self.attention_blocks, places, strict=True):
-            hidden = hidden + attend(norm(hidden) + place)
+            encodings = self.positional_encoding[:, :frames].to(hidden)
+        for norm, attend, encoding in zip(self.norms, self.attention_blocks, encodings, strict=True):
+            hidden = hidden + attend(norm(hidden) + encoding)
         return add_feed_forward(hidden, self.ff_norm, self.ff)
 
 
 class MotionModule(nn.Module):
-    """Temporal transformer with a residual; its output starts at zero, so frames are independent until it is trained."""
+    """Temporal transformer with a residual; its output starts at zero, so that frames are independent until it is trained."""
 
     def __init__(self, channels: int, heads: int, groups: int, positions: int) -> None:
         super().__init__()
@@ -60,28 +61,35 @@ class MotionModule(nn.Module):
     def forward(self, images: Tensor, frames: int) -> Tensor:
         """(b f) c h w -> (b f) c h w"""
         height, width = images.shape[-2:]
-        hidden = self.norm(images)  # every frame by itself: the statistics do not depend on the window
+        hidden = self.norm(images)  # per frame, so that the statistics do not depend on the window
         hidden = self.proj_in(rearrange(hidden, "(b f) c h w -> (b h w) f c", f=frames))
         for block in self.transformer_blocks:
             hidden = block(hidden)
         return images + rearrange(self.proj_out(hidden), "(b h w) f c -> (b f) c h w", h=height, w=width)
 
 
-def kept_positions(network: nn.Module) -> dict[str, Tensor]:
-    """The positions that its temporal layers have from a file of weights, by name; those that are computed are none of them."""
-    found = {
-        f"{name}.{PLACES}": each.places for name, each in network.named_modules() if isinstance(each, TemporalBlock)
-    }
-    return {name: places for name, places in found.items() if places is not None}
+def stored_encodings(network: nn.Module) -> dict[str, Tensor]:
+    """Positional encodings that temporal layers have from a weight file, by name; computed ones are left out."""
+    encodings = {name: block.positional_encoding for name, block in _temporal_blocks(network).items()}
+    return {name: encoding for name, encoding in encodings.items() if encoding is not None}
 
 
-def keep_positions(network: nn.Module, positions: Mapping[str, Tensor], path: Path | str) -> None:
-    """Gives temporal layers positions from a file, see `kept_positions`; what does not fit them raises PortraitError."""
-    blocks = {f"{name}.{PLACES}": each for name, each in network.named_modules() if isinstance(each, TemporalBlock)}
-    for name, places in positions.items():
+def set_encodings(network: nn.Module, encodings: Mapping[str, Tensor], path: Path | str) -> None:
+    """Gives temporal layers the positional encodings of a file, named as in `stored_encodings`.
+
+    A name or shape that does not fit the network raises PortraitError.
+    """
+    blocks = _temporal_blocks(network)
+    for name, encoding in encodings.items():
         shape = (2, blocks[name].positions, blocks[name].ff_norm.normalized_shape[0]) if name in blocks else None
-        if tuple(places.shape) != shape:
+        if tuple(encoding.shape) != shape:
             raise PortraitError(
-                f"{path}: {name} has shape {list(places.shape)}, {list(shape or ())} is needed: file and config differ"
+                f"{path}: {name} has shape {list(encoding.shape)}, {list(shape or ())} is needed: file and config differ"
             )
-        blocks[name].places = places
+        blocks[name].positional_encoding = encoding
+
+
+def _temporal_blocks(network: nn.Module) -> dict[str, TemporalBlock]:
+    """The temporal blocks by the name of their positional encoding in a model file."""
+    modules = network.named_modules()
+    return {f"{name}.{STORED_ENCODING}": module for name, module in modules if isinstance(module, TemporalBlock)}

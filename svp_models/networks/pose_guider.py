@@ -1,4 +1,4 @@
-"""Head-Kps guider: pictures of the keypoints -> features added behind the denoiser's first convolution (sec. 3.2)."""
+"""Pose guider: images of the head keypoints -> features added after the denoiser's first convolution (sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.nn import functional
 from ..config import GuiderConfig
 
 
-class KpsGuider(nn.Module):
-    """A light convolutional network, laid out as V-Express' guider; one halving per pair of neighbouring widths.
+class PoseGuider(nn.Module):
+    """A light convolutional network with the layout of V-Express' guider; each pair of neighbouring widths halves the size.
 
-    The last convolution starts at zero: an untrained guider leaves the backbone as it is.
+    The last convolution starts at zero, so that an untrained guider leaves the backbone unchanged.
     """
 
     def __init__(self, config: GuiderConfig, out_channels: int) -> None:

@@ -1,7 +1,4 @@
-"""Style extractor: audio features and expression coefficients of a clip -> a Gaussian over styles (sec. 3.1).
-
-Style projection: one style code per frame -> tokens for the style attention (sec. 3.2).
-"""
+"""Style networks: the extractor gives a Gaussian over styles (sec. 3.1), the projection turns codes into tokens (sec. 3.2)."""
 
 from __future__ import annotations
 
@@ -10,9 +7,9 @@ from torch import Tensor, nn
 
 from ..config import StyleConfig
 from ..errors import PortraitError
-from .attention import sinusoidal_positions
+from .attention import sinusoidal_encoding
 
-# Keeps the square root differentiable where a clip does not vary at all (a single frame).
+# Keeps the square root differentiable for a clip without variation (a single frame).
 VARIANCE_FLOOR = 1e-8
 
 
@@ -30,12 +27,15 @@ class Branch(nn.Module):
     def forward(self, rows: Tensor, padding: Tensor) -> Tensor:
         """b n size, padding b n (True = ignore) -> b n d_s"""
         hidden = self.proj(rows)
-        hidden = hidden + sinusoidal_positions(hidden.shape[1], hidden.shape[2], hidden)
+        hidden = hidden + sinusoidal_encoding(hidden.shape[1], hidden.shape[2], hidden)
         return self.encoder(hidden, src_key_padding_mask=padding)
 
 
 class StyleExtractor(nn.Module):
-    """Two branches, cross-attention between them (queries from the expression, residual), attention pooling (2-3)."""
+    """Audio features and expression coefficients of a clip -> mean and standard deviation of its style.
+
+    Two branches, residual cross-attention (queries from the expression) and attention pooling (eq. 2-3).
+    """
 
     def __init__(self, config: StyleConfig) -> None:
         super().__init__()
@@ -59,22 +59,25 @@ class StyleExtractor(nn.Module):
 
 
 def pooled_gaussian(embedding: Tensor, weight: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """s_hat b n d_s, W_s 1 d_s, mask b n (True = valid) -> mean (2) and standard deviation (3), b d_s each."""
+    """s_hat b n d_s, W_s 1 d_s, mask b n (True = valid) -> mean (eq. 2) and standard deviation (eq. 3), b d_s each."""
     scores = (embedding @ weight.T).masked_fill(~mask[..., None], -torch.inf)  # b n 1
-    share = scores.softmax(dim=1)
-    mu = (share * embedding).sum(dim=1)
-    variance = (share * (embedding - mu[:, None]) ** 2).sum(dim=1)
+    weights = scores.softmax(dim=1)
+    mu = (weights * embedding).sum(dim=1)
+    variance = (weights * (embedding - mu[:, None]) ** 2).sum(dim=1)
     return mu, (variance + VARIANCE_FLOOR).sqrt()
 
 
 def sample_code(mu: Tensor, sigma: Tensor, generator: torch.Generator, temperature: float = 1.0) -> Tensor:
-    """s = mu + temperature x sigma x eps (4), same shape as mu; eps is drawn on the CPU."""
+    """s = mu + temperature x sigma x eps (eq. 4), of the shape of mu; the generator draws eps on the CPU."""
     noise = torch.randn(mu.shape, generator=generator).to(mu)
     return mu + temperature * sigma * noise
 
 
 class StyleProjection(nn.Module):
-    """Linear and LayerNorm; several tokens, since attention over a single one could not vary over the picture."""
+    """One style code per frame -> tokens for the style attention: a linear layer and LayerNorm.
+
+    Several tokens, because attention to a single one cannot vary over the image.
+    """
 
     def __init__(self, style_size: int, tokens: int, out_size: int) -> None:
         super().__init__()

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from ..config import UNetConfig
-from .attention import BlockContext, BlockKind, SpatialTransformer, TransformerBlock
-from .layers import Downsample, ResnetBlock, TimestepEmbedding, TimestepWaves, Upsample
+from .attention import AttentionConfig, BlockContext, SpatialTransformer, TransformerBlock
+from .layers import Downsample, ResnetBlock, TimestepEmbedding, Timesteps, Upsample
 from .motion_module import MotionModule
 
 
@@ -35,7 +35,7 @@ class UNetBlock(nn.Module):
 class Layers(UNetBlock):
     """resnet -> spatial transformer -> motion module, a few times over; the lists hold only what the block has."""
 
-    def __init__(self, config: UNetConfig, channels_in: list[int], level: int, kind: BlockKind) -> None:
+    def __init__(self, config: UNetConfig, channels_in: list[int], level: int, kind: AttentionConfig) -> None:
         super().__init__()
         channels, count = config.block_out_channels[level], len(channels_in)
         attentions = count if config.attention_levels[level] else 0
@@ -55,7 +55,7 @@ class Layers(UNetBlock):
 class DownBlock(Layers):
     """Layers at one resolution, then half of it where a lower level follows."""
 
-    def __init__(self, config: UNetConfig, level: int, kind: BlockKind) -> None:
+    def __init__(self, config: UNetConfig, level: int, kind: AttentionConfig) -> None:
         widths = config.block_out_channels
         channels, channels_in = widths[level], widths[max(level - 1, 0)]
         inputs = [channels_in] + [channels] * (config.layers_per_block - 1)
@@ -77,7 +77,7 @@ class DownBlock(Layers):
 class MidBlock(UNetBlock):
     """resnet -> spatial transformer (-> motion module) -> resnet at the lowest resolution."""
 
-    def __init__(self, config: UNetConfig, kind: BlockKind) -> None:
+    def __init__(self, config: UNetConfig, kind: AttentionConfig) -> None:
         super().__init__()
         channels = config.block_out_channels[-1]
         self.resnets = nn.ModuleList([resnet(config, channels, channels) for _ in range(2)])
@@ -97,7 +97,7 @@ class MidBlock(UNetBlock):
 class UpBlock(Layers):
     """Layers that each take one stored output of the way down, then twice the resolution where a higher level follows."""
 
-    def __init__(self, config: UNetConfig, level: int, kind: BlockKind) -> None:
+    def __init__(self, config: UNetConfig, level: int, kind: AttentionConfig) -> None:
         widths = config.block_out_channels
         channels = widths[level]
         below, above = widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
@@ -125,11 +125,11 @@ class UpBlock(Layers):
 class UNet(nn.Module):
     """Everything between the first and the last convolution is here; what surrounds them is up to the two networks."""
 
-    def __init__(self, config: UNetConfig, latent_channels: int, kind: BlockKind) -> None:
+    def __init__(self, config: UNetConfig, latent_channels: int, kind: AttentionConfig) -> None:
         super().__init__()
         widths = config.block_out_channels
         self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
-        self.time_proj = TimestepWaves(widths[0])
+        self.time_proj = Timesteps(widths[0])
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
         levels = range(len(widths))
         self.down_blocks = nn.ModuleList([DownBlock(config, level, kind) for level in levels])
@@ -169,7 +169,7 @@ def resnet(config: UNetConfig, channels_in: int, channels: int) -> nn.Module:
     return ResnetBlock(channels_in, channels, 4 * config.block_out_channels[0], config.norm_groups, eps=1e-5)
 
 
-def transformer(config: UNetConfig, level: int, kind: BlockKind) -> SpatialTransformer:
+def transformer(config: UNetConfig, level: int, kind: AttentionConfig) -> SpatialTransformer:
     channels, heads = config.block_out_channels[level], config.attention_heads
     heads = heads if isinstance(heads, int) else heads[level]
     return SpatialTransformer(channels, heads, config.cross_attention_dim, config.norm_groups, kind)
@@ -186,7 +186,7 @@ class ReferenceNet(UNet):
     """
 
     def __init__(self, config: UNetConfig) -> None:
-        super().__init__(config, config.latent_channels, BlockKind())
+        super().__init__(config, config.latent_channels, AttentionConfig())
         self.cross_attention_dim = config.cross_attention_dim
 
     def forward(self, latent: Tensor) -> tuple[Tensor, ...]:

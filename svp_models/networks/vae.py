@@ -1,4 +1,4 @@
-"""The autoencoders between pixels and latents: the pack's own small one, and Stable Diffusion 1.5's."""
+"""Autoencoders between pixels and latents: the pack's own small one, and Stable Diffusion 1.5's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..config import VaeConfig
-from .layers import Downsample, ResnetBlock, Upsample, kl_autoencoder
+from .layers import Downsample, ResnetBlock, Upsample
 
 GROUPS = 8
 
@@ -42,7 +42,7 @@ class RunningNorm(nn.Module):
         self.register_buffer("variance", torch.ones(channels))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """n c h w -> n c h w; while training also follows the statistics of what passes."""
+        """n c h w -> n c h w; training mode also updates the running statistics."""
         if self.training:
             now = hidden.detach()
             self.mean.lerp_(now.mean((0, 2, 3)), self.momentum)
@@ -53,12 +53,12 @@ class RunningNorm(nn.Module):
 
 
 class PortraitVae(nn.Module):
-    """Small autoencoder for drawn portraits; latents come out with zero mean and, unless rescaled, unit variance per channel.
+    """Small autoencoder for synthetic portraits; latents have zero mean and, unless rescaled, unit variance per channel.
 
-    A linear path from each patch of pixels to its latent and back carries what principal components can carry
-    (`start_from_components`); convolutions add the rest. Full-resolution convolutions are what costs on a CPU, so pixels
-    are folded into channels first and unfolded last (pixel shuffle). Statistics of the latents are kept as buffers while
-    training (`training=True`) and applied inside, so that `VaeConfig.scale` is 1.
+    A linear path maps each patch of pixels to its latent and back, as principal components do (`init_from_pca`);
+    convolutions add the rest. Full-resolution convolutions are slow on a CPU, so pixels are folded into channels first and
+    unfolded last (pixel shuffle). Training updates the statistics of the latents in buffers, and the network applies them
+    itself, so that `VaeConfig.scale` is 1.
     """
 
     def __init__(self, config: VaeConfig):
@@ -91,7 +91,7 @@ class PortraitVae(nn.Module):
         patch = 3 * config.downscale**2
         self.patch_encoder = nn.Conv2d(patch, config.latent_channels, 1)
         self.patch_decoder = nn.Conv2d(config.latent_channels, patch, 1)
-        for last in (self.encoder[-1], self.decoder[-1]):  # the linear path alone at first
+        for last in (self.encoder[-1], self.decoder[-1]):  # training starts from the linear path alone
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
         self.statistics = RunningNorm(config.latent_channels)
@@ -108,7 +108,7 @@ class PortraitVae(nn.Module):
         return patches + functional.pixel_shuffle(self.decoder(latents), self.unfold)
 
     @torch.no_grad()
-    def start_from_components(self, images: Tensor) -> None:
+    def init_from_pca(self, images: Tensor) -> None:
         """Sets the linear path to the principal components of the images' patches (n x 3 x H x W in [-1, 1])."""
         patches = functional.pixel_unshuffle(images, self.config.downscale).movedim(1, -1).flatten(0, 2)  # m 192
         mean = patches.mean(0)
@@ -123,10 +123,25 @@ class PortraitVae(nn.Module):
 
     @torch.no_grad()
     def rescale(self, factors: Tensor) -> None:
-        """Multiplies every latent channel by its factor (c); pictures come back as before."""
+        """Multiplies each latent channel by its factor (c); decoded images stay the same."""
         self.statistics.variance /= factors.square()
         for first in (self.decoder[0], self.patch_decoder):
             first.weight /= factors[:, None, None]
+
+
+def _autoencoder_kl(widths: tuple[int, ...], layers: int, latent_channels: int, scale: float) -> nn.Module:
+    """Stable Diffusion's autoencoder."""
+    from diffusers import AutoencoderKL  # lazy: the import takes seconds, and only full-size models need it
+
+    return AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * len(widths),
+        up_block_types=("UpDecoderBlock2D",) * len(widths),
+        layers_per_block=layers,
+        latent_channels=latent_channels,
+        scaling_factor=scale,
+        sample_size=512,
+    )
 
 
 class StableDiffusionVae(nn.Module):
@@ -135,7 +150,7 @@ class StableDiffusionVae(nn.Module):
     def __init__(self, config: VaeConfig):
         super().__init__()
         self.config = config
-        self.autoencoder = kl_autoencoder(config.encoder_widths, config.layers, config.latent_channels, config.scale)
+        self.autoencoder = _autoencoder_kl(config.encoder_widths, config.layers, config.latent_channels, config.scale)
 
     def encode(self, images: Tensor) -> Tensor:
         """Images n x 3 x H x W in [-1, 1] -> latents n x 4 x H/8 x W/8, unscaled posterior mean."""
@@ -153,6 +168,6 @@ def build_vae(config: VaeConfig) -> nn.Module:
 
 @torch.no_grad()
 def encode_images(vae: nn.Module, images: Tensor) -> Tensor:
-    """`vae.encode` on the VAE's own device and dtype, result as float32 on the images' device."""
+    """`vae.encode` on the VAE's device and dtype; the result is float32 on the images' device."""
     weight = next(vae.parameters())
     return vae.encode(images.to(weight)).to(images.device, torch.float32)

@@ -26,7 +26,7 @@ class AutoencoderTraining:
     def __init__(self, vae: PortraitVae, clips: Clips, test: Clips, config: AutoencoderPhase, seed: int):
         self.module, self.clips, self.test, self.seed = _Reconstruction(vae, config.latent_noise), clips, test, seed
         self.order = Order(clips.by_shard(clips.pictured), seed, config.settings.batch)
-        vae.start_from_components(self._look(clips, FIRST_LOOK)["image"])
+        vae.init_from_pca(self._look(clips, FIRST_LOOK)["image"])
 
     def draw(self, spot: Spot) -> Sample:
         """A frame `image` 3 h w in [-1, 1], its `landmarks` 68 2 as fractions of the picture and `seed`."""

@@ -28,7 +28,7 @@ from svp_portrait.svp_models.diffusion.conditioning import ClipConditions, KpsFe
 from svp_portrait.svp_models.diffusion.noise_schedule import make_scheduler
 from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions, clip_noise, denoise
 from svp_portrait.svp_models.model import PortraitModel
-from svp_portrait.svp_models.networks.attention import sinusoidal_positions
+from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.vae import build_vae
 
 MANIFEST = Path(__file__).resolve().parents[3] / "shared" / "goldens" / "vexpress_sd15_manifest.json"
@@ -101,7 +101,7 @@ def published(place) -> Path:
 
     def draw(name: str, shape: list[int]) -> torch.Tensor:
         if name.endswith("pos_encoder.pe"):
-            return sinusoidal_positions(*shape[1:], torch.zeros(()))[None].half()
+            return sinusoidal_encoding(*shape[1:], torch.zeros(()))[None].half()
         middle = 1.0 if len(shape) == 1 and name.endswith("weight") else 0.0  # norms keep the numbers finite
         return torch.randn(shape, generator=generator).mul_(0.02).add_(middle).half()
 

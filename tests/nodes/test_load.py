@@ -31,7 +31,7 @@ class Ramp(AudioEncoder):
     def features(self, audio, frames, fps, rows_per_frame=1, progress=None):
         return torch.linspace(-1, 1, frames * rows_per_frame)[:, None].expand(-1, 6).contiguous()
 
-    def _places(self, samples, rows, rate):
+    def _row_positions(self, samples, rows, rate):
         raise AssertionError
 
     def _hidden(self, samples, starts):

@@ -26,7 +26,7 @@ from svp_portrait.svp_models.face.retarget import (
 )
 from svp_portrait.svp_models.media.images import median_filter
 from svp_portrait.svp_models.model import PortraitNetworks, build_networks
-from svp_portrait.svp_models.networks.attention import BlockContext, sinusoidal_positions
+from svp_portrait.svp_models.networks.attention import BlockContext, sinusoidal_encoding
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
 
 UNET = {
@@ -101,7 +101,7 @@ def published(networks: PortraitNetworks, positions: int) -> dict[str, dict[str,
             theirs = re.sub(r"(motion_modules\.\d+)", r"\1.temporal_transformer", name)
             files["motion_module"][theirs] = tensor
             if theirs.endswith("to_q.weight"):
-                table = sinusoidal_positions(positions, tensor.shape[1], torch.zeros(()))[None]
+                table = sinusoidal_encoding(positions, tensor.shape[1], torch.zeros(()))[None]
                 files["motion_module"][theirs.replace("to_q.weight", "pos_encoder.pe")] = table
         elif ".style_" not in name:
             name = name.replace("reference_attn", "attn1_5").replace("reference_norm", "norm1_5")

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from svp_portrait.svp_models.checkpoints import sd15
 from svp_portrait.svp_models.checkpoints.init_from_sd15 import motion_shapes, published_name
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
-from svp_portrait.svp_models.networks.attention import sinusoidal_positions
+from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 
 CONFIG = replace(
     PRESETS["sd15"],
@@ -49,7 +49,7 @@ def published_motion(config, positions=8, middle=True, dtype=torch.float32):
     own = random_tensors(motion_shapes(config), dtype, seed=5)
     tensors = {published_name(name): tensor for name, tensor in own.items()}
     for name in [each for each in tensors if each.endswith(".to_q.weight")]:
-        table = sinusoidal_positions(positions, tensors[name].shape[1], torch.zeros(()))
+        table = sinusoidal_encoding(positions, tensors[name].shape[1], torch.zeros(()))
         tensors[name.replace("to_q.weight", "pos_encoder.pe")] = table[None].to(dtype)
     return {name: each for name, each in tensors.items() if middle or not name.startswith("mid_block.")}
 

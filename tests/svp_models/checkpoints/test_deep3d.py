@@ -11,7 +11,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection, track_of
 from svp_portrait.svp_models.face.expression import read_faces
 from svp_portrait.svp_models.face.head_pose import FIVE_POINTS_3D
-from svp_portrait.svp_models.networks.deep3d import FaceReconNetwork
+from svp_portrait.svp_models.networks.deep3d import Deep3DNetwork
 
 DEPTHS = (3, 4, 6, 3)
 
@@ -58,8 +58,8 @@ def filled(shapes: dict[str, tuple[int, ...]]) -> dict[str, torch.Tensor]:
     return tensors
 
 
-def small() -> FaceReconNetwork:
-    return FaceReconNetwork(stem=4, depths=(1, 2, 1, 1))
+def small() -> Deep3DNetwork:
+    return Deep3DNetwork(stem=4, depths=(1, 2, 1, 1))
 
 
 @pytest.fixture

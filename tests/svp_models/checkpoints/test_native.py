@@ -18,8 +18,8 @@ from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
-from svp_portrait.svp_models.networks.attention import sinusoidal_positions
-from svp_portrait.svp_models.networks.motion_module import TemporalBlock, kept_positions
+from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
+from svp_portrait.svp_models.networks.motion_module import TemporalBlock, stored_encodings
 from svp_portrait.svp_models.networks.vae import build_vae
 
 TINY = replace(
@@ -274,15 +274,15 @@ def test_positions_that_weights_came_with_stay_theirs(model, path, tmp_path):
     blocks = [each for each in model.networks.modules() if isinstance(each, TemporalBlock)]
     rounded = deepcopy(model)
     for block in (each for each in rounded.networks.modules() if isinstance(each, TemporalBlock)):
-        table = sinusoidal_positions(block.positions, block.ff_norm.normalized_shape[0], torch.zeros(()))
-        block.places = torch.stack([table, table]).half().float()
+        table = sinusoidal_encoding(block.positions, block.ff_norm.normalized_shape[0], torch.zeros(()))
+        block.positional_encoding = torch.stack([table, table]).half().float()
     file = tmp_path / "rounded.safetensors"
     save_model(file, rounded, {}, torch.float32)
-    again = kept_positions(load_model(file).networks)
-    expected = kept_positions(rounded.networks)
+    again = stored_encodings(load_model(file).networks)
+    expected = stored_encodings(rounded.networks)
     assert len(again) == len(blocks) and again.keys() == expected.keys()
     assert all(torch.equal(again[name], expected[name]) for name in expected)
-    assert kept_positions(load_model(path).networks) == {}
+    assert stored_encodings(load_model(path).networks) == {}
     name = next(iter(expected))
     rewrite(file, lambda tensors: {**tensors, name: tensors[name][:, :-1].contiguous()})
     with pytest.raises(

@@ -15,7 +15,7 @@ from svp_portrait.svp_models.checkpoints.model_file import load_model, save_mode
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, holds_vexpress, load_vexpress, load_vexpress_networks
 from svp_portrait.svp_models.config import PRESETS, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.networks.attention import sinusoidal_positions
+from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.networks.vae import build_vae
 
@@ -87,19 +87,19 @@ def test_stale_motion_layers_in_the_denoising_file_give_way(vexpress_folder, vex
 
 
 def test_rounded_frame_positions_are_used_as_they_are_stored(vexpress_folder):
-    def places(networks):
-        return networks.denoiser.get_submodule("up_blocks.0.motion_modules.0.transformer_blocks.0").places
+    def encoding(networks):
+        return networks.denoiser.get_submodule("up_blocks.0.motion_modules.0.transformer_blocks.0").positional_encoding
 
     _, networks = load_vexpress_networks(vexpress_folder)
-    assert places(networks) is None  # those that are computed anyway
+    assert encoding(networks) is None  # those that are computed anyway
     rewrite(
         vexpress_folder,
         "motion_module",
         lambda tensors: {name: each.half() if name.endswith("pe") else each for name, each in tensors.items()},
     )
     _, rounded = load_vexpress_networks(vexpress_folder)
-    exact = sinusoidal_positions(12, 64, torch.zeros(()))
-    assert torch.equal(places(rounded), exact.half().float().expand(2, -1, -1))
+    exact = sinusoidal_encoding(12, 64, torch.zeros(()))
+    assert torch.equal(encoding(rounded), exact.half().float().expand(2, -1, -1))
     assert same(rounded, networks)  # they are no weights: a file of our own has none
     with torch.no_grad():
         images = torch.randn(3, 64, 2, 2, generator=torch.Generator().manual_seed(1))
@@ -251,7 +251,7 @@ def test_full_size_files_load_strictly(tmp_path):
         tensors = {name: constant(shape) for name, shape in shapes.items()}
         for name in tensors:
             if name.endswith("pos_encoder.pe"):
-                tensors[name] = sinusoidal_positions(*shapes[name][1:], torch.zeros(()))[None]
+                tensors[name] = sinusoidal_encoding(*shapes[name][1:], torch.zeros(()))[None]
         torch.save(tensors, tmp_path / f"{stem}.bin")
     with torch.device("meta"):
         vae = build_vae(PRESETS["vexpress"].vae).autoencoder

@@ -65,7 +65,7 @@ class Steps(AudioEncoder):
     def __init__(self) -> None:
         super().__init__(torch.nn.Identity(), 4, Segments())
 
-    def _places(self, samples, rows, rate):
+    def _row_positions(self, samples, rows, rate):
         return rows, torch.arange(rows, dtype=torch.float64)
 
     def _hidden(self, samples, starts):

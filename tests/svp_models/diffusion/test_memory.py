@@ -20,7 +20,7 @@ from svp_portrait.svp_models.diffusion.memory import (
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.conditions import ConditionWeights
 from svp_portrait.svp_models.networks.denoiser import Denoiser
-from svp_portrait.svp_models.networks.pose_guider import KpsGuider
+from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.unet import ReferenceNet
 
 APART = MemoryPlan(halves_together=False)
@@ -68,7 +68,7 @@ def allocated(call) -> int:
 def test_the_estimate_is_what_the_allocator_hands_out(config, frames, size, plan):
     torch.manual_seed(0)
     denoiser = Denoiser(config.unet, style=True).eval()
-    guider = KpsGuider(config.guider, config.unet.block_out_channels[0]).eval()
+    guider = PoseGuider(config.guider, config.unet.block_out_channels[0]).eval()
 
     def step() -> None:
         with torch.no_grad():

@@ -35,7 +35,7 @@ from svp_portrait.svp_models.evaluation.parity_networks import (
     vexpress_windows,
 )
 from svp_portrait.svp_models.evaluation.parity_processing import check_processing, scanned_frame, whole_windows
-from svp_portrait.svp_models.networks.attention import sinusoidal_positions
+from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 
 
 def networks_of(folder, path):
@@ -86,8 +86,10 @@ def test_uneven_heads_rounded_positions_and_stale_layers_agree(other_parity_orig
     config, networks = load_vexpress_networks(other_parity_original)
     assert config.unet.attention_heads == (3, 4, 5) and (config.audio.width, config.audio.feed_forward) == (28, 2)
     block = networks.denoiser.get_submodule("down_blocks.1.motion_modules.0.transformer_blocks.0")
-    exact = sinusoidal_positions(9, 32, torch.zeros(()))
-    assert torch.equal(block.places[1], exact.bfloat16().float()) and not torch.equal(block.places[1], exact)
+    exact = sinusoidal_encoding(9, 32, torch.zeros(()))
+    assert torch.equal(block.positional_encoding[1], exact.bfloat16().float()) and not torch.equal(
+        block.positional_encoding[1], exact
+    )
     found = measures(other_parity_original)
     assert not [each for each in found.values() if each.missed]
     assert largest(list(found.values()), NETWORK).error < 3e-6 and largest(list(found.values()), LOOP).error < 1e-5

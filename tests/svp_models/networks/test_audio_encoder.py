@@ -118,25 +118,33 @@ def test_stereo_at_another_rate():
     torch.testing.assert_close(stereo[5:-5], mono[5:-5], atol=0.02, rtol=0)
 
 
-def test_silence_is_finite():
+def test_silence_of_any_length_has_the_features_of_silence():
+    """Normalising silence divides by nothing: its features are those of the networks for zeros."""
     silent = Audio(torch.zeros(1, RATE), RATE)
-    for encoder in (WhisperAudioEncoder(whisper_model().get_encoder()), Wav2Vec2AudioEncoder(wav2vec2_model())):
-        assert bool(encoder.features(silent, 25, 25.0).isfinite().all())
+    model = wav2vec2_model()
+    features = Wav2Vec2AudioEncoder(model).features(silent, 25, 25.0)
+    torch.testing.assert_close(features, whole(model, silent, 25), atol=1e-5, rtol=0)
+    model = whisper_model()
+    features = WhisperAudioEncoder(model.get_encoder()).features(silent, 25, 25.0)
+    floor = torch.full((1, 80, 3000), -1.5)  # (log10(1e-10) + 4) / 4
+    with torch.no_grad():
+        states = torch.cat(model.get_encoder()(floor, output_hidden_states=True).hidden_states, dim=-1)[0]
+    torch.testing.assert_close(features[0], (states[0] + states[1]) / 2, atol=1e-5, rtol=0)  # frame centre: 20 ms
 
 
 @pytest.mark.parametrize("positions", [1, 1499, 1500, 1501, 2700, 2701, 3500, 30000])
-def test_shares_add_up_and_spare_the_ends_of_segments(positions):
+def test_segment_weights_sum_to_one_and_leave_out_positions_without_context(positions):
     segments = Segments()
-    shares = segments.shares(positions)
+    weights = segments.weights(positions)
     total = torch.zeros(positions)
-    for start, share in shares:
-        assert len(share) == min(1500, positions)
-        total[start : start + len(share)] += share
-        assert start == 0 or float(share[:100].max()) == 0  # 2 s without context
-        assert start + len(share) == positions or float(share[-100:].max()) == 0
+    for start, weight in weights:
+        assert len(weight) == min(1500, positions)
+        total[start : start + len(weight)] += weight
+        assert start == 0 or float(weight[:100].max()) == 0  # 2 s without context
+        assert start + len(weight) == positions or float(weight[-100:].max()) == 0
     torch.testing.assert_close(total, torch.ones(positions))
-    assert shares[0][0] == 0 and shares[-1][0] + len(shares[-1][1]) == positions
-    assert len(shares) == (1 if positions <= 1500 else math.ceil((positions - 300) / 1200))
+    assert weights[0][0] == 0 and weights[-1][0] + len(weights[-1][1]) == positions
+    assert len(weights) == (1 if positions <= 1500 else math.ceil((positions - 300) / 1200))
 
 
 def cuts(encoder, audio: Audio) -> list[torch.Tensor]:

@@ -15,7 +15,7 @@ from svp_portrait.svp_models.networks.audio_projection import AudioProjection
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
 from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.motion_module import MotionModule
-from svp_portrait.svp_models.networks.pose_guider import KpsGuider
+from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.style_extractor import StyleProjection
 from svp_portrait.svp_models.networks.unet import ReferenceNet
 
@@ -150,7 +150,7 @@ def test_motion_norm_is_per_frame():
 
 
 def test_guider_shape_and_zero_start():
-    guider = KpsGuider(GuiderConfig(channels=(4, 6, 8, 10)), 16)
+    guider = PoseGuider(GuiderConfig(channels=(4, 6, 8, 10)), 16)
     features = guider(torch.rand(2, 3, 3, 32, 24))
     assert features.shape == (2, 3, 16, 4, 3) and not features.any()
 

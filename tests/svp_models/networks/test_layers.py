@@ -1,6 +1,9 @@
-"""The plain layers against diffusers' own: the same parameters, the same numbers."""
+"""The plain layers against diffusers' own: the same parameters, the same numbers; shapes without memory."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -10,8 +13,17 @@ from diffusers.models.downsampling import Downsample2D
 from diffusers.models.embeddings import IPAdapterPlusImageProjectionBlock, TimestepEmbedding, Timesteps
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
+from torch import nn
 
 from svp_portrait.svp_models.networks import layers
+from svp_portrait.svp_models.networks.audio_projection import ResamplerLayer
+
+LOAD = """
+import sys
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+load_model(BUILTIN_MODEL)
+print(sorted({"torch._dynamo", "sympy", "diffusers", "transformers"} & set(sys.modules)))
+"""
 
 
 def draw(*shape: int) -> torch.Tensor:
@@ -49,11 +61,11 @@ CASES = {
         lambda: layers.attention(12, 2, 10, 7), lambda: Attention(12, cross_attention_dim=10, heads=2, dim_head=3),
         (draw(2, 5, 12), draw(2, 4, 10)), None,
     ),
-    "waves": (lambda: layers.TimestepWaves(12), lambda: Timesteps(12, True, 0), (torch.tensor([0.0, 7, 999]),), None),
-    "waves of odd width": (lambda: layers.TimestepWaves(7), lambda: Timesteps(7, True, 0), (torch.tensor([3, 999]),), None),
+    "waves": (lambda: layers.Timesteps(12), lambda: Timesteps(12, True, 0), (torch.tensor([0.0, 7, 999]),), None),
+    "waves of odd width": (lambda: layers.Timesteps(7), lambda: Timesteps(7, True, 0), (torch.tensor([3, 999]),), None),
     "time": (lambda: layers.TimestepEmbedding(12, 20), lambda: TimestepEmbedding(12, 20), (draw(3, 12),), None),
     "resampler": (
-        lambda: layers.ResamplerLayer(12, 5, 3, 4), lambda: IPAdapterPlusImageProjectionBlock(12, 5, 3, 4),
+        lambda: ResamplerLayer(12, 5, 3, 4), lambda: IPAdapterPlusImageProjectionBlock(12, 5, 3, 4),
         (draw(2, 6, 12), draw(2, 4, 12)), (draw(2, 4, 12),),
     ),
 }  # fmt: skip
@@ -71,3 +83,18 @@ def test_numbers_and_parameters_are_those_of_diffusers(name):
     ours.load_state_dict(theirs.state_dict())
     with torch.no_grad():
         torch.testing.assert_close(ours(*inputs), theirs(*inputs, *(more or ())), rtol=0, atol=2e-6)
+
+
+def test_layers_are_built_without_memory():
+    with layers.shapes_only():
+        layer, table = nn.Linear(3, 4), nn.Embedding(5, 6)
+        normal = nn.init.normal_(torch.empty(2, 7))
+    assert layer.weight.is_meta and table.weight.is_meta and table.weight.shape == (5, 6)
+    assert normal.is_meta and normal.shape == (2, 7)
+    assert nn.Embedding(5, 6).weight.std() > 0, "outside, weights are random as usual"
+
+
+def test_the_built_in_model_is_read_without_a_compiler():
+    done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.strip() == "[]"

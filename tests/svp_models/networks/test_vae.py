@@ -10,12 +10,16 @@ from svp_portrait.svp_models.networks.vae import PortraitVae, RunningNorm, build
 CHANNELS = PRESETS["demo"].vae.latent_channels
 
 
-def test_latents_are_an_eighth_of_the_picture_and_come_back_in_full_size():
+def test_a_fresh_one_is_the_linear_path_between_patches_of_8_pixels_and_latents():
+    torch.manual_seed(0)
     vae = build_vae(PRESETS["demo"].vae).eval()
-    images = torch.zeros(2, 3, 64, 96)
+    images = torch.rand(2, 3, 64, 96)
+    patches = torch.nn.functional.pixel_unshuffle(images, 8)  # 2 192 8 12
     latents = vae.encode(images)
-    assert latents.shape == (2, CHANNELS, 8, 12)
-    assert vae.decode(latents).shape == images.shape
+    torch.testing.assert_close(latents, vae.patch_encoder(patches))
+    decoded = torch.nn.functional.pixel_shuffle(vae.patch_decoder(latents), 8)
+    torch.testing.assert_close(vae.decode(latents), decoded)
+    assert decoded.shape == images.shape
 
 
 def test_it_starts_as_the_principal_components_of_its_patches():
@@ -24,7 +28,7 @@ def test_it_starts_as_the_principal_components_of_its_patches():
     basis = torch.randn(CHANNELS, 3 * 64, generator=generator)
     images = torch.pixel_shuffle((torch.randn(4, 8, 8, CHANNELS, generator=generator) @ basis).movedim(-1, 1), 8)
     vae = PortraitVae(PRESETS["demo"].vae).eval()
-    vae.start_from_components(images)
+    vae.init_from_pca(images)
     latents = vae.encode(images)
     torch.testing.assert_close(latents.var((0, 2, 3), unbiased=False), torch.ones(CHANNELS), atol=0.02, rtol=0)
     torch.testing.assert_close(vae.decode(latents), images, atol=0.02, rtol=1e-3)

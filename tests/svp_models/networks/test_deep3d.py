@@ -4,7 +4,7 @@ import pytest
 import torch
 from transformers import ResNetConfig, ResNetModel
 
-from svp_portrait.svp_models.networks.deep3d import HEADS, FaceReconNetwork
+from svp_portrait.svp_models.networks.deep3d import HEADS, Deep3DNetwork
 
 STEM, DEPTHS = 8, (1, 2, 1, 1)
 PARTS = {"convolution": "conv", "normalization": "bn"}
@@ -34,7 +34,7 @@ def test_the_backbone_is_resnet():
     for name, tensor in theirs.state_dict().items():
         if tensor.is_floating_point() and "normalization" in name:
             tensor.uniform_(0.5, 1.5)  # fresh norms are the identity and would hide a mix-up
-    network = FaceReconNetwork(STEM, DEPTHS).eval()
+    network = Deep3DNetwork(STEM, DEPTHS).eval()
     network.backbone.load_state_dict({own_name(name): tensor for name, tensor in theirs.state_dict().items()})
     images = torch.rand(2, 3, 96, 96)
     with torch.no_grad():
@@ -43,7 +43,7 @@ def test_the_backbone_is_resnet():
 
 @pytest.mark.parametrize("count", [1, 3])
 def test_each_head_is_a_linear_map_of_the_pooled_features(count):
-    network = FaceReconNetwork(STEM, DEPTHS).eval()
+    network = Deep3DNetwork(STEM, DEPTHS).eval()
     images = torch.rand(count, 3, 64, 64)
     with torch.no_grad():
         pooled = network.backbone(images).flatten(1)
@@ -55,7 +55,7 @@ def test_each_head_is_a_linear_map_of_the_pooled_features(count):
 
 def test_the_published_size():
     with torch.device("meta"):
-        shapes = {name: tuple(each.shape) for name, each in FaceReconNetwork().state_dict().items()}
+        shapes = {name: tuple(each.shape) for name, each in Deep3DNetwork().state_dict().items()}
     assert shapes["backbone.conv1.weight"] == (64, 3, 7, 7)
     assert shapes["backbone.layer1.0.downsample.0.weight"] == (256, 64, 1, 1)
     assert shapes["backbone.layer3.5.conv2.weight"] == (256, 256, 3, 3)
