@@ -1,6 +1,4 @@
-# make demo   a portrait speaks in two styles: output/demo
-# make test   the tests
-# PYTHON picks the interpreter (3.10 or newer); PIP_FLAGS is handed to pip, for example to name an index with CPU builds of torch.
+# PYTHON chooses the interpreter (3.10 or newer). pip gets PIP_FLAGS, for example an index with CPU builds of torch.
 PYTHON ?= python3
 PIP_FLAGS ?=
 OUT ?= output/demo
@@ -8,20 +6,29 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 
-.PHONY: demo test test-slow lint clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format clean
 
-demo: $(DEMO)
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "PYTHON=$(PYTHON)  PIP_FLAGS=$(PIP_FLAGS)  OUT=$(OUT)"
+
+demo: $(DEMO)  ## the bundled portrait speaks in two styles, into OUT
 	$(VENV)/bin/svp demo --out "$(OUT)"
 
-test: $(INSTALLED)
+test: $(INSTALLED)  ## the tests, without the slow ones
 	$(VENV)/bin/python -m pytest -q -m "not slow"
 
-test-slow: $(INSTALLED)
+test-slow: $(INSTALLED)  ## the slow tests
 	$(VENV)/bin/python -m pytest -q -m slow
 
-lint: $(INSTALLED)
+lint: $(INSTALLED)  ## check style and formatting
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+format: $(INSTALLED)  ## format the code and fix what ruff can fix
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
 
 # --no-compile leaves byte code to the first import, which halves the time of the installation. The stamps make the second run
 # start at once; a change of the dependencies installs again. The demo needs less than the tests.
@@ -38,5 +45,5 @@ $(INSTALLED): pyproject.toml constraints.txt | $(VENV)
 	$(INSTALL) -e ".[dev]"
 	touch $(DEMO) $@
 
-clean:
+clean:  ## remove .venv and build files
 	rm -rf $(VENV) build *.egg-info
