@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import Any
 from weakref import ref
 
 from einops import rearrange
 from torch import Tensor
 
-from ..svp_models.config import ModelConfig
-from ..svp_models.diffusion.inputs import LENGTHS, clip_frames, prepare_clip, still_motion
-from ..svp_models.diffusion.noise_schedule import SCHEDULERS
-from ..svp_models.diffusion.pipeline import SamplerOptions, resolve_options, sample_portrait
+from ..svp_models.diffusion.inputs import LENGTHS, clip_length, still_motion
+from ..svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, resolve_options
+from ..svp_models.diffusion.samplers import SAMPLERS
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared
@@ -48,21 +45,24 @@ def motion_of(
     return rearrange(types.rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
-def sampler_options(
-    config: ModelConfig, steps: int, cfg: float, scheduler: str, weights: tuple[float, float, float], window: int, overlap: int
-) -> SamplerOptions:  # fmt: skip
-    """What the widgets say, with the model's own for 0 steps, a cfg below 0, a window of 0 and an overlap below 0."""
-    how, windows = (steps or None, None if cfg < 0 else cfg), (window or None, None if overlap < 0 else overlap)
-    return resolve_options(config, SamplerOptions(*how, scheduler, *weights, *windows))
+class HostEncoder:
+    """The host's VAE on frames n 3 h w in [-1, 1]; equal to another one of the same VAE, which it does not keep alive."""
 
+    def __init__(self, vae: Any) -> None:
+        self.vae = ref(vae)
 
-def encoder(vae: Any) -> Callable[[Tensor], Tensor]:
-    """The host's VAE on frames n 3 h w in [-1, 1]."""
-    return lambda frames: vae.encode(types.images_from(frames))
+    def __call__(self, frames: Tensor) -> Tensor:
+        return self.vae().encode(types.images_from(frames))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HostEncoder) and self.vae == other.vae
+
+    def __hash__(self) -> int:
+        return hash(self.vae)
 
 
 class SVPSampler(io.ComfyNode):
-    """Everything that drives the portrait -> LATENT and frame rate."""
+    """Portrait, voice, head motion and style -> LATENT and frame rate."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -106,7 +106,7 @@ class SVPSampler(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "scheduler",
-                    options=list(SCHEDULERS),
+                    options=list(SAMPLERS),
                     default="euler",
                     extra_dict=ADVANCED,
                     tooltip="How the steps are taken.",
@@ -176,32 +176,31 @@ class SVPSampler(io.ComfyNode):
         face_analyzer: FaceTracker | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         config = model.portrait.config
-        weights = (reference_weight, audio_weight, style_weight)
-        options = sampler_options(config, steps, cfg, scheduler, weights, window, overlap)
+        options = SamplerOptions(
+            steps=steps or None,
+            cfg=None if cfg < 0 else cfg,
+            scheduler=scheduler,
+            reference_weight=reference_weight,
+            audio_weight=audio_weight,
+            style_weight=style_weight,
+            window=window or None,
+            overlap=None if overlap < 0 else overlap,
+        )
+        options = resolve_options(config, options)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
         motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
-        sound, face = types.audio_from(audio), types.frames_from(portrait[:1])[0]
-        frames = clip_frames(sound.seconds, motion, fps, length)
-        bar, store = PictureBar(), Storage(folder_paths.get_temp_directory())
-        preparing, sampling = shared(bar, 1, options.steps + 1)  # in steps over the whole clip
-        made_of = (face, sound, motion, frames, fps, size)
-        request = model.kept.request(
-            (ref(vae), *made_of),
-            style,
-            partial(prepare_clip, model.portrait, encoder(vae), *made_of[:3], style, *made_of[3:], preparing, store),
-        )
+        voice, face = types.audio_from(audio), types.frames_from(portrait[:1])[0]
+        frames = clip_length(voice.seconds, motion, fps, length)
+
+        bar = PictureBar()
+        preparing, encoding, denoising = shared(bar, 1, 1, options.steps)  # in steps over the whole clip
+        storage = Storage(folder_paths.get_temp_directory())
+        pipeline = PortraitPipeline(model.portrait, HostEncoder(vae), storage, model.conditioning_cache)
+        inputs = pipeline.prepare(face, voice, motion, style, frames, fps, size, preparing)
         plan, memory = model.plan(options.cfg, min(frames, options.window), size)
-        ready, then = model.ready(memory), partial(model.ready_to_denoise, memory)
-        samples = sample_portrait(
-            ready,
-            request,
-            seed,
-            options,
-            sampling,
-            preview(bar, model.portrait),
-            plan,
-            then,
-            store,
-            model.kept.conditions,
-        )
+        model.load_for_conditions(memory)
+        conditions = pipeline.encode_conditions(inputs, encoding)
+        model.load_for_denoising(memory)
+        on_latents = preview(bar, model.portrait)
+        samples = pipeline.denoise(inputs, conditions, seed, options, denoising, on_latents, plan)
         return io.NodeOutput({"samples": samples}, fps)

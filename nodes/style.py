@@ -91,7 +91,8 @@ class SVPStyleExtract(io.ComfyNode):
         fps: float = 25.0,
         face_analyzer: FaceTracker | None = None,
     ) -> io.NodeOutput:
-        portrait = model.ready()
+        model.load_for_conditions()
+        portrait = model.portrait
         watching, reading = shared(host.progress(), 3, 1)
         expression = None
         if frames is not None:

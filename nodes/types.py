@@ -28,7 +28,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ..svp_models.diffusion.conditioning import KeptClip
+from ..svp_models.diffusion.conditioning_cache import ConditioningCache
 from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
 from ..svp_models.diffusion.memory import choose_plan
 from ..svp_models.errors import PortraitError
@@ -59,16 +59,16 @@ CropSocket = io.Custom("SVP_CROP")
 FaceLandmarksSocket = io.Custom("FACE_LANDMARKS")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class LoadedModel:
     """A model and the host's handles on its memory (None without a host): on what denoises, on what encodes the conditions
-    before that, and on its audio encoder, if it has one."""
+    before that, and on its audio encoder, if it has one. conditioning_cache: of the last clip; every copy has one of its own."""
 
     portrait: PortraitModel
     denoising_handle: Any
     conditions_handle: Any
     encoder_handle: Any = None
-    kept: KeptClip = field(default_factory=KeptClip, init=False, compare=False, repr=False)  # another one in each copy
+    conditioning_cache: ConditioningCache = field(default_factory=ConditioningCache, init=False, repr=False)
 
     @classmethod
     def of(cls, portrait: PortraitModel) -> LoadedModel:
@@ -83,12 +83,16 @@ class LoadedModel:
         handles = manage(denoising), manage(nn.ModuleList(conditions).to(weights_dtype()))
         return cls(replace(portrait, device=compute_device()), *handles)
 
-    def ready(self, memory: int = 0) -> PortraitModel:
-        """The model with what encodes conditions on the device it runs on, and `memory` bytes free beside it."""
+    def load_for_conditions(self, memory: int = 0) -> None:
+        """Brings what encodes conditions to the device, with `memory` bytes free beside it."""
         encoder = [] if self.encoder_handle is None else [self.encoder_handle]
         prepare([] if self.conditions_handle is None else [self.conditions_handle], memory)
         prepare_whole(encoder, memory)
-        return self.portrait
+
+    def load_for_denoising(self, memory: int) -> None:
+        """Brings denoiser and guider to the device, with `memory` bytes free beside them: what encodes conditions and all
+        else makes room where it must."""
+        prepare([] if self.denoising_handle is None else [self.denoising_handle], memory)
 
     def plan(self, cfg: float, frames: int, size: tuple[int, int]) -> tuple[MemoryPlan, int]:
         """How to denoise windows of so many frames (size: width, height in pixels) in the memory there is, and the bytes
@@ -97,11 +101,6 @@ class LoadedModel:
         if space is None:
             return FASTEST, 0
         return choose_plan(self.portrait.config, cfg, frames, size, weights_dtype(), space)
-
-    def ready_to_denoise(self, memory: int) -> None:
-        """Brings denoiser and guider to the device, with `memory` bytes free beside them: what encodes conditions and all
-        else makes room where it must."""
-        prepare([] if self.denoising_handle is None else [self.denoising_handle], memory)
 
 
 @dataclass(frozen=True)

@@ -46,9 +46,10 @@ def blend_weights(windows: list[list[int]], frames: int, blend: str = "average")
     return [weight / total[window] for window, weight in zip(windows, raw, strict=True)]
 
 
-def windows_to_come(windows: list[list[int]], frames: int) -> list[int]:
-    """For every window the first frame that any later one holds, all `frames` for the last: those before it are done."""
-    reached = [frames]
+def completed_frames(windows: list[list[int]], frames: int) -> list[slice]:
+    """For every window the frames that no later one holds, nor an earlier one has completed: with it their predictions are
+    complete."""
+    ends = [frames]
     for window in reversed(windows[1:]):
-        reached.append(min(reached[-1], *window))
-    return reached[::-1]
+        ends.insert(0, min(ends[0], *window))
+    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]

@@ -1,9 +1,4 @@
-"""Portrait, sound and head motion of a request brought to one length, one frame rate and one picture.
-
-One clip to be sampled: everything that drives it, at one length, one frame rate and one size.
-
-What a sampling request must satisfy before anything is computed.
-"""
+"""The inputs of one clip at one length, frame rate and size, and what they must satisfy before anything is computed."""
 
 from __future__ import annotations
 
@@ -14,52 +9,50 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checkpoints.audio_encoder import check_audio_encoder
 from ..config import ModelConfig
 from ..errors import PortraitError
 from ..face.keypoints import motion_at
 from ..face.tracking import FaceTracker, track_face
-from ..io.memory_map import IN_MEMORY, Repeated, Rows, Storage
-from ..io.progress import Progress
+from ..io.memory_map import FrameArray, ReorderedFrames
 from ..media.audio import check_audio, frame_count
 from ..model import PortraitModel
 from ..types import Audio, HeadMotion, Style, StylePrior
-from .latents import centre_cut, fit_portrait
-from .warped_reference import Encode, warped_latents
+from .latents import centre_cut
 
 LENGTHS = ("audio", "shortest")
+ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
 
 
-def prepare_clip(
-    model: PortraitModel,
-    encode: Encode,
-    portrait: Tensor,
-    audio: Audio,
-    motion: HeadMotion | Tensor,
-    style: Style | None,
-    frames: int,
-    fps: float,
-    size: tuple[int, int],
-    progress: Progress | None = None,
-    storage: Storage = IN_MEMORY,
-) -> ClipRequest:
-    """Everything cut and encoded for `sample_portrait`.
+@dataclass(frozen=True)
+class ClipInputs:
+    """What is to be sampled, see `PortraitPipeline.prepare`.
 
-    portrait: 3 h w in [-1, 1] of any size; motion: of any length, rate and picture; encode: frames n 3 h w in [-1, 1] ->
-    unscaled latents n c h/8 w/8; size: width, height in pixels. progress(done, total) is called for every few frames that
-    are bent and encoded, for the models that take them so, and may raise to stop the work; storage: where those are kept.
+    portrait_latent: 1 c h/8 w/8, unscaled; warped: from `warped_latents`, for the models that ask for it; motion: a
+    HeadMotion or Head-Kps images f 3 H W in [0, 1], one per frame or a single one for all; style: None samples without the
+    style layers; size: width, height in pixels.
     """
-    check_size(*size, model.config.vae.downscale)
-    check_clip(frames, fps)
-    check_audio(audio)
-    check_audio_encoder(model.config, model.audio_encoder)
-    if style is not None:
-        check_style(style, model)
-    motion = fit_motion(motion, frames, fps, *size)
-    picture = fit_portrait(portrait, *size)
-    latent = encode(picture[None]).float().cpu()
-    warped = warped_latents(model, encode, picture, motion, progress, storage)
-    return ClipRequest(latent, audio, motion, style, frames, fps, size, warped)
+
+    portrait_latent: Tensor
+    audio: Audio
+    motion: HeadMotion | FrameArray
+    style: Style | None
+    frames: int
+    fps: float
+    size: tuple[int, int]
+    warped: FrameArray | None = None
+
+    def check(self, model: PortraitModel) -> None:
+        """Raises PortraitError for the first thing that does not fit the model or the rest."""
+        config = model.config
+        width, height = self.size
+        check_clip(self.frames, self.fps)
+        check_size(width, height, config.vae.downscale)
+        check_audio(self.audio)
+        check_portrait(self.portrait_latent, config, width, height)
+        check_motion(self.motion, config, self.frames, self.fps, self.size)
+        check_warped(self.warped, config, self.portrait_latent, self.frames)
+        if self.style is not None:
+            check_style(self.style, model)
 
 
 def still_motion(analyzer: FaceTracker | bytes | None, portrait: np.ndarray) -> HeadMotion:
@@ -77,9 +70,9 @@ def still_motion(analyzer: FaceTracker | bytes | None, portrait: np.ndarray) -> 
     return HeadMotion(keypoints, track.width, track.height, fps=1.0, portrait=keypoints[0])
 
 
-def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length: str) -> int:
-    """Frames of the clip. length `audio`: all of the sound; `shortest`: up to the end of the head motion, if that is
-    sooner (a single frame of motion is held and ends nothing)."""
+def clip_length(seconds: float, motion: HeadMotion | Tensor, fps: float, length: str) -> int:
+    """Frames of the clip. length `audio`: the whole audio; `shortest`: up to the end of the head motion, if that is sooner (a
+    single frame of motion stands still and ends nothing)."""
     if length not in LENGTHS:
         raise PortraitError(f"length is {length!r}: choose one of {', '.join(LENGTHS)}")
     frames = frame_count(seconds, fps)
@@ -89,11 +82,13 @@ def clip_frames(seconds: float, motion: HeadMotion | Tensor, fps: float, length:
     return min(frames, frame_count(len(motion) / rate, fps))
 
 
-def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int, height: int) -> HeadMotion | Rows:
-    """The head motion of each frame, cut around the centre to the aspect of the frames, as `fit_portrait` cuts.
+def fit_motion(
+    motion: HeadMotion | Tensor, frames: int, fps: float, width: int, height: int
+) -> HeadMotion | FrameArray:
+    """The head motion of every frame, cropped around the centre to the aspect of the frames, as `fit_portrait` does.
 
     motion: HeadMotion, or Head-Kps pictures f 3 h w in [0, 1] at the clip's own rate. One that is too short goes back and
-    forth (ping-pong); pictures are not copied for it.
+    forth (ping-pong); images are not copied for it.
     """
     if isinstance(motion, HeadMotion):
         left, top, wide, high = centre_cut(motion.width, motion.height, width, height)
@@ -106,42 +101,7 @@ def fit_motion(motion: HeadMotion | Tensor, frames: int, fps: float, width: int,
     if not 1 < len(cut) < frames:
         return cut
     period = 2 * (len(cut) - 1)
-    return Repeated(cut, [min(each % period, period - each % period) for each in range(frames)])
-
-
-@dataclass(frozen=True)
-class ClipRequest:
-    """What is to be sampled.
-
-    portrait_latent: 1 c h/8 w/8, unscaled; warped: from `warped_latents`, for the models that ask for it; motion: a
-    HeadMotion or Head-Kps pictures f 3 H W in [0, 1], one per frame or a single one, held still; style: None samples
-    without style layers; size: width, height in pixels.
-    """
-
-    portrait_latent: Tensor
-    audio: Audio
-    motion: HeadMotion | Rows
-    style: Style | None
-    frames: int
-    fps: float
-    size: tuple[int, int]
-    warped: Rows | None = None
-
-    def check(self, model: PortraitModel) -> None:
-        """Raises PortraitError for the first thing that does not fit the model or the rest."""
-        config = model.config
-        width, height = self.size
-        check_clip(self.frames, self.fps)
-        check_size(width, height, config.vae.downscale)
-        check_audio(self.audio)
-        check_portrait(self.portrait_latent, config, width, height)
-        check_motion(self.motion, config, self.frames, self.fps, self.size)
-        check_warped(self.warped, config, self.portrait_latent, self.frames)
-        if self.style is not None:
-            check_style(self.style, model)
-
-
-ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
+    return ReorderedFrames(cut, [min(frame % period, period - frame % period) for frame in range(frames)])
 
 
 def check_clip(frames: int, fps: float) -> None:
@@ -192,21 +152,21 @@ def check_style(style: Style | StylePrior, model: PortraitModel) -> None:
         raise PortraitError("the style holds numbers that are not finite: extract it again")
 
 
-def check_warped(warped: Rows | None, config: ModelConfig, portrait_latent: Tensor, frames: int) -> None:
-    """Models with `reference_warp` have the bent portrait of every frame (or one, held), others have none."""
+def check_warped(warped: FrameArray | None, config: ModelConfig, portrait_latent: Tensor, frames: int) -> None:
+    """Models with `reference_warp` have the warped portrait of every frame (or one for all), others have none."""
     if config.unet.reference_warp != (warped is not None):
         wants = "needs" if config.unet.reference_warp else "takes no"
-        raise PortraitError(f"model {config.name!r} {wants} bent portraits: make them with `warped_latents`")
+        raise PortraitError(f"model {config.name!r} {wants} warped portraits: make them with `warped_latents`")
     if warped is not None and (warped.shape[1:] != portrait_latent.shape[1:] or len(warped) not in (1, frames)):
         raise PortraitError(
-            f"the bent portraits have shape {tuple(warped.shape)}, {(frames, *portrait_latent.shape[1:])} is needed"
+            f"the warped portraits have shape {tuple(warped.shape)}, {(frames, *portrait_latent.shape[1:])} is needed"
         )
 
 
 def check_motion(
-    motion: HeadMotion | Rows, config: ModelConfig, frames: int, fps: float, size: tuple[int, int]
+    motion: HeadMotion | FrameArray, config: ModelConfig, frames: int, fps: float, size: tuple[int, int]
 ) -> None:
-    """One Head-Kps frame per frame (or a single one, held), finite, and of a shape that can be used."""
+    """One Head-Kps frame per frame (or a single one for all), finite, and of a shape that can be used."""
     if len(motion) not in (1, frames):
         raise PortraitError(
             f"{frames} frames at {fps:g} fps are asked, Head-Kps has {len(motion)}: trim the audio, give {frames} "
@@ -215,7 +175,7 @@ def check_motion(
     if isinstance(motion, HeadMotion):
         _check_keypoints(motion)
     else:
-        _check_pictures(motion.rows if isinstance(motion, Repeated) else motion, size)
+        _check_pictures(motion.frames if isinstance(motion, ReorderedFrames) else motion, size)
 
 
 def _check_keypoints(motion: HeadMotion) -> None:

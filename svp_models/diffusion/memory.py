@@ -23,7 +23,7 @@ from ..config import ModelConfig, UNetConfig
 from ..networks.conditions import Conditions, ConditionWeights
 from ..networks.denoiser import Denoiser
 from ..networks.pose_guider import PoseGuider
-from .conditioning import PICTURES
+from .conditioning import GUIDER_FRAMES
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 
 PLANS = (FASTEST, MemoryPlan(halves_together=False))  # the fastest first
@@ -83,7 +83,7 @@ def sampling_memory(
         denoiser = Denoiser(unet, style=unet.style_attention).to(dtype)
         guider = PoseGuider(config.guider, unet.block_out_channels[0]).to(dtype)
         with _FusedAttention(), peak:
-            guider(torch.empty(1, min(frames, PICTURES), 3, height, width, dtype=dtype))
+            guider(torch.empty(1, min(frames, GUIDER_FRAMES), 3, height, width, dtype=dtype))
             conditions = window_conditions(config, frames, shape[3:], dtype)
             latents, timestep = torch.empty(shape, dtype=dtype), torch.zeros(1)
             guided_prediction(denoiser, latents, timestep, conditions, ConditionWeights(), cfg, plan)

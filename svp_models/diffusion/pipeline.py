@@ -1,31 +1,43 @@
-"""The sampling loop: noise of a whole clip -> latents, window by window and step by step."""
+"""The pipeline: portrait, voice, head motion and style -> latents -> frames, in four stages.
+
+pipeline = PortraitPipeline(model)
+inputs = pipeline.prepare(portrait, audio, head_motion, style, frames, fps, size)
+conditions = pipeline.encode_conditions(inputs)
+latents = pipeline.denoise(inputs, conditions, seed, options)
+for frames in pipeline.decode(latents): ...
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
 
 import torch
 from torch import Tensor
 
+from ..checkpoints.audio_encoder import check_audio_encoder
 from ..config import ModelConfig
 from ..errors import PortraitError
-from ..io.memory_map import BLOCK, IN_MEMORY, FileRows, Rows, Storage, blocks, held, whole
-from ..io.progress import Progress, shared
+from ..io.memory_map import IN_MEMORY, MappedFrames, Storage, as_tensor, blocks, broadcast
+from ..io.progress import Progress
+from ..media.audio import check_audio
 from ..model import PortraitModel
 from ..networks.conditions import ConditionWeights
-from .conditioning import ClipConditions, clip_conditions
-from .context_windows import blend_weights, frame_windows, windows_to_come
+from ..networks.vae import encode_images
+from ..types import Audio, HeadMotion, Style
+from .conditioning import ClipConditions, encode_conditions
+from .conditioning_cache import ConditioningCache
+from .context_windows import blend_weights, completed_frames, frame_windows
 from .guidance import FASTEST, MemoryPlan, guided_prediction
-from .inputs import ClipRequest
-from .latents import check_latents
-from .noise_schedule import make_scheduler, predicted_clean, velocity_of_clean
-from .samplers import BlockSteps
+from .inputs import ClipInputs, check_clip, check_size, check_style, fit_motion
+from .latents import check_latents, decode_latents, fit_portrait
+from .noise_schedule import SamplingSchedule, pred_x0, sampling_schedule
+from .samplers import StepCallback, sampler_named
+from .warped_reference import Encode, warped_latents
 
-Conditioned = Callable[[PortraitModel, ClipRequest, Progress | None, Storage], ClipConditions]
-OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, clean latents of the frames from there on
+OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, x_0 of the frames from there on
 
 
 @dataclass(frozen=True)
@@ -46,161 +58,192 @@ class SamplerOptions:
     blend: str = "average"
 
 
-@torch.no_grad()
-def sample_portrait(
-    model: PortraitModel,
-    request: ClipRequest,
-    seed: int,
-    options: SamplerOptions = SamplerOptions(),
-    progress: Progress | None = None,
-    on_latents: OnLatents | None = None,
-    plan: MemoryPlan = FASTEST,
-    before_denoising: Callable[[], None] | None = None,
-    storage: Storage = IN_MEMORY,
-    conditioned: Conditioned = clip_conditions,
-) -> Tensor:
-    """A talking portrait: f c h/8 w/8 unscaled latents, float32 on the CPU.
+class PortraitPipeline:
+    """model: what samples; encode: frames n 3 h w in [-1, 1] -> unscaled latents n c h/8 w/8, by the model's own VAE unless
+    given; storage: where arrays go that grow with the clip; cache: keeps the last clip's inputs and conditions for the next run."""
 
-    progress(done, total) is called for every piece of sound that is heard, then after every window of every step;
-    on_latents(step, first, clean) gets the predicted clean latents (n c h/8 w/8, unscaled) of a few frames from `first` on,
-    as soon as they have taken a step. Either may raise to stop the work. before_denoising() is called once portrait, sound
-    and style are encoded, when only denoiser and guider are still needed; plan: how the denoising keeps within the memory
-    there is, see `choose_plan`; storage: where all that grows with the clip is kept, the result included (see
-    `FileRows.tensor`); conditioned: `clip_conditions`, or what keeps its result, see `KeptClip`.
-    """
-    config = model.config
-    options = resolve_options(config, options)
-    check_options(options)
-    request.check(model)
-    scheduler = make_scheduler(options.scheduler, config.scheduler, options.steps)
-    noise = clip_noise(request.frames, tuple(request.portrait_latent.shape[1:]), seed, storage)
-    hearing, denoising = shared(progress, 1, options.steps)  # hearing takes about as long as one step over the clip
-    conditions = conditioned(model, request, hearing, storage)
-    start = request.portrait_latent if request.warped is None else request.warped
-    windows = frame_windows(request.frames, options.window, options.overlap)
-    if before_denoising is not None:
-        before_denoising()
+    def __init__(
+        self,
+        model: PortraitModel,
+        encode: Encode | None = None,
+        storage: Storage = IN_MEMORY,
+        cache: ConditioningCache | None = None,
+    ) -> None:
+        self.model = model
+        self.encode = encode or partial(encode_images, model.vae)
+        self.storage = storage
+        self.cache = cache
 
-    def preview(step: int, first: int, clean: Tensor) -> None:
-        on_latents(step, first, finished(clean, held(start, slice(first, first + len(clean))), config))
+    def prepare(
+        self,
+        portrait: Tensor,
+        audio: Audio,
+        motion: HeadMotion | Tensor,
+        style: Style | None,
+        frames: int,
+        fps: float,
+        size: tuple[int, int],
+        progress: Progress | None = None,
+    ) -> ClipInputs:
+        """All inputs cut to one length, frame rate and size, and the portrait encoded.
 
-    watch = None if on_latents is None else preview
-    strengths = weighted(options, config)
-    latents = denoise(model, noise, conditions, scheduler, windows, strengths, denoising, watch, plan, storage)
-    for part in blocks(request.frames):
-        latents[part] = finished(latents[part], held(start, part), config)
-        check_latents(latents[part], part.start, f"the model {config.name!r} is damaged or overflows in its precision")
-    return whole(latents)
+        portrait: 3 h w in [-1, 1] of any size; motion: of any length, frame rate and size; size: width, height in pixels.
+        progress(done, total) counts the frames of the warped portrait, for models that use it, and may raise to stop the work.
+        """
+        check_size(*size, self.model.config.vae.downscale)
+        check_clip(frames, fps)
+        check_audio(audio)
+        check_audio_encoder(self.model.config, self.model.audio_encoder)
+        if style is not None:
+            check_style(style, self.model)
+        key = (self.encode, portrait, audio, motion, frames, fps, size)
+        cached = None if self.cache is None else self.cache.inputs(key)
+        if cached is not None:
+            return replace(cached, style=style)
+        fitted = fit_motion(motion, frames, fps, *size)
+        image = fit_portrait(portrait, *size)
+        latent = self.encode(image[None]).float().cpu()
+        warped = warped_latents(self.model, self.encode, image, fitted, progress, self.storage)
+        inputs = ClipInputs(latent, audio, fitted, style, frames, fps, size, warped)
+        if self.cache is not None:
+            self.cache.store_inputs(key, inputs)
+        return inputs
 
+    def encode_conditions(self, inputs: ClipInputs, progress: Progress | None = None) -> ClipConditions:
+        """Runs every condition network that does not depend on the denoising step; progress: see `audio_tokens`."""
+        inputs.check(self.model)
+        if self.cache is None:
+            return encode_conditions(self.model, inputs, progress, self.storage)
+        return self.cache.conditions(self.model, inputs, progress, self.storage)
 
-def weighted(options: SamplerOptions, config: ModelConfig) -> SamplerOptions:
-    """The options with the strengths that the denoiser is given: each weight times the model's own."""
-    return replace(
-        options,
-        reference_weight=options.reference_weight * config.reference_weight,
-        audio_weight=options.audio_weight * config.audio_weight,
-    )
+    def denoise(
+        self,
+        inputs: ClipInputs,
+        conditions: ClipConditions,
+        seed: int,
+        options: SamplerOptions = SamplerOptions(),
+        progress: Progress | None = None,
+        on_latents: OnLatents | None = None,
+        plan: MemoryPlan = FASTEST,
+    ) -> Tensor:
+        """Unscaled latents f c h/8 w/8, float32 on the CPU, memory-mapped if they are large.
 
+        progress(done, total) is called after every window of every step; on_latents(step, first, x0) gets the predicted x_0
+        of some frames from `first` on, n c h/8 w/8 unscaled, as soon as all their windows are done. Either may raise to stop
+        the work. plan: how the denoiser keeps within the memory there is, see `choose_plan`.
+        """
+        model, config = self.model, self.model.config
+        options = resolve_options(config, options)
+        start = inputs.portrait_latent if inputs.warped is None else inputs.warped
+        x = clip_noise(inputs.frames, tuple(inputs.portrait_latent.shape[1:]), seed, self.storage)
 
-def finished(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:
-    """What the denoiser works on, f c h w -> latents as the VAE has them; a residual model's are added to `start`, the
-    portrait's as it is or bent (1 or f c h w)."""
-    unscaled = latents / config.vae.scale
-    return unscaled + start.float().cpu() if config.residual else unscaled
+        def preview(step: int, first: int, x0: Tensor) -> None:
+            on_latents(step, first, postprocess_latents(x0, broadcast(start, slice(first, first + len(x0))), config))
+
+        on_x0 = None if on_latents is None else preview
+        latents = denoise(model, x, conditions, options, progress, on_x0, plan, self.storage)
+        for block in blocks(inputs.frames):
+            latents[block] = postprocess_latents(latents[block], broadcast(start, block), config)
+            check_latents(
+                latents[block], block.start, f"the model {config.name!r} is damaged or overflows in its precision"
+            )
+        return as_tensor(latents)
+
+    def decode(self, latents: Tensor, chunk: int = 8, progress: Progress | None = None) -> Iterator[Tensor]:
+        """Unscaled latents f c h w -> frames n 3 H W in [-1, 1], up to `chunk` at a time, by the model's own VAE."""
+        return decode_latents(self.model.vae, latents, chunk, progress)
+
+    def __call__(self, inputs: ClipInputs, seed: int, options: SamplerOptions = SamplerOptions()) -> Tensor:
+        """From inputs to frames f 3 H W in [-1, 1], all in memory."""
+        latents = self.denoise(inputs, self.encode_conditions(inputs), seed, options)
+        return torch.cat(list(self.decode(latents)))
 
 
 @torch.no_grad()
 def denoise(
     model: PortraitModel,
-    noise: Rows,
+    x: Tensor | MappedFrames,
     conditions: ClipConditions,
-    scheduler: Any,
-    windows: list[list[int]],
     options: SamplerOptions,
     progress: Progress | None = None,
-    on_latents: OnLatents | None = None,
+    on_x0: OnLatents | None = None,
     plan: MemoryPlan = FASTEST,
     storage: Storage = IN_MEMORY,
-    block: int = BLOCK,
-) -> Rows:
-    """Noise f c h w -> scaled latents f c h w, both float32 on the CPU; each frame is stepped once per step.
+    schedule: SamplingSchedule | None = None,
+    callback: StepCallback | None = None,
+) -> Tensor | MappedFrames:
+    """Noise x, f c h w -> scaled latents f c h w, both float32 on the CPU; x is overwritten.
 
-    cfg and the weights of the options are taken as they are (see `resolve_options` and `weighted`). progress(done, total)
-    is called after every window of every step, total = steps x windows. `block` frames are stepped together, as soon as all
-    windows that hold one of them are done: beside the latents only the predictions of a few frames are kept. on_latents gets
-    the step, the first frame of a block and its predicted clean latents, scaled. Noise that lies in a file is overwritten.
+    options: with nothing left open, see `resolve_options`. Every step predicts all windows and fuses their predictions by the
+    weights of `blend_weights`; a frame whose last window is done goes on as x_0. schedule: another than the options' own;
+    callback(step, x): after every step.
     """
-    config = model.config
-    denoiser = model.networks.denoiser
+    config, denoiser = model.config, model.networks.denoiser
     like = model.like(denoiser)
-    weights = ConditionWeights(options.reference_weight, options.audio_weight, options.style_weight)
-    shares = blend_weights(windows, len(noise), options.blend)
-    untouched = windows_to_come(windows, len(noise))
-    total = len(scheduler.timesteps) * len(windows)
-    done = 0
-    parts = blocks(len(noise), block)
-    latents = noise if isinstance(noise, FileRows) else storage.rows(noise.shape)
-    for part in parts:
-        latents[part] = noise[part] * scheduler.init_noise_sigma
-    steps = BlockSteps(scheduler, noise.shape, storage)
+    schedule = schedule or sampling_schedule(config.scheduler, options.steps)
+    windows = frame_windows(len(x), options.window, options.overlap)
+    weights = blend_weights(windows, len(x), options.blend)
+    completed = completed_frames(windows, len(x))
+    factors = condition_weights(options, config)
+    total = len(schedule) * len(windows)
 
-    def stepped(step: int, timestep: Tensor, part: slice, prediction: Tensor) -> Tensor:
-        """The latents of a block after a step; prediction: n c h w, of all windows."""
-        noisy = scheduler.scale_model_input(latents[part], timestep)
-        if on_latents is not None:
-            on_latents(step, part.start, predicted_clean(prediction, noisy, timestep, config.scheduler))
-        if config.scheduler.prediction == "sample":
-            prediction = velocity_of_clean(prediction, noisy, timestep, config.scheduler)
-        return steps.take(prediction, timestep, latents[part], part)
-
-    for step, timestep in enumerate(scheduler.timesteps):
-        predictions: dict[int, Tensor] = {}  # block -> n c h w, the sum of its windows so far
-        ready = 0
-        for index, share, reached in zip(windows, shares, untouched, strict=True):
-            noisy = scheduler.scale_model_input(latents[index], timestep)  # window c h w, unit variance
-            told = guided_prediction(
-                denoiser,
-                noisy[None].to(like),  # 1 f c h w
-                timestep.long().reshape(1).to(like.device),
-                conditions.window(index, like),
-                weights,
-                options.cfg,
-                plan,
+    def fused_x0(x: Tensor | MappedFrames, step: int) -> Tensor | MappedFrames:
+        timestep = schedule.timesteps[step]
+        fused = storage.zeros(x.shape)
+        for number, (window, weight, ready) in enumerate(zip(windows, weights, completed, strict=True), start=1):
+            noisy = x[window][None].to(like)  # 1 f c h w
+            given = conditions.window(window, like)
+            noise_pred = guided_prediction(
+                denoiser, noisy, timestep[None].to(like.device), given, factors, options.cfg, plan
             )
-            told = share[:, None, None, None] * told[0].float().cpu()
-            for frame, prediction in zip(index, told, strict=True):
-                if frame // block not in predictions:
-                    predictions[frame // block] = torch.zeros(block, *noise.shape[1:])
-                predictions[frame // block][frame % block] += prediction
-            done += 1
+            fused[window] += weight[:, None, None, None] * noise_pred[0].float().cpu()
+            fused[ready] = pred_x0(fused[ready], x[ready], timestep, config.scheduler)
+            if on_x0 is not None and ready.start < ready.stop:
+                on_x0(step, ready.start, fused[ready])
             if progress is not None:
-                progress(done, total)
-            while ready < len(parts) and parts[ready].stop <= reached:
-                part = parts[ready]
-                latents[part] = stepped(step, timestep, part, predictions.pop(ready)[: part.stop - part.start])
-                ready += 1
-    return latents
+                progress(step * len(windows) + number, total)
+        return fused
+
+    return sampler_named(options.scheduler)(fused_x0, x, schedule, callback)
 
 
-def clip_noise(frames: int, shape: tuple[int, ...], seed: int, storage: Storage = IN_MEMORY) -> Rows:
+def postprocess_latents(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:
+    """Scaled latents f c h w of the denoiser -> latents of the VAE; a residual model's are added to `start`, the portrait's as
+    it is or warped (1 or f c h w)."""
+    unscaled = latents / config.vae.scale
+    return unscaled + start.float().cpu() if config.residual else unscaled
+
+
+def clip_noise(frames: int, shape: tuple[int, ...], seed: int, storage: Storage = IN_MEMORY) -> Tensor | MappedFrames:
     """Standard normal noise of a clip: frames x shape, float32 on the CPU.
 
     Drawn frame after frame from one generator, so that a longer clip of the same seed begins with the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
-    noise = storage.rows((frames, *shape))
-    for part in blocks(frames):
-        drawn = [torch.randn(shape, generator=generator) for _ in range(part.start, part.stop)]
-        noise[part] = torch.stack(drawn)
+    noise = storage.zeros((frames, *shape))
+    for block in blocks(frames):
+        noise[block] = torch.stack([torch.randn(shape, generator=generator) for _ in range(block.start, block.stop)])
     return noise
 
 
+def condition_weights(options: SamplerOptions, config: ModelConfig) -> ConditionWeights:
+    """The factors for the denoiser: the options' times the model's own."""
+    reference = options.reference_weight * config.reference_weight
+    return ConditionWeights(reference, options.audio_weight * config.audio_weight, options.style_weight)
+
+
 def resolve_options(config: ModelConfig, options: SamplerOptions) -> SamplerOptions:
-    """The options with nothing left open: steps, cfg, window and overlap are the model's where they are None."""
+    """The options with nothing left open: steps, cfg, window and overlap are the model's where they are None. PortraitError
+    names the first that cannot be."""
     window, overlap = resolve_windows(config, options)
     steps = config.steps if options.steps is None else options.steps
     cfg = config.cfg if options.cfg is None else options.cfg
-    return replace(options, steps=steps, cfg=cfg, window=window, overlap=overlap)
+    resolved = replace(options, steps=steps, cfg=cfg, window=window, overlap=overlap)
+    for name in ("cfg", "reference_weight", "audio_weight", "style_weight"):
+        value = getattr(resolved, name)
+        if not (math.isfinite(value) and value >= 0):
+            raise PortraitError(f"{name} is {value}: it must be 0 or more")
+    return resolved
 
 
 def resolve_windows(config: ModelConfig, options: SamplerOptions) -> tuple[int, int]:
@@ -213,11 +256,3 @@ def resolve_windows(config: ModelConfig, options: SamplerOptions) -> tuple[int, 
     if not 0 <= overlap < window:
         raise PortraitError(f"overlap is {overlap} frames and window {window}: overlap must be 0 to {window - 1}")
     return window, overlap
-
-
-def check_options(options: SamplerOptions) -> None:
-    """cfg and the condition weights are numbers; steps and scheduler are checked where the schedule is made."""
-    for name in ("cfg", "reference_weight", "audio_weight", "style_weight"):
-        value = getattr(options, name)
-        if not (math.isfinite(value) and value >= 0):
-            raise PortraitError(f"{name} is {value}: it must be 0 or more")

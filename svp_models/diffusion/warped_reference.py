@@ -1,4 +1,4 @@
-"""The portrait bent to the head keypoints of every frame, for models that start from it (`reference_warp`)."""
+"""The portrait warped to the head keypoints of every frame, for models that start from it (`reference_warp`)."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor
 from ..face.keypoints import find_head_keypoints, interpolate_missing
 from ..face.tracking import FaceTracker, look_for_face
 from ..face.warp import warp_to_keypoints
-from ..io.memory_map import IN_MEMORY, Repeated, Rows, Storage, first_alike
+from ..io.memory_map import IN_MEMORY, FrameArray, ReorderedFrames, Storage, first_equal
 from ..io.progress import Progress, in_chunks, shared
 from ..model import PortraitModel
 from ..types import HeadMotion
 
-CHUNK = 16  # frames bent and encoded at a time
+CHUNK = 16  # frames warped and encoded at a time
 LOG = logging.getLogger(__name__)
 
 Encode = Callable[[Tensor], Tensor]
@@ -28,42 +28,44 @@ def warped_latents(
     model: PortraitModel,
     encode: Encode,
     picture: Tensor,
-    motion: HeadMotion | Rows,
+    motion: HeadMotion | FrameArray,
     progress: Progress | None = None,
     storage: Storage = IN_MEMORY,
-) -> Rows | None:
-    """Unscaled latents f c h/8 w/8 of the portrait bent to every frame of the motion, or None for models without it.
+) -> FrameArray | None:
+    """Unscaled latents f c h/8 w/8 of the portrait warped to every frame of the motion, or None for models without it.
 
     picture: 3 h w in [-1, 1], as large as the frames; motion: of the frames' aspect, see `fit_motion`; one frame gives one
     latent. encode: n 3 h w in [-1, 1] -> n c h/8 w/8. The portrait's own keypoints are those the motion was fitted to,
     else those the model's face analyser finds; in a picture without a face that it knows, the first frame's, with a warning.
-    Frames whose keypoints are the same share a latent: a motion that goes back and forth is bent once. progress(done, total)
+    Frames whose keypoints are the same share a latent: a motion that goes back and forth is warped once. progress(done, total)
     is called for every few frames and may raise to stop the work; storage: where the latents are kept.
     """
     if not model.config.unet.reference_warp:
         return None
-    reading, bending = shared(progress, 1, 4)
+    reading, warping = shared(progress, 1, 4)
     targets = target_keypoints(motion, picture.shape[-1], picture.shape[-2], reading)  # f 8 2
     source = portrait_keypoints(model.face_analyzer, picture, motion)
     if source is None:
         LOG.warning("the portrait's head keypoints are not known: those of the motion's first frame stand in for them")
         source = targets[0]
-    alike = first_alike(each.tobytes() for each in targets.numpy())
-    different = sorted(set(alike))
-    bent = in_chunks(
-        lambda part: encode(warp_to_keypoints(picture, source, part)).cpu().float(),
+    first = first_equal(points.tobytes() for points in targets.numpy())
+    different = sorted(set(first))
+    warped = in_chunks(
+        lambda points: encode(warp_to_keypoints(picture, source, points)).cpu().float(),
         targets[different],
         CHUNK,
-        bending,
+        warping,
         storage,
     )
     if len(different) == len(targets):
-        return bent
-    place = {frame: row for row, frame in enumerate(different)}
-    return Repeated(bent, [place[each] for each in alike])
+        return warped
+    rows = {frame: row for row, frame in enumerate(different)}
+    return ReorderedFrames(warped, [rows[frame] for frame in first])
 
 
-def target_keypoints(motion: HeadMotion | Rows, width: int, height: int, progress: Progress | None = None) -> Tensor:
+def target_keypoints(
+    motion: HeadMotion | FrameArray, width: int, height: int, progress: Progress | None = None
+) -> Tensor:
     """Head keypoints of every frame in pixels of width x height: f 8 2.
 
     Those of pictures are read from their colours: a frame on which they cannot all be found is filled in between its
@@ -71,8 +73,8 @@ def target_keypoints(motion: HeadMotion | Rows, width: int, height: int, progres
     """
     if isinstance(motion, HeadMotion):
         return motion.keypoints * motion.keypoints.new_tensor([width / motion.width, height / motion.height])
-    if isinstance(motion, Repeated):
-        return target_keypoints(motion.rows, width, height, progress)[list(motion.order)]
+    if isinstance(motion, ReorderedFrames):
+        return target_keypoints(motion.frames, width, height, progress)[list(motion.order)]
     points = in_chunks(find_head_keypoints, motion, CHUNK, progress)
     found = points.isfinite().all(-1).all(-1)  # f
     if found.any() and not found.all():
@@ -81,7 +83,7 @@ def target_keypoints(motion: HeadMotion | Rows, width: int, height: int, progres
 
 
 def portrait_keypoints(
-    analyzer: FaceTracker | bytes | None, picture: Tensor, motion: HeadMotion | Rows
+    analyzer: FaceTracker | bytes | None, picture: Tensor, motion: HeadMotion | FrameArray
 ) -> Tensor | None:
     """The portrait's own keypoints in its pixels, 8 2; None where nobody knows them.
 

@@ -7,20 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
 from einops import rearrange
 
-from ..diffusion.inputs import prepare_clip
-from ..diffusion.latents import decode_latents
-from ..diffusion.pipeline import SamplerOptions, sample_portrait
+from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
 from ..diffusion.style import extract_style, sample_style
 from ..face.analyzer import FaceAnalyzer
 from ..face.detection import FaceTrack
 from ..model import PortraitModel
-from ..networks.vae import encode_images
 from ..synthetic.clips import Clip, DrawnClip, act, make_clip, neutral_portrait
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.speakers import speaker
@@ -70,11 +66,9 @@ class Evaluator:
         face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
         points, own = (torch.from_numpy(each) for each in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
         motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
-        encode, size = partial(encode_images, self.model.vae), (self.size, self.size)
-        request = prepare_clip(self.model, encode, face, audio, motion, style, frames, clip.fps, size)
-        latents = sample_portrait(self.model, request, seed, self.sampling)
-        decoded = torch.cat(list(decode_latents(self.model.vae, latents)))
-        pixels = ((decoded + 1) * 127.5).round().clamp(0, 255).byte()
+        pipeline = PortraitPipeline(self.model)
+        inputs = pipeline.prepare(face, audio, motion, style, frames, clip.fps, (self.size, self.size))
+        pixels = ((pipeline(inputs, seed, self.sampling) + 1) * 127.5).round().clamp(0, 255).byte()
         self.on_step()
         return rearrange(pixels, "n c h w -> n h w c").numpy()
 

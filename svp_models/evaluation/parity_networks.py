@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from ..config import ModelConfig, SchedulerConfig
-from ..diffusion.conditioning import ClipConditions, KpsFeatures
-from ..diffusion.context_windows import frame_windows
+from ..diffusion.conditioning import ClipConditions, KpsFeatureCache
 from ..diffusion.guidance import guided_prediction
-from ..diffusion.noise_schedule import inference_timesteps, make_scheduler
-from ..diffusion.pipeline import SamplerOptions, denoise, weighted
+from ..diffusion.noise_schedule import SamplingSchedule, alphas_cumprod, inference_timesteps, pred_x0, sampling_schedule
+from ..diffusion.pipeline import SamplerOptions, condition_weights, denoise
+from ..diffusion.samplers import ddim_step
 from ..errors import PortraitError
 from ..face.retarget import draw_three_points
 from ..model import PortraitModel, PortraitNetworks
@@ -149,29 +148,13 @@ LOOP_INPUTS = {
 }
 
 
-class Recorder:
-    """A scheduler that keeps the latents after every step."""
-
-    def __init__(self, scheduler: Any) -> None:
-        self.scheduler = scheduler
-        self.latents: list[Tensor] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.scheduler, name)
-
-    def step(self, *given: Any) -> Any:
-        result = self.scheduler.step(*given)
-        self.latents.append(result.prev_sample)
-        return result
-
-
 def check_loops(folder: ParityFolder, config: ModelConfig, networks: PortraitNetworks) -> Iterator[Measure]:
     """The conditions of the clip, then its latents after the steps that the folder holds and at the end."""
     check_inputs(folder, LOOP_INPUTS, {"latent": config.unet.latent_channels, "features": config.audio.feature_size})
     noise = folder["loop.init_latents"][0].transpose(0, 1)  # f c h w
     height, width = (side * CELL for side in noise.shape[-2:])
     pictures = torch.from_numpy(draw_three_points(folder["loop.keypoints"], width, height))  # f H W 3
-    kps = KpsFeatures(networks.guider, pictures.permute(0, 3, 1, 2).float() / 255, width, height)
+    kps = KpsFeatureCache(networks.guider, pictures.permute(0, 3, 1, 2).float() / 255, (width, height))
     features = kps.frames(list(range(len(noise))))  # f c0 h w
     yield compared(folder, "loop.kps_features", features.transpose(0, 1)[None], NETWORK)
     theirs = folder["loop.audio_windows"]
@@ -193,16 +176,18 @@ def _check_loop(
     folder: ParityFolder, model: PortraitModel, noise: Tensor, conditions: ClipConditions, name: str, guidance: float
 ) -> Iterator[Measure]:
     window, overlap, steps = (int(folder.setting("loop", each)) for each in ("context", "overlap", "steps"))
-    scheduler, note = vexpress_scheduler(model.config.scheduler, steps)
-    options = weighted(SamplerOptions(steps=steps, cfg=guidance, window=window, overlap=overlap), model.config)
+    schedule, note = vexpress_schedule(model.config.scheduler, steps)
+    options = SamplerOptions(steps=steps, cfg=guidance, scheduler="ddim", window=window, overlap=overlap)
+    latents: list[Tensor] = []
     if whole_windows(len(noise), window, overlap):
-        recorder = Recorder(scheduler)
-        cut = frame_windows(len(noise), window, overlap)
-        denoise(model, noise, conditions, recorder, cut, options, block=len(noise))  # the recorder sees whole steps
-        latents = recorder.latents
+
+        def record(step: int, x: Tensor) -> None:
+            latents.append(x.clone())
+
+        denoise(model, noise.clone(), conditions, options, schedule=schedule, callback=record)
     else:
         windows = vexpress_windows(len(noise), window, overlap)
-        latents = replayed_latents(model, noise, conditions, scheduler, windows, options)
+        latents = replayed_latents(model, noise, conditions, schedule, windows, options)
         ragged = f"with V-Express' windows, {len(noise)} frames are no whole ones of {window} with {overlap} in common"
         note = f"{ragged}; {note}" if note else ragged
     wanted = {each: int(found[2]) for each in folder.below(f"{name}.") if (found := AFTER_STEP.fullmatch(each))}
@@ -226,7 +211,7 @@ def replayed_latents(
     model: PortraitModel,
     noise: Tensor,
     conditions: ClipConditions,
-    scheduler: Any,
+    schedule: SamplingSchedule,
     windows: list[list[int]],
     options: SamplerOptions,
 ) -> list[Tensor]:
@@ -236,18 +221,16 @@ def replayed_latents(
     second time with a part of its prediction, and that counts. Our own sampler has no such windows.
     """
     denoiser = model.networks.denoiser
-    weights = ConditionWeights(options.reference_weight, options.audio_weight)
+    weights = condition_weights(options, model.config)
     holding = torch.zeros(len(noise))
     for window in windows:
         holding[window] += 1
     latents, after = noise.clone(), []
-    for timestep in scheduler.timesteps:
+    for timestep, a, next_a in zip(schedule.timesteps, schedule.alphas, schedule.next_alphas, strict=True):
         done, pending = torch.zeros(len(noise)), {}
         for window in windows:
             given = conditions.window(window, noise)
-            part = guided_prediction(
-                denoiser, latents[window][None], timestep.long()[None], given, weights, options.cfg
-            )
+            part = guided_prediction(denoiser, latents[window][None], timestep[None], given, weights, options.cfg)
             done[window] += 1
             stepped, predictions = [], []
             for frame, prediction in zip(window, part[0] / holding[window, None, None, None], strict=True):
@@ -255,33 +238,24 @@ def replayed_latents(
                 if done[frame] == holding[frame]:
                     stepped.append(frame)
                     predictions.append(pending.pop(frame))
-            moved = scheduler.step(torch.stack(predictions), timestep, latents[stepped]).prev_sample
+            x = latents[stepped]
+            x0 = pred_x0(torch.stack(predictions), x, timestep, model.config.scheduler)
+            moved = ddim_step(x, x0, a, next_a)
             for frame, latent in zip(stepped, moved, strict=True):
                 latents[frame] = latent
         after.append(latents.clone())
     return after
 
 
-def vexpress_scheduler(config: SchedulerConfig, steps: int) -> tuple[Any, str]:
-    """Our DDIM, and what is to be said of it. V-Express' goes the same number of timesteps down at every step: where that
-    leads past the next timestep of the schedule, V-Express' is replayed."""
+def vexpress_schedule(config: SchedulerConfig, steps: int) -> tuple[SamplingSchedule, str]:
+    """The noise levels of V-Express' DDIM, and a remark. It goes the same number of timesteps down at every step: where that
+    leads past the next timestep of the schedule, so does this one."""
     stride = config.train_steps // steps
     timesteps = inference_timesteps(config, steps)
     if bool((timesteps.diff() == -stride).all()) and timesteps[-1] < stride:
-        return make_scheduler("ddim", config, steps), ""
-    scheduler = DDIMScheduler(
-        num_train_timesteps=config.train_steps,
-        beta_start=config.beta_start,
-        beta_end=config.beta_end,
-        beta_schedule=config.beta_schedule,
-        prediction_type=config.prediction,
-        rescale_betas_zero_snr=config.zero_terminal_snr,
-        timestep_spacing=config.timestep_spacing,
-        steps_offset=config.steps_offset,
-        clip_sample=False,
-    )
-    scheduler.set_timesteps(steps)
-    return (
-        scheduler,
-        f"with diffusers' DDIM, whose steps go {stride} timesteps down; ours go to the next of the {steps}",
-    )
+        return sampling_schedule(config, steps), ""
+    levels = alphas_cumprod(config).double()
+    reached = timesteps - stride
+    following = torch.where(reached >= 0, levels[reached.clamp(min=0)], levels.new_ones(()))
+    note = f"with V-Express' steps of {stride} timesteps; ours go to the next of the {steps}"
+    return SamplingSchedule(timesteps, levels[timesteps], following), note

@@ -1,7 +1,7 @@
-"""What belongs to every frame of a clip: in memory, or in a file without a name once it is too large for that.
+"""Arrays with a row per frame of a clip: in memory, or memory-mapped once they are large. Both are indexed as tensors are.
 
-Latents, tokens and bent portraits are read and written a few frames at a time, so only those few need to be in memory. A
-file without a name takes room on the disk until nothing uses it any more, however the work ends.
+The file behind a mapped array has no name: it takes room on the disk until nothing uses the array any more, however the
+work ends.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -23,150 +23,136 @@ from ..errors import PortraitError
 
 Index: TypeAlias = "Sequence[int] | slice"
 
-BLOCK = 32  # frames read or written at a time where a whole clip is gone through
+BLOCK = 32  # frames processed at a time where a whole clip is gone through
 MAPPING = "svp_mapping"  # attribute of a tensor that lies in a file: its mmap
 
 
-class FileRows:
-    """Rows x ... like a tensor on the CPU, in a file without a name; it has to be written before it is read."""
+class MappedFrames:
+    """frames x ... on the CPU, memory-mapped, zeros at first. Reading gives copies, and no page stays in memory for them."""
 
     def __init__(self, shape: Sequence[int], dtype: torch.dtype, folder: str | None) -> None:
         self.shape, self.dtype = torch.Size(shape), dtype
-        self._row_bytes = math.prod(self.shape[1:]) * dtype.itemsize
         self._folder = folder or tempfile.gettempdir()
-        size = len(self) * self._row_bytes
+        size = math.prod(shape) * dtype.itemsize
         os.makedirs(self._folder, exist_ok=True)
         free = shutil.disk_usage(self._folder).free
         if free < size:
             raise self._full(f"{free / 1e6:.0f} MB are free")
-        self._file = tempfile.TemporaryFile(prefix="svp-", dir=self._folder, buffering=0)
-        self._file.truncate(size)
+        with tempfile.TemporaryFile(prefix="svp-", dir=self._folder) as file:
+            try:
+                _allocate(file.fileno(), size)
+            except OSError as error:
+                raise self._full(error.strerror or str(error)) from error
+            self._map = mmap.mmap(file.fileno(), size)  # keeps the file open
+        self._tensor = torch.frombuffer(self._map, dtype=dtype).view(self.shape)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, index: Index) -> Tensor:
-        """The rows of some frames, n x ..., as a tensor of its own."""
-        wanted = listed(index, len(self))
-        result = torch.empty((len(wanted), *self.shape[1:]), dtype=self.dtype)
-        memory = _bytes_of(result)
-        for at, row, count in _runs(wanted):
-            self._file.seek(row * self._row_bytes)
-            part = memory[at * self._row_bytes : (at + count) * self._row_bytes]
-            while len(part):
-                part = part[self._file.readinto(part) :]
-        return result
+        frames = self._tensor[index].clone()
+        _drop_pages(self._map)
+        return frames
 
-    def __setitem__(self, index: Index, rows: Tensor) -> None:
-        wanted = listed(index, len(self))
-        memory = _bytes_of(rows.detach().to("cpu", self.dtype).expand(len(wanted), *self.shape[1:]).contiguous())
-        for at, row, count in _runs(wanted):
-            self._file.seek(row * self._row_bytes)
-            part = memory[at * self._row_bytes : (at + count) * self._row_bytes]
-            try:
-                while len(part):
-                    part = part[self._file.write(part) :]
-            except OSError as error:
-                raise self._full(error.strerror or str(error)) from error
+    def __setitem__(self, index: Index, frames: Tensor) -> None:
+        self._tensor[index] = frames.detach().to("cpu", self.dtype)
+        _drop_pages(self._map)
 
     def tensor(self) -> Tensor:
-        """All rows as a tensor whose memory is the file: its pages are read when they are used, see `release`."""
-        mapping = mmap.mmap(self._file.fileno(), 0)
-        tensor = torch.frombuffer(mapping, dtype=self.dtype).view(self.shape)  # keeps the mapping alive
-        setattr(tensor, MAPPING, mapping)
-        return tensor
+        """All frames as a tensor whose memory is the file, see `release`."""
+        setattr(self._tensor, MAPPING, self._map)
+        return self._tensor
 
     def _full(self, reason: str) -> PortraitError:
+        size = math.prod(self.shape) * self.dtype.itemsize
         return PortraitError(
-            f"{len(self)} frames of the clip need {len(self) * self._row_bytes / 1e6:.0f} MB in {self._folder} ({reason}): "
-            "free disk space there or sample a shorter clip"
+            f"{len(self)} frames of the clip need {size / 1e6:.0f} MB in {self._folder} ({reason}): free disk space there or "
+            "sample a shorter clip"
         )
 
 
 @dataclass(frozen=True)
-class Repeated:
-    """Frames that are rows of another, each as often as wanted: frame i is row order[i]."""
+class ReorderedFrames:
+    """A view of frames in another order, any of them repeated: frame i is frames[order[i]]."""
 
-    rows: Tensor | FileRows
+    frames: Tensor | MappedFrames
     order: Sequence[int]
 
     @property
     def shape(self) -> torch.Size:
-        return torch.Size((len(self.order), *self.rows.shape[1:]))
+        return torch.Size((len(self.order), *self.frames.shape[1:]))
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getitem__(self, index: Index) -> Tensor:
-        return self.rows[[self.order[each] for each in listed(index, len(self))]]
+        numbers = range(*index.indices(len(self))) if isinstance(index, slice) else index
+        return self.frames[[self.order[number] for number in numbers]]
 
 
-Rows: TypeAlias = "Tensor | FileRows | Repeated"
+FrameArray: TypeAlias = "Tensor | MappedFrames | ReorderedFrames"
 
 
 @dataclass(frozen=True)
 class Storage:
-    """Where the rows of a clip are kept: up to `budget` bytes of each kind in memory, else in a file in `folder` (None: the
-    system's folder for such files)."""
+    """Where arrays of a clip are put: up to `budget` bytes each in memory, larger ones in a file in `folder` (None: the
+    system's temp folder)."""
 
     folder: str | None = None
     budget: int = 32 * 2**20
 
-    def rows(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor | FileRows:
-        """Rows x ... to be written."""
+    def zeros(self, shape: Sequence[int], dtype: torch.dtype = torch.float32) -> Tensor | MappedFrames:
+        """frames x ... of zeros."""
         if math.prod(shape) * dtype.itemsize <= self.budget:
-            return torch.empty(tuple(shape), dtype=dtype)
-        return FileRows(shape, dtype, self.folder)
+            return torch.zeros(tuple(shape), dtype=dtype)
+        return MappedFrames(shape, dtype, self.folder)
 
 
 IN_MEMORY = Storage(budget=sys.maxsize)
 
 
-def whole(rows: Tensor | FileRows) -> Tensor:
-    """All rows as a tensor, without a copy."""
-    return rows if isinstance(rows, Tensor) else rows.tensor()
+def as_tensor(frames: Tensor | MappedFrames) -> Tensor:
+    """All frames as one tensor, without a copy."""
+    return frames if isinstance(frames, Tensor) else frames.tensor()
 
 
 def release(tensor: Tensor) -> None:
-    """Gives memory back that the reading of such a tensor has taken; the next use reads the file again. Others stay as they
-    are, and so do all where the system has no such call."""
+    """Gives back the memory that reading a mapped tensor has taken; the next use reads the file again. Other tensors stay as
+    they are, and so do all on a system without that call."""
     mapping = getattr(tensor, MAPPING, None)
-    if mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
-        mapping.madvise(mmap.MADV_DONTNEED)
+    if mapping is not None:
+        _drop_pages(mapping)
 
 
-def held(rows: Rows, index: Index) -> Tensor:
-    """The rows of some frames of a clip, where a single row holds for all of them."""
-    if len(rows) > 1:
-        return rows[index]
+def broadcast(frames: FrameArray, index: Index) -> Tensor:
+    """Some frames of a clip, where a single row stands for every frame."""
+    if len(frames) > 1:
+        return frames[index]
     count = index.stop - index.start if isinstance(index, slice) else len(index)
-    return rows[:1].expand(count, *rows.shape[1:])
+    return frames[:1].expand(count, *frames.shape[1:])
 
 
 def blocks(frames: int, size: int = BLOCK) -> list[slice]:
-    """The frames of a clip in pieces of up to `size`."""
+    """The frames of a clip, up to `size` at a time."""
     return [slice(start, min(start + size, frames)) for start in range(0, frames, size)]
 
 
-def first_alike(frames: Iterable[Hashable]) -> list[int]:
-    """For every frame the first one that equals it."""
+def first_equal(frames: Iterable[Hashable]) -> list[int]:
+    """For every frame the number of the first one that equals it."""
     first: dict[Hashable, int] = {}
-    return [first.setdefault(each, number) for number, each in enumerate(frames)]
+    return [first.setdefault(frame, number) for number, frame in enumerate(frames)]
 
 
-def listed(index: Index, rows: int) -> Sequence[int]:
-    """The row numbers that an index stands for."""
-    return range(*index.indices(rows)) if isinstance(index, slice) else index
+def _allocate(file: int, size: int) -> None:
+    """Makes the file that long; a full disk raises here and not when a page is written."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    zeros = bytes(2**20)
+    for start in range(0, size, len(zeros)):
+        os.write(file, zeros[: size - start])
 
 
-def _runs(numbers: Sequence[int]) -> Iterator[tuple[int, int, int]]:
-    """Neighbouring rows together: place in `numbers`, first row, how many."""
-    start = 0
-    for end in range(1, len(numbers) + 1):
-        if end == len(numbers) or numbers[end] != numbers[end - 1] + 1:
-            yield start, numbers[start], end - start
-            start = end
-
-
-def _bytes_of(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.reshape(-1).view(torch.uint8).numpy())
+def _drop_pages(mapping: mmap.mmap) -> None:
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapping.madvise(mmap.MADV_DONTNEED)

@@ -7,7 +7,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
-from .memory_map import IN_MEMORY, FileRows, Storage, blocks
+from .memory_map import IN_MEMORY, MappedFrames, Storage, blocks
 
 Progress = Callable[[int, int], None]
 
@@ -36,14 +36,14 @@ def in_chunks(
     size: int,
     progress: Progress | None = None,
     storage: Storage = IN_MEMORY,
-) -> Tensor | FileRows:
+) -> Tensor | MappedFrames:
     """What `work` makes of `size` rows at a time, one for each on the CPU, joined in `storage`; progress(rows done, rows in
     all) after each chunk."""
     results = None
     for chunk in blocks(len(rows), size):
         made = work(rows[chunk])
         if results is None:
-            results = storage.rows((len(rows), *made.shape[1:]), made.dtype)
+            results = storage.zeros((len(rows), *made.shape[1:]), made.dtype)
         results[chunk] = made
         if progress is not None:
             progress(chunk.stop, len(rows))

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from ..errors import PortraitError
 from ..io.files import reason, whole_file
-from ..io.memory_map import FileRows, whole
+from ..io.memory_map import MappedFrames, as_tensor
 from ..io.progress import Progress
 from .frame_stream import FrameStream
 
@@ -216,10 +216,10 @@ class Pictures:
 
     def tensor(self) -> Tensor:
         """All that were added: n x ..."""
-        rows = whole(self._rows)
+        rows = as_tensor(self._rows)
         return rows if self._filled == len(rows) else rows[: self._filled]
 
-    def _room(self, count: int) -> Tensor | FileRows:
+    def _room(self, count: int) -> Tensor | MappedFrames:
         shape = (count, *self._shape)
         size = math.prod(shape) * self._dtype.itemsize
         folder = self._folder or tempfile.gettempdir()
@@ -228,7 +228,7 @@ class Pictures:
         if size <= min(IN_MEMORY, max(memory, 0)):
             return torch.empty(shape, dtype=self._dtype)
         if size <= disk:
-            return FileRows(shape, self._dtype, self._folder)
+            return MappedFrames(shape, self._dtype, self._folder)
         if size <= memory:
             return torch.empty(shape, dtype=self._dtype)
         raise PortraitError(

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 from einops import rearrange
 
-from ..diffusion.inputs import prepare_clip
-from ..diffusion.latents import decode_latents
-from ..diffusion.pipeline import SamplerOptions, sample_portrait
+from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
 from ..diffusion.style import extract_style, sample_style
 from ..media.writer import VideoWriter
 from ..model import PortraitModel
-from ..networks.vae import encode_images
 from ..types import Audio, HeadMotion
 from .config import ShowRecipe
 from .dataset import Expressions
@@ -38,10 +34,9 @@ def show_clip(
     if styled:
         prior = extract_style(model, expressions(clip, np.random.default_rng(0))[:frames], sound, clips.fps)
         style = sample_style(prior, 0)
-    encode = partial(encode_images, model.vae)
-    request = prepare_clip(model, encode, true[0], sound, motion, style, frames, clips.fps, size)
-    latents = sample_portrait(model, request, 0, SamplerOptions(steps=options.steps, cfg=options.cfg))
-    made = torch.cat(list(decode_latents(model.vae, latents)))
+    pipeline = PortraitPipeline(model)
+    inputs = pipeline.prepare(true[0], sound, motion, style, frames, clips.fps, size)
+    made = pipeline(inputs, 0, SamplerOptions(steps=options.steps, cfg=options.cfg))
     pixels = ((torch.cat([true, made], dim=3) + 1) * 127.5).round().clamp(0, 255).byte()
     path = folder / f"step-{step:07}.mp4"
     folder.mkdir(parents=True, exist_ok=True)

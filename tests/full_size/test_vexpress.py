@@ -23,9 +23,8 @@ from safetensors.torch import save_file
 from svp_portrait.svp_models.checkpoints.model_file import load_model
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, load_vexpress
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.config import PRESETS, SchedulerConfig
-from svp_portrait.svp_models.diffusion.conditioning import ClipConditions, KpsFeatures
-from svp_portrait.svp_models.diffusion.noise_schedule import make_scheduler
+from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.diffusion.conditioning import ClipConditions, KpsFeatureCache
 from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions, clip_noise, denoise
 from svp_portrait.svp_models.model import PortraitModel
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
@@ -140,11 +139,10 @@ def one_step(model: PortraitModel) -> torch.Tensor:
             reference_latent=None,
             audio=networks.audio_projection(sound),
             style=networks.style_projection(style),
-            kps=KpsFeatures(networks.guider, pictures, SIZE, SIZE, config.keypoints),
+            kps=KpsFeatureCache(networks.guider, pictures, (SIZE, SIZE), config.keypoints),
         )
-        scheduler = make_scheduler("ddim", SchedulerConfig(), 1)
         noise = clip_noise(FRAMES, (4, SIZE // 8, SIZE // 8), 2)
-        return denoise(model, noise, conditions, scheduler, [list(range(FRAMES))], SamplerOptions(steps=1, cfg=3.5))
+        return denoise(model, noise, conditions, SamplerOptions(1, 3.5, "ddim", window=FRAMES, overlap=0))
 
 
 def test_a_published_half_precision_folder_is_mapped(published):

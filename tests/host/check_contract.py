@@ -22,7 +22,7 @@ def main() -> None:
     from comfy.model_patcher import ModelPatcher
 
     host = importlib.import_module(f"{pack.__name__}.nodes.host")
-    load = importlib.import_module(f"{pack.__name__}.nodes.load")
+    load = importlib.import_module(f"{pack.__name__}.nodes.loaders")
     portrait = load.read_model(load.model_path(load.BUILTIN))
     vae = host.Vae(portrait.vae, portrait.config.vae)
     handle = host.manage(portrait.networks.reference)

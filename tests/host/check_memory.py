@@ -17,17 +17,17 @@ def main() -> None:
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     host = importlib.import_module(f"{pack.__name__}.nodes.host")
-    sockets = importlib.import_module(f"{pack.__name__}.nodes.sockets")
-    load = importlib.import_module(f"{pack.__name__}.nodes.load")
+    sockets = importlib.import_module(f"{pack.__name__}.nodes.types")
+    load = importlib.import_module(f"{pack.__name__}.nodes.loaders")
     conditions_type = importlib.import_module(f"{pack.__name__}.svp_models.networks.conditions").Conditions
     cpu = torch.device("cpu")
 
     model = sockets.LoadedModel.of(load.read_model(load.model_path(load.BUILTIN)))
     host.use_host_layers(model.portrait.vae)
-    model.ready(0)
+    model.load_for_conditions(0)
     conditions = [each.model is model.conditions_handle.model for each in model_management.loaded_models()]
     plan, memory = model.plan(2.0, 6, (128, 128))
-    model.ready_to_denoise(memory)
+    model.load_for_denoising(memory)
     loaded = {id(each.model) for each in model_management.loaded_models()}
     with torch.inference_mode():  # as the host runs its nodes
         again = model.plan(2.0, 6, (128, 128))
@@ -41,7 +41,7 @@ def main() -> None:
 
     def encoded() -> list[torch.Tensor]:
         """The bank of a fixed latent, by networks that are brought to the device for it."""
-        model.ready(0)
+        model.load_for_conditions(0)
         with torch.no_grad():
             return list(model.portrait.networks.reference(first_latent()))
 
@@ -50,14 +50,14 @@ def main() -> None:
         ours = (model.conditions_handle, model.denoising_handle)
         large = ModelPatcher(torch.nn.Linear(8192, 8192), cpu, cpu)  # 256 MiB
         before = encoded()
-        model.ready_to_denoise(0)
+        model.load_for_denoising(0)
         model_management.load_models_gpu([large])
         told = {"beside": are_loaded(*ours)}
         keep = [each for each in model_management.current_loaded_models if each.model is large]
         model_management.free_memory(1e32, cpu, keep)
         told |= {"pushed_out": are_loaded(*ours), "pusher_stays": are_loaded(large)[0]}
         after = encoded()
-        model.ready_to_denoise(0)
+        model.load_for_denoising(0)
         same = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
         return told | {"back": are_loaded(*ours), "the_same_when_back": same}
 

@@ -68,7 +68,7 @@ def test_a_file_is_mapped_and_run_in_the_precision_of_the_host(model_file, tmp_p
     save_model(path, load_model(model_file), {}, torch.float16)
     portrait = read_model(str(path))
     assert portrait.networks.denoiser.conv_in.weight.dtype == torch.float16  # as stored
-    loaded = LoadedModel.of(portrait).ready()
+    loaded = LoadedModel.of(portrait).portrait
     assert loaded.networks.denoiser.conv_in.weight.dtype == host.weights_dtype() == torch.float32
     vae, latents = host.Vae(portrait.vae, portrait.config.vae), torch.randn(1, 4, 2, 3)
     exact = load_model(path).vae.decode(latents)

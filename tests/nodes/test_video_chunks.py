@@ -6,7 +6,7 @@ import torch
 
 from svp_portrait.nodes import video as module
 from svp_portrait.nodes.video import CHUNK, picture_chunks
-from svp_portrait.svp_models.io.memory_map import Storage, whole
+from svp_portrait.svp_models.io.memory_map import Storage, as_tensor
 
 
 class Doubler:
@@ -18,9 +18,9 @@ class Doubler:
 
 def test_a_latent_in_a_file(tmp_path, monkeypatch):
     numbers = torch.rand(2 * CHUNK + 3, 4, 2, 2, generator=torch.Generator().manual_seed(0))
-    rows = Storage(str(tmp_path), budget=0).rows(numbers.shape)
+    rows = Storage(str(tmp_path), budget=0).zeros(numbers.shape)
     rows[:] = numbers
-    latent, released = whole(rows), []
+    latent, released = as_tensor(rows), []
     monkeypatch.setattr(module, "release", lambda tensor: released.append(tensor is latent))
     pictures = list(picture_chunks(None, {"samples": latent}, Doubler()))
     assert [len(each) for each in pictures] == [CHUNK, CHUNK, 3] and released == [True] * 3

@@ -7,7 +7,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig
-from svp_portrait.svp_models.diffusion.conditioning import PICTURES
+from svp_portrait.svp_models.diffusion.conditioning import GUIDER_FRAMES
 from svp_portrait.svp_models.diffusion.guidance import FASTEST, MemoryPlan, guided_prediction
 from svp_portrait.svp_models.diffusion.memory import (
     PLANS,
@@ -72,7 +72,7 @@ def test_the_estimate_is_what_the_allocator_hands_out(config, frames, size, plan
 
     def step() -> None:
         with torch.no_grad():
-            guider(torch.zeros(1, min(frames, PICTURES), 3, size[1], size[0]))
+            guider(torch.zeros(1, min(frames, GUIDER_FRAMES), 3, size[1], size[0]))
         predict(config, denoiser, plan, frames, size)
 
     measured = allocated(step)

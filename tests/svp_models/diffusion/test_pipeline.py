@@ -8,21 +8,20 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
-from svp_portrait.svp_models.diffusion.conditioning import clip_conditions
-from svp_portrait.svp_models.diffusion.context_windows import frame_windows
-from svp_portrait.svp_models.diffusion.inputs import ClipRequest
-from svp_portrait.svp_models.diffusion.noise_schedule import SCHEDULERS, alphas_cumprod, make_scheduler
+from svp_portrait.svp_models.diffusion.inputs import ClipInputs
+from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.diffusion.pipeline import (
+    PortraitPipeline,
     SamplerOptions,
     clip_noise,
     denoise,
-    finished,
+    postprocess_latents,
     resolve_options,
     resolve_windows,
-    sample_portrait,
 )
+from svp_portrait.svp_models.diffusion.samplers import SAMPLERS
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.io.memory_map import MAPPING, Storage
+from svp_portrait.svp_models.io.memory_map import IN_MEMORY, MAPPING, Storage
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.types import Audio, Style
 
@@ -40,9 +39,10 @@ def sample(model, clip, frames: int, options: SamplerOptions = QUICK, seed: int 
         "fps": 25.0,
         "size": clip.size,
     }
-    names = [each for each in ("progress", "on_latents", "storage") if each in changes]
-    control = {name: changes.pop(name) for name in names}
-    return sample_portrait(model, ClipRequest(**{**given, **changes}), seed, options, **control)
+    control = {name: changes.pop(name) for name in ("progress", "on_latents") if name in changes}
+    pipeline = PortraitPipeline(model, storage=changes.pop("storage", IN_MEMORY))
+    inputs = ClipInputs(**{**given, **changes})
+    return pipeline.denoise(inputs, pipeline.encode_conditions(inputs), seed, options, **control)
 
 
 def stand_in(denoiser, latent_scale: float = 1.0):
@@ -56,7 +56,7 @@ def stand_in(denoiser, latent_scale: float = 1.0):
         def forward(self, *given):
             return denoiser(*given)
 
-    config = SimpleNamespace(scheduler=SchedulerConfig(), vae=SimpleNamespace(scale=latent_scale))
+    config = ModelConfig(name="plain", vae=VaeConfig(scale=latent_scale), scheduler=SchedulerConfig())
     return SimpleNamespace(
         config=config, networks=SimpleNamespace(denoiser=Denoiser()), like=lambda network: next(network.parameters())
     )
@@ -78,7 +78,7 @@ def test_every_length_works(model, clip):
         assert torch.isfinite(latents).all() and latents.abs().max() > 0.1
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SAMPLERS)
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon", "sample"])
 @pytest.mark.parametrize("zero", [True, False])
 def test_every_schedule_runs(model, clip, scheduler, prediction, zero):
@@ -114,9 +114,9 @@ def test_pinned_loop(model, clip):
     torch.testing.assert_close(latents[[0, 3, 5], 1, 2, 1], torch.tensor(PINNED), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
+@pytest.mark.parametrize("scheduler", SAMPLERS)
 def test_a_clip_on_disk_is_the_same(model, clip, scheduler, tmp_path):
-    """70 frames are three blocks; nothing of them that is kept may be in memory."""
+    """70 frames are three blocks."""
     options = SamplerOptions(steps=3, cfg=2.0, scheduler=scheduler)
     storage = Storage(str(tmp_path), budget=0)
     on_disk = sample(model, clip, 70, options, storage=storage)
@@ -124,27 +124,13 @@ def test_a_clip_on_disk_is_the_same(model, clip, scheduler, tmp_path):
     torch.testing.assert_close(on_disk, sample(model, clip, 70, options), rtol=0, atol=0)
 
 
-def test_blocks_do_not_matter(model, clip):
-    """Stepped as a whole, in blocks smaller and larger than a window, and in blocks that end within one."""
-    request = ClipRequest(clip.latent, clip.audio, clip.motion(11), clip.style, 11, 25.0, clip.size)
-    conditions = clip_conditions(model, request)
-    noise = clip_noise(11, (4, 3, 4), 3)
-    results = []
-    for block in (11, 1, 3, 8, 100):
-        scheduler = make_scheduler("dpmpp_2m", model.config.scheduler, 3)
-        options = SamplerOptions(steps=3, cfg=2.0)
-        results.append(denoise(model, noise, conditions, scheduler, frame_windows(11, 4, 2), options, block=block))
-    for other in results[1:]:
-        torch.testing.assert_close(results[0], other, rtol=1e-6, atol=1e-6)
-
-
-def test_clean_latents_come_block_by_block(model, clip):
+def test_predicted_x0_comes_as_soon_as_all_windows_of_a_frame_are_done(model, clip):
     seen = []
-    latents = sample(model, clip, 40, QUICK, on_latents=lambda *given: seen.append(given))
-    assert [(step, first, len(clean)) for step, first, clean in seen] == [
-        (0, 0, 32), (0, 32, 8), (1, 0, 32), (1, 32, 8)
-    ]  # fmt: skip
-    torch.testing.assert_close(torch.cat([seen[2][2], seen[3][2]]), latents, rtol=1e-3, atol=1e-3)
+    latents = sample(model, clip, 11, QUICK, on_latents=lambda *given: seen.append(given))
+    assert [(step, first, len(x0)) for step, first, x0 in seen] == [
+        (step, first, count) for step in (0, 1) for first, count in ((0, 3), (3, 3), (6, 1), (7, 4))
+    ]
+    torch.testing.assert_close(torch.cat([x0 for step, _, x0 in seen if step == 1]), latents, rtol=1e-3, atol=1e-3)
 
 
 def test_conditions_all_matter(model, clip):
@@ -183,11 +169,11 @@ def test_other_precision_of_the_network(model, clip):
     assert 0 < difference < 0.5
 
 
-def test_one_keypoint_picture_is_held(model, clip):
+def test_one_keypoint_picture_stands_for_all_frames(model, clip):
     still = clip.motion(1)
     repeated = replace(still, keypoints=still.keypoints.expand(6, -1, -1))
-    held, drawn = sample(model, clip, 6, motion=still), sample(model, clip, 6, motion=repeated)
-    torch.testing.assert_close(held, drawn, rtol=1e-3, atol=1e-2)
+    one, six = sample(model, clip, 6, motion=still), sample(model, clip, 6, motion=repeated)
+    torch.testing.assert_close(one, six, rtol=1e-3, atol=1e-2)
 
 
 def test_overlapping_predictions_are_averaged():
@@ -196,10 +182,8 @@ def test_overlapping_predictions_are_averaged():
     def first_frame(latents, timestep, conditions, weights):
         return conditions.kps[:, :1].expand_as(latents)
 
-    windows = frame_windows(7, 4, 2)  # 0-3, 2-5, 3-6
-    scheduler = make_scheduler("euler", SchedulerConfig(), 1)
-    noise = torch.zeros(7, 1, 1, 1)
-    latents = denoise(stand_in(first_frame), noise, FrameNumbers(), scheduler, windows, SamplerOptions(cfg=1))
+    options = SamplerOptions(steps=1, cfg=1, window=4, overlap=2)  # windows 0-3, 2-5, 3-6
+    latents = denoise(stand_in(first_frame), torch.zeros(7, 1, 1, 1), FrameNumbers(), options)
     expected = [0, 0, (0 + 2) / 2, (0 + 2 + 3) / 3, (2 + 3) / 2, (2 + 3) / 2, 3]
     assert (-latents.flatten()).tolist() == pytest.approx(expected, abs=1e-3)
 
@@ -211,9 +195,9 @@ def test_each_frame_is_stepped_once_per_step():
         seen.append((int(timestep), conditions.kps[0, :, 0, 0, 0].int().tolist(), latents[0, :, 0, 0, 0].tolist()))
         return torch.zeros_like(latents)
 
-    scheduler = make_scheduler("ddim", SchedulerConfig(), 2)
     noise = torch.arange(1.0, 7)[:, None, None, None]
-    denoise(stand_in(spy), noise, FrameNumbers(), scheduler, frame_windows(6, 4, 2), SamplerOptions(cfg=1))
+    options = SamplerOptions(steps=2, cfg=1, scheduler="ddim", window=4, overlap=2)
+    denoise(stand_in(spy), noise, FrameNumbers(), options)
     assert [(t, frames) for t, frames, _ in seen] == [
         (t, frames) for t in (999, 499) for frames in ([0, 1, 2, 3], [2, 3, 4, 5])
     ]
@@ -225,12 +209,10 @@ def test_guidance_of_equal_halves_is_no_guidance():
     def blind(latents, timestep, conditions, weights):
         return torch.sin(3 * latents)
 
-    noise = clip_noise(6, (1, 2, 2), 0)
     results = []
     for cfg in (1, 3.5):
-        scheduler = make_scheduler("dpmpp_2m", SchedulerConfig(), 5)
-        windows = frame_windows(6, 4, 1)
-        results.append(denoise(stand_in(blind), noise, FrameNumbers(), scheduler, windows, SamplerOptions(cfg=cfg)))
+        options = SamplerOptions(steps=5, cfg=cfg, scheduler="dpmpp_2m", window=4, overlap=1)
+        results.append(denoise(stand_in(blind), clip_noise(6, (1, 2, 2), 0), FrameNumbers(), options))
     torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-5)
 
 
@@ -241,36 +223,45 @@ def test_latents_are_scaled_for_the_network_alone(model, clip):
         return (a.sqrt() * latents - 3.0) / (1 - a).sqrt()  # v of x_0 = 3
 
     seen = []
-    scheduler = make_scheduler("euler", SchedulerConfig(), 4)
-    noise = clip_noise(3, (1, 2, 2), 0)
     latents = denoise(
         stand_in(knows, latent_scale=0.5),
-        noise,
+        clip_noise(3, (1, 2, 2), 0),
         FrameNumbers(),
-        scheduler,
-        [[0, 1, 2]],
-        SamplerOptions(cfg=1),
-        on_latents=lambda step, first, clean: seen.append((step, clean)),
+        SamplerOptions(steps=4, cfg=1, window=3, overlap=0),
+        on_x0=lambda step, first, x0: seen.append((step, x0)),
     )
     torch.testing.assert_close(latents, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=2e-3)
     assert [step for step, _ in seen] == [0, 1, 2, 3]
-    for _, clean in seen:
-        torch.testing.assert_close(clean, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=5e-3)
+    for _, x0 in seen:
+        torch.testing.assert_close(x0, torch.full((3, 1, 2, 2), 3.0), rtol=0, atol=5e-3)
 
 
 @pytest.mark.parametrize("residual", [False, True])
-def test_finished_latents_are_unscaled_and_rest_on_the_portrait_if_residual(residual):
+def test_latents_are_unscaled_and_added_to_the_portrait_if_residual(residual):
     config = ModelConfig(name="x", vae=VaeConfig(scale=0.5), residual=residual)
     portrait = torch.arange(4.0).reshape(1, 1, 2, 2)
-    result = finished(torch.full((3, 1, 2, 2), 3.0), portrait, config)
+    result = postprocess_latents(torch.full((3, 1, 2, 2), 3.0), portrait, config)
     torch.testing.assert_close(result, 6.0 + (portrait if residual else 0) + torch.zeros(3, 1, 2, 2))
 
 
-def test_progress_counts_what_is_heard_and_windows_of_steps(model, clip):
-    """Hearing takes a third of the bar beside two steps, of it the second half for the one chunk of tokens."""
+def test_progress_counts_the_windows_of_all_steps(model, clip):
     seen = []
-    sample(model, clip, 6, progress=lambda done, total: seen.append(done / total))
-    assert seen == pytest.approx([1 / 3, 1 / 2, 2 / 3, 5 / 6, 1], abs=1e-4)
+    sample(model, clip, 6, progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_the_stages_are_the_pipeline(model, clip):
+    """prepare crops, encodes and fits; the call runs the other stages; the frames are those of the latents."""
+    pipeline = PortraitPipeline(model)
+    portrait = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    inputs = pipeline.prepare(portrait, clip.audio, clip.motion(3), clip.style, 5, 25.0, clip.size)
+    small = torch.nn.functional.interpolate(portrait[None], (24, 32), mode="bilinear", antialias=True)
+    torch.testing.assert_close(inputs.portrait_latent, model.vae.encode(small))
+    assert inputs.motion.keypoints[:, 0, 0].tolist() == [4.0, 5.5, 7.0, 5.5, 4.0]  # back and forth
+    frames = pipeline(inputs, 7, QUICK)
+    latents = pipeline.denoise(inputs, pipeline.encode_conditions(inputs), 7, QUICK)
+    assert frames.shape == (5, 3, 24, 32)
+    torch.testing.assert_close(frames, model.vae.decode(latents).clamp(-1, 1), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("calls", [1, 4])
@@ -322,7 +313,7 @@ def test_what_is_left_open_is_the_models_own(model):
         ({"motion": torch.zeros(4, 3, 24, 32)}, "3 frames at 25 fps are asked, Head-Kps has 4"),
     ],
 )
-def test_unusable_requests(model, clip, changes, message):
+def test_unusable_inputs(model, clip, changes, message):
     with pytest.raises(PortraitError, match=message):
         sample(model, clip, **{"frames": 3, **changes})
 

@@ -13,9 +13,10 @@ from safetensors.torch import load_file, save_file
 
 from svp_portrait.svp_models.checkpoints.vexpress import load_vexpress_networks
 from svp_portrait.svp_models.checkpoints.vexpress_config import vexpress_config
-from svp_portrait.svp_models.config import PRESETS
-from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
+from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig
+from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod, sampling_schedule
 from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions
+from svp_portrait.svp_models.diffusion.samplers import ddim_step
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.parity import (
     IDENTICAL,
@@ -31,7 +32,7 @@ from svp_portrait.svp_models.evaluation.parity_networks import (
     check_loops,
     check_networks,
     replayed_latents,
-    vexpress_scheduler,
+    vexpress_schedule,
     vexpress_windows,
 )
 from svp_portrait.svp_models.evaluation.parity_processing import check_processing, scanned_frame, whole_windows
@@ -148,15 +149,16 @@ def test_a_replayed_loop_leaves_repeated_frames_half_stepped():
     def one(latents, *given):
         return torch.ones_like(latents)
 
-    def step(prediction, timestep, latents):
-        return SimpleNamespace(prev_sample=latents - prediction)
-
-    model = SimpleNamespace(networks=SimpleNamespace(denoiser=one))
+    config = SchedulerConfig(prediction="epsilon", zero_terminal_snr=False)
+    schedule = sampling_schedule(config, 2)
+    model = SimpleNamespace(networks=SimpleNamespace(denoiser=one), config=ModelConfig(name="x", scheduler=config))
     conditions = SimpleNamespace(window=lambda index, like: None)
-    scheduler = SimpleNamespace(timesteps=torch.tensor([999, 499]), step=step)
-    after = replayed_latents(model, torch.zeros(11, 1, 1, 1), conditions, scheduler, windows, SamplerOptions(cfg=1.0))
-    first = [-1.0] * 8 + [-0.5, -0.5, -1.0]
-    assert [each.flatten().tolist() for each in after] == [first, [2 * each for each in first]]
+    after = replayed_latents(model, torch.zeros(11, 1, 1, 1), conditions, schedule, windows, SamplerOptions(cfg=1.0))
+    share, expected = torch.tensor([1.0] * 8 + [0.5, 0.5, 1.0]), torch.zeros(11)
+    for latents, a, next_a in zip(after, schedule.alphas, schedule.next_alphas, strict=True):
+        scale = (next_a / a).sqrt()
+        expected = scale * expected + ((1 - next_a).sqrt() - scale * (1 - a).sqrt()) * share
+        torch.testing.assert_close(latents.flatten(), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -259,9 +261,9 @@ def test_whole_windows():
 @pytest.mark.parametrize(("steps", "second"), [(5, 799), (6, 833)])
 def test_steps_lead_where_those_of_v_express_lead(steps, second):
     config = replace(PRESETS["vexpress"].scheduler, exact_terminal=True)
-    scheduler, note = vexpress_scheduler(config, steps)
+    schedule, note = vexpress_schedule(config, steps)
     noise = torch.randn(3, generator=torch.Generator().manual_seed(0))
-    stepped = scheduler.step(torch.ones(3), scheduler.timesteps[0], noise).prev_sample  # clean: minus the velocity
+    stepped = ddim_step(noise, -torch.ones(3), schedule.alphas[0], schedule.next_alphas[0])
     a = alphas_cumprod(config)[second]
     torch.testing.assert_close(stepped, -a.sqrt() + (1 - a).sqrt() * noise, rtol=1e-5, atol=1e-6)
-    assert bool(note) == (steps == 6) and len(scheduler.timesteps) == steps
+    assert bool(note) == (steps == 6) and len(schedule) == steps

@@ -8,17 +8,17 @@ import torch
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.diffusion import conditioning as module
 from svp_portrait.svp_models.diffusion.conditioning import (
-    KpsFeatures,
+    KpsFeatureCache,
     audio_features,
     audio_tokens,
-    clip_conditions,
+    encode_conditions,
     style_tokens,
 )
-from svp_portrait.svp_models.diffusion.inputs import ClipRequest
+from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.keypoints import draw_frames
 from svp_portrait.svp_models.face.retarget import draw_three_frames
-from svp_portrait.svp_models.io.memory_map import Repeated
+from svp_portrait.svp_models.io.memory_map import ReorderedFrames
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments, feature_windows, mel_features
 
@@ -123,7 +123,7 @@ def test_style_tokens_follow_the_clip(model, clip):
 def test_kps_features_are_computed_once_per_frame():
     pictures = torch.rand(9, 3, 16, 24, generator=torch.Generator().manual_seed(0))
     guider = Counter()
-    kps = KpsFeatures(guider, pictures, 24, 16)
+    kps = KpsFeatureCache(guider, pictures, (24, 16))
     expected = torch.nn.functional.avg_pool2d(pictures, 8)
     torch.testing.assert_close(kps.frames([0, 1, 2, 3]), expected[:4])
     torch.testing.assert_close(kps.frames([2, 3, 4, 5]), expected[2:6])
@@ -135,11 +135,11 @@ def test_frames_that_look_the_same_share_their_features(clip):
     still, moving = clip.motion(1), clip.motion(3)
     points = torch.cat([moving.keypoints, moving.keypoints.flip(0)])  # 0 1 2 2 1 0
     drawn, pictures = Counter(), Counter()
-    kps = KpsFeatures(drawn, replace(still, keypoints=points), 32, 24)
+    kps = KpsFeatureCache(drawn, replace(still, keypoints=points), (32, 24))
     assert torch.equal(kps.frames([3, 4, 5]), kps.frames([2, 1, 0]))
     assert drawn.frames == [3]
-    back_and_forth = Repeated(torch.rand(3, 3, 24, 32), [0, 1, 2, 1, 0])
-    kps = KpsFeatures(pictures, back_and_forth, 32, 24)
+    back_and_forth = ReorderedFrames(torch.rand(3, 3, 24, 32), [0, 1, 2, 1, 0])
+    kps = KpsFeatureCache(pictures, back_and_forth, (32, 24))
     assert torch.equal(kps.frames([3, 4]), kps.frames([1, 0]))
     assert pictures.frames == [2]
 
@@ -148,8 +148,8 @@ def test_a_style_that_stays_has_one_row(model, clip):
     still = replace(clip.style, codes=clip.style.codes[:1])
     tokens = style_tokens(model, still, 35)
     assert tokens.shape == (1, 3, 8)
-    request = ClipRequest(clip.latent, clip.audio, clip.motion(7), still, 7, 25, clip.size)
-    window = clip_conditions(model, request).window([3, 4, 5], torch.zeros(1))
+    request = ClipInputs(clip.latent, clip.audio, clip.motion(7), still, 7, 25, clip.size)
+    window = encode_conditions(model, request).window([3, 4, 5], torch.zeros(1))
     assert torch.equal(window.style, tokens.expand(3, -1, -1)[None])
 
 
@@ -157,7 +157,7 @@ def test_kps_features_stay_bounded(monkeypatch):
     monkeypatch.setattr(module, "CACHE_BYTES", 2 * 3 * 2 * 3 * 4)  # two frames of 3 x 2 x 3 float32
     guider = Counter()
     pictures = torch.rand(6, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    kps = KpsFeatures(guider, pictures, 24, 16)
+    kps = KpsFeatureCache(guider, pictures, (24, 16))
     expected = torch.nn.functional.avg_pool2d(pictures, 8)
     for _ in range(2):
         torch.testing.assert_close(kps.frames([0, 1, 2, 3]), expected[:4])
@@ -165,36 +165,36 @@ def test_kps_features_stay_bounded(monkeypatch):
 
 
 def test_long_windows_reach_the_guider_in_chunks(monkeypatch):
-    monkeypatch.setattr(module, "PICTURES", 3)
+    monkeypatch.setattr(module, "GUIDER_FRAMES", 3)
     guider = Counter()
-    kps = KpsFeatures(guider, torch.zeros(8, 3, 16, 24), 24, 16)
+    kps = KpsFeatureCache(guider, torch.zeros(8, 3, 16, 24), (24, 16))
     assert kps.frames(list(range(8))).shape == (8, 3, 2, 3)
     assert guider.frames == [3, 3, 2]
 
 
 def test_one_picture_holds_for_the_clip():
     guider = Counter()
-    kps = KpsFeatures(guider, torch.full((1, 3, 16, 24), 0.5), 24, 16)
+    kps = KpsFeatureCache(guider, torch.full((1, 3, 16, 24), 0.5), (24, 16))
     assert kps.frames([3, 4, 5]).shape == (3, 3, 2, 3)
     assert guider.frames == [1]
 
 
 def test_pictures_of_another_size_are_resized():
-    kps = KpsFeatures(Counter(), torch.full((2, 3, 32, 48), 0.5), 24, 16)
-    torch.testing.assert_close(kps.pictures([1]), torch.full((1, 3, 16, 24), 0.5))
+    kps = KpsFeatureCache(Counter(), torch.full((2, 3, 32, 48), 0.5), (24, 16))
+    torch.testing.assert_close(kps.images([1]), torch.full((1, 3, 16, 24), 0.5))
 
 
 def test_head_motion_is_drawn(model, clip):
-    kps = KpsFeatures(model.networks.guider, clip.motion(5), 32, 24)
-    pictures = kps.pictures([0, 4])
+    kps = KpsFeatureCache(model.networks.guider, clip.motion(5), (32, 24))
+    pictures = kps.images([0, 4])
     assert pictures.shape == (2, 3, 24, 32) and pictures.dtype == torch.float32
     assert pictures.min() == 0 and 0.2 < pictures.max() <= 1 and not torch.equal(pictures[0], pictures[1])
     assert kps.frames([0, 4]).shape == (2, 8, 3, 4)
 
 
 def test_a_window_of_the_clip(model, clip):
-    request = ClipRequest(clip.latent, clip.audio, clip.motion(7), clip.style, 7, 25, clip.size)
-    made = clip_conditions(model, request)
+    request = ClipInputs(clip.latent, clip.audio, clip.motion(7), clip.style, 7, 25, clip.size)
+    made = encode_conditions(model, request)
     torch.testing.assert_close(made.reference_latent, clip.latent * 0.5)
     bank = model.networks.reference(clip.latent * 0.5)
     assert all(torch.equal(a, b) for a, b in zip(made.reference, bank, strict=True))
@@ -207,13 +207,13 @@ def test_a_window_of_the_clip(model, clip):
 
 def test_no_reference_latent_where_the_model_takes_none(model, clip):
     config = replace(model.config, unet=replace(model.config.unet, reference_concat=False))
-    request = ClipRequest(clip.latent, clip.audio, clip.motion(2), None, 2, 25, clip.size)
-    made = clip_conditions(replace(model, config=config), request)
+    request = ClipInputs(clip.latent, clip.audio, clip.motion(2), None, 2, 25, clip.size)
+    made = encode_conditions(replace(model, config=config), request)
     assert made.reference_latent is None and made.style is None
 
 
 def test_a_head_motion_is_drawn_for_the_kind_of_keypoints(clip):
     motion = clip.motion(3)
-    eight, three = (KpsFeatures(Counter(), motion, 64, 48, kind).pictures([1]) for kind in ("head8", "vexpress3"))
+    eight, three = (KpsFeatureCache(Counter(), motion, (64, 48), kind).images([1]) for kind in ("head8", "vexpress3"))
     assert torch.equal(eight, draw_frames(motion, [1], 64, 48))
     assert torch.equal(three, draw_three_frames(motion, [1], 64, 48))

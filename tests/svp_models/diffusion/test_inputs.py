@@ -8,8 +8,9 @@ import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.config import AudioConfig
-from svp_portrait.svp_models.diffusion.inputs import centre_cut, clip_frames, fit_motion, prepare_clip, still_motion
+from svp_portrait.svp_models.diffusion.inputs import centre_cut, clip_length, fit_motion, still_motion
 from svp_portrait.svp_models.diffusion.latents import fit_portrait
+from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.synthetic.clips import draw_clip
 from svp_portrait.svp_models.synthetic.identity import FaceStates
@@ -27,17 +28,17 @@ def motion(frames: int, width: int = 60, height: int = 40, fps: float = 25.0) ->
     [(10, "audio", 100), (10, "shortest", 10), (200, "shortest", 100), (1, "shortest", 100)],
 )
 def test_length_of_the_clip(frames, length, expected):
-    assert clip_frames(4.0, motion(frames), 25.0, length) == expected
-    assert clip_frames(4.0, torch.zeros(frames, 3, 8, 8), 25.0, length) == expected
+    assert clip_length(4.0, motion(frames), 25.0, length) == expected
+    assert clip_length(4.0, torch.zeros(frames, 3, 8, 8), 25.0, length) == expected
 
 
 def test_shortest_counts_time_not_frames():
-    assert clip_frames(4.0, motion(60, fps=30.0), 25.0, "shortest") == 50
+    assert clip_length(4.0, motion(60, fps=30.0), 25.0, "shortest") == 50
 
 
 def test_unknown_length_is_named():
     with pytest.raises(PortraitError, match="'longest'.*audio, shortest"):
-        clip_frames(4.0, motion(1), 25.0, "longest")
+        clip_length(4.0, motion(1), 25.0, "longest")
 
 
 def test_points_stay_on_the_picture_that_is_cut():
@@ -56,7 +57,7 @@ def test_pictures_are_cut_alike_and_go_back_and_forth():
     fitted = fit_motion(pictures, 7, 25.0, 40, 40)
     assert fitted.shape == (7, 3, 40, 40)
     assert fitted[:][:, 0, 0, 0].tolist() == [0, 1, 2, 1, 0, 1, 2]
-    assert fitted.rows.untyped_storage().data_ptr() == pictures.untyped_storage().data_ptr()
+    assert fitted.frames.untyped_storage().data_ptr() == pictures.untyped_storage().data_ptr()
     assert len(fit_motion(pictures[:1], 7, 25.0, 60, 40)) == 1
 
 
@@ -84,7 +85,9 @@ def test_what_cannot_be_sampled_is_refused_before_anything_is_encoded(model, cli
         model = replace(model, config=replace(model.config, audio=AudioConfig(features="wav2vec2", feature_size=768)))
     given = {"audio": clip.audio, "style": clip.style, "size": (32, 24), **changes}
     with pytest.raises(PortraitError, match=message):
-        prepare_clip(model, encode, torch.zeros(3, 48, 64), motion=clip.motion(5), frames=5, fps=25.0, **given)
+        PortraitPipeline(model, encode).prepare(
+            torch.zeros(3, 48, 64), motion=clip.motion(5), frames=5, fps=25.0, **given
+        )
 
 
 @pytest.mark.parametrize("wide, high", [(60, 40), (40, 60), (41, 41), (1000, 3)])

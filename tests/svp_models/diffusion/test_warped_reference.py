@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.diffusion.inputs import ClipRequest
+from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.diffusion.warped_reference import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.analyzer import BuiltInBackend
 from svp_portrait.svp_models.face.keypoints import draw_frames
 from svp_portrait.svp_models.face.tracking import FaceTracker
-from svp_portrait.svp_models.io.memory_map import Repeated
+from svp_portrait.svp_models.io.memory_map import ReorderedFrames
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import HeadMotion
@@ -56,7 +56,7 @@ def test_frames_alike_are_bent_once(model, clip):
 
 def test_pictures_that_go_back_and_forth_are_read_once(clip):
     pictures = draw_frames(clip.motion(3), range(3), 320, 240)
-    found = target_keypoints(Repeated(pictures, [0, 1, 2, 1]), 32, 24)
+    found = target_keypoints(ReorderedFrames(pictures, [0, 1, 2, 1]), 32, 24)
     assert torch.equal(found, target_keypoints(pictures, 32, 24)[[0, 1, 2, 1]])
 
 
@@ -131,9 +131,9 @@ def test_pictures_that_cannot_be_read_are_filled_in(clip):
 
 
 def test_a_model_with_them_is_not_sampled_without(model, clip):
-    request = ClipRequest(clip.latent, clip.audio, clip.motion(2), None, 2, 25.0, clip.size)
-    with pytest.raises(PortraitError, match="'tiny' needs bent portraits"):
+    request = ClipInputs(clip.latent, clip.audio, clip.motion(2), None, 2, 25.0, clip.size)
+    with pytest.raises(PortraitError, match="'tiny' needs warped portraits"):
         request.check(with_warp(model))
     request.check(model)
-    with pytest.raises(PortraitError, match="'tiny' takes no bent portraits"):
+    with pytest.raises(PortraitError, match="'tiny' takes no warped portraits"):
         replace(request, warped=torch.zeros(2, 4, 3, 4)).check(model)
