@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..svp_models.cli.core_nodes import audio_to_host
-from ..svp_models.diffusion.latents import check_latents, check_pictures
+from ..svp_models.diffusion.checks import check_latents, check_pictures
 from ..svp_models.errors import PortraitError
 from ..svp_models.io.memory_map import release
 from ..svp_models.media.frame_stream import Selection

@@ -18,7 +18,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from ..diffusion.latents import check_latents, check_pictures
+from ..diffusion.checks import check_latents, check_pictures
 from ..errors import PortraitError
 from ..media.audio import load_audio
 from ..media.images import load_pictures, save_png

@@ -7,7 +7,7 @@ queries by all keys), and what a kernel takes and gives back inside itself is co
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -17,7 +17,6 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from ..config import ModelConfig, UNetConfig
 from ..networks.conditions import Conditions, ConditionWeights
@@ -41,19 +40,19 @@ class PeakBytes(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.peak = 0
-        self._living: dict[int, tuple[StorageWeakRef, int]] = {}  # storage -> itself, bytes
+        self._living: dict[StorageWeakRef, int] = {}  # storage -> bytes
 
     def __torch_dispatch__(
         self, operation: Callable[..., Any], types: Any, args: tuple = (), kwargs: dict | None = None
     ) -> Any:
         result = operation(*args, **(kwargs or {}))
-        given = {each.untyped_storage()._cdata for each in _tensors((args, kwargs))}
-        made = [each.untyped_storage() for each in _tensors(result)]
-        made = [each for each in made if each._cdata not in given]
-        if made:
-            self._living = {key: known for key, known in self._living.items() if not known[0].expired()}
-            self._living |= {each._cdata: (StorageWeakRef(each), each.nbytes()) for each in made}
-            self.peak = max(self.peak, sum(size for _, size in self._living.values()))
+        given = {StorageWeakRef(tensor.untyped_storage()) for tensor in _tensors((args, kwargs))}
+        results = [tensor.untyped_storage() for tensor in _tensors(result)]
+        new = {StorageWeakRef(storage): storage.nbytes() for storage in results}
+        new = {storage: size for storage, size in new.items() if storage not in given}
+        if new:
+            self._living = {storage: size for storage, size in self._living.items() if not storage.expired()} | new
+            self.peak = max(self.peak, sum(self._living.values()))
         return result
 
 
@@ -135,5 +134,12 @@ def bank_shapes(unet: UNetConfig, cells: tuple[int, int]) -> list[tuple[int, int
     return [entries[level] for level in order]
 
 
-def _tensors(values: Any) -> list[Tensor]:
-    return [each for each in tree_leaves(values) if isinstance(each, Tensor)]
+def _tensors(value: Any) -> Iterator[Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict):
+        yield from _tensors(list(value.values()))
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _tensors(item)

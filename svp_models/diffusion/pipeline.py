@@ -27,12 +27,12 @@ from ..model import PortraitModel
 from ..networks.conditions import ConditionWeights
 from ..networks.vae import encode_images
 from ..types import Audio, HeadMotion, Style
+from .checks import check_clip, check_inputs, check_latents, check_size, check_style
 from .conditioning import ClipConditions, encode_conditions
 from .conditioning_cache import ConditioningCache
 from .context_windows import blend_weights, completed_frames, frame_windows
 from .guidance import FASTEST, MemoryPlan, guided_prediction
-from .inputs import ClipInputs, check_clip, check_size, check_style, fit_motion
-from .latents import check_latents, decode_latents, fit_portrait
+from .inputs import ClipInputs, fit_motion, fit_portrait
 from .noise_schedule import SamplingSchedule, pred_x0, sampling_schedule
 from .samplers import StepCallback, sampler_named
 from .warped_reference import Encode, warped_latents
@@ -111,7 +111,7 @@ class PortraitPipeline:
 
     def encode_conditions(self, inputs: ClipInputs, progress: Progress | None = None) -> ClipConditions:
         """Runs every condition network that does not depend on the denoising step; progress: see `audio_tokens`."""
-        inputs.check(self.model)
+        check_inputs(inputs, self.model)
         if self.cache is None:
             return encode_conditions(self.model, inputs, progress, self.storage)
         return self.cache.conditions(self.model, inputs, progress, self.storage)
@@ -150,8 +150,19 @@ class PortraitPipeline:
         return as_tensor(latents)
 
     def decode(self, latents: Tensor, chunk: int = 8, progress: Progress | None = None) -> Iterator[Tensor]:
-        """Unscaled latents f c h w -> frames n 3 H W in [-1, 1], up to `chunk` at a time, by the model's own VAE."""
-        return decode_latents(self.model.vae, latents, chunk, progress)
+        """Unscaled latents f c h w -> frames n 3 H W in [-1, 1], float32 on the CPU, up to `chunk` at a time, by the model's own
+        VAE. progress(frames decoded, frames in all)."""
+        if chunk < 1:
+            raise PortraitError(f"frames are decoded {chunk} at a time: at least 1 is needed")
+        like = next(self.model.vae.parameters())
+        done = 0
+        for part in latents.split(chunk):
+            with torch.no_grad():  # entered anew for every chunk: a generator must not hold it while its caller runs
+                frames = self.model.vae.decode(part.to(like)).float().cpu().clamp(-1, 1)  # n 3 H W
+            done += len(part)
+            if progress is not None:
+                progress(done, len(latents))
+            yield frames
 
     def __call__(self, inputs: ClipInputs, seed: int, options: SamplerOptions = SamplerOptions()) -> Tensor:
         """From inputs to frames f 3 H W in [-1, 1], all in memory."""

@@ -9,7 +9,7 @@ from svp_portrait.nodes.host import NOTHING
 from svp_portrait.nodes.loaders import SVPLoadStyleLayer, SVPSaveStyleLayer
 from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleSample
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
-from svp_portrait.svp_models.diffusion.inputs import check_style
+from svp_portrait.svp_models.diffusion.checks import check_style
 from svp_portrait.svp_models.errors import PortraitError
 
 

@@ -106,7 +106,7 @@ def memory(described: dict, size: str) -> dict:
     """Bytes that sampling needs by precision: weights while it denoises and before that, and to work with by plan."""
     # Here, because only this needs what takes seconds to start.
     from ...checkpoints.convert import DTYPES
-    from ...diffusion.inputs import check_size
+    from ...diffusion.checks import check_size
     from ...diffusion.memory import PLANS, sampling_memory
 
     if described["metadata"].get("kind") != MODEL:

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.diffusion.inputs import check_clip, check_motion, check_portrait, check_size
+from svp_portrait.svp_models.diffusion.checks import (
+    check_clip,
+    check_latents,
+    check_motion,
+    check_pictures,
+    check_portrait,
+    check_size,
+)
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.types import HeadMotion
 
@@ -64,3 +71,24 @@ def test_other_keypoints(model, clip):
     check_motion(torch.zeros(5, 3, 24, 32), config, 5, 25, clip.size)
     with pytest.raises(PortraitError, match="keypoints is 'mesh478': it must be one of head8, vexpress3"):
         replace(model.config, keypoints="mesh478")
+
+
+def test_the_first_latent_that_is_no_picture_is_named():
+    latents = torch.zeros(5, 4, 2, 2)
+    check_latents(latents + 1000)
+    latents[3, 1, 0, 1] = 1e30
+    with pytest.raises(
+        PortraitError, match=r"the latents of frame 13 hold the number 1e\+30 .*: the cause; load another file"
+    ):
+        check_latents(latents, 10, "the cause")
+    latents[1, 0, 0, 0] = float("nan")
+    with pytest.raises(PortraitError, match="the latents of frame 11 hold numbers that are not finite"):
+        check_latents(latents, 10)
+
+
+def test_the_first_picture_that_is_not_finite_is_named():
+    pictures = torch.zeros(5, 2, 2, 3)
+    check_pictures(pictures)
+    pictures[2, 0, 0, 0] = float("inf")
+    with pytest.raises(PortraitError, match="frame 102 of the pictures"):
+        check_pictures(pictures, 100)

@@ -8,8 +8,7 @@ import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.config import AudioConfig
-from svp_portrait.svp_models.diffusion.inputs import centre_cut, clip_length, fit_motion, still_motion
-from svp_portrait.svp_models.diffusion.latents import fit_portrait
+from svp_portrait.svp_models.diffusion.inputs import centre_crop, clip_length, fit_motion, fit_portrait, still_motion
 from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.synthetic.clips import draw_clip
@@ -92,7 +91,7 @@ def test_what_cannot_be_sampled_is_refused_before_anything_is_encoded(model, cli
 
 @pytest.mark.parametrize("wide, high", [(60, 40), (40, 60), (41, 41), (1000, 3)])
 def test_the_cut_is_what_the_portrait_gets(wide, high):
-    left, top, width, height = centre_cut(wide, high, 32, 32)
+    left, top, width, height = centre_crop(wide, high, 32, 32)
     assert width == height == min(wide, high) and left == (wide - width) // 2 and top == (high - height) // 2
 
 
@@ -115,3 +114,42 @@ def test_a_still_head_is_where_the_portrait_has_it():
         assert torch.equal(still.portrait, still.keypoints[0])  # nothing is bent
     with pytest.raises(PortraitError, match="no face found in the portrait"):
         still_motion(analyzer, np.zeros((1, 64, 64, 3), np.uint8))
+
+
+def test_a_fitting_picture_is_left_alone():
+    image = torch.rand(3, 64, 48, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    assert torch.equal(fit_portrait(image, 48, 64), image)
+
+
+def test_the_centre_is_kept():
+    image = torch.full((3, 64, 128), -1.0)
+    image[:, :, 32:96] = 1  # exactly the central square
+    assert torch.equal(fit_portrait(image, 64, 64), torch.ones(3, 64, 64))
+    assert torch.equal(fit_portrait(image.transpose(1, 2), 32, 32), torch.ones(3, 32, 32))
+
+
+def test_downscaling_averages_areas():
+    stripes = torch.ones(3, 128, 128)
+    stripes[:, :, ::2] = -1
+    assert fit_portrait(stripes, 32, 32)[:, 4:-4, 4:-4].abs().max() < 0.1
+
+
+@pytest.mark.parametrize(("high", "wide"), [(33, 57), (57, 33), (512, 32), (1000, 999), (40, 400)])
+def test_every_shape_fits(high, wide):
+    image = torch.rand(3, high, wide, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    fitted = fit_portrait(image, 40, 32)
+    assert fitted.shape == (3, 32, 40) and fitted.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (torch.zeros(3, 1, 1), "the portrait is 1 x 1 pixels: at least 32 x 32"),
+        (torch.zeros(4, 64, 64), r"shape \(4, 64, 64\)"),
+        (torch.zeros(64, 64), r"shape \(64, 64\)"),
+        (torch.full((3, 64, 64), torch.nan), "not finite"),
+    ],
+)
+def test_unusable_portraits(image, message):
+    with pytest.raises(PortraitError, match=message):
+        fit_portrait(image, 64, 64)

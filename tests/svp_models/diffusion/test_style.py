@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.diffusion.inputs import check_style
+from svp_portrait.svp_models.diffusion.checks import check_style
 from svp_portrait.svp_models.diffusion.style import (
     EASINGS,
     extract_style,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.diffusion.checks import check_inputs
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.diffusion.warped_reference import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.errors import PortraitError
@@ -133,7 +134,7 @@ def test_pictures_that_cannot_be_read_are_filled_in(clip):
 def test_a_model_with_them_is_not_sampled_without(model, clip):
     request = ClipInputs(clip.latent, clip.audio, clip.motion(2), None, 2, 25.0, clip.size)
     with pytest.raises(PortraitError, match="'tiny' needs warped portraits"):
-        request.check(with_warp(model))
-    request.check(model)
+        check_inputs(request, with_warp(model))
+    check_inputs(request, model)
     with pytest.raises(PortraitError, match="'tiny' takes no warped portraits"):
-        replace(request, warped=torch.zeros(2, 4, 3, 4)).check(model)
+        check_inputs(replace(request, warped=torch.zeros(2, 4, 3, 4)), model)
