@@ -6,7 +6,6 @@ Opt-in, because it writes 14 GB and computes for minutes: SVP_FULL_SIZE=FOLDER p
 from __future__ import annotations
 
 import gc
-import json
 import logging
 import os
 import shutil
@@ -30,7 +29,8 @@ from svp_portrait.svp_models.model import PortraitModel
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.vae import build_vae
 
-MANIFEST = Path(__file__).resolve().parents[3] / "shared" / "goldens" / "vexpress_sd15_manifest.json"
+from ..reference.weights import full_size_shapes
+
 BYTES = 15e9
 FRAMES, SIZE = 6, 256
 LOG = logging.getLogger(__name__)
@@ -80,8 +80,6 @@ def place() -> Iterator[Path]:
         pytest.skip("SVP_FULL_SIZE is not set: name a folder with 15 GB free for files of V-Express' full size")
     if not sys.platform.startswith("linux"):
         pytest.skip("memory is measured through /proc, which only Linux has")
-    if not MANIFEST.is_file():
-        pytest.skip("the V-Express manifest is not at hand")
     Path(named).mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(named).free
     if free < BYTES:
@@ -104,7 +102,7 @@ def published(place) -> Path:
         middle = 1.0 if len(shape) == 1 and name.endswith("weight") else 0.0  # norms keep the numbers finite
         return torch.randn(shape, generator=generator).mul_(0.02).add_(middle).half()
 
-    for stem, shapes in json.loads(MANIFEST.read_text()).items():
+    for stem, shapes in full_size_shapes().items():
         torch.save({name: draw(name, shape) for name, shape in shapes.items()}, folder / f"{stem}.bin")
     with torch.device("meta"):
         vae = build_vae(PRESETS["vexpress"].vae).autoencoder

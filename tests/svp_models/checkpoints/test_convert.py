@@ -22,20 +22,14 @@ from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 
-TINY = Path(__file__).parents[4] / "shared/goldens/vexpress_tiny"
 FILES = ("denoising_unet", "motion_module", "reference_net", "v_kps_guider", "audio_projection")
 VAE_JSON = {"block_out_channels": [32] * 4, "layers_per_block": 1}
 
 
 @pytest.fixture
-def vexpress(tmp_path):
+def vexpress(vexpress_folder):
     """A small V-Express folder with a VAE beside its files."""
-    if not TINY.is_dir():
-        pytest.skip("the V-Express reference data is not at hand")
-    folder = tmp_path / "v-express"
-    folder.mkdir()
-    for name in [*(f"{stem}.bin" for stem in FILES), "unet_config.json", "extra_config.json"]:
-        shutil.copyfile(TINY / name, folder / name)
+    folder = vexpress_folder
     (folder / "vae").mkdir()
     (folder / "vae/config.json").write_text(json.dumps(VAE_JSON))
     shapes = vae_shapes(VaeConfig(encoder_widths=(32,) * 4, decoder_widths=(32,) * 4, layers=1))

@@ -19,7 +19,8 @@ from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.networks.vae import build_vae
 
-MANIFEST = Path(__file__).resolve().parents[4] / "shared" / "goldens" / "vexpress_sd15_manifest.json"
+from ...reference.weights import full_size_shapes
+
 TABLE = "down_blocks.0.motion_modules.0.temporal_transformer.transformer_blocks.0.attention_blocks.1.pos_encoder.pe"
 
 
@@ -60,7 +61,7 @@ def test_the_config_is_read_from_the_folder(vexpress_folder):
     assert (config.name, config.keypoints, config.size, config.fps) == ("vexpress", "vexpress3", 96, 30.0)
     assert (config.window, config.overlap) == (12, 4)  # no more than the 12 frame positions
     assert (config.reference_weight, config.audio_weight) == (0.9, 2.0)
-    assert config.unet.attention_levels == (True, False) and not config.unet.motion_mid_block
+    assert config.unet.attention_levels == (True, True, True, False) and config.unet.motion_mid_block
     assert (config.unet.norm_groups, config.unet.motion_groups, config.unet.motion_heads) == (4, 32, 4)
     assert config.audio.feature_size == config.style.audio_size == 20 and config.audio.rows_per_frame == 2
     assert config.scheduler.beta_end == 0.011 and config.scheduler.exact_terminal
@@ -98,11 +99,11 @@ def test_rounded_frame_positions_are_used_as_they_are_stored(vexpress_folder):
         lambda tensors: {name: each.half() if name.endswith("pe") else each for name, each in tensors.items()},
     )
     _, rounded = load_vexpress_networks(vexpress_folder)
-    exact = sinusoidal_encoding(12, 64, torch.zeros(()))
+    exact = sinusoidal_encoding(12, 96, torch.zeros(()))
     assert torch.equal(encoding(rounded), exact.half().float().expand(2, -1, -1))
     assert same(rounded, networks)  # they are no weights: a file of our own has none
     with torch.no_grad():
-        images = torch.randn(3, 64, 2, 2, generator=torch.Generator().manual_seed(1))
+        images = torch.randn(3, 96, 2, 2, generator=torch.Generator().manual_seed(1))
         first, second = (
             each.denoiser.get_submodule("up_blocks.0.motion_modules.0")(images, 3) for each in (networks, rounded)
         )
@@ -140,7 +141,7 @@ def wider(name: str):
     ("stem", "change", "message"),
     [
         ("audio_projection", wider("layers.0.0.to_kv.weight"),
-         r"audio_projection.bin: layers.0.0.to_kv.weight has shape \[49, 24\], \[48, 24\] is needed"),
+         r"audio_projection.bin: layers.0.0.to_kv.weight has shape \[49, 28\], \[48, 28\] is needed"),
         ("reference_net", wider("conv_in.bias"), r"reference_net.bin: conv_in.bias has shape \[33\], \[32\] is needed"),
         ("v_kps_guider", lambda t: t.pop("blocks.2.weight") is None,
          r"v_kps_guider.bin: blocks.2.weight is missing, shape \[6, 6, 3, 3\] is needed"),
@@ -239,9 +240,7 @@ def test_the_whole_model_has_the_vae_beside_it_and_can_be_saved(vexpress_folder,
 
 def test_full_size_files_load_strictly(tmp_path):
     """All names and shapes of the released sizes, in files whose tensors each keep one number for all of their values."""
-    if not MANIFEST.is_file():
-        pytest.skip("the V-Express manifest is not at hand")
-    manifest = json.loads(MANIFEST.read_text())
+    manifest = full_size_shapes()
     assert set(manifest) == set(FILES)
 
     def constant(shape: list[int]) -> torch.Tensor:

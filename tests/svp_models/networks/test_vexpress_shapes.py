@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 from diffusers import UNet2DConditionModel
@@ -14,7 +11,7 @@ from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import TransformerBlock
 from svp_portrait.svp_models.networks.motion_module import MotionModule
 
-MANIFEST = Path(__file__).parents[4] / "shared/goldens/vexpress_sd15_manifest.json"
+from ...reference.weights import full_size_shapes
 
 
 def shapes(module: torch.nn.Module) -> dict[str, list[int]]:
@@ -29,9 +26,7 @@ def vexpress():
 
 @pytest.fixture(scope="module")
 def manifest():
-    if not MANIFEST.is_file():
-        pytest.skip("the V-Express manifest is not at hand")
-    return json.loads(MANIFEST.read_text())
+    return full_size_shapes()
 
 
 def test_spatial_keys_are_those_of_sd15():
