@@ -37,7 +37,7 @@ LARGEST = 2048  # pixels per side
 def motion_of(
     head_motion: Tensor | HeadMotion | None, portrait: Tensor, analyzer: FaceTracker | bytes | None
 ) -> Tensor | HeadMotion:
-    """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, held still."""
+    """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, which stand still."""
     if head_motion is None:
         return still_motion(analyzer, types.bytes_from(portrait[:1]))
     if isinstance(head_motion, HeadMotion):

@@ -33,7 +33,7 @@ class PortraitNetworks(nn.Module):
 @dataclass
 class PortraitModel:
     """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit;
-    audio_encoder: what the model hears through unless it reads mel features, joined to it and never saved with it.
+    audio_encoder: for models that do not read mel features; joined to the model and never saved with it.
     device: where the networks compute; None is where their weights lie. A host may leave weights elsewhere and have its
     layers bring them to the input's device one by one."""
 

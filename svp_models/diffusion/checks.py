@@ -15,8 +15,8 @@ from ..model import PortraitModel
 from ..types import HeadMotion, Style, StylePrior
 from .inputs import ClipInputs
 
-ASPECT_TOLERANCE = 0.01  # Head-Kps pictures may differ this much, or one pixel, from the frames' aspect
-LARGEST_LATENT = 1e6  # those of pictures stay below 100; an untrained model may reach thousands
+ASPECT_TOLERANCE = 0.01  # Head-Kps images may differ this much, or one pixel, from the frames' aspect
+LARGEST_LATENT = 1e6  # those of images stay below 100; an untrained model may reach thousands
 
 
 def check_inputs(inputs: ClipInputs, model: PortraitModel) -> None:
@@ -99,12 +99,12 @@ def check_motion(
     if len(motion) not in (1, frames):
         raise PortraitError(
             f"{frames} frames at {fps:g} fps are asked, Head-Kps has {len(motion)}: trim the audio, give {frames} "
-            "frames of Head-Kps (or a single one, held still), or set 'length' to 'shortest'"
+            "frames of Head-Kps (or a single one for all), or set 'length' to 'shortest'"
         )
     if isinstance(motion, HeadMotion):
         _check_keypoints(motion)
     else:
-        _check_pictures(motion.frames if isinstance(motion, ReorderedFrames) else motion, size)
+        _check_kps_images(motion.frames if isinstance(motion, ReorderedFrames) else motion, size)
 
 
 def _check_keypoints(motion: HeadMotion) -> None:
@@ -114,42 +114,40 @@ def _check_keypoints(motion: HeadMotion) -> None:
         )
     if motion.width < 1 or motion.height < 1:
         raise PortraitError(
-            f"the head motion belongs to a picture of {motion.width} x {motion.height}: both must be above 0"
+            f"the head motion belongs to an image of {motion.width} x {motion.height}: both must be above 0"
         )
 
 
-def _check_pictures(pictures: Tensor, size: tuple[int, int]) -> None:
-    if pictures.dim() != 4 or pictures.shape[1] != 3:
-        raise PortraitError(
-            f"Head-Kps pictures have shape {tuple(pictures.shape)}: frames x 3 x height x width is needed"
-        )
-    high, wide = pictures.shape[-2:]
+def _check_kps_images(images: Tensor, size: tuple[int, int]) -> None:
+    if images.dim() != 4 or images.shape[1] != 3:
+        raise PortraitError(f"Head-Kps images have shape {tuple(images.shape)}: frames x 3 x height x width is needed")
+    high, wide = images.shape[-2:]
     if abs(wide * size[1] / size[0] - high) > max(1, ASPECT_TOLERANCE * high):
         raise PortraitError(
-            f"Head-Kps pictures are {wide} x {high}, the frames {size[0]} x {size[1]}: render them in the frames' shape"
+            f"Head-Kps images are {wide} x {high}, the frames {size[0]} x {size[1]}: render them in the frames' shape"
         )
-    if not torch.isfinite(pictures).all():
-        raise PortraitError("Head-Kps pictures hold numbers that are not finite: render them again")
+    if not torch.isfinite(images).all():
+        raise PortraitError("Head-Kps images hold numbers that are not finite: render them again")
 
 
 def check_latents(latents: Tensor, first: int = 0, source: str = "they came out of a damaged model or VAE") -> None:
-    """Raises PortraitError for the first frame whose latent is no picture's. latents: f ...; first: the number of its first
+    """Raises PortraitError for the first frame whose latent is not that of an image. latents: f ...; first: the number of its first
     frame; source: what the cause may be."""
     for index, latent in enumerate(latents):
         largest = latent.detach().abs().amax().item()  # nan stays nan
         if not largest <= LARGEST_LATENT:
             what = "numbers that are not finite" if not math.isfinite(largest) else f"the number {largest:.3g}"
             raise PortraitError(
-                f"the latents of frame {first + index} hold {what} (those of pictures stay below 100): {source}; "
+                f"the latents of frame {first + index} hold {what} (those of images stay below 100): {source}; "
                 "load another file, or run in float32 if this one is whole"
             )
 
 
 def check_pictures(images: Tensor, first: int = 0) -> None:
-    """Raises PortraitError for the first picture with a number that is not finite. images: f ...; first: its number."""
+    """Raises PortraitError for the first image with a number that is not finite. images: f ...; first: its number."""
     for index, image in enumerate(images):
         if not torch.isfinite(image).all():
             raise PortraitError(
-                f"frame {first + index} of the pictures holds numbers that are not finite: what they come from is damaged or "
+                f"frame {first + index} of the images holds numbers that are not finite: their source is damaged or "
                 "overflows, look at the nodes before this one"
             )

@@ -43,7 +43,7 @@ class ClipInputs:
 def still_motion(analyzer: FaceTracker | bytes | None, portrait: np.ndarray) -> HeadMotion:
     """The portrait's own head keypoints as a motion of one frame, which keeps the head still.
 
-    analyzer: see `track_face`; portrait: 1 h w 3, uint8 RGB. A picture without a face raises PortraitError.
+    analyzer: see `track_face`; portrait: 1 h w 3, uint8 RGB. A portrait without a face raises PortraitError.
     """
     if analyzer is None:
         raise PortraitError(
@@ -68,7 +68,7 @@ def clip_length(seconds: float, motion: HeadMotion | Tensor, fps: float, length:
 
 
 def fit_portrait(image: Tensor, width: int, height: int) -> Tensor:
-    """A picture of any size -> 3 x height x width: cut to the aspect around its centre, then resized with antialiasing.
+    """An image of any size -> 3 x height x width: cropped to the aspect around its centre, then resized with antialiasing.
 
     image: 3 h w in [-1, 1], which the result keeps to.
     """
@@ -92,7 +92,7 @@ def fit_portrait(image: Tensor, width: int, height: int) -> Tensor:
 
 
 def centre_crop(wide: int, high: int, width: int, height: int) -> tuple[int, int, int, int]:
-    """The largest central part of a wide x high picture with the aspect of width x height: left, top, width, height."""
+    """The largest central part of a wide x high image with the aspect of width x height: left, top, width, height."""
     keep_wide = min(wide, max(1, math.floor(high * width / height + 0.5)))
     keep_high = min(high, max(1, math.floor(wide * height / width + 0.5)))
     return (wide - keep_wide) // 2, (high - keep_high) // 2, keep_wide, keep_high
@@ -103,7 +103,7 @@ def fit_motion(
 ) -> HeadMotion | FrameArray:
     """The head motion of every frame, cropped around the centre to the aspect of the frames, as `fit_portrait` does.
 
-    motion: HeadMotion, or Head-Kps pictures f 3 h w in [0, 1] at the clip's own rate. One that is too short goes back and
+    motion: HeadMotion, or Head-Kps images f 3 h w in [0, 1] at the clip's own rate. One that is too short goes back and
     forth (ping-pong); images are not copied for it.
     """
     if isinstance(motion, HeadMotion):

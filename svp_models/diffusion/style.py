@@ -37,28 +37,28 @@ def extract_style(
 ) -> StylePrior:
     """The style prior of a clip: mu and sigma (d_s) of eq. 2-3.
 
-    expression: n x 64 coefficients at `fps` frames per second, or None; audio: the clip's sound, or None. A missing one
-    enters as zeros; without both there is nothing to read. Both are brought to the model's frame rate and cut to the
+    expression: n x 64 coefficients at `fps` frames per second, or None; audio: the clip's audio, or None. A missing one
+    enters as zeros; one of the two is needed. Both are brought to the model's frame rate and cut to the
     shorter of the two. A clip longer than the extractor's max_frames is read in segments of nearly equal length, and
-    the prior is the mean and variance of their mixture. progress(done, total) is called for every piece of sound that is
-    heard and every segment that is read, and may raise to stop the work.
+    the prior is the mean and variance of their mixture. progress(done, total) is called for every audio segment that is
+    encoded and every segment that is read, and may raise to stop the work.
     """
     config = model.config
     if expression is None and audio is None:
-        raise PortraitError("a style needs frames or audio to be read from: connect a video, a sound or both")
+        raise PortraitError("a style needs frames or audio to be read from: connect a video, an audio or both")
     if expression is not None:
         expression = resample_rows(_checked_expression(expression, config.style.expression_size), fps, config.fps)
     if audio is not None:
         check_audio(audio)
-        _check_hearing(config)
+        _check_audio_size(config)
     lengths = [] if expression is None else [len(expression)]
     lengths += [] if audio is None else [frame_count(audio.seconds, config.fps)]
     frames = min(lengths)
-    hearing, reading = shared(progress, 3, 1)
+    encoding, reading = shared(progress, 3, 1)
     alpha = torch.zeros(frames, config.style.audio_size)
     beta = torch.zeros(frames, config.style.expression_size)
     if audio is not None:
-        alpha = audio_features(model, audio, frames, config.fps, progress=hearing)  # n A
+        alpha = audio_features(model, audio, frames, config.fps, progress=encoding)  # n A
     if expression is not None:
         beta = expression[:frames]  # n 64
     extractor = model.networks.style_extractor
@@ -143,11 +143,11 @@ def interpolate_styles(a: Style, b: Style, start: float = 0.0, end: float = 1.0,
     return Style(codes=codes, style_space=a.style_space, label=f"{a.label or 'style'} > {b.label or 'style'}")
 
 
-def _check_hearing(config: ModelConfig) -> None:
+def _check_audio_size(config: ModelConfig) -> None:
     """Style layers of another model may come with an extractor for other audio features than this model has."""
     if config.style.audio_size != config.audio.feature_size:
         raise PortraitError(
-            f"the style extractor hears {config.style.audio_size} numbers a frame, model {config.name!r} has "
+            f"the style extractor takes {config.style.audio_size} audio features a frame, model {config.name!r} has "
             f"{config.audio.feature_size} ({config.audio.features}): read the style from frames alone"
         )
 

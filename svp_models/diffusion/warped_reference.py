@@ -27,31 +27,31 @@ Encode = Callable[[Tensor], Tensor]
 def warped_latents(
     model: PortraitModel,
     encode: Encode,
-    picture: Tensor,
+    image: Tensor,
     motion: HeadMotion | FrameArray,
     progress: Progress | None = None,
     storage: Storage = IN_MEMORY,
 ) -> FrameArray | None:
     """Unscaled latents f c h/8 w/8 of the portrait warped to every frame of the motion, or None for models without it.
 
-    picture: 3 h w in [-1, 1], as large as the frames; motion: of the frames' aspect, see `fit_motion`; one frame gives one
+    image: 3 h w in [-1, 1], as large as the frames; motion: of the frames' aspect, see `fit_motion`; one frame gives one
     latent. encode: n 3 h w in [-1, 1] -> n c h/8 w/8. The portrait's own keypoints are those the motion was fitted to,
-    else those the model's face analyser finds; in a picture without a face that it knows, the first frame's, with a warning.
+    else those the model's face analyser finds; in an image without a face that it knows, the first frame's, with a warning.
     Frames whose keypoints are the same share a latent: a motion that goes back and forth is warped once. progress(done, total)
-    is called for every few frames and may raise to stop the work; storage: where the latents are kept.
+    is called for every few frames and may raise to stop the work; storage: where the latents go.
     """
     if not model.config.unet.reference_warp:
         return None
     reading, warping = shared(progress, 1, 4)
-    targets = target_keypoints(motion, picture.shape[-1], picture.shape[-2], reading)  # f 8 2
-    source = portrait_keypoints(model.face_analyzer, picture, motion)
+    targets = target_keypoints(motion, image.shape[-1], image.shape[-2], reading)  # f 8 2
+    source = portrait_keypoints(model.face_analyzer, image, motion)
     if source is None:
         LOG.warning("the portrait's head keypoints are not known: those of the motion's first frame stand in for them")
         source = targets[0]
     first = first_equal(points.tobytes() for points in targets.numpy())
     different = sorted(set(first))
     warped = in_chunks(
-        lambda points: encode(warp_to_keypoints(picture, source, points)).cpu().float(),
+        lambda points: encode(warp_to_keypoints(image, source, points)).cpu().float(),
         targets[different],
         CHUNK,
         warping,
@@ -68,7 +68,7 @@ def target_keypoints(
 ) -> Tensor:
     """Head keypoints of every frame in pixels of width x height: f 8 2.
 
-    Those of pictures are read from their colours: a frame on which they cannot all be found is filled in between its
+    Those of images are read from their colours: a frame on which they cannot all be found is filled in between its
     neighbours, without any such frame all are NaN. progress(frames read, frames in all).
     """
     if isinstance(motion, HeadMotion):
@@ -83,17 +83,17 @@ def target_keypoints(
 
 
 def portrait_keypoints(
-    analyzer: FaceTracker | bytes | None, picture: Tensor, motion: HeadMotion | FrameArray
+    analyzer: FaceTracker | bytes | None, image: Tensor, motion: HeadMotion | FrameArray
 ) -> Tensor | None:
     """The portrait's own keypoints in its pixels, 8 2; None where nobody knows them.
 
-    analyzer: what finds faces, see `track_face`, or None; picture: 3 h w in [-1, 1].
+    analyzer: what finds faces, see `track_face`, or None; image: 3 h w in [-1, 1].
     """
-    height, width = picture.shape[-2:]
+    height, width = image.shape[-2:]
     if isinstance(motion, HeadMotion) and motion.portrait is not None:
         return motion.portrait * motion.portrait.new_tensor([width / motion.width, height / motion.height])
     if analyzer is None:
         return None
-    pixels = ((picture + 1) * 127.5).round().clamp(0, 255).byte()
+    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte()
     track = look_for_face(analyzer, rearrange(pixels, "c h w -> 1 h w c").numpy(), "the portrait")
     return torch.from_numpy(track.head_keypoints[0]) if track.present[0] else None

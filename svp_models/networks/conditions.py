@@ -1,4 +1,4 @@
-"""What steers the denoiser, as one value that can be zeroed, cut into windows and stacked."""
+"""The conditions of the denoiser as one value that can be zeroed, cut into windows and stacked."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Conditions:
 
     reference: one b x tokens x channels per transformer block, in module order (ReferenceNet's bank);
     reference_latent: b c h w, scaled portrait latent, only for models with `reference_concat`, otherwise None;
-    reference_warped: b f c h w, the same of the portrait bent to each frame's keypoints, only with `reference_warp`;
+    reference_warped: b f c h w, the same of the portrait warped to the keypoints of every frame, only with `reference_warp`;
     audio: b f tokens d; kps: b f c0 h w, the guider's output; style: b f style-tokens d, or None to skip the style layers.
     """
 
@@ -42,11 +42,11 @@ class Conditions:
 
     def unconditional(self) -> Conditions:
         """The other half of classifier-free guidance: every condition zero (sec. 3.2)."""
-        return self._each(torch.zeros_like)
+        return self._map(torch.zeros_like)
 
-    def keep(self, mask: Tensor) -> Conditions:
+    def mask(self, mask: Tensor) -> Conditions:
         """Clips where mask (b, bool) is False lose all their conditions; training drops them so."""
-        return self._each(lambda value: value * mask.to(value).view(-1, *[1] * (value.ndim - 1)))
+        return self._map(lambda value: value * mask.to(value).view(-1, *[1] * (value.ndim - 1)))
 
     def frames(self, index: list[int]) -> Conditions:
         """The same clips at the frames of `index` alone; what belongs to the whole clip stays as it is."""
@@ -57,11 +57,11 @@ class Conditions:
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditions:
-        return self._each(lambda value: value.to(device=device, dtype=dtype))
+        return self._map(lambda value: value.to(device=device, dtype=dtype))
 
-    def _each(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+    def _map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
         return Conditions(
-            reference=tuple(change(each) for each in self.reference),
+            reference=tuple(change(block) for block in self.reference),
             reference_latent=None if self.reference_latent is None else change(self.reference_latent),
             audio=change(self.audio),
             kps=change(self.kps),
@@ -78,7 +78,7 @@ def cat(first: Conditions, second: Conditions) -> Conditions:
         audio=torch.cat([first.audio, second.audio]),
         kps=torch.cat([first.kps, second.kps]),
         style=_cat(first.style, second.style, "a style"),
-        reference_warped=_cat(first.reference_warped, second.reference_warped, "a bent portrait"),
+        reference_warped=_cat(first.reference_warped, second.reference_warped, "a warped portrait"),
     )
 
 

@@ -61,7 +61,7 @@ class Denoiser(UNet):
             reference=conditions.reference,
             temporal=temporal,
         )
-        images = self.trunk(images, time, context)
+        images = self.backbone(images, time, context)
         images = self.conv_out(functional.silu(self.conv_norm_out(images)))
         return images.unflatten(0, (batch, frames))
 
@@ -93,4 +93,4 @@ class Denoiser(UNet):
         if self.reference_concat and conditions.reference_latent is None:
             raise PortraitError("this denoiser also takes the portrait latent: set Conditions.reference_latent")
         if self.reference_warp and conditions.reference_warped is None:
-            raise PortraitError("this denoiser also takes the bent portrait: set Conditions.reference_warped")
+            raise PortraitError("this denoiser also takes the warped portrait: set Conditions.reference_warped")

@@ -35,13 +35,13 @@ class UNetBlock(nn.Module):
 class Layers(UNetBlock):
     """resnet -> spatial transformer -> motion module, a few times over; the lists hold only what the block has."""
 
-    def __init__(self, config: UNetConfig, channels_in: list[int], level: int, kind: AttentionConfig) -> None:
+    def __init__(self, config: UNetConfig, channels_in: list[int], level: int, attention: AttentionConfig) -> None:
         super().__init__()
         channels, count = config.block_out_channels[level], len(channels_in)
         attentions = count if config.attention_levels[level] else 0
-        self.resnets = nn.ModuleList([resnet(config, each, channels) for each in channels_in])
-        self.attentions = nn.ModuleList([transformer(config, level, kind) for _ in range(attentions)])
-        self.motion_modules = nn.ModuleList([motion(config, channels) for _ in range(count if kind.motion else 0)])
+        self.resnets = nn.ModuleList([resnet(config, width, channels) for width in channels_in])
+        self.attentions = nn.ModuleList([transformer(config, level, attention) for _ in range(attentions)])
+        self.motion_modules = nn.ModuleList([motion(config, channels) for _ in range(count if attention.motion else 0)])
 
     def attend(self, index: int, images: Tensor, context: BlockContext) -> Tensor:
         """What follows a resnet: (b f) c h w -> (b f) c h w"""
@@ -55,11 +55,11 @@ class Layers(UNetBlock):
 class DownBlock(Layers):
     """Layers at one resolution, then half of it where a lower level follows."""
 
-    def __init__(self, config: UNetConfig, level: int, kind: AttentionConfig) -> None:
+    def __init__(self, config: UNetConfig, level: int, attention: AttentionConfig) -> None:
         widths = config.block_out_channels
         channels, channels_in = widths[level], widths[max(level - 1, 0)]
         inputs = [channels_in] + [channels] * (config.layers_per_block - 1)
-        super().__init__(config, inputs, level, kind)
+        super().__init__(config, inputs, level, attention)
         last = level == len(widths) - 1
         self.downsamplers = nn.ModuleList([] if last else [Downsample(channels)])
 
@@ -77,12 +77,12 @@ class DownBlock(Layers):
 class MidBlock(UNetBlock):
     """resnet -> spatial transformer (-> motion module) -> resnet at the lowest resolution."""
 
-    def __init__(self, config: UNetConfig, kind: AttentionConfig) -> None:
+    def __init__(self, config: UNetConfig, attention: AttentionConfig) -> None:
         super().__init__()
         channels = config.block_out_channels[-1]
         self.resnets = nn.ModuleList([resnet(config, channels, channels) for _ in range(2)])
-        self.attentions = nn.ModuleList([transformer(config, -1, kind)])
-        with_motion = kind.motion and config.motion_mid_block
+        self.attentions = nn.ModuleList([transformer(config, -1, attention)])
+        with_motion = attention.motion and config.motion_mid_block
         self.motion_modules = nn.ModuleList([motion(config, channels)] if with_motion else [])
 
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
@@ -95,9 +95,9 @@ class MidBlock(UNetBlock):
 
 
 class UpBlock(Layers):
-    """Layers that each take one stored output of the way down, then twice the resolution where a higher level follows."""
+    """Layers that take one stored output each of the way down, then twice the resolution where a higher level follows."""
 
-    def __init__(self, config: UNetConfig, level: int, kind: AttentionConfig) -> None:
+    def __init__(self, config: UNetConfig, level: int, attention: AttentionConfig) -> None:
         widths = config.block_out_channels
         channels = widths[level]
         below, above = widths[min(level + 1, len(widths) - 1)], widths[max(level - 1, 0)]
@@ -105,7 +105,7 @@ class UpBlock(Layers):
         hidden = [below] + [channels] * (count - 1)
         stored = [channels] * (count - 1) + [above]
         inputs = [first + second for first, second in zip(hidden, stored, strict=True)]
-        super().__init__(config, inputs, level, kind)
+        super().__init__(config, inputs, level, attention)
         self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample(channels)])
 
     def forward(self, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
@@ -125,16 +125,16 @@ class UpBlock(Layers):
 class UNet(nn.Module):
     """Everything between the first and the last convolution is here; what surrounds them is up to the two networks."""
 
-    def __init__(self, config: UNetConfig, latent_channels: int, kind: AttentionConfig) -> None:
+    def __init__(self, config: UNetConfig, latent_channels: int, attention: AttentionConfig) -> None:
         super().__init__()
         widths = config.block_out_channels
         self.conv_in = nn.Conv2d(latent_channels, widths[0], 3, padding=1)
         self.time_proj = Timesteps(widths[0])
         self.time_embedding = TimestepEmbedding(widths[0], 4 * widths[0])
         levels = range(len(widths))
-        self.down_blocks = nn.ModuleList([DownBlock(config, level, kind) for level in levels])
-        self.mid_block = MidBlock(config, kind)
-        self.up_blocks = nn.ModuleList([UpBlock(config, level, kind) for level in reversed(levels)])
+        self.down_blocks = nn.ModuleList([DownBlock(config, level, attention) for level in levels])
+        self.mid_block = MidBlock(config, attention)
+        self.up_blocks = nn.ModuleList([UpBlock(config, level, attention) for level in reversed(levels)])
         self.conv_out = nn.Conv2d(widths[0], config.latent_channels, 3, padding=1)
         blocks = self.transformer_blocks()
         for index, block in enumerate(blocks):
@@ -147,14 +147,14 @@ class UNet(nn.Module):
             block.gradient_checkpointing = on
 
     def transformer_blocks(self) -> list[TransformerBlock]:
-        """All spatial transformer blocks in module order: down, middle, up. The bank has one entry for each."""
+        """All spatial transformer blocks in module order: down, middle, up. The bank has one entry a block."""
         return [module for module in self.modules() if isinstance(module, TransformerBlock)]
 
     def embed_time(self, timestep: Tensor) -> Tensor:
         """b -> b 4*c0"""
         return self.time_embedding(self.time_proj(timestep).to(self.conv_in.weight.dtype))
 
-    def trunk(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
+    def backbone(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
         """(b f) c0 h w behind the first convolution -> (b f) c0 h w before the last one. time: (b f) 4*c0"""
         stored = [images]
         for block in self.down_blocks:
@@ -169,10 +169,10 @@ def resnet(config: UNetConfig, channels_in: int, channels: int) -> nn.Module:
     return ResnetBlock(channels_in, channels, 4 * config.block_out_channels[0], config.norm_groups, eps=1e-5)
 
 
-def transformer(config: UNetConfig, level: int, kind: AttentionConfig) -> SpatialTransformer:
+def transformer(config: UNetConfig, level: int, attention: AttentionConfig) -> SpatialTransformer:
     channels, heads = config.block_out_channels[level], config.attention_heads
     heads = heads if isinstance(heads, int) else heads[level]
-    return SpatialTransformer(channels, heads, config.cross_attention_dim, config.norm_groups, kind)
+    return SpatialTransformer(channels, heads, config.cross_attention_dim, config.norm_groups, attention)
 
 
 def motion(config: UNetConfig, channels: int) -> MotionModule:
@@ -190,9 +190,9 @@ class ReferenceNet(UNet):
         self.cross_attention_dim = config.cross_attention_dim
 
     def forward(self, latent: Tensor) -> tuple[Tensor, ...]:
-        """Scaled portrait latent b c h w -> bank: what every transformer block hands to its cross-attention, b t c each."""
+        """Scaled portrait latent b c h w -> bank: for every transformer block the input of its cross-attention, b t c."""
         batch = len(latent)
         time = self.embed_time(torch.zeros(batch, device=latent.device))
         context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim), bank=[])
-        self.trunk(self.conv_in(latent), time, context)
+        self.backbone(self.conv_in(latent), time, context)
         return tuple(context.bank)

@@ -191,7 +191,7 @@ class StageModule(nn.Module):
         bent = self._encode(batch["bent"]) if self.warped else None
         noises = [torch.Generator().manual_seed(int(seed)) for seed in batch["seed"]]
         kept = torch.stack([torch.rand((), generator=each) for each in noises]) >= self.stage.unconditional
-        conditions = self._conditions(batch, portrait, bent, noises, frames).keep(kept)
+        conditions = self._conditions(batch, portrait, bent, noises, frames).mask(kept)
         uniform = torch.stack([torch.rand((), generator=each) for each in noises])
         timestep = (
             ((config.scheduler.train_steps - 1) * uniform**self.stage.high_noise).round().long().to(target.device)

@@ -112,7 +112,7 @@ def test_latents_that_are_no_picture_are_refused(folders, value):
 def test_pictures_that_are_not_finite_are_refused(folders):
     images = torch.zeros(40, 8, 8, 3)
     images[20, 1, 2, 0] = float("nan")
-    with pytest.raises(PortraitError, match="frame 20 of the pictures holds numbers that are not finite"):
+    with pytest.raises(PortraitError, match="frame 20 of the images holds numbers that are not finite"):
         SVPVideoCombine.execute(**COMBINE, images=images)
     assert os.listdir(folders / "output" / "svp") == []
 
@@ -120,7 +120,7 @@ def test_pictures_that_are_not_finite_are_refused(folders):
         def decode(self, samples):
             return super().decode(samples) / 0
 
-    with pytest.raises(PortraitError, match="frame 0 of the pictures holds numbers that are not finite"):
+    with pytest.raises(PortraitError, match="frame 0 of the images holds numbers that are not finite"):
         SVPVideoCombine.execute(**COMBINE, latent={"samples": torch.zeros(4, 4, 8, 8)}, vae=Broken())
 
 

@@ -86,10 +86,10 @@ def test_previews_go_to_the_temp_folder(nodes, folders):
 def test_numbers_that_are_not_finite_never_become_a_file(nodes, folders, value):
     bad = clip(40).clone()
     bad[35, 3, 4, 1] = value
-    with pytest.raises(PortraitError, match="frame 35 of the pictures holds numbers that are not finite"):
+    with pytest.raises(PortraitError, match="frame 35 of the images holds numbers that are not finite"):
         nodes["SaveImage"].execute(images=bad, filename_prefix="p")
     made = nodes["CreateVideo"].execute(images=bad, fps=25.0).args[0]
-    with pytest.raises(PortraitError, match="frame 35 of the pictures holds numbers that are not finite"):
+    with pytest.raises(PortraitError, match="frame 35 of the images holds numbers that are not finite"):
         nodes["SaveVideo"].execute(video=made, filename_prefix="x", format="auto", codec="auto")
     with pytest.raises(PortraitError, match="the latents of frame 1 hold"):
         nodes["VAEDecode"].execute(samples={"samples": torch.tensor([0.0, value]).expand(4, 2).T}, vae=None)

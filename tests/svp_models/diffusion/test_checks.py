@@ -86,9 +86,9 @@ def test_the_first_latent_that_is_no_picture_is_named():
         check_latents(latents, 10)
 
 
-def test_the_first_picture_that_is_not_finite_is_named():
+def test_the_first_image_that_is_not_finite_is_named():
     pictures = torch.zeros(5, 2, 2, 3)
     check_pictures(pictures)
     pictures[2, 0, 0, 0] = float("inf")
-    with pytest.raises(PortraitError, match="frame 102 of the pictures"):
+    with pytest.raises(PortraitError, match="frame 102 of the images"):
         check_pictures(pictures, 100)

@@ -42,7 +42,7 @@ def test_unconditional_is_zero_and_keeps_shapes(conditions):
 
 
 def test_keep_drops_whole_clips(conditions):
-    kept = conditions.keep(torch.tensor([True, False]))
+    kept = conditions.mask(torch.tensor([True, False]))
     for before, after in zip(tensors(conditions), tensors(kept), strict=True):
         assert torch.equal(after[0], before[0]) and not after[1].any()
 

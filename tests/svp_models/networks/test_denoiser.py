@@ -124,7 +124,7 @@ def test_mistakes_are_named(denoiser):
         denoiser(latents, time, replace(conditions, reference=conditions.reference[:1]))
     with pytest.raises(PortraitError, match="portrait latent"):
         denoiser(latents, time, replace(conditions, reference_latent=None))
-    with pytest.raises(PortraitError, match="bent portrait"):
+    with pytest.raises(PortraitError, match="warped portrait"):
         denoiser(latents, time, replace(conditions, reference_warped=None))
     with pytest.raises(PortraitError, match="without style layers"):
         Denoiser(TINY, style=False)(latents, time, conditions)
