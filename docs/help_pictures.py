@@ -13,9 +13,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from svp_portrait.svp_models.diffusion.context_windows import frame_windows
 from svp_portrait.svp_models.diffusion.style import EASINGS, interpolate_styles, sample_style
-from svp_portrait.svp_models.face.crop import crop_around, cut_faces
+from svp_portrait.svp_models.face.crop import crop_around, crop_faces, feather_masks, paste_faces
 from svp_portrait.svp_models.face.keypoints import LINES, POINT_COLORS, draw_head_keypoints
-from svp_portrait.svp_models.face.paste import feather_masks, paste_faces
 from svp_portrait.svp_models.face.retarget import retarget
 from svp_portrait.svp_models.synthetic.clips import DrawnClip, draw_clip
 from svp_portrait.svp_models.synthetic.identity import FaceStates
@@ -126,7 +125,7 @@ def crop_and_paste() -> None:
     marks = drawn.landmarks[0] - (0, top)  # 68 2, from the brows to the chin
     crop = crop_around(np.concatenate([marks.min(0), marks.max(0)])[None], wide * FINE, high * FINE, 2.0, None)
     images = torch.from_numpy(whole)[None].float() / 255  # 1 h w 3
-    faces = cut_faces(images, crop, high * FINE)
+    faces = crop_faces(images, crop, high * FINE)
     mask = feather_masks(crop, 1, high * FINE, 0.15)[0].numpy()
     grey = faces.mean(-1, keepdim=True).expand_as(faces) * 0.7
     pasted = paste_faces(images, grey, crop, 0.15)

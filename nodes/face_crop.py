@@ -8,11 +8,10 @@ import numpy as np
 from torch import Tensor
 
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.crop import FaceCrop, crop_around, cut_faces
+from ..svp_models.face.crop import FaceCrop, crop_around, crop_faces, feather_masks, paste_faces
+from ..svp_models.face.detection import boxes_from_keypoints
 from ..svp_models.face.keypoints import motion_from_track
-from ..svp_models.face.paste import feather_masks, paste_faces
-from ..svp_models.face.refine import boxes_of_keypoints, find_face, look_again
-from ..svp_models.face.tracking import FaceTracker
+from ..svp_models.face.tracking import FaceTracker, find_face_boxes, verify_crop
 from ..svp_models.io.progress import Progress, shared
 from ..svp_models.media.frame_stream import FrameStream
 from ..svp_models.types import HeadMotion
@@ -53,11 +52,11 @@ def squares_of(
     """Where the face is cut out of the clip: by points that are given and whether each frame shows it, or found."""
     if points is not None:
         check_points(points[0], clip)
-        boxes = boxes_of_keypoints(points[0].keypoints.numpy())
+        boxes = boxes_from_keypoints(points[0].keypoints.numpy())
         return crop_around(boxes, clip.width, clip.height, margin, reach, points[1])
-    boxes, present = find_face(analyzer, clip, WHAT, progress)
+    boxes, present = find_face_boxes(analyzer, clip, WHAT, progress)
     crop = crop_around(boxes, clip.width, clip.height, margin, reach, present)
-    look_again(analyzer, clip, crop, boxes, WHAT)
+    verify_crop(analyzer, clip, crop, boxes, WHAT)
     return crop
 
 
@@ -174,7 +173,7 @@ class SVPCropFace(io.ComfyNode):
         analyzer = finder(model, face_analyzer) if points is None else None
         looking, cutting = shared(host.progress(), 4, 1)
         crop = squares_of(clip, margin, smoothing if square == FOLLOW else None, analyzer, points, looking)
-        faces = cut_faces(clip, crop, size, cutting, folder_paths.get_temp_directory())
+        faces = crop_faces(clip, crop, size, cutting, folder_paths.get_temp_directory())
         return io.NodeOutput(faces, feather_masks(crop, len(faces), faces.shape[1], feather), crop)
 
 

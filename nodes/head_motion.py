@@ -17,16 +17,15 @@ from ..svp_models.checkpoints.third_party import FILE as RECON_FILE
 from ..svp_models.checkpoints.third_party import load_deep3d
 from ..svp_models.diffusion.conditioning import DRAWINGS
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.analyzer import BuiltInBackend
 from ..svp_models.face.detection import FACE_CHOICES, FaceBackend, FaceTrack
-from ..svp_models.face.detectors.auto import FILE as YUNET_FILE
-from ..svp_models.face.detectors.auto import AutoBackend, YuNetBackend, best_of
-from ..svp_models.face.detectors.cascades import ClassicalBackend
+from ..svp_models.face.detectors.auto import AutoBackend, first_available
+from ..svp_models.face.detectors.built_in import BuiltInBackend
 from ..svp_models.face.detectors.insightface import FILES, InsightFaceBackend
-from ..svp_models.face.detectors.mediapipe import FILE, MediaPipeBackend, carries_models
-from ..svp_models.face.keypoints import HEAD_KEYPOINT_NAMES, draw_motion, manual_keypoints, motion_from_track
+from ..svp_models.face.detectors.mediapipe import MEDIAPIPE_FILE, MediaPipeBackend, has_bundled_models
+from ..svp_models.face.detectors.opencv import YUNET_FILE, ClassicalBackend, YuNetBackend
+from ..svp_models.face.keypoints import HEAD_KEYPOINT_NAMES, draw_motion, motion_from_track, parse_keypoints
 from ..svp_models.face.retarget import RETARGET_MODES, retarget
-from ..svp_models.face.tracking import FaceTracker, track_face, track_of_landmarks
+from ..svp_models.face.tracking import FaceTracker, track_face, track_from_landmarks
 from ..svp_models.types import HeadMotion
 from . import host
 from .host import folder_paths, io
@@ -60,7 +59,7 @@ def landmarks_input(what: str) -> io.Custom.Input:
 def chosen_track(landmarks: dict[str, Any], face_analyzer: FaceTracker | None, what: str) -> FaceTrack:
     """The face of the host's landmarks that the face analyzer would choose, the largest without one."""
     choice = () if face_analyzer is None else (face_analyzer.choice, face_analyzer.index)
-    return track_of_landmarks(landmarks, what, *choice)
+    return track_from_landmarks(landmarks, what, *choice)
 
 
 def portrait_points(
@@ -211,7 +210,7 @@ class SVPHeadKpsManual(io.ComfyNode):
     @classmethod
     def execute(cls, image: Tensor, points: str) -> io.NodeOutput:
         height, width = rgb_from(image).shape[1:3]
-        keypoints = manual_keypoints(points, width, height)
+        keypoints = parse_keypoints(points, width, height)
         return io.NodeOutput(HeadMotion(keypoints[None], width, height, fps=25.0, portrait=keypoints))
 
 
@@ -268,7 +267,7 @@ def weight_file(entry: str, name: str) -> str:
 
 
 def open_mediapipe() -> FaceBackend:
-    return MediaPipeBackend(None if carries_models() else weight_file("mediapipe", FILE))
+    return MediaPipeBackend(None if has_bundled_models() else weight_file("mediapipe", MEDIAPIPE_FILE))
 
 
 # For photographs, the best first
@@ -285,7 +284,7 @@ def open_built_in() -> BuiltInBackend:
 
 
 BACKENDS: dict[str, Callable[[], FaceBackend]] = {
-    AutoBackend.name: lambda: AutoBackend(open_built_in(), best_of(PHOTOGRAPHS)),
+    AutoBackend.name: lambda: AutoBackend(open_built_in(), first_available(PHOTOGRAPHS)),
     BuiltInBackend.name: open_built_in,
     **PHOTOGRAPHS,
 }

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..svp_models.checkpoints.style_layers import load_style, save_style
 from ..svp_models.diffusion.style import EASINGS, extract_style, interpolate_styles, sample_style
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.tracking import FaceTracker, expression_of, track_face
+from ..svp_models.face.tracking import FaceTracker, expression_from_track, track_face
 from ..svp_models.io.progress import shared
 from ..svp_models.model import PortraitModel
 from ..svp_models.types import Audio, StylePrior
@@ -99,7 +99,7 @@ class SVPStyleExtract(io.ComfyNode):
             clip = clip_from(frames)
             fps = clip.fps or fps
             analyzer = face_analyzer or portrait.face_analyzer
-            expression = expression_of(track_face(analyzer, clip, "the style clip", watching, fps))
+            expression = expression_from_track(track_face(analyzer, clip, "the style clip", watching, fps))
         sound = own_sound(portrait, frames) if audio is None else audio_from(audio)
         return io.NodeOutput(extract_style(portrait, expression, sound, fps, progress=reading))
 

@@ -32,14 +32,14 @@ from ..svp_models.diffusion.conditioning_cache import ConditioningCache
 from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
 from ..svp_models.diffusion.memory import choose_plan
 from ..svp_models.errors import PortraitError
+from ..svp_models.media.audio import audio_segment
 from ..svp_models.media.frame_stream import (
-    ALL,
+    ALL_FRAMES,
+    FrameSelection,
     FrameStream,
-    Selection,
     file_audio,
     file_stream,
-    part_of,
-    picture_stream,
+    image_stream,
 )
 from ..svp_models.model import PortraitModel
 from ..svp_models.networks.audio_encoder import AudioEncoder
@@ -158,15 +158,15 @@ def images_from_bytes(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).float() / 255
 
 
-def clip_from(images: Any, chosen: Selection = ALL) -> FrameStream:
+def clip_from(images: Any, selection: FrameSelection = ALL_FRAMES) -> FrameStream:
     """IMAGE or VIDEO -> its frames, which are read, and of a file decoded, one at a time. VIDEO knows its frame rate."""
     if isinstance(images, Tensor):
-        return picture_stream(rgb_from(images), chosen=chosen)
+        return image_stream(rgb_from(images), selection=selection)
     place = _file_of(images)
     if place is not None:
-        return file_stream(*place, chosen)
+        return file_stream(*place, selection)
     components = images.get_components()
-    return picture_stream(rgb_from(components.images), float(components.frame_rate), chosen)
+    return image_stream(rgb_from(components.images), float(components.frame_rate), selection)
 
 
 def sound_from(video: Any, start: float = 0.0, seconds: float = 0.0) -> Audio | None:
@@ -177,7 +177,7 @@ def sound_from(video: Any, start: float = 0.0, seconds: float = 0.0) -> Audio | 
         left = max(length - start, 0.0) if length else 0.0
         return file_audio(source, begins + start, min(seconds, left) if seconds and left else seconds or left)
     audio = video.get_components().audio
-    return None if audio is None else part_of(audio_from(audio), start, seconds)
+    return None if audio is None else audio_segment(audio_from(audio), start, seconds)
 
 
 def _file_of(video: Any) -> tuple[Any, float, float] | None:

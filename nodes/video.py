@@ -16,8 +16,8 @@ from ..svp_models.cli.core_nodes import audio_to_host
 from ..svp_models.diffusion.checks import check_latents, check_pictures
 from ..svp_models.errors import PortraitError
 from ..svp_models.io.memory_map import release
-from ..svp_models.media.frame_stream import Selection
-from ..svp_models.media.images import median_filtered, pictures_of
+from ..svp_models.media.frame_stream import FrameSelection
+from ..svp_models.media.images import images_from_stream, median_filter_frames
 from ..svp_models.media.writer import VideoWriter
 from . import host
 from .host import InputImpl, folder_paths, io, ui
@@ -143,7 +143,7 @@ class SVPMedianFilter(io.ComfyNode):
     def execute(cls, images: Tensor) -> io.NodeOutput:
         frames = rgb_from(images)  # f h w 3
         filtered, progress = torch.empty_like(frames), host.progress()
-        for index, frame in enumerate(median_filtered(each.movedim(-1, 0) for each in frames)):
+        for index, frame in enumerate(median_filter_frames(each.movedim(-1, 0) for each in frames)):
             filtered[index] = frame.movedim(0, -1)
             progress(index + 1, len(frames))
         return io.NodeOutput(filtered)
@@ -221,9 +221,9 @@ class SVPLoadVideo(io.ComfyNode):
         cls, video: Any, frame_rate: float, skip_first_frames: int, frame_load_cap: int, select_every_nth: int, width: int,
         height: int,
     ) -> io.NodeOutput:  # fmt: skip
-        chosen = Selection(frame_rate, skip_first_frames, select_every_nth, frame_load_cap, width, height)
+        chosen = FrameSelection(frame_rate, skip_first_frames, select_every_nth, frame_load_cap, width, height)
         clip = clip_from(video, chosen)
-        images = pictures_of(clip, folder_paths.get_temp_directory(), host.progress())
+        images = images_from_stream(clip, folder_paths.get_temp_directory(), host.progress())
         rate = clip.fps * select_every_nth
         sound = sound_from(video, skip_first_frames / rate, len(images) / clip.fps)
         return io.NodeOutput(images, audio_to_host(sound), clip.fps, len(images))

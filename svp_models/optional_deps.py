@@ -1,6 +1,6 @@
 """The packages that the pack needs: looked for at the start, imported when first used, named in one line where missing.
 
-Nothing native is imported before something needs it: `from ..libraries import cv2` costs nothing and works as the module.
+Nothing native is imported before something needs it: `from ..optional_deps import cv2` costs nothing and works as the module.
 """
 
 from __future__ import annotations
@@ -53,10 +53,12 @@ if TYPE_CHECKING:
     import soxr
     from av.video import reformatter
     from scipy import interpolate, ndimage
+    from scipy.spatial import transform
 else:
     av, reformatter = Library("av"), Library("av.video.reformatter")
     cv2, soxr = Library("cv2"), Library("soxr")
     interpolate, ndimage = Library("scipy.interpolate"), Library("scipy.ndimage")
+    transform = Library("scipy.spatial.transform")
 
 __all__ = [
     "av",
@@ -68,6 +70,7 @@ __all__ = [
     "onnxruntime",
     "reformatter",
     "soxr",
+    "transform",
 ]
 
 
@@ -94,9 +97,9 @@ def check_libraries() -> None:
 
 
 def missing_error(modules: list[str]) -> PortraitError:
-    """What to do about needed modules that are not there."""
+    """The error for required modules that are not installed."""
     python, requirements = f'"{sys.executable}"', ROOT / "requirements.txt"
-    names = ", ".join({**REQUIRED, **ANY_OF}.get(each, each) for each in modules)
+    names = ", ".join({**REQUIRED, **ANY_OF}.get(module, module) for module in modules)
     if requirements.is_file():
         command = f'{python} -m pip install -r "{requirements}" and then {python} "{ROOT / "install.py"}"'
     else:

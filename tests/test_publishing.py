@@ -131,7 +131,7 @@ NATIVE = ("/cv2", "opencv", "onnxruntime", "/av/", "av.libs", "/scipy/", "/soxr/
 ANALYSE = """
 import numpy as np
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
+from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 FaceAnalyzer(load_model(BUILTIN_MODEL).face_analyzer).analyze(np.zeros((1, 64, 64, 3), np.uint8))
 import time
 time.sleep(2)

@@ -21,7 +21,7 @@ from torch.nn import functional
 from ..diffusion.checks import check_latents, check_pictures
 from ..errors import PortraitError
 from ..media.audio import load_audio
-from ..media.images import load_pictures, save_png
+from ..media.images import load_images, save_png
 from ..media.video import load_video
 from ..media.writer import VideoWriter
 from ..types import Audio
@@ -126,7 +126,7 @@ class LoadImage(CoreNode):
         return _file_there(self.folders, image, "image")
 
     def execute(self, image: str) -> Result:
-        images, masks = load_pictures(self.folders.find(image))
+        images, masks = load_images(self.folders.find(image))
         return Result((torch.from_numpy(images), torch.from_numpy(masks)))
 
 

@@ -21,14 +21,13 @@ import torch
 
 from ..checkpoints.model_zoo import locate, missing_file_error
 from ..errors import PortraitError
-from ..face.analyzer import BuiltInBackend
-from ..face.crop import Square, cut_square, square_around, to_square
-from ..face.detection import FaceBackend, FaceTrack
-from ..face.detectors.cascades import ClassicalBackend
+from ..face.crop import Square, crop_square, square_around, to_square
+from ..face.detection import FaceBackend, FaceTrack, face_boxes
+from ..face.detectors.built_in import BuiltInBackend
 from ..face.detectors.insightface import FILES, InsightFaceBackend
 from ..face.detectors.mediapipe import MediaPipeBackend
-from ..face.expression import read_faces
-from ..face.refine import face_boxes
+from ..face.detectors.opencv import ClassicalBackend
+from ..face.expression import predict_expression
 from ..media.audio import audio_rate
 from ..media.video import iter_frames, rate_and_origin
 from ..optional_deps import cv2
@@ -117,7 +116,7 @@ def cut_frames(frames: Iterator[np.ndarray], square: Square, count: int, recipe:
     size = recipe.output.size
     cut = np.empty((count, size, size, 3), np.uint8)
     for index in range(count):
-        cut[index] = cut_square(next(frames), square, size)
+        cut[index] = crop_square(next(frames), square, size)
     return cut
 
 
@@ -147,7 +146,7 @@ def clip_of(
     samples = np.pad(samples, (0, wanted - len(samples)))
     track = in_square(piece.track, square, size)
     if instruments.recon is not None:
-        expression, pose = read_faces(instruments.recon, frames, track)
+        expression, pose = predict_expression(instruments.recon, frames, track)
         track = replace(track, expression=expression, pose=pose if track.pose is None else track.pose)
     labels, unknown = labels_of(track, piece.interpolated, size)
     info = ClipInfo(

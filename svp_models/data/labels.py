@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..face.detection import FaceTrack
-from ..face.refine import face_points
+from ..face.detection import FaceTrack, face_points
 from ..media.audio import audio_chunks
 from ..optional_deps import cv2, soxr
 from .schema import MASK_CELL, SAMPLE_RATE

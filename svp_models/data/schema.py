@@ -66,7 +66,7 @@ class ClipLabels:
     """What is known of every frame of a clip; positions in pixels of its pictures, continuous, (0, 0) the top left corner.
 
     landmarks: n 68 2, iBUG order; head_keypoints: n 8 2, see face.keypoints; expression: n 64; pose: n 3, yaw, pitch, roll in
-    degrees as face.analyzer.FaceTrack has them; all float32. mouth_mask, face_mask: n size/8 size/8, uint8, how much of each
+    degrees as face.detection.FaceTrack has them; all float32. mouth_mask, face_mask: n size/8 size/8, uint8, how much of each
     cell lies inside the lips' outline and the face's, 255 is all. interpolated: n bool, frames in which no face was found and
     whose numbers lie between their neighbours'. A label that `ClipInfo.unknown` names is NaN.
     """

@@ -12,10 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..errors import PortraitError
-from ..face.detection import FaceBackend, FaceDetection, FaceTrack, choose_faces, track_of
-from ..face.keypoints import interpolate_missing
-from ..face.refine import face_boxes
-from ..face.tracking import smoothed
+from ..face.detection import FaceBackend, FaceDetection, FaceTrack, build_track, choose_faces, face_boxes
+from ..face.tracking import smooth_track
+from ..io.resampling import interpolate_missing
 from ..optional_deps import cv2
 from .schema import FPS, ONE_FACE, SHORTEST_FRAMES, FilmOptions, Recipe, Reject
 
@@ -90,7 +89,7 @@ def pieces_of(stretch: Stretch, source: str, recipe: Recipe) -> Iterator[Piece |
     if options.face == ONE_FACE and second > SECOND_FRAMES * count:
         yield reject("several faces", f"in {second} of {count} frames")
         return
-    track = track_of(chosen, stretch.width, stretch.height)
+    track = build_track(chosen, stretch.width, stretch.height)
     runs = present_runs(track.present)
     if all(stop - start < SHORTEST_FRAMES for start, stop in runs):
         longest = max(stop - start for start, stop in runs)
@@ -104,7 +103,7 @@ def pieces_of(stretch: Stretch, source: str, recipe: Recipe) -> Iterator[Piece |
             continue
         part = part_of(track, start, stop)
         missing = ~part.present
-        part = without_gaps(smoothed(part, FPS, options.smoothing) if options.smoothing else part)
+        part = without_gaps(smooth_track(part, FPS, options.smoothing) if options.smoothing else part)
         size = face_size(part)
         if size < least_face(options, recipe.output.size):
             least = least_face(options, recipe.output.size)

@@ -10,8 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.audio_encoder import check_audio_encoder
-from ..face.keypoints import draw_frames
-from ..face.retarget import draw_three_frames
+from ..face.keypoints import draw_head_frames, draw_vexpress_frames
 from ..io.memory_map import (
     IN_MEMORY,
     FrameArray,
@@ -23,7 +22,7 @@ from ..io.memory_map import (
     first_equal,
 )
 from ..io.progress import Progress, in_chunks, shared
-from ..media.audio import warn_of_silence
+from ..media.audio import warn_if_silent
 from ..model import PortraitModel
 from ..networks.audio_encoder import feature_windows, mel_features, mel_windows, mono_samples
 from ..networks.conditions import Conditions
@@ -32,7 +31,10 @@ from .inputs import ClipInputs
 
 CHUNK = 32  # frames that the small networks take at once
 GUIDER_FRAMES = 4  # that the guider takes at once: it never sets the peak of the denoising's memory
-DRAWINGS = {"head8": draw_frames, "vexpress3": draw_three_frames}  # how a head motion is drawn for a kind of keypoints
+DRAWINGS = {
+    "head8": draw_head_frames,
+    "vexpress3": draw_vexpress_frames,
+}  # how a head motion is drawn for a kind of keypoints
 CACHE_BYTES = 128 * 2**20  # of keypoint features
 
 
@@ -193,7 +195,7 @@ def encode_conditions(
     model: PortraitModel, inputs: ClipInputs, progress: Progress | None = None, storage: Storage = IN_MEMORY
 ) -> ClipConditions:
     """Runs every condition network that does not depend on the denoising step; progress: see `audio_tokens`, the long part."""
-    warn_of_silence(inputs.audio)
+    warn_if_silent(inputs.audio)
     networks, config = model.networks, model.config
     scaled = (inputs.portrait_latent.float() * config.vae.scale).to(model.like(networks.reference))  # 1 c h/8 w/8
     return ClipConditions(

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import PortraitError
-from ..face.keypoints import motion_at
+from ..face.keypoints import resample_motion
 from ..face.tracking import FaceTracker, track_face
 from ..io.memory_map import FrameArray, ReorderedFrames
 from ..media.audio import frame_count
@@ -108,7 +108,7 @@ def fit_motion(
     """
     if isinstance(motion, HeadMotion):
         left, top, wide, high = centre_crop(motion.width, motion.height, width, height)
-        moved = motion_at(motion, frames, fps)
+        moved = resample_motion(motion, frames, fps)
         corner = moved.keypoints.new_tensor([left, top])
         portrait = None if moved.portrait is None else moved.portrait - corner  # 8 2
         return HeadMotion(moved.keypoints - corner, wide, high, fps, moved.interpolated, portrait)

@@ -9,11 +9,12 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..face.keypoints import find_head_keypoints, interpolate_missing
-from ..face.tracking import FaceTracker, look_for_face
+from ..face.keypoints import find_head_keypoints
+from ..face.tracking import FaceTracker, track_face_if_any
 from ..face.warp import warp_to_keypoints
 from ..io.memory_map import IN_MEMORY, FrameArray, ReorderedFrames, Storage, first_equal
 from ..io.progress import Progress, in_chunks, shared
+from ..io.resampling import interpolate_missing
 from ..model import PortraitModel
 from ..types import HeadMotion
 
@@ -95,5 +96,5 @@ def portrait_keypoints(
     if analyzer is None:
         return None
     pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte()
-    track = look_for_face(analyzer, rearrange(pixels, "c h w -> 1 h w c").numpy(), "the portrait")
+    track = track_face_if_any(analyzer, rearrange(pixels, "c h w -> 1 h w c").numpy(), "the portrait")
     return torch.from_numpy(track.head_keypoints[0]) if track.present[0] else None

@@ -14,8 +14,8 @@ from einops import rearrange
 
 from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
 from ..diffusion.style import extract_style, sample_style
-from ..face.analyzer import FaceAnalyzer
 from ..face.detection import FaceTrack
+from ..face.detectors.built_in import FaceAnalyzer
 from ..model import PortraitModel
 from ..synthetic.clips import Clip, DrawnClip, act, make_clip, neutral_portrait
 from ..synthetic.performance import EMOTIONS

@@ -21,7 +21,7 @@ from ..diffusion.noise_schedule import SamplingSchedule, alphas_cumprod, inferen
 from ..diffusion.pipeline import SamplerOptions, condition_weights, denoise
 from ..diffusion.samplers import ddim_step
 from ..errors import PortraitError
-from ..face.retarget import draw_three_points
+from ..face.keypoints import draw_vexpress_keypoints
 from ..model import PortraitModel, PortraitNetworks
 from ..networks.attention import TransformerBlock
 from ..networks.conditions import Conditions, ConditionWeights, cat
@@ -153,7 +153,7 @@ def check_loops(folder: ParityFolder, config: ModelConfig, networks: PortraitNet
     check_inputs(folder, LOOP_INPUTS, {"latent": config.unet.latent_channels, "features": config.audio.feature_size})
     noise = folder["loop.init_latents"][0].transpose(0, 1)  # f c h w
     height, width = (side * CELL for side in noise.shape[-2:])
-    pictures = torch.from_numpy(draw_three_points(folder["loop.keypoints"], width, height))  # f H W 3
+    pictures = torch.from_numpy(draw_vexpress_keypoints(folder["loop.keypoints"], width, height))  # f H W 3
     kps = KpsFeatureCache(networks.guider, pictures.permute(0, 3, 1, 2).float() / 255, (width, height))
     features = kps.frames(list(range(len(noise))))  # f c0 h w
     yield compared(folder, "loop.kps_features", features.transpose(0, 1)[None], NETWORK)

@@ -17,7 +17,8 @@ from ..config import AudioConfig, ModelConfig
 from ..diffusion.context_windows import frame_windows
 from ..diffusion.noise_schedule import alphas_cumprod, inference_timesteps
 from ..errors import PortraitError
-from ..face.retarget import draw_three_points, resize_keypoints, retarget_three_points, turn
+from ..face.keypoints import draw_vexpress_keypoints
+from ..face.retarget import head_turn, resize_keypoints, retarget_vexpress
 from ..media.images import median_filter
 from ..networks.audio_encoder import SAMPLE_RATE, Wav2Vec2AudioEncoder, feature_windows
 from ..types import Audio
@@ -61,8 +62,8 @@ def scanned_frame(driving: Tensor, reference: Tensor) -> int:
     """The frame that sets the scale of V-Express' retargeting: it takes every frame whose turn is nearer to the
     reference's than the turn (not the distance) of the frame taken before is large. n 3 2, 3 2 -> index."""
     chosen, bound = 0, 10_000.0
-    for index, each in enumerate(turn(driving.double()).tolist()):
-        if abs(each - float(turn(reference.double()))) < bound:
+    for index, each in enumerate(head_turn(driving.double()).tolist()):
+        if abs(each - float(head_turn(reference.double()))) < bound:
             chosen, bound = index, each
     return chosen
 
@@ -103,7 +104,7 @@ def _check_pictures(folder: ParityFolder) -> Iterator[Measure]:
     for name, theirs in stored.items():
         if theirs.ndim != 4:
             raise PortraitError(f"{name} has the shape {list(theirs.shape)}, [pictures, height, width, 3] is needed")
-        ours = draw_three_points(folder[PICTURES[name]], theirs.shape[2], theirs.shape[1])  # n H W 3
+        ours = draw_vexpress_keypoints(folder[PICTURES[name]], theirs.shape[2], theirs.shape[1])  # n H W 3
         if ours.shape != theirs.shape:
             note = f"ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}"
             yield Measure(name, IDENTICAL, math.inf, note)
@@ -114,11 +115,11 @@ def _check_pictures(folder: ParityFolder) -> Iterator[Measure]:
 
 def _check_retargeting(folder: ParityFolder) -> Iterator[Measure]:
     reference, driving = folder["retarget.reference_keypoints"], folder["retarget.target_keypoints"]
-    still = retarget_three_points(reference, driving, "fix_face")
+    still = retarget_vexpress(reference, driving, "fix_face")
     yield measured("retarget.fix_face", PROCESSING, still, reference.expand_as(driving))
     anchor = scanned_frame(driving, reference)
     for mode in ("offset", "naive"):
-        ours = retarget_three_points(reference, driving, mode, anchor)
+        ours = retarget_vexpress(reference, driving, mode, anchor)
         yield compared(folder, f"retarget.{mode}", ours, PROCESSING, f"with V-Express' frame {anchor}")
     resized = resize_keypoints(driving, len(folder["kps_interpolate.output"]))
     yield compared(folder, "kps_interpolate.output", resized, PROCESSING)

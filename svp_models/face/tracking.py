@@ -1,19 +1,11 @@
-"""A face analyser applied to a clip: the chosen face as one track, with messages that name the clip.
-
-The host's face landmarks (socket FACE_LANDMARKS, by its MediaPipe node) as a track and as head motion.
-
-The value is a dict: `frames`, for every frame the faces in it, each with `landmarks_xy` (478 2, pixels) and `bbox_xyxy` (4);
-`image_size`, (height, width). A frame without a face has an empty list, unless the node was asked to fill it in.
-
-Less trembling of tracked points: the one-euro filter (Casiez, Roussel and Vogel, CHI 2012), run both ways over a clip.
-"""
+"""The face of a clip: detected in every frame, chosen, tracked, smoothed; with error messages that name the clip."""
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -22,79 +14,89 @@ from torch import Tensor, nn
 
 from ..errors import PortraitError
 from ..io.progress import Progress
+from ..io.resampling import interpolate_missing, smooth_points
 from ..media.frame_stream import Frames
-from .analyzer import BuiltInBackend, check_frames, require_face
-from .detection import COUNTED, FaceBackend, FaceDetection, FaceTrack, choose_faces, track_of
+from .crop import MIN_SIDE, FaceCrop, Square, crop_square, from_square
+from .detection import (
+    LEFT_TO_RIGHT,
+    FaceBackend,
+    FaceDetection,
+    FaceTrack,
+    box_iou,
+    boxes_around,
+    build_track,
+    check_frames,
+    choose_faces,
+    face_boxes,
+    frame_ranges,
+    require_face,
+)
 from .detectors.auto import AutoBackend
-from .expression import read_faces
-from .head_pose import MESH_68, MESH_FIVE
-from .keypoints import frame_ranges, head_keypoints_from_mesh, interpolate_missing
-from .search import PortraitSearch
+from .detectors.built_in import BuiltInBackend, PortraitSearch
+from .expression import predict_expression
+from .keypoints import MESH_68, MESH_FIVE_POINTS, head_keypoints_from_mesh
 
 LOG = logging.getLogger(__name__)
-LARGEST_TURN = 50.0  # degrees that a head may be tilted by: the models know upright portraits
+MAX_TILT = 50.0  # degrees: the models know upright portraits
+VERIFIED_FRAMES = 4  # frames of a clip whose crop is checked for the face
+VERIFIED_SIDE = 640  # pixels of such a crop at most
+VERIFIED_IOU = 0.3  # of the face detected in the crop and the face it was made for
 
 
 @dataclass(frozen=True)
 class FaceTracker:
-    """A backend, which of its faces is meant, and what is done to its track.
+    """A backend, the choice of face, and the processing of its track.
 
-    choice, index: see `selection.choose_faces`. smoothing: 0 (off) to 1, see `one_euro.smooth_points`. recon: a
-    `Deep3DNetwork` that gives expression (and pose, where the backend has none); None: what the backend gives.
+    choice, index: see `choose_faces`. smoothing: 0 (off) to 1, see `smooth_points`. expression_network: a
+    `Deep3DNetwork` that predicts the expression (and the pose, where the backend has none); None: that of the backend.
     """
 
     backend: FaceBackend
     choice: str = "largest"
     index: int = 0
     smoothing: float = 0.0
-    recon: nn.Module | None = None
+    expression_network: nn.Module | None = None
 
     def analyze(self, frames: Frames, progress: Progress | None = None, fps: float = 25.0) -> FaceTrack:
         """The chosen face in frames n h w 3 (uint8 RGB) of one clip at `fps`.
 
-        progress(frames done, frames in all); with `recon` the frames are gone through twice and count twice.
+        progress(frames done, frames in all); with an expression network the frames are read twice and count twice.
         """
         count = len(frames)  # of a file what its header says
-        steps = count if self.recon is None else 2 * count
+        network = self.expression_network
+        steps = count if network is None else 2 * count
         found: list[list[FaceDetection]] = []
         for faces in self.backend.detect(frames):
             found.append(faces)
             if progress is not None:
                 progress(min(len(found), count), steps)
-        chosen = choose_faces(found, self.choice, self.index)
-        track = track_of(chosen, frames.shape[2], frames.shape[1])
+        track = build_track(choose_faces(found, self.choice, self.index), frames.shape[2], frames.shape[1])
         if not track.present.any():
             return track
-        if self.recon is not None:
-            reading = None if progress is None else lambda done, total: progress(count + count * done // total, steps)
-            expression, pose = read_faces(self.recon, frames, track, reading)
+        if network is not None:
+            second = None if progress is None else lambda done, total: progress(count + count * done // total, steps)
+            expression, pose = predict_expression(network, frames, track, second)
             track = replace(track, expression=expression, pose=pose if track.pose is None else track.pose)
-        return smoothed(track, fps, self.smoothing) if self.smoothing else track
+        return smooth_track(track, fps, self.smoothing) if self.smoothing else track
 
 
-def smoothed(track: FaceTrack, fps: float, strength: float) -> FaceTrack:
-    """The track with its points and boxes smoothed; frames without the face are bridged first and stay marked."""
-
-    def smooth(points: np.ndarray) -> np.ndarray:
-        return smooth_points(interpolate_missing(points, track.present)[0], fps, strength, size)
-
+def smooth_track(track: FaceTrack, fps: float, strength: float) -> FaceTrack:
+    """The track with its points and boxes smoothed; frames without the face are interpolated first and stay marked."""
     pupils = track.head_keypoints[track.present][:, 4:6]
     size = float(np.median(np.linalg.norm(pupils[:, 1] - pupils[:, 0], axis=1)))
-    return replace(
-        track,
-        boxes=smooth(track.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
-        head_keypoints=smooth(track.head_keypoints),
-        landmarks=None if track.landmarks is None else smooth(track.landmarks),
-        five_points=smooth(track.five_points),
+    return track.map_points(
+        lambda points: smooth_points(interpolate_missing(points, track.present)[0], fps, strength, size)
     )
 
 
-def tracker_of(analyzer: FaceTracker | bytes | None, frames: Frames, what: str) -> FaceTracker:
-    """What finds the face in these frames: a FaceTracker, or the ONNX bytes of a model's own analyser; with None PortraitError
-    says what to do. `what` is what a message calls the frames."""
+def resolve_tracker(analyzer: FaceTracker | bytes | None, frames: Frames, what: str) -> FaceTracker:
+    """The tracker for these frames: a FaceTracker as it is, or one for the ONNX bytes of the face analyser of a model.
+
+    None raises PortraitError. what: the name of the frames in messages.
+    """
     if analyzer is None:
         raise PortraitError(
-            f"this model has no face analyser, so {what} cannot be read: load the built-in model for it, or connect "
+            f"this model has no face analyser, so {what} cannot be analysed: load the built-in model for it, or connect "
             "Load Face Analyzer"
         )
     tracker = analyzer if isinstance(analyzer, FaceTracker) else FaceTracker(BuiltInBackend(analyzer))
@@ -110,38 +112,38 @@ def track_face(
     progress: Progress | None = None,
     fps: float = 25.0,
 ) -> FaceTrack:
-    """The face in frames n h w 3 (uint8) at `fps`; `what` is what a message calls the frames.
+    """The face in frames n h w 3 (uint8) at `fps`; `what` is the name of the frames in messages.
 
-    analyzer: see `tracker_of`. No face at all, or one that is turned too far, raises PortraitError; frames without it are
-    named in a warning.
+    analyzer: see `resolve_tracker`. No face at all, or a face that is tilted too far, raises PortraitError; frames without the
+    face are named in a warning.
     """
-    track = look_for_face(analyzer, frames, what, progress, fps)
+    track = track_face_if_any(analyzer, frames, what, progress, fps)
     check_track(track, what)
     return track
 
 
 def check_track(track: FaceTrack, what: str, outcome: str = "they are filled in between their neighbours") -> None:
-    """No face at all raises PortraitError; frames without it are named in a warning that says what becomes of them."""
+    """No face at all raises PortraitError; frames without it are named in a warning with the outcome for them."""
     require_face(track, what)
     missing = np.flatnonzero(~track.present).tolist()
     if missing:
         LOG.warning("no face in frames %s of %d of %s: %s", frame_ranges(missing), len(track), what, outcome)
 
 
-def look_for_face(
+def track_face_if_any(
     analyzer: FaceTracker | bytes | None,
     frames: Frames,
     what: str,
     progress: Progress | None = None,
     fps: float = 25.0,
 ) -> FaceTrack:
-    """As `track_face`, but nobody has to be there."""
-    tracker = tracker_of(analyzer, frames, what)
+    """As `track_face`, but the frames may all be without a face."""
+    tracker = resolve_tracker(analyzer, frames, what)
     if isinstance(tracker.backend, BuiltInBackend):
         check_frames(frames)
         search = PortraitSearch(tracker.backend)
-        _refuse_turned(search, next(iter(frames)), what)
-        if tracker.choice == COUNTED:  # it knows one face a picture
+        _refuse_tilted(search, next(iter(frames)), what)
+        if tracker.choice == LEFT_TO_RIGHT:  # the backend alone detects one face per image
             tracker = replace(tracker, backend=search)
     track = tracker.analyze(frames, progress, fps)
     check_upright(track, what)
@@ -149,33 +151,33 @@ def look_for_face(
 
 
 def check_upright(track: FaceTrack, what: str) -> None:
-    """A face that is turned too far in most of its frames raises PortraitError."""
+    """A face that is tilted too far in most of its frames raises PortraitError."""
     if not track.present.any():
         return
     pupils = track.head_keypoints[track.present][:, 4:6].astype(np.float64)
     across = pupils[:, 1] - pupils[:, 0]
     directions = across @ (1, 1j) / np.maximum(np.linalg.norm(across, axis=1), 1e-9)
     roll = float(np.degrees(np.angle(directions.mean())))
-    if abs(roll) > LARGEST_TURN:
-        raise turned_error(roll, what)
+    if abs(roll) > MAX_TILT:
+        raise _tilt_error(roll, what)
 
 
-def _refuse_turned(search: PortraitSearch, frame: np.ndarray, what: str) -> None:
+def _refuse_tilted(search: PortraitSearch, frame: np.ndarray, what: str) -> None:
     """For a backend that takes whatever it sees for an upright face."""
-    turn = None if search.find_whole(frame) else search.turn_of(frame)
-    if turn is not None:
-        raise turned_error(turn, what)
+    tilt = None if search.find_whole(frame) else search.tilt_of(frame)
+    if tilt is not None:
+        raise _tilt_error(tilt, what)
 
 
-def turned_error(degrees: float, what: str) -> PortraitError:
+def _tilt_error(degrees: float, what: str) -> PortraitError:
     direction = "clockwise" if degrees > 0 else "counterclockwise"
     return PortraitError(
-        f"the face in {what} is turned {direction} by about {abs(degrees):.0f} degrees: rotate the picture until it is upright"
+        f"the face in {what} is turned {direction} by about {abs(degrees):.0f} degrees: rotate the image until it is upright"
     )
 
 
-def expression_of(track: FaceTrack) -> Tensor:
-    """Expression coefficients of every frame, n 64 float32; frames without a face lie between their neighbours."""
+def expression_from_track(track: FaceTrack) -> Tensor:
+    """Expression coefficients of every frame, n 64 float32; frames without a face are interpolated."""
     if track.expression is None:
         raise PortraitError(
             "this face analyser finds points but no expression: set 'expression' of Load Face Analyzer to deep3d, or "
@@ -184,78 +186,110 @@ def expression_of(track: FaceTrack) -> Tensor:
     return torch.from_numpy(interpolate_missing(track.expression, track.present)[0])
 
 
-def track_of_landmarks(value: Mapping[str, Any], what: str, choice: str = "largest", index: int = 0) -> FaceTrack:
-    """The chosen face (see `choose_faces`) of every frame. No face in any frame, or one that is turned too far, raises
-    PortraitError; `what` is what a message calls the frames."""
+def track_from_landmarks(value: Mapping[str, Any], what: str, choice: str = "largest", index: int = 0) -> FaceTrack:
+    """The chosen face (see `choose_faces`) of the host's face landmarks (socket FACE_LANDMARKS of its MediaPipe node).
+
+    value: `frames`, for every frame its faces with `landmarks_xy` (478 2, pixels), and `image_size`, (height, width). No face in
+    any frame, or a face that is tilted too far, raises PortraitError; `what` is the name of the frames in messages.
+    """
     try:
         frames, (height, width) = value["frames"], value["image_size"]
         meshes = [[np.asarray(face["landmarks_xy"], np.float32) for face in faces] for faces in frames]
     except (KeyError, TypeError, ValueError) as error:
         raise PortraitError(
-            f"the face landmarks of {what} are not as Detect Face Landmarks gives them ({type(error).__name__}: {error}): connect its "
+            f"the face landmarks of {what} are not those of Detect Face Landmarks ({type(error).__name__}: {error}): connect its "
             "output face_landmarks"
         ) from error
-    found = [[_face(mesh) for mesh in faces] for faces in meshes]
-    track = track_of(choose_faces(found, choice, index), int(width), int(height))
+    found = [[_face_from_mesh(mesh) for mesh in faces] for faces in meshes]
+    track = build_track(choose_faces(found, choice, index), int(width), int(height))
     check_track(track, what)
     check_upright(track, what)
     return track
 
 
-def _face(points: np.ndarray) -> FaceDetection:
+def _face_from_mesh(points: np.ndarray) -> FaceDetection:
     """One face from its 478 points in pixels, 478 2."""
     return FaceDetection(
-        box=np.concatenate([points.min(axis=0), points.max(axis=0)]),
+        box=boxes_around(points),
         head_keypoints=head_keypoints_from_mesh(points),  # refuses another number of points
-        five_points=points[list(MESH_FIVE)],
+        five_points=points[list(MESH_FIVE_POINTS)],
         landmarks=points[list(MESH_68)],
     )
 
 
-STRONGEST_CUTOFF = 0.5  # Hz at rest, for strength 1
-SPEED_GAIN = 4.0  # Hz of cut-off per unit and second of speed: fast movement passes
-SPEED_CUTOFF = 1.0  # Hz, of the speed's own low-pass, as in the paper
+def find_face_boxes(
+    analyzer: FaceTracker | bytes | None, frames: Frames, what: str, progress: Progress | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The face in frames n h w 3 (uint8) of one clip, of any size in them: boxes from the brows to the chin, n 4 (left, top,
+    right, bottom), float64 pixels; and whether the frame shows it, n bool. Boxes of frames without it are interpolated; no face
+    at all, or a face that is tilted too far, raises PortraitError.
 
-
-def one_euro(
-    values: np.ndarray, fps: float, min_cutoff: float, speed_gain: float, speed_cutoff: float = SPEED_CUTOFF
-) -> np.ndarray:
-    """Causal filter of n rows of any shape at `fps`; cut-offs in Hz, speed_gain in Hz per unit of value and second.
-
-    Row by row: x' = a x + (1 - a) x'_before with a = 1 / (1 + fps / (2 pi f)) and f = min_cutoff + speed_gain |dx'|, where
-    dx' is the change per second, itself low-passed at speed_cutoff.
+    analyzer: see `resolve_tracker`; what: the name of the frames in messages; progress(done, total) may raise to stop.
     """
-    rows = np.asarray(values, np.float64)
-    filtered = rows.copy()
-    speed = np.zeros_like(rows[0]) if len(rows) else rows
-    for index in range(1, len(rows)):
-        step = (rows[index] - filtered[index - 1]) * fps
-        speed = speed + _weight(speed_cutoff, fps) * (step - speed)
-        share = _weight(min_cutoff + speed_gain * np.abs(speed), fps)
-        filtered[index] = filtered[index - 1] + share * (rows[index] - filtered[index - 1])
-    return filtered
-
-
-def smooth_points(points: np.ndarray, fps: float, strength: float, size: float) -> np.ndarray:
-    """Points n k 2 of every frame of a clip at `fps`, smoothed -> n k 2, float32.
-
-    strength: 0 changes nothing, 1 is the strongest (0.5 Hz at rest); size: pixels that count as 1 for the speed, such as
-    the eyes' distance, so that the picture's size does not matter. The filter runs forwards and backwards and the two
-    are averaged: their delays cancel.
-    """
-    if not 0 <= strength <= 1 or fps <= 0 or size <= 0:
+    check_frames(frames)
+    height, width = frames.shape[1:3]
+    if min(width, height) < MIN_SIDE:
         raise PortraitError(
-            f"smoothing {strength} at {fps} fps with a face of {size} pixels: strength must be 0 to 1, the others above 0"
+            f"{what} are {width} x {height} pixels: no face fits in less than {MIN_SIDE}, choose larger images"
         )
-    if strength == 0 or len(points) < 2:
-        return np.asarray(points, np.float32)
-    scaled = np.asarray(points, np.float64) / size
-    cutoff = STRONGEST_CUTOFF / strength
-    forward = one_euro(scaled, fps, cutoff, SPEED_GAIN)
-    backward = one_euro(scaled[::-1], fps, cutoff, SPEED_GAIN)[::-1]
-    return ((forward + backward) / 2 * size).astype(np.float32)
+    tracker = resolve_tracker(analyzer, frames, what)
+    if isinstance(tracker.backend, BuiltInBackend):
+        track = _search_whole_images(tracker, frames, what, progress)
+    else:
+        track = tracker.analyze(frames, progress)
+    check_track(track, what, "Paste Face Back leaves them as they are")
+    check_upright(track, what)
+    return interpolate_missing(face_boxes(track), track.present)[0].astype(np.float64), track.present
 
 
-def _weight(cutoff: float | np.ndarray, fps: float) -> float | np.ndarray:
-    """Share of the new value in a first-order low-pass."""
-    return 1 / (1 + fps / (2 * math.pi * cutoff))
+def _search_whole_images(tracker: FaceTracker, frames: Frames, what: str, progress: Progress | None) -> FaceTrack:
+    position = (0, len(frames))
+
+    def moved(done: int, total: int) -> None:
+        nonlocal position
+        position = (done, total)
+        if progress is not None:
+            progress(done, total)
+
+    search = PortraitSearch(tracker.backend, None if progress is None else lambda: progress(*position))
+    track = replace(tracker, backend=search, smoothing=0.0, expression_network=None).analyze(frames, moved)
+    if not track.present.any():
+        tilt = search.tilt_of(next(iter(frames)))
+        if tilt is not None:
+            raise _tilt_error(tilt, what)
+    return track
+
+
+def verify_crop(
+    analyzer: FaceTracker | bytes | None, frames: Frames, crop: FaceCrop, boxes: np.ndarray, what: str
+) -> None:
+    """Raises PortraitError unless the face of these boxes n 4 is detected again inside the crop.
+
+    A few of the frames are checked, and half of them must agree. The built-in backend has done so already.
+    """
+    tracker = resolve_tracker(analyzer, frames, what)
+    if isinstance(tracker.backend, BuiltInBackend):
+        return
+    shown = [index for index in range(len(boxes)) if crop.shows(index)]
+    checked = {shown[int(row)] for row in np.linspace(0, len(shown) - 1, VERIFIED_FRAMES).round()}
+    agreed = [
+        _detected_in(tracker.backend, frame, crop.at(index), boxes[index])
+        for index, frame in enumerate(islice(frames, max(checked) + 1))
+        if index in checked
+    ]
+    if 2 * sum(agreed) < len(agreed):
+        square = crop.at(min(checked))
+        raise PortraitError(
+            f"what {tracker.backend.name} took for a face in {what} is none in the square around it ({square.side} "
+            f"pixels at {square.left}, {square.top}): choose another face or backend of Load Face Analyzer, or type the points"
+        )
+
+
+def _detected_in(backend: FaceBackend, frame: np.ndarray, square: Square, box: np.ndarray) -> bool:
+    side = min(square.side, VERIFIED_SIDE)
+    (faces,) = backend.detect(crop_square(frame, square, side)[None])
+    if not faces:
+        return False
+    corners = face_boxes(build_track(faces, side, side)).reshape(-1, 2)
+    found = from_square(corners, square, side).reshape(-1, 4)
+    return bool((box_iou(found, box[None]) >= VERIFIED_IOU).any())

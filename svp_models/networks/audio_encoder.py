@@ -23,7 +23,7 @@ from torch.nn import functional
 
 from ..config import AudioConfig
 from ..errors import PortraitError
-from ..media.audio import CLEAR, KNOWN, frame_count, levelled, one_channel, to_mono
+from ..media.audio import CLEAR_LEVELS, KNOWN_LEVELS, downmix, frame_count, normalize_level, to_mono
 from ..types import Audio
 
 SAMPLE_RATE = 16000  # Hz
@@ -38,10 +38,10 @@ MEL_FLOOR = 1e-5
 SPECTROGRAM_CHUNK = 4096  # rows of a spectrogram per chunk, 40 s
 
 
-def mono_samples(audio: Audio, unchanged: tuple[float, float] = CLEAR) -> np.ndarray:
+def mono_samples(audio: Audio, unchanged: tuple[float, float] = CLEAR_LEVELS) -> np.ndarray:
     """The voice as the networks expect it: mono, 16 kHz, float32. unchanged: levels that stay, see `media.audio.levelled`."""
-    mono = Audio(one_channel(audio.waveform)[None], audio.sample_rate)
-    return levelled(to_mono(mono, SAMPLE_RATE).numpy(), unchanged)
+    mono = Audio(downmix(audio.waveform)[None], audio.sample_rate)
+    return normalize_level(to_mono(mono, SAMPLE_RATE).numpy(), unchanged)
 
 
 def mel_features(audio: Audio, frames: int, fps: float) -> Tensor:
@@ -51,7 +51,7 @@ def mel_features(audio: Audio, frames: int, fps: float) -> Tensor:
     centred on (j + 0.5) x 10 ms; before and after the audio there is silence. Soft and loud speech keep their levels,
     because styles are extracted from these features.
     """
-    return mel_rows(mono_samples(audio, KNOWN), 0, frames, fps)
+    return mel_rows(mono_samples(audio, KNOWN_LEVELS), 0, frames, fps)
 
 
 def mel_spectrogram(samples: np.ndarray) -> np.ndarray:
@@ -204,7 +204,7 @@ class AudioEncoder(nn.Module, ABC):
 
     def _mono(self, audio: Audio) -> np.ndarray:
         """Mono samples at 16 kHz, at the level of speech."""
-        return mono_samples(audio, KNOWN)
+        return mono_samples(audio, KNOWN_LEVELS)
 
     @abstractmethod
     def _row_positions(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
@@ -272,7 +272,7 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
     def _mono(self, audio: Audio) -> np.ndarray:
         if not self.normalize:
             return super()._mono(audio)
-        mono = Audio(one_channel(audio.waveform)[None], audio.sample_rate)
+        mono = Audio(downmix(audio.waveform)[None], audio.sample_rate)
         return to_mono(mono, SAMPLE_RATE).numpy()  # `_hidden` normalises the level
 
     def _row_positions(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:

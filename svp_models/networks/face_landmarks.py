@@ -1,7 +1,7 @@
 """The built-in face analyser: one image -> landmarks, head keypoints, expression coefficients and pose.
 
 It is trained on synthetic faces, does for them what a 3DMM regressor and a landmark detector do for photographs, and runs as
-ONNX (`face.analyzer`).
+ONNX (`face.detectors.built_in`).
 """
 
 from __future__ import annotations

@@ -34,7 +34,7 @@ from ..data.shards import (
 )
 from ..errors import PortraitError
 from ..evaluation.evaluator import ReadingError
-from ..face.analyzer import FaceAnalyzer
+from ..face.detectors.built_in import FaceAnalyzer
 from ..io.progress import Progress
 from ..io.signals import NUMBERS
 from ..networks.audio_encoder import mel_features

@@ -149,7 +149,7 @@ def test_a_model_finds_a_drawn_face_and_says_what_a_turned_one_needs(folders):
     middle = drawn.landmarks[0].mean(axis=0) + (50, 0)
     square = place.squares[0]
     assert abs(square.left + square.side / 2 - middle[0]) < 8 and 150 < square.side <= 200
-    with pytest.raises(PortraitError, match="turned clockwise by about 180 degrees: rotate the picture"):
+    with pytest.raises(PortraitError, match="turned clockwise by about 180 degrees: rotate the image"):
         SVPCropFace.execute(picture[:, :, 50:250].flip(1, 2), **CROP, model=model)
 
 
@@ -163,7 +163,7 @@ def test_frames_without_a_face_pass_through_untouched(analyzer, caplog):
         pasted = SVPPasteBack.execute(images, torch.zeros_like(faces), place, 0.0).args[0]
         assert torch.equal(pasted[[1, 3]], images[[1, 3]])
         assert all((pasted[row] == 0).any() for row in (0, 2))
-    with pytest.raises(PortraitError, match="3 pictures, 3 faces, 4 squares of the crop, 4 pictures of the crop"):
+    with pytest.raises(PortraitError, match="3 images, 3 faces, 4 squares of the crop, 4 images of the crop"):
         SVPPasteBack.execute(images[:3], faces[:3], place, 0.0)
 
 
@@ -177,7 +177,8 @@ def test_what_is_no_face_in_its_own_square_is_refused(analyzer, monkeypatch):
 
     monkeypatch.setitem(face_nodes.BACKENDS, "marks", Whole)
     with pytest.raises(
-        PortraitError, match="what marks took for a face in the pictures is none in the square .* .16 pixels at 26, 15"
+        PortraitError,
+        match="what marks took for a face in the pictures is none in the square around it .16 pixels at 26, 15",
     ):
         crop(film([(30, 20)]), analyzer())
 
@@ -202,7 +203,7 @@ def test_a_video_is_cut_and_pasted_as_its_frames_are(analyzer, folders):
     pasted = [SVPPasteBack.execute(each, 1 - of_video[0], of_video[2], 0.2).args[0] for each in (video, pictures)]
     assert torch.equal(pasted[0], pasted[1]) and torch.equal(pasted[0][2], pictures[2])
     assert not torch.equal(pasted[0][3], pictures[3])
-    with pytest.raises(PortraitError, match="6 pictures, 5 faces"):
+    with pytest.raises(PortraitError, match="6 images, 5 faces"):
         SVPPasteBack.execute(video, of_video[0][:5], SVPCropFace.execute(pictures[:5], **CROP, head_motion=replace(
             motion, keypoints=motion.keypoints[:5], interpolated=())).args[2], 0.2)  # fmt: skip
 

@@ -19,7 +19,7 @@ from svp_portrait.nodes.style import (
 )
 from svp_portrait.nodes.video import SVPVideoCombine
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
 from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.media.video import load_video
 

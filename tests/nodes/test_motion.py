@@ -13,7 +13,8 @@ from svp_portrait.nodes.head_motion import SVPHeadKpsExtract, SVPHeadKpsRender, 
 from svp_portrait.nodes.host import InputImpl
 from svp_portrait.svp_models.cli.core_nodes import ComponentVideo, VideoComponents
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.retarget import retarget_three_points, three_points
+from svp_portrait.svp_models.face.keypoints import vexpress_keypoints
+from svp_portrait.svp_models.face.retarget import retarget_vexpress
 from svp_portrait.svp_models.media import images as pictures
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.media.writer import VideoWriter
@@ -32,9 +33,11 @@ def motion(frames: int = 4) -> HeadMotion:
 
 
 def test_a_model_that_cannot_find_faces_names_the_node_that_can(blind, clip):
-    with pytest.raises(PortraitError, match="no face analyser, so the driving clip cannot be read.*Load Face Analyzer"):
+    with pytest.raises(
+        PortraitError, match="no face analyser, so the driving clip cannot be analysed.*Load Face Analyzer"
+    ):
         SVPHeadKpsExtract.execute(blind, clip["frames"], 25.0)
-    with pytest.raises(PortraitError, match="no face analyser, so the portrait cannot be read.*Load Face Analyzer"):
+    with pytest.raises(PortraitError, match="no face analyser, so the portrait cannot be analysed.*Load Face Analyzer"):
         SVPHeadKpsRetarget.execute(motion(), clip["portrait"], "offset", blind)
 
 
@@ -49,8 +52,8 @@ def test_v_express_ways_are_offered(way):
     assert f"vexpress {way}" in mode.options
     portrait = replace(motion(1), keypoints=motion(1).keypoints * 3 + 5)
     moved = SVPHeadKpsRetarget.execute(motion(), portrait, f"vexpress {way}").args[0]
-    expected = retarget_three_points(three_points(portrait.keypoints[0]), three_points(motion().keypoints), way)
-    torch.testing.assert_close(three_points(moved.keypoints), expected, rtol=0, atol=1e-5)
+    expected = retarget_vexpress(vexpress_keypoints(portrait.keypoints[0]), vexpress_keypoints(motion().keypoints), way)
+    torch.testing.assert_close(vexpress_keypoints(moved.keypoints), expected, rtol=0, atol=1e-5)
 
 
 def test_a_video_is_read_at_its_own_rate(loaded, clip, folders):
@@ -85,6 +88,6 @@ def test_drawn_motion_is_bounded_before_it_is_made(folders):
 
 def test_drawn_motion_is_the_same_in_a_file(folders, monkeypatch):
     whole = SVPHeadKpsRender.execute(motion(), 64, 48, 70).args[0]
-    monkeypatch.setattr(pictures, "IN_MEMORY", 0)
+    monkeypatch.setattr(pictures, "MAX_IN_MEMORY", 0)
     assert torch.equal(SVPHeadKpsRender.execute(motion(), 64, 48, 70).args[0], whole) and whole.shape == (70, 48, 64, 3)
     assert whole.max() > 0.9

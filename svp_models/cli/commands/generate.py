@@ -20,11 +20,11 @@ import numpy as np
 from PIL import Image
 
 from ...errors import PortraitError
-from ...face.analyzer import BuiltInBackend
-from ...face.detectors.auto import AutoBackend, YuNetBackend
-from ...face.detectors.cascades import ClassicalBackend
+from ...face.detectors.auto import AutoBackend
+from ...face.detectors.built_in import BuiltInBackend
 from ...face.detectors.insightface import InsightFaceBackend
 from ...face.detectors.mediapipe import MediaPipeBackend
+from ...face.detectors.opencv import ClassicalBackend, YuNetBackend
 from ...io.file_names import printable
 from ...io.files import reserved_file, whole_file
 from ...media.video import load_video

@@ -8,8 +8,8 @@ import torch
 
 from svp_portrait.svp_models.checkpoints.third_party import load_deep3d
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.detection import FaceDetection, track_of
-from svp_portrait.svp_models.face.expression import read_faces
+from svp_portrait.svp_models.face.detection import FaceDetection, build_track
+from svp_portrait.svp_models.face.expression import predict_expression
 from svp_portrait.svp_models.face.head_pose import FIVE_POINTS_3D
 from svp_portrait.svp_models.networks.deep3d import Deep3DNetwork
 
@@ -81,8 +81,8 @@ def test_the_published_layout_loads_and_reads_faces(tmp_path):
     assert others == ("opt_00", "sched_00") and not network.training
     five = FIVE_POINTS_3D[:, :2] * (60, -60) + (100, 90)
     frames = np.random.default_rng(0).integers(0, 255, (2, 200, 200, 3), dtype=np.uint8)
-    track = track_of([FaceDetection(np.zeros(4), np.zeros((8, 2)), five), None], 200, 200)
-    expression, pose = read_faces(network, frames, track)
+    track = build_track([FaceDetection(np.zeros(4), np.zeros((8, 2)), five), None], 200, 200)
+    expression, pose = predict_expression(network, frames, track)
     assert expression.shape == (2, 64) and pose.shape == (2, 3)
     assert np.isfinite(expression).all() and expression[0].std() > 0 and not expression[1].any()
 

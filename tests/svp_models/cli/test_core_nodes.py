@@ -126,12 +126,12 @@ def test_transparency_and_rotation_of_a_picture(nodes, folders):
 
 def test_broken_and_missing_pictures(nodes, folders):
     (folders.input / "x.png").write_bytes(b"no picture")
-    with pytest.raises(PortraitError, match="cannot be read as a picture"):
+    with pytest.raises(PortraitError, match="cannot be read as an image"):
         nodes["LoadImage"].execute(image="x.png")
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)).save(folders.input / "y.png")
     whole = (folders.input / "y.png").read_bytes()
     (folders.input / "y.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PortraitError, match="cannot be read as a picture"):
+    with pytest.raises(PortraitError, match="cannot be read as an image"):
         nodes["LoadImage"].execute(image="y.png")
     assert "no image file 'z.png'" in nodes["LoadImage"].validate_inputs(image="z.png")
 
@@ -141,7 +141,7 @@ def test_a_full_disk_leaves_no_picture(nodes, folders, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(PortraitError, match="p_00001_.png: the picture cannot be written .No space left on device."):
+    with pytest.raises(PortraitError, match="p_00001_.png: the image cannot be written .No space left on device."):
         nodes["SaveImage"].execute(images=clip(1), filename_prefix="p")
     assert list(folders.output.iterdir()) == []
 

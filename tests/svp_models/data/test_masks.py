@@ -6,9 +6,8 @@ import pytest
 
 from svp_portrait.svp_models.data.labels import coverage, face_outline, mouth_outline
 from svp_portrait.svp_models.data.synthetic_clips import drawn_labels
-from svp_portrait.svp_models.face.detection import FaceDetection, track_of
-from svp_portrait.svp_models.face.head_pose import five_points_from_68
-from svp_portrait.svp_models.face.refine import face_boxes
+from svp_portrait.svp_models.face.detection import FaceDetection, build_track, face_boxes
+from svp_portrait.svp_models.face.keypoints import five_points_from_68
 
 
 def track(clip, landmarks: bool = True):
@@ -16,7 +15,7 @@ def track(clip, landmarks: bool = True):
         FaceDetection(np.zeros(4), keypoints, five_points_from_68(points), points if landmarks else None)
         for points, keypoints in zip(clip.landmarks, clip.head_keypoints, strict=True)
     ]
-    return track_of(faces, 128, 128)
+    return build_track(faces, 128, 128)
 
 
 @pytest.mark.parametrize("size", [64, 128, 512])

@@ -12,9 +12,8 @@ from svp_portrait.svp_models.data.extract import Instruments, film_clips
 from svp_portrait.svp_models.data.schema import FilmOptions, OutputOptions, Recipe, Sample
 from svp_portrait.svp_models.data.shards import decode_audio, decode_frames, decode_labels
 from svp_portrait.svp_models.data.sources import find_sources
-from svp_portrait.svp_models.face.detection import track_of
-from svp_portrait.svp_models.face.detectors.mediapipe import face_of_mesh
-from svp_portrait.svp_models.face.refine import face_boxes
+from svp_portrait.svp_models.face.detection import build_track, face_boxes
+from svp_portrait.svp_models.face.detectors.mediapipe import face_from_mesh
 from svp_portrait.svp_models.media.audio import load_audio, to_mono
 from svp_portrait.svp_models.media.video import iter_frames
 
@@ -32,7 +31,7 @@ class StoredMesh:
 
     def detect(self, frames):
         for _ in frames:
-            yield [face_of_mesh(next(self._mesh))]
+            yield [face_from_mesh(next(self._mesh))]
 
 
 @pytest.mark.parametrize("name", ["vasa_10", "vasa_17", "vasa_7", "vasa_l4"])
@@ -40,9 +39,9 @@ def test_boxes_without_landmarks_are_near_those_with_them(name):
     if not CLIPS.is_dir():
         pytest.skip("the real clips are not at hand")
     with np.load(CLIPS / name / "landmarks.npz") as stored:
-        faces = [face_of_mesh(each) for each in (stored["mesh"] * (1, 1, stored["width"]))[::25]]
+        faces = [face_from_mesh(each) for each in (stored["mesh"] * (1, 1, stored["width"]))[::25]]
     boxes, rough = (
-        face_boxes(track_of(each, 512, 512)) for each in (faces, [replace(face, landmarks=None) for face in faces])
+        face_boxes(build_track(each, 512, 512)) for each in (faces, [replace(face, landmarks=None) for face in faces])
     )
     assert np.abs((rough - boxes).mean(axis=0)).max() / np.ptp(boxes[:, [0, 2]], axis=1).mean() < 0.1
 

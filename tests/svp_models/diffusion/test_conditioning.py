@@ -16,8 +16,7 @@ from svp_portrait.svp_models.diffusion.conditioning import (
 )
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.keypoints import draw_frames
-from svp_portrait.svp_models.face.retarget import draw_three_frames
+from svp_portrait.svp_models.face.keypoints import draw_head_frames, draw_vexpress_frames
 from svp_portrait.svp_models.io.memory_map import ReorderedFrames
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments, feature_windows, mel_features
@@ -215,5 +214,5 @@ def test_no_reference_latent_where_the_model_takes_none(model, clip):
 def test_a_head_motion_is_drawn_for_the_kind_of_keypoints(clip):
     motion = clip.motion(3)
     eight, three = (KpsFeatureCache(Counter(), motion, (64, 48), kind).images([1]) for kind in ("head8", "vexpress3"))
-    assert torch.equal(eight, draw_frames(motion, [1], 64, 48))
-    assert torch.equal(three, draw_three_frames(motion, [1], 64, 48))
+    assert torch.equal(eight, draw_head_frames(motion, [1], 64, 48))
+    assert torch.equal(three, draw_vexpress_frames(motion, [1], 64, 48))

@@ -12,8 +12,8 @@ from svp_portrait.svp_models.diffusion.checks import check_inputs
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.diffusion.warped_reference import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend
-from svp_portrait.svp_models.face.keypoints import draw_frames
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
+from svp_portrait.svp_models.face.keypoints import draw_head_frames
 from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.io.memory_map import ReorderedFrames
 from svp_portrait.svp_models.synthetic.clips import make_clip
@@ -56,7 +56,7 @@ def test_frames_alike_are_bent_once(model, clip):
 
 
 def test_pictures_that_go_back_and_forth_are_read_once(clip):
-    pictures = draw_frames(clip.motion(3), range(3), 320, 240)
+    pictures = draw_head_frames(clip.motion(3), range(3), 320, 240)
     found = target_keypoints(ReorderedFrames(pictures, [0, 1, 2, 1]), 32, 24)
     assert torch.equal(found, target_keypoints(pictures, 32, 24)[[0, 1, 2, 1]])
 
@@ -83,7 +83,7 @@ def test_else_the_analyser_looks_for_them(tracked):
 def test_points_that_nobody_knows_are_the_first_frames(model, clip, caplog):
     """The model has no analyser: a picture of the head held still is the portrait itself, and a warning says why."""
     picture = torch.rand(3, 24, 32) * 2 - 1
-    pictures = draw_frames(clip.motion(1), [0], 320, 240)
+    pictures = draw_head_frames(clip.motion(1), [0], 320, 240)
     made = warped_latents(with_warp(model), model.vae.encode, picture, pictures)
     with torch.no_grad():
         torch.testing.assert_close(made, model.vae.encode(picture[None]), atol=1e-3, rtol=1e-3)
@@ -94,7 +94,7 @@ def test_points_that_nobody_knows_are_the_first_frames(model, clip, caplog):
 def test_progress_and_cancelling(model, clip, drawn):
     """Frames of pictures are read first (a fifth of the bar), then all are bent and encoded, 16 at a time."""
     motion, picture = clip.motion(40), torch.rand(3, 24, 32)
-    given = draw_frames(motion, range(40), 320, 240) if drawn else motion
+    given = draw_head_frames(motion, range(40), 320, 240) if drawn else motion
     seen, encoded = [], []
 
     def encode(frames):
@@ -117,13 +117,13 @@ def test_progress_and_cancelling(model, clip, drawn):
 
 def test_targets_are_read_back_from_pictures(clip):
     motion = clip.motion(3)
-    pictures = draw_frames(motion, range(3), 320, 240)
+    pictures = draw_head_frames(motion, range(3), 320, 240)
     torch.testing.assert_close(target_keypoints(pictures, 32, 24), motion.keypoints, atol=0.15, rtol=0)
 
 
 def test_pictures_that_cannot_be_read_are_filled_in(clip):
     motion = clip.motion(5)
-    pictures = draw_frames(motion, range(5), 320, 240)
+    pictures = draw_head_frames(motion, range(5), 320, 240)
     pictures[[0, 2]] = 0
     found = target_keypoints(pictures, 32, 24)
     torch.testing.assert_close(found[1:], motion.keypoints[1:], atol=0.15, rtol=0)  # the motion is even

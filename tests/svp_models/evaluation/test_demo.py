@@ -15,7 +15,8 @@ from svp_portrait.svp_models.diffusion.pipeline import resolve_options
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.metrics import keypoint_error
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, INPUTS, EvaluationSize, StudySize, evaluate
-from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, require_face
+from svp_portrait.svp_models.face.detection import require_face
+from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker

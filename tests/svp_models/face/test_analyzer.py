@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.face.analyzer import FaceAnalyzer, from_letterbox, letterbox, require_face
-from svp_portrait.svp_models.face.detection import FaceTrack
+from svp_portrait.svp_models.face.crop import from_letterbox, letterbox
+from svp_portrait.svp_models.face.detection import FaceTrack, require_face
+from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 
 onnx = pytest.importorskip("onnx")
 
@@ -123,7 +124,7 @@ def test_cancelling_passes_through(analyzer):
 def test_letterbox_repeats_the_edges():
     frame = np.zeros((64, 128, 3), np.uint8)
     frame[0], frame[-1] = 200, 100
-    square = letterbox(frame)
+    square = letterbox(frame, 128)
     assert square.shape == (128, 128, 3)
     assert (square[:33] == 200).all() and (square[95:] == 100).all() and (square[33:95] == 0).all()
 

@@ -7,12 +7,10 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend
-from svp_portrait.svp_models.face.crop import Square
+from svp_portrait.svp_models.face.crop import Square, portrait_square
 from svp_portrait.svp_models.face.detection import FaceDetection
-from svp_portrait.svp_models.face.refine import find_face
-from svp_portrait.svp_models.face.search import portrait_square
-from svp_portrait.svp_models.face.tracking import FaceTracker, look_for_face
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
+from svp_portrait.svp_models.face.tracking import FaceTracker, find_face_boxes, track_face_if_any
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 
@@ -48,7 +46,9 @@ def spots(places) -> np.ndarray:
 def test_a_backend_that_searches_is_asked_once():
     marks, told = Marks(), []
     frames = spots([(10, 8), None, (14, 8), (16, 8)])
-    boxes, present = find_face(FaceTracker(marks), frames, "the film", lambda done, total: told.append((done, total)))
+    boxes, present = find_face_boxes(
+        FaceTracker(marks), frames, "the film", lambda done, total: told.append((done, total))
+    )
     assert present.tolist() == [True, False, True, True]
     assert marks.asked == 1 and told[-1] == (4, 4)
     assert boxes[:, 0].tolist() == pytest.approx([10, 12, 14, 16], abs=0.5)  # the gap is bridged
@@ -57,14 +57,14 @@ def test_a_backend_that_searches_is_asked_once():
 
 def test_a_picture_without_a_drawn_face_is_told_with_its_size(analyzer):
     with pytest.raises(PortraitError, match=r"no face found in the film \(150 x 90 pixels, frames 0-1 of 2\)"):
-        find_face(analyzer, np.full((2, 90, 150, 3), 128, np.uint8), "the film")
+        find_face_boxes(analyzer, np.full((2, 90, 150, 3), 128, np.uint8), "the film")
 
 
 def test_no_face_is_told_with_its_frames():
     with pytest.raises(PortraitError, match=r"no face found in the film \(64 x 48 pixels, frames 0-2 of 3\)"):
-        find_face(FaceTracker(Marks()), spots([None] * 3), "the film")
-    with pytest.raises(PortraitError, match="no face analyser, so the film cannot be read"):
-        find_face(None, spots([(3, 3)]), "the film")
+        find_face_boxes(FaceTracker(Marks()), spots([None] * 3), "the film")
+    with pytest.raises(PortraitError, match="no face analyser, so the film cannot be analysed"):
+        find_face_boxes(None, spots([(3, 3)]), "the film")
 
 
 def test_a_portrait_is_cut_around_a_box():
@@ -92,9 +92,9 @@ def test_drawn_faces_are_found_where_they_are(analyzer, portrait, kind, left, ab
     truth = np.concatenate([portrait.landmarks[0].min(axis=0), portrait.landmarks[0].max(axis=0)]) + (left, above) * 2
     given = analyzer if kind == "of the model" else FaceTracker(BuiltInBackend(analyzer), smoothing=0.5)
     told = []
-    ((box,), _) = find_face(given, frame[None], "the picture", lambda done, total: told.append(done / total))
+    ((box,), _) = find_face_boxes(given, frame[None], "the image", lambda done, total: told.append(done / total))
     assert np.abs(box - truth).max() < 4, (box, truth)  # pixels, of a face of 45
     assert told == sorted(told) and told[-1] == 1
-    once = look_for_face(analyzer, frame[None], "the picture")
+    once = track_face_if_any(analyzer, frame[None], "the image")
     off = np.abs(once.head_keypoints[0] - portrait.head_keypoints[0] - (left, above)).max()
     assert not once.present[0] or off > 4  # a single look is not enough

@@ -1,4 +1,4 @@
-"""Squares around faces, and what is cut out of pictures with them."""
+"""Squares around faces, and what is cut out of images with them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from svp_portrait.svp_models.face.crop import (
     FaceCrop,
     Square,
     crop_around,
-    cut_faces,
-    cut_square,
+    crop_faces,
+    crop_square,
     from_square,
-    scaled_crop,
+    scale_crop,
     square_around,
     squares_along,
     to_square,
@@ -45,10 +45,10 @@ def test_it_leaves_the_picture_only_where_the_face_demands_it():
 
 def test_what_is_outside_repeats_the_edge():
     frame = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
-    cut = cut_square(frame, Square(-2, 3, 4), 4)
+    cut = crop_square(frame, Square(-2, 3, 4), 4)
     assert np.array_equal(cut[:, 2:], np.concatenate([frame[3:6, :2], frame[5:6, :2]]))
     assert np.array_equal(cut[:, 0], cut[:, 2]) and np.array_equal(cut[:, 1], cut[:, 2])
-    assert np.array_equal(cut_square(frame, Square(1, 2, 4), 4), frame[2:6, 1:5])
+    assert np.array_equal(crop_square(frame, Square(1, 2, 4), 4), frame[2:6, 1:5])
 
 
 @pytest.mark.parametrize("side, size", [(40, 80), (80, 32), (48, 48)])
@@ -56,7 +56,7 @@ def test_points_go_where_the_pixels_go(side, size):
     frame = np.zeros((100, 120, 3), np.uint8)
     frame[30:40, 50:60] = 255  # its middle is (55, 35)
     square = Square(35, 15, side)
-    cut = cut_square(frame, square, size)
+    cut = crop_square(frame, square, size)
     rows, columns = np.indices(cut.shape[:2]) + 0.5
     weight = cut[..., 0].astype(float)
     middle = np.array([(columns * weight).sum(), (rows * weight).sum()]) / weight.sum()
@@ -113,42 +113,42 @@ def test_one_square_or_one_for_each_frame():
 
 
 def test_a_face_of_a_few_pixels_is_refused():
-    with pytest.raises(PortraitError, match="6 pixels of 400 x 300: choose a larger picture"):
+    with pytest.raises(PortraitError, match="6 pixels of 400 x 300: choose a larger image"):
         crop_around(boxes_at([(100, 100)], 3), 400, 300, 2.0, None)
 
 
 def test_a_crop_is_scaled_with_its_pictures():
     crop = FaceCrop((Square(10, -4, 31), Square(12, 0, 30)), 120, 90)
-    assert scaled_crop(crop, 240, 180) == FaceCrop((Square(20, -8, 62), Square(24, 0, 60)), 240, 180)
-    assert scaled_crop(crop, 120, 90) is crop and scaled_crop(crop, 160, 120).squares[1] == Square(16, 0, 40)
-    with pytest.raises(PortraitError, match="pictures of 120 x 90, these have 120 x 120"):
-        scaled_crop(crop, 120, 120)
+    assert scale_crop(crop, 240, 180) == FaceCrop((Square(20, -8, 62), Square(24, 0, 60)), 240, 180)
+    assert scale_crop(crop, 120, 90) is crop and scale_crop(crop, 160, 120).squares[1] == Square(16, 0, 40)
+    with pytest.raises(PortraitError, match="images of 120 x 90, these have 120 x 120"):
+        scale_crop(crop, 120, 120)
 
 
 def test_faces_are_cut_out_as_they_are():
-    pictures = torch.rand(3, 20, 30, 3, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(3, 20, 30, 3, generator=torch.Generator().manual_seed(0))
     crop = FaceCrop(tuple(Square(4 + frame, 2, 12) for frame in range(3)), 30, 20)
     seen = []
-    faces = cut_faces(pictures, crop, 0, lambda done, total: seen.append((done, total)))
-    assert all(torch.equal(face, pictures[i, 2:14, 4 + i : 16 + i]) for i, face in enumerate(faces))
+    faces = crop_faces(images, crop, 0, lambda done, total: seen.append((done, total)))
+    assert all(torch.equal(face, images[i, 2:14, 4 + i : 16 + i]) for i, face in enumerate(faces))
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
 def test_faces_of_other_sizes_have_the_same_light():
-    pictures = torch.full((2, 20, 30, 3), 0.25)
-    pictures[:, :, 15:] = 1.0
+    images = torch.full((2, 20, 30, 3), 0.25)
+    images[:, :, 15:] = 1.0
     crop = FaceCrop((Square(5, -5, 20),), 30, 20)
     for size in (10, 56):
-        faces = cut_faces(pictures, crop, size)
+        faces = crop_faces(images, crop, size)
         assert faces.shape == (2, size, size, 3) and faces.max() == 1 and 0 <= faces.min()  # bicubic overshoots
         assert torch.allclose(faces.mean(), torch.tensor(0.625), atol=5e-3)
 
 
 def test_without_a_size_the_largest_square_gives_it():
     crop = FaceCrop((Square(0, 0, 12), Square(0, 0, 16)), 30, 20)
-    assert cut_faces(torch.rand(2, 20, 30, 3), crop).shape == (2, 16, 16, 3)
+    assert crop_faces(torch.rand(2, 20, 30, 3), crop).shape == (2, 16, 16, 3)
 
 
 def test_a_face_outside_the_picture_is_refused():
-    with pytest.raises(PortraitError, match="lies outside the picture of 100 x 80"):
+    with pytest.raises(PortraitError, match="lies outside the image of 100 x 80"):
         crop_around(np.array([[300.0, 300.0, 340.0, 340.0]]), 100, 80, 2.0, None)

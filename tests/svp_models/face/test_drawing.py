@@ -7,7 +7,7 @@ import torch
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.keypoints import (
     POINT_COLORS,
-    draw_frames,
+    draw_head_frames,
     draw_head_keypoints,
     draw_motion,
     find_head_keypoints,
@@ -18,12 +18,12 @@ FACE = np.array([[20, 50], [22, 80], [100, 50], [98, 80], [44, 52], [76, 52], [6
 
 
 def test_every_point_has_its_color_and_the_rest_is_black():
-    picture = draw_head_keypoints(FACE[None], 128, 128, 128, 128)
-    assert picture.shape == (1, 128, 128, 3) and picture.dtype == np.uint8
+    image = draw_head_keypoints(FACE[None], 128, 128, 128, 128)
+    assert image.shape == (1, 128, 128, 3) and image.dtype == np.uint8
     for (x, y), color in zip(FACE, POINT_COLORS, strict=True):
-        assert np.abs(picture[0, int(y), int(x)].astype(int) - color).max() <= 2
-    assert not picture[0, 100:].any() and not picture[0, :30].any()
-    assert picture[0, 46, 60].any() and picture[0, 65, 21].any()  # bridge and left edge lines
+        assert np.abs(image[0, int(y), int(x)].astype(int) - color).max() <= 2
+    assert not image[0, 100:].any() and not image[0, :30].any()
+    assert image[0, 46, 60].any() and image[0, 65, 21].any()  # bridge and left edge lines
 
 
 @pytest.mark.parametrize("size", [(32, 32), (128, 128), (256, 512), (512, 512), (768, 640)])
@@ -31,10 +31,10 @@ def test_points_are_drawn_where_they_are(size):
     width, height = size
     for x, y in ((0.31, 0.42), (0.62, 0.57)):
         points = np.full((1, 8, 2), (x * 40, y * 80), np.float32)
-        picture = draw_head_keypoints(points, 40, 80, width, height)[0].astype(float).max(axis=2)
+        image = draw_head_keypoints(points, 40, 80, width, height)[0].astype(float).max(axis=2)
         rows, columns = np.mgrid[:height, :width] + 0.5
-        assert (picture * columns).sum() / picture.sum() == pytest.approx(x * width, abs=0.15)
-        assert (picture * rows).sum() / picture.sum() == pytest.approx(y * height, abs=0.15)
+        assert (image * columns).sum() / image.sum() == pytest.approx(x * width, abs=0.15)
+        assert (image * rows).sum() / image.sum() == pytest.approx(y * height, abs=0.15)
 
 
 def test_movement_of_a_tenth_of_a_pixel_shows():
@@ -50,8 +50,8 @@ def test_thickness_follows_the_size():
 
 def test_points_far_outside_are_no_trouble():
     points = np.stack([FACE - 50, FACE + 1e9, FACE * -1e4, FACE * 0])
-    pictures = draw_head_keypoints(points, 128, 128, 64, 64)
-    assert pictures.shape == (4, 64, 64, 3) and pictures[0].any()
+    images = draw_head_keypoints(points, 128, 128, 64, 64)
+    assert images.shape == (4, 64, 64, 3) and images[0].any()
 
 
 def test_wrong_points_are_named():
@@ -69,7 +69,7 @@ def test_images_of_a_clip_mirror_a_short_motion():
     assert images.shape == (5, 3, 32, 48) and images.dtype == torch.float32
     assert 0 <= float(images.min()) and 0.9 < float(images.max()) <= 1
     assert torch.equal(images[3], images[1]) and torch.equal(images[4], images[0])
-    assert torch.equal(draw_frames(motion, [2, 0], 48, 32), images[[2, 0]])
+    assert torch.equal(draw_head_frames(motion, [2, 0], 48, 32), images[[2, 0]])
 
 
 def test_drawing_is_the_same_every_time():
@@ -80,8 +80,8 @@ def test_drawing_is_the_same_every_time():
 @pytest.mark.parametrize("size", [64, 128, 512])
 def test_points_are_found_again_in_their_picture(size):
     points = torch.from_numpy(FACE)[None] * size / 128
-    pictures = draw_frames(HeadMotion(points, size, size, 25.0), [0], size, size)
-    torch.testing.assert_close(find_head_keypoints(pictures), points, atol=max(0.3, size / 400), rtol=0)
+    images = draw_head_frames(HeadMotion(points, size, size, 25.0), [0], size, size)
+    torch.testing.assert_close(find_head_keypoints(images), points, atol=max(0.3, size / 400), rtol=0)
 
 
 def test_a_picture_that_lacks_a_point_has_none():

@@ -3,13 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.face.head_pose import (
-    FIVE_POINTS_3D,
-    affine_camera,
-    pose_from_five_points,
-    pose_of_rotation,
-    rotation_between,
-)
+from svp_portrait.svp_models.face.affine import fit_affine_camera, fit_rotation
+from svp_portrait.svp_models.face.head_pose import FIVE_POINTS_3D, pose_from_five_points, pose_from_rotation
 
 POSES = [(0, 0, 0), (25, 0, 0), (-30, 5, 0), (0, 20, 0), (10, -15, 12), (5, 10, -25)]
 
@@ -26,9 +21,9 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 @pytest.mark.parametrize("pose", POSES)
 def test_angles_come_back_from_rotations(pose):
     turned = rotation(*pose)
-    assert np.allclose(pose_of_rotation(turned), pose, atol=1e-4)
+    assert np.allclose(pose_from_rotation(turned), pose, atol=1e-4)
     points = np.random.default_rng(0).normal(size=(10, 3))
-    assert np.allclose(rotation_between(points, 3 * points @ turned.T + (1, 2, 3)), turned)
+    assert np.allclose(fit_rotation(points, 3 * points @ turned.T + (1, 2, 3)), turned)
 
 
 @pytest.mark.parametrize("pose", POSES)
@@ -50,6 +45,6 @@ def test_signs_are_those_of_the_picture():
 
 
 def test_camera_scale_and_shift():
-    linear, shift, scale = affine_camera(FIVE_POINTS_3D[:, :2] * 70 + (5, 6), FIVE_POINTS_3D)
-    assert np.allclose(linear, [[70, 0, 0], [0, 70, 0]], atol=1e-6)
-    assert np.allclose(shift, (5, 6)) and np.isclose(scale, 70)
+    points = FIVE_POINTS_3D[:, :2] * 70 + (5, 6)
+    camera = fit_affine_camera(np.stack([points, points]), FIVE_POINTS_3D)  # 2 4 2
+    assert np.allclose(camera, [[70, 0], [0, 70], [0, 0], [5, 6]], atol=1e-6)

@@ -5,14 +5,14 @@ import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.head_pose import (
-    LOWER_SHARE,
+    LOWER_HEIGHT,
     TEMPLATE,
-    UPPER_SHARE,
+    UPPER_HEIGHT,
     face_edges,
-    five_points_from_68,
-    pupils_of_box,
+    pupils_in_box,
     template_on_pupils,
 )
+from svp_portrait.svp_models.face.keypoints import five_points_from_68
 
 EYES_LEVEL = np.array([[100.0, 120], [160, 120]])
 
@@ -40,7 +40,7 @@ def test_the_fit_keeps_the_pupils_and_turns_with_them(angle):
 
 
 def test_a_box_places_the_pupils():
-    left, right = pupils_of_box(np.array([10.0, 20, 210, 220]))
+    left, right = pupils_in_box(np.array([10.0, 20, 210, 220]))
     assert np.allclose((left + right) / 2, (110, 98)) and np.allclose(right - left, (71, 0))
 
 
@@ -60,7 +60,7 @@ def test_edges_are_where_the_outline_crosses_their_heights(angle):
     five = np.array([[-30.0, 0], [30, 0], [0, 30], [-20, 60], [20, 60]])
     shuffled = np.random.default_rng(1).permutation(right)
     found = face_edges(turned(shuffled * (-1, 1), angle), turned(shuffled, angle), turned(five, angle))
-    upper, lower = UPPER_SHARE * 60, LOWER_SHARE * 60
+    upper, lower = UPPER_HEIGHT * 60, LOWER_HEIGHT * 60
     expected = [[upper - 100, upper], [lower - 100, lower], [100 - upper, upper], [100 - lower, lower]]
     assert np.allclose(found, turned(np.array(expected), angle))
     assert 0 < upper < lower < 60

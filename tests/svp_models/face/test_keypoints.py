@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.detection import FaceTrack
+from svp_portrait.svp_models.face.detection import FaceTrack, frame_ranges
 from svp_portrait.svp_models.face.keypoints import (
     HEAD_KEYPOINT_NAMES,
-    frame_ranges,
     head_keypoints_from_mesh,
-    interpolate_missing,
-    manual_keypoints,
-    motion_at,
     motion_from_track,
+    parse_keypoints,
+    resample_motion,
 )
+from svp_portrait.svp_models.io.resampling import interpolate_missing
 from svp_portrait.svp_models.types import HeadMotion
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
@@ -92,32 +91,32 @@ def test_frame_ranges():
 
 def test_motion_at_the_same_rate_is_the_same():
     motion = ramp_motion(5, 29.97, (2,))
-    same = motion_at(motion, 5, 29.97)
+    same = resample_motion(motion, 5, 29.97)
     assert torch.equal(same.keypoints, motion.keypoints) and same.interpolated == (2,)
 
 
 def test_motion_at_another_rate_is_linear_in_time():
-    twice = motion_at(ramp_motion(4, 25, (2,)), 7, 50)
+    twice = resample_motion(ramp_motion(4, 25, (2,)), 7, 50)
     assert twice.keypoints[:, 0, 0].tolist() == [0, 0.5, 1, 1.5, 2, 2.5, 3]
     assert twice.interpolated == (3, 4, 5) and twice.fps == 50
-    assert motion_at(ramp_motion(9, 50), 4, 25).keypoints[:, 7, 1].tolist() == [0, 2, 4, 6]
+    assert resample_motion(ramp_motion(9, 50), 4, 25).keypoints[:, 7, 1].tolist() == [0, 2, 4, 6]
 
 
 def test_short_motion_turns_back_and_forth():
-    longer = motion_at(ramp_motion(4), 12, 25).keypoints[:, 0, 0]
+    longer = resample_motion(ramp_motion(4), 12, 25).keypoints[:, 0, 0]
     assert longer.tolist() == [0, 1, 2, 3, 2, 1, 0, 1, 2, 3, 2, 1]
-    assert motion_at(ramp_motion(2), 5, 25).keypoints[:, 0, 0].tolist() == [0, 1, 0, 1, 0]
+    assert resample_motion(ramp_motion(2), 5, 25).keypoints[:, 0, 0].tolist() == [0, 1, 0, 1, 0]
 
 
 def test_one_frame_is_held():
-    assert motion_at(ramp_motion(1, 1.0), 3, 25).keypoints.tolist() == [[[0.0, 0.0]] * 8] * 3
+    assert resample_motion(ramp_motion(1, 1.0), 3, 25).keypoints.tolist() == [[[0.0, 0.0]] * 8] * 3
 
 
 def test_motion_at_nothing_is_refused():
     with pytest.raises(PortraitError, match="0 frames"):
-        motion_at(ramp_motion(0), 3, 25)
+        resample_motion(ramp_motion(0), 3, 25)
     with pytest.raises(PortraitError, match="above 0"):
-        motion_at(ramp_motion(3), 0, 25)
+        resample_motion(ramp_motion(3), 0, 25)
 
 
 @pytest.mark.parametrize(
@@ -130,18 +129,18 @@ def test_motion_at_nothing_is_refused():
     ],
 )
 def test_typed_pixels(text):
-    keypoints = manual_keypoints(text, 128, 96)
+    keypoints = parse_keypoints(text, 128, 96)
     assert keypoints.dtype == torch.float32 and keypoints.tolist() == [list(point) for point in PIXELS]
 
 
 def test_typed_fractions_become_pixels():
     text = "\n".join(f"{x / 128},{y / 96}" for x, y in PIXELS)
-    assert torch.allclose(manual_keypoints(text, 128, 96), torch.tensor(PIXELS), atol=1e-4)
+    assert torch.allclose(parse_keypoints(text, 128, 96), torch.tensor(PIXELS), atol=1e-4)
 
 
 def test_points_outside_the_picture_are_allowed():
     text = "\n".join(f"{x - 64},{y}" for x, y in PIXELS)
-    assert manual_keypoints(text, 128, 96)[0].tolist() == [-44, 50]
+    assert parse_keypoints(text, 128, 96)[0].tolist() == [-44, 50]
 
 
 @pytest.mark.parametrize(
@@ -160,7 +159,7 @@ def test_points_outside_the_picture_are_allowed():
 )
 def test_typing_errors_are_located(text, message):
     with pytest.raises(PortraitError, match=message):
-        manual_keypoints(text, 128, 96)
+        parse_keypoints(text, 128, 96)
 
 
 def test_mesh_indices():

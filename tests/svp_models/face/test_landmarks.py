@@ -7,7 +7,7 @@ import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.keypoints import HEAD_KEYPOINT_MESH_INDICES
-from svp_portrait.svp_models.face.tracking import track_of_landmarks
+from svp_portrait.svp_models.face.tracking import track_from_landmarks
 
 
 def mesh(left: float, top: float, size: float, degrees: float = 0.0) -> np.ndarray:
@@ -45,7 +45,7 @@ def value(*frames: list[np.ndarray]) -> dict:
 
 def test_the_eight_points_are_those_of_the_mesh():
     points = mesh(100, 50, 200)
-    track = track_of_landmarks(value([points]), "the portrait")
+    track = track_from_landmarks(value([points]), "the portrait")
     assert (track.width, track.height) == (640, 360) and track.present.tolist() == [True]
     assert np.array_equal(track.head_keypoints[0], points[[127, 132, 356, 361, 468, 473, 168, 4]])
     assert np.array_equal(track.boxes[0], [*points.min(axis=0), *points.max(axis=0)])
@@ -56,18 +56,18 @@ def test_the_eight_points_are_those_of_the_mesh():
 def test_frames_without_a_face_and_a_choice_of_several():
     small, large = mesh(10, 50, 100), mesh(300, 50, 200)
     given = value([large, small], [], [small])
-    track = track_of_landmarks(given, "the clip")
+    track = track_from_landmarks(given, "the clip")
     assert track.present.tolist() == [True, False, True] and track.boxes[0, 0] == large[:, 0].min()
-    track = track_of_landmarks(given, "the clip", "left to right", 0)
+    track = track_from_landmarks(given, "the clip", "left to right", 0)
     assert track.boxes[0, 0] == track.boxes[2, 0] == small[:, 0].min()
 
 
 def test_what_cannot_be_used_is_told():
     with pytest.raises(PortraitError, match="no face found in the portrait .640 x 360 pixels, frames 0 of 1"):
-        track_of_landmarks(value([]), "the portrait")
+        track_from_landmarks(value([]), "the portrait")
     with pytest.raises(PortraitError, match="the face in the portrait is turned clockwise by about 90 degrees"):
-        track_of_landmarks(value([mesh(100, 50, 200, 90)]), "the portrait")
+        track_from_landmarks(value([mesh(100, 50, 200, 90)]), "the portrait")
     with pytest.raises(PortraitError, match="face mesh has the shape .468, 2.: it must be 478"):
-        track_of_landmarks(value([mesh(100, 50, 200)[:468]]), "the portrait")
-    with pytest.raises(PortraitError, match="not as Detect Face Landmarks gives them .KeyError: 'image_size'"):
-        track_of_landmarks({"frames": []}, "the portrait")
+        track_from_landmarks(value([mesh(100, 50, 200)[:468]]), "the portrait")
+    with pytest.raises(PortraitError, match="not those of Detect Face Landmarks .KeyError: 'image_size'"):
+        track_from_landmarks({"frames": []}, "the portrait")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.tracking import one_euro, smooth_points
+from svp_portrait.svp_models.io.resampling import one_euro, smooth_points
 
 
 def test_without_speed_gain_it_is_a_first_order_low_pass():

@@ -1,4 +1,4 @@
-"""Faces back in their pictures: what changes, what stays to the bit, and how many pictures come out."""
+"""Faces back in their images: what changes, what stays to the bit, and how many images come out."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.crop import FaceCrop, Square, cut_faces
-from svp_portrait.svp_models.face.paste import feather_masks, feathered, inner_edges, paste_faces
+from svp_portrait.svp_models.face.crop import FaceCrop, Square, crop_faces, feather_mask, feather_masks, paste_faces
 
 INSIDE = (True, True, True, True)
 WIDTH, HEIGHT = 50, 36
 
 
-def pictures(count: int = 1, seed: int = 0) -> torch.Tensor:
+def images(count: int = 1, seed: int = 0) -> torch.Tensor:
     return torch.rand(count, HEIGHT, WIDTH, 3, generator=torch.Generator().manual_seed(seed))
 
 
@@ -31,8 +30,8 @@ def outside_of(crop: FaceCrop, frame: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("feather", [0.0, 0.15, 0.5])
 @pytest.mark.parametrize("square", [(10, 8, 20), (-6, 20, 24), (-2, -9, 54)])
 def test_faces_that_were_not_changed_leave_the_picture_as_it_was(square, feather):
-    whole, crop = pictures(2), crop_of(square)
-    assert torch.equal(paste_faces(whole, cut_faces(whole, crop), crop, feather), whole)
+    whole, crop = images(2), crop_of(square)
+    assert torch.equal(paste_faces(whole, crop_faces(whole, crop), crop, feather), whole)
 
 
 @pytest.mark.parametrize("size", [12, 31, 64])
@@ -40,35 +39,35 @@ def test_faces_of_another_size_come_back_close(size):
     x = torch.linspace(0, 3, WIDTH)[None, :] + torch.linspace(0, 2, HEIGHT)[:, None]
     whole = (0.5 + 0.4 * torch.stack([x.sin(), x.cos(), (2 * x).sin()], dim=-1))[None]
     crop = crop_of((12, 6, 24))
-    back = paste_faces(whole, cut_faces(whole, crop, size), crop, 0.1)
+    back = paste_faces(whole, crop_faces(whole, crop, size), crop, 0.1)
     assert torch.equal(back[0][outside_of(crop)], whole[0][outside_of(crop)])
     error = (back - whole).abs().max()
     assert error < (0.06 if size == 12 else 0.012), float(error)
 
 
 def test_only_the_square_changes():
-    whole, crop = pictures(), crop_of((-5, 10, 20))
+    whole, crop = images(), crop_of((-5, 10, 20))
     pasted = paste_faces(whole, torch.ones(1, 40, 40, 3), crop, 0.0)
     assert torch.equal(pasted[0][outside_of(crop)], whole[0][outside_of(crop)])
     assert (pasted[0, 10:30, :15] == 1).all()
-    untouched = pictures()
+    untouched = images()
     assert torch.equal(whole, untouched)
 
 
 def test_the_feather_falls_as_written():
     size, feather = 40, 0.25  # over 10 pixels
-    weights = feathered(INSIDE, size, feather)
+    weights = feather_mask(INSIDE, size, feather)
     t = np.minimum((np.arange(20) + 0.5) / 10, 1)
     ramp = t * t * (3 - 2 * t)
     assert np.allclose(weights[20, :20], ramp, atol=1e-6) and np.allclose(weights[3, :20], ramp[3] * ramp, atol=1e-6)
     assert np.allclose(weights, weights.T) and np.allclose(weights, weights[::-1, ::-1])
-    assert weights[10:30, 10:30].min() == 1 and (feathered(INSIDE, size, 0.0) == 1).all()
+    assert weights[10:30, 10:30].min() == 1 and (feather_mask(INSIDE, size, 0.0) == 1).all()
 
 
 def test_the_pictures_own_edges_have_no_feather():
-    assert inner_edges(Square(0, 5, 20), 50, 25) == (False, True, True, False)
-    assert inner_edges(Square(-3, -3, 60), 50, 36) == (False, False, False, False)
-    weights = feathered((False, True, True, False), 20, 0.5)
+    assert Square(0, 5, 20).inner_edges(50, 25) == (False, True, True, False)
+    assert Square(-3, -3, 60).inner_edges(50, 36) == (False, False, False, False)
+    weights = feather_mask((False, True, True, False), 20, 0.5)
     assert weights[19, 0] == 1 and weights[0, 0] < 0.01 and weights[19, 19] < 0.01
     assert (np.diff(weights[:, 0]) >= 0).all() and (np.diff(weights[19]) <= 0).all()
 
@@ -76,11 +75,11 @@ def test_the_pictures_own_edges_have_no_feather():
 def test_a_face_is_blended_by_the_feather():
     whole, crop = torch.zeros(1, HEIGHT, WIDTH, 3), crop_of((10, 8, 20))
     pasted = paste_faces(whole, torch.ones(1, 20, 20, 3), crop, 0.3)
-    assert np.allclose(pasted[0, 8:28, 10:30, 0].numpy(), feathered(INSIDE, 20, 0.3), atol=1e-6)
+    assert np.allclose(pasted[0, 8:28, 10:30, 0].numpy(), feather_mask(INSIDE, 20, 0.3), atol=1e-6)
 
 
 def test_a_mask_decides_what_goes_back():
-    whole, crop = pictures(), crop_of((10, 8, 20))
+    whole, crop = images(), crop_of((10, 8, 20))
     mask = torch.zeros(1, 20, 20)
     mask[:, 5:15, 5:15] = 1
     pasted = paste_faces(whole, torch.full((1, 20, 20, 3), 0.5), crop, 0.0, mask)
@@ -93,7 +92,7 @@ def test_a_mask_decides_what_goes_back():
 
 
 def test_a_talking_face_makes_a_clip_of_a_picture():
-    whole, crop = pictures(), crop_of((10, 8, 20))
+    whole, crop = images(), crop_of((10, 8, 20))
     levels = torch.linspace(0, 1, 4)
     pasted = paste_faces(whole, levels[:, None, None, None].expand(4, 20, 20, 3), crop, 0.0)
     assert pasted.shape == (4, HEIGHT, WIDTH, 3)
@@ -103,7 +102,7 @@ def test_a_talking_face_makes_a_clip_of_a_picture():
 
 
 def test_one_face_goes_into_all_pictures_each_in_its_own_square():
-    whole, crop = pictures(3), crop_of((0, 0, 10), (10, 5, 12), (30, 20, 30))
+    whole, crop = images(3), crop_of((0, 0, 10), (10, 5, 12), (30, 20, 30))
     pasted = paste_faces(whole, torch.ones(1, 8, 8, 3), crop, 0.0)
     for index, frame in enumerate(pasted):
         outside = outside_of(crop, index)
@@ -118,7 +117,7 @@ def test_pictures_that_were_enlarged_meanwhile():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_pictures_keep_their_type(dtype):
-    whole, crop = pictures().to(dtype), crop_of((10, 8, 20))
+    whole, crop = images().to(dtype), crop_of((10, 8, 20))
     pasted = paste_faces(whole, torch.ones(1, 20, 20, 3, dtype=dtype), crop, 0.2)
     assert pasted.dtype == dtype and torch.equal(pasted[0][outside_of(crop)], whole[0][outside_of(crop)])
 
@@ -132,16 +131,16 @@ def test_every_picture_is_told_and_may_be_the_last():
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        paste_faces(pictures(), torch.ones(5, 8, 8, 3), crop_of((10, 8, 20)), 0.1, None, stop)
+        paste_faces(images(), torch.ones(5, 8, 8, 3), crop_of((10, 8, 20)), 0.1, None, stop)
     assert told == [(1, 5), (2, 5)]
 
 
 @pytest.mark.parametrize(
     "whole, faces, squares, masks, message",
     [
-        (5, 7, 1, None, "there are 5 pictures, 7 faces, 1 squares of the crop, and each must be 1 or 7"),
-        (5, 5, 4, None, "5 pictures, 5 faces, 4 squares"),
-        (1, 1, 4, None, "1 pictures, 1 faces, 4 squares of the crop, and each must be 1 or 1"),
+        (5, 7, 1, None, "there are 5 images, 7 faces, 1 squares of the crop, and each must be 1 or 7"),
+        (5, 5, 4, None, "5 images, 5 faces, 4 squares"),
+        (1, 1, 4, None, "1 images, 1 faces, 4 squares of the crop, and each must be 1 or 1"),
         (1, 5, 5, 2, "5 squares of the crop, 2 masks, and each must be 1 or 5"),
         (1, 0, 1, None, "0 faces"),
     ],
@@ -149,7 +148,7 @@ def test_every_picture_is_told_and_may_be_the_last():
 def test_counts_that_do_not_fit_are_told(whole, faces, squares, masks, message):
     with pytest.raises(PortraitError, match=message):
         paste_faces(
-            pictures(whole),
+            images(whole),
             torch.ones(faces, 8, 8, 3),
             crop_of(*[(4, 4, 20)] * squares),
             0.1,
@@ -159,14 +158,14 @@ def test_counts_that_do_not_fit_are_told(whole, faces, squares, masks, message):
 
 def test_what_is_no_square_is_told():
     with pytest.raises(PortraitError, match="the faces have 12 x 8 pixels"):
-        paste_faces(pictures(), torch.ones(1, 8, 12, 3), crop_of((4, 4, 20)), 0.1)
+        paste_faces(images(), torch.ones(1, 8, 12, 3), crop_of((4, 4, 20)), 0.1)
     with pytest.raises(PortraitError, match="the masks have 50 x 36 pixels"):
-        paste_faces(pictures(), torch.ones(1, 8, 8, 3), crop_of((4, 4, 20)), 0.1, torch.ones(1, HEIGHT, WIDTH))
+        paste_faces(images(), torch.ones(1, 8, 8, 3), crop_of((4, 4, 20)), 0.1, torch.ones(1, HEIGHT, WIDTH))
 
 
 def test_masks_of_cut_faces():
     one = feather_masks(crop_of((10, 8, 20)), 1000, 16, 0.2)
     assert one.shape == (1000, 16, 16) and one.untyped_storage().nbytes() == 16 * 16 * 4
-    assert np.allclose(one[7].numpy(), feathered(INSIDE, 16, 0.2))
+    assert np.allclose(one[7].numpy(), feather_mask(INSIDE, 16, 0.2))
     each = feather_masks(crop_of((10, 8, 20), (0, 8, 20)), 2, 16, 0.2)
     assert each[0, 8, 0] < 0.1 and each[1, 8, 0] == 1

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.face.crop import squares_along
-from svp_portrait.svp_models.face.detection import track_of
-from svp_portrait.svp_models.face.detectors.mediapipe import face_of_mesh
+from svp_portrait.svp_models.face.detection import boxes_from_keypoints, build_track, face_boxes
+from svp_portrait.svp_models.face.detectors.mediapipe import face_from_mesh
 from svp_portrait.svp_models.face.head_pose import TEMPLATE, face_edges, pose_from_five_points
-from svp_portrait.svp_models.face.keypoints import head_keypoints_from_mesh, interpolate_missing
-from svp_portrait.svp_models.face.refine import boxes_of_keypoints, face_boxes
-from svp_portrait.svp_models.face.tracking import SPEED_GAIN, STRONGEST_CUTOFF, one_euro, smooth_points
+from svp_portrait.svp_models.face.keypoints import head_keypoints_from_mesh
+from svp_portrait.svp_models.io.resampling import (
+    MAX_CUTOFF_AT_REST,
+    SPEED_GAIN,
+    interpolate_missing,
+    one_euro,
+    smooth_points,
+)
 
 CLIPS = Path(__file__).parents[4] / "shared/clips"
 NAMES = ["vasa_10", "vasa_13", "vasa_15", "vasa_17", "vasa_3", "vasa_7", "vasa_l2", "vasa_l4"]
@@ -55,7 +60,7 @@ def test_three_points_agree_with_insightface_as_documented(name):
 
 
 def test_poses_from_five_points_follow_those_of_the_mesh(name):
-    faces = [face_of_mesh(each) for each in track(name)[0][::5]]
+    faces = [face_from_mesh(each) for each in track(name)[0][::5]]
     of_mesh = np.stack([each.pose for each in faces])
     of_five = np.stack([pose_from_five_points(each.five_points) for each in faces])
     yaw, pitch, roll = (of_five - of_mesh).T
@@ -77,7 +82,7 @@ def test_the_template_is_like_these_heads(name):
 
 
 def test_the_68_points_of_a_mesh_are_in_the_order_of_the_markup(name):
-    face = face_of_mesh(track(name)[0][0])
+    face = face_from_mesh(track(name)[0][0])
     across = face.five_points[1] - face.five_points[0]
     upright = np.stack([across, (-across[1], across[0])]) / np.linalg.norm(across)
     points, pupils = face.landmarks @ upright.T, face.five_points[:2] @ upright.T
@@ -96,7 +101,7 @@ def test_the_68_points_of_a_mesh_are_in_the_order_of_the_markup(name):
 
 def test_edges_from_the_outline_lie_near_the_meshs(name):
     mesh, points, size = track(name)
-    face = face_of_mesh(mesh[0])
+    face = face_from_mesh(mesh[0])
     edges = face_edges(face.landmarks[:9], face.landmarks[8:17], face.five_points)
     assert np.linalg.norm(edges - points[0, :4], axis=1).max() / size[0] < 0.25
 
@@ -142,7 +147,7 @@ def test_smoothing_calms_a_resting_head_and_does_not_lag_behind_a_fast_one(name)
     speed = np.linalg.norm(velocity, axis=2).mean(axis=1)
     rest, fast = speed < np.quantile(speed, 0.25), speed > np.quantile(speed, 0.9)
     smooth = smooth_points(points, 25, 0.3, size)
-    one_way = one_euro(points / size, 25, STRONGEST_CUTOFF / 0.3, SPEED_GAIN) * size
+    one_way = one_euro(points / size, 25, MAX_CUTOFF_AT_REST / 0.3, SPEED_GAIN) * size
 
     def jerks(found: np.ndarray) -> float:
         return float(np.sqrt(np.mean(np.diff(found, 2, axis=0)[rest[1:-1]] ** 2)))
@@ -187,13 +192,13 @@ def test_gaps_of_1_to_15_frames_are_bridged_better_than_by_straight_lines(name, 
 
 def test_the_box_of_the_keypoints_is_near_that_of_the_face(name):
     mesh, points, _ = track(name)
-    boxes = face_boxes(track_of([face_of_mesh(each) for each in mesh], 512, 512))
-    apart = np.abs(boxes_of_keypoints(points) - boxes) / (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
+    boxes = face_boxes(build_track([face_from_mesh(each) for each in mesh], 512, 512))
+    apart = np.abs(boxes_from_keypoints(points) - boxes) / (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True)
     assert apart.mean(axis=0).max() < 0.15
 
 
 def test_a_square_follows_the_head_calmly_and_holds_it(name):
-    boxes = face_boxes(track_of([face_of_mesh(each) for each in track(name)[0]], 512, 512))
+    boxes = face_boxes(build_track([face_from_mesh(each) for each in track(name)[0]], 512, 512))
     rough, smooth = (
         np.array([(each.left, each.top, each.side) for each in squares_along(boxes, 512, 512, 1.3, reach)])
         for reach in (0, 12)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.face.keypoints import vexpress_keypoints
 from svp_portrait.svp_models.face.retarget import (
-    face_centre,
-    face_size,
+    keypoints_centre,
+    keypoints_size,
     nearest_pose,
     retarget,
-    retarget_three_points,
-    three_points,
+    retarget_vexpress,
 )
 from svp_portrait.svp_models.types import HeadMotion
 
@@ -25,7 +25,7 @@ FACE = torch.tensor([[20, 50], [22, 80], [100, 50], [98, 80], [44, 52], [76, 52]
 def turned(degrees: float) -> torch.Tensor:
     angle = math.radians(degrees)
     matrix = torch.tensor([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    return (FACE - face_centre(FACE)) @ matrix + face_centre(FACE)
+    return (FACE - keypoints_centre(FACE)) @ matrix + keypoints_centre(FACE)
 
 
 def driving_motion() -> HeadMotion:
@@ -76,7 +76,7 @@ def test_offset_begins_with_the_portrait_and_moves_by_the_size_ratio():
     portrait[7, 1] += 30  # a longer nose
     motion = HeadMotion(torch.stack([FACE, FACE + torch.tensor([4.0, -1.0])]), 128, 96, 25.0)
     result = retarget(motion, still(portrait), "offset").keypoints
-    ratio = float(face_size(portrait) / face_size(FACE))
+    ratio = float(keypoints_size(portrait) / keypoints_size(FACE))
     assert torch.equal(result[0], portrait)
     assert torch.allclose(result[1] - result[0], torch.tensor([4 * ratio, -ratio]).expand(8, 2), atol=1e-4)
 
@@ -87,10 +87,10 @@ def test_rescale_aligns_centre_and_size_in_the_frame_of_the_nearest_pose():
     portrait[1, 1] += 1
     assert nearest_pose(motion.keypoints, portrait) == 3
     result = retarget(motion, still(portrait), "rescale").keypoints
-    assert torch.allclose(face_centre(result[3]), face_centre(portrait), atol=1e-3)
-    assert float(face_size(result[3])) == pytest.approx(float(face_size(portrait)), rel=1e-5)
+    assert torch.allclose(keypoints_centre(result[3]), keypoints_centre(portrait), atol=1e-3)
+    assert float(keypoints_size(result[3])) == pytest.approx(float(keypoints_size(portrait)), rel=1e-5)
     steps, expected = result[1:] - result[:-1], motion.keypoints[1:] - motion.keypoints[:-1]
-    assert torch.allclose(steps, expected * face_size(portrait) / face_size(FACE), atol=1e-3)
+    assert torch.allclose(steps, expected * keypoints_size(portrait) / keypoints_size(FACE), atol=1e-3)
 
 
 @pytest.mark.parametrize(("mode", "theirs"), [("vexpress offset", "offset"), ("vexpress naive", "naive")])
@@ -101,8 +101,10 @@ def test_eyes_and_nose_come_out_as_v_express_has_them(mode, theirs):
     )
     portrait = still(turned(4) * 2.2 + torch.tensor([31.0, -9.0]), 512, 512)
     result = retarget(driving, portrait, mode)
-    expected = retarget_three_points(three_points(portrait.keypoints[0]), three_points(driving.keypoints), theirs)
-    torch.testing.assert_close(three_points(result.keypoints), expected, rtol=0, atol=1e-5)
+    expected = retarget_vexpress(
+        vexpress_keypoints(portrait.keypoints[0]), vexpress_keypoints(driving.keypoints), theirs
+    )
+    torch.testing.assert_close(vexpress_keypoints(result.keypoints), expected, rtol=0, atol=1e-5)
     assert float((expected[1:] - expected[:1]).abs().max()) > 5  # pixels: the head moves
     assert (result.width, result.height, result.fps) == (512, 512, 30.0)
 
@@ -122,7 +124,7 @@ def test_wrong_input_is_named():
         PortraitError, match="'naive': it must be one of fix, offset, rescale, vexpress offset, vexpress naive"
     ):
         retarget(motion, still(FACE), "naive")
-    with pytest.raises(PortraitError, match="6 frames: they must be of one picture"):
+    with pytest.raises(PortraitError, match="6 frames: they must be of one image"):
         retarget(motion, motion, "fix")
     with pytest.raises(PortraitError, match="0 frames"):
         retarget(HeadMotion(torch.zeros(0, 8, 2), 8, 8, 25.0), still(FACE), "offset")
@@ -139,6 +141,6 @@ def test_a_real_motion_stays_near_another_real_portrait(mode):
     driving = torch.from_numpy(np.load(CLIPS / "vasa_10" / "landmarks.npz")["head_kps"])
     portrait = torch.from_numpy(np.load(CLIPS / "vasa_7" / "landmarks.npz")["head_kps"][0])
     result = retarget(HeadMotion(driving, 512, 512, 25.0), still(portrait, 512, 512), mode).keypoints
-    sizes = face_size(result).flatten() / face_size(portrait).flatten()
+    sizes = keypoints_size(result).flatten() / keypoints_size(portrait).flatten()
     assert 0.8 < float(sizes.min()) and float(sizes.max()) < 1.25
     assert float(result.min()) > 0 and float(result.max()) < 512

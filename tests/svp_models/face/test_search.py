@@ -1,4 +1,4 @@
-"""All drawn faces of a picture, wherever they are; nothing where there is none; turned ones are refused."""
+"""All drawn faces of a image, wherever they are; nothing where there is none; turned ones are refused."""
 
 from __future__ import annotations
 
@@ -7,19 +7,18 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend
-from svp_portrait.svp_models.face.detection import overlap
-from svp_portrait.svp_models.face.refine import find_face
-from svp_portrait.svp_models.face.search import (
-    LEAST_TILE,
-    MOST_TILES,
-    SEARCHED_SIDES,
+from svp_portrait.svp_models.face.detection import box_iou
+from svp_portrait.svp_models.face.detectors.built_in import (
+    MAX_TILES,
+    MIN_TILE,
+    SEARCH_SIDES,
+    BuiltInBackend,
     PortraitSearch,
     face_box,
+    rotate_image,
     search_tiles,
-    turned,
 )
-from svp_portrait.svp_models.face.tracking import FaceTracker, look_for_face, track_face
+from svp_portrait.svp_models.face.tracking import FaceTracker, find_face_boxes, track_face, track_face_if_any
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 
@@ -32,14 +31,14 @@ def backend() -> BuiltInBackend:
 
 
 def scene(width: int, height: int, *people: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of drawn people (speaker, left, top, side) on grey, and their boxes from the brows to the chin, n 4."""
-    picture, boxes = np.full((height, width, 3), (200, 209, 219), np.uint8), []
+    """A image of drawn people (speaker, left, top, side) on grey, and their boxes from the brows to the chin, n 4."""
+    image, boxes = np.full((height, width, 3), (200, 209, 219), np.uint8), []
     for who, left, top, side in people:
         drawn = neutral_portrait(speaker(who, "test"), side)
-        picture[top : top + side, left : left + side] = drawn.images[0]
+        image[top : top + side, left : left + side] = drawn.images[0]
         points = drawn.landmarks[0] + (left, top)
         boxes.append(np.concatenate([points.min(axis=0), points.max(axis=0)]))
-    return picture, np.array(boxes).reshape(-1, 4)
+    return image, np.array(boxes).reshape(-1, 4)
 
 
 TWO = [
@@ -52,31 +51,31 @@ TWO = [
 
 @pytest.mark.parametrize("people", TWO)
 def test_every_person_of_a_picture_is_found(backend, people):
-    picture, truth = scene(600, 300, *people)
-    found = np.stack([face_box(face) for face in PortraitSearch(backend).find(picture)])
-    shared = overlap(truth, found)
+    image, truth = scene(600, 300, *people)
+    found = np.stack([face_box(face) for face in PortraitSearch(backend).find(image)])
+    shared = box_iou(truth, found)
     assert len(found) == len(truth) and (shared.max(axis=1) > 0.85).all(), shared.round(2)
 
 
 @pytest.mark.parametrize("people", TWO)
 def test_the_choice_of_face_holds_for_drawn_people(backend, people):
-    picture, truth = scene(600, 300, *people)
+    image, truth = scene(600, 300, *people)
     for index, expected in enumerate(truth):  # listed from left to right
-        ((box,), present) = find_face(FaceTracker(backend, "left to right", index), picture[None], "the picture")
-        assert overlap(box, expected)[0, 0] > 0.85 and present.all()
-    ((box,), _) = find_face(FaceTracker(backend), picture[None], "the picture")
+        ((box,), present) = find_face_boxes(FaceTracker(backend, "left to right", index), image[None], "the image")
+        assert box_iou(box, expected)[0, 0] > 0.85 and present.all()
+    ((box,), _) = find_face_boxes(FaceTracker(backend), image[None], "the image")
     areas = np.prod(truth[:, 2:] - truth[:, :2], axis=1)
-    assert overlap(box, truth)[0].max() > 0.85
+    assert box_iou(box, truth)[0].max() > 0.85
     if areas.max() > 1.3 * np.sort(areas)[-2]:
-        assert overlap(box, truth)[0].argmax() == areas.argmax()
+        assert box_iou(box, truth)[0].argmax() == areas.argmax()
     with pytest.raises(PortraitError, match=f"no frame has more than {len(people)}"):
-        find_face(FaceTracker(backend, "left to right", len(people)), picture[None], "the picture")
+        find_face_boxes(FaceTracker(backend, "left to right", len(people)), image[None], "the image")
 
 
 def test_the_points_of_one_of_two_people_are_theirs(backend):
-    picture, _ = scene(600, 300, (7, 10, 60, 220), (9, 300, 120, 130))
+    image, _ = scene(600, 300, (7, 10, 60, 220), (9, 300, 120, 130))
     for index, (who, left, top, side) in enumerate([(7, 10, 60, 220), (9, 300, 120, 130)]):
-        track = track_face(FaceTracker(backend, "left to right", index), picture[None], "the clip")
+        track = track_face(FaceTracker(backend, "left to right", index), image[None], "the clip")
         truth = neutral_portrait(speaker(who, "test"), side).head_keypoints[0] + (left, top)
         assert np.abs(track.head_keypoints[0] - truth).max() < 0.03 * side
 
@@ -84,18 +83,18 @@ def test_the_points_of_one_of_two_people_are_theirs(backend):
 def test_people_are_followed_through_a_clip_and_found_again(backend):
     places = [(30 + 4 * step, 300 - 3 * step) for step in range(6)]
     frames = [scene(600, 240, (4, left, 20, 180), (9, right, 40, 140)) for left, right in places]
-    clip = np.stack([picture for picture, _ in frames])
+    clip = np.stack([image for image, _ in frames])
     clip[3] = 128  # nobody for a moment
-    boxes, present = find_face(FaceTracker(backend, "left to right", 1), clip, "the clip")
+    boxes, present = find_face_boxes(FaceTracker(backend, "left to right", 1), clip, "the clip")
     assert present.tolist() == [True, True, True, False, False, False] or present[4:].all()
     for row in np.flatnonzero(present):
-        assert overlap(boxes[row], frames[row][1][1])[0, 0] > 0.85
+        assert box_iou(boxes[row], frames[row][1][1])[0, 0] > 0.85
 
 
 def test_between_people_and_on_backdrops_there_is_nobody(backend):
-    picture, _ = scene(600, 300, (4, 25, 50, 200), (4, 350, 50, 200))
+    image, _ = scene(600, 300, (4, 25, 50, 200), (4, 350, 50, 200))
     search = PortraitSearch(backend)
-    assert search.find(picture[:, 150:450][:, 60:240]) == []  # half a face on either side
+    assert search.find(image[:, 150:450][:, 60:240]) == []  # half a face on either side
     assert search.find(np.full((200, 300, 3), 120, np.uint8)) == []
     noise = np.random.default_rng(0).integers(0, 255, (200, 200, 3)).astype(np.uint8)
     assert search.find(noise) == []
@@ -104,8 +103,8 @@ def test_between_people_and_on_backdrops_there_is_nobody(backend):
 @pytest.mark.parametrize("degrees", [-25, 12, 40])
 def test_a_tilted_head_is_found_with_its_points(backend, degrees):
     drawn = neutral_portrait(speaker(4, "test"), 200)
-    picture, matrix = turned(drawn.images[0], -degrees)
-    (face,) = PortraitSearch(backend).find(picture)
+    image, matrix = rotate_image(drawn.images[0], -degrees)
+    (face,) = PortraitSearch(backend).find(image)
     truth = drawn.head_keypoints[0] @ matrix[:, :2].T + matrix[:, 2]
     assert np.abs(face.head_keypoints - truth).max() < 10  # pixels, of a face of 95
     across = face.head_keypoints[5] - face.head_keypoints[4]
@@ -116,25 +115,25 @@ def test_a_tilted_head_is_found_with_its_points(backend, degrees):
     "degrees, message", [(180, "clockwise by about 180"), (90, "by about 90"), (-90, "counterclockwise by about 90")]
 )
 def test_a_turned_portrait_is_refused_with_its_cure(backend, degrees, message):
-    picture, _ = turned(neutral_portrait(speaker(7, "test"), 160).images[0], -degrees)
-    for look in (track_face, look_for_face, find_face):
+    image, _ = rotate_image(neutral_portrait(speaker(7, "test"), 160).images[0], -degrees)
+    for look in (track_face, track_face_if_any, find_face_boxes):
         with pytest.raises(PortraitError, match=f"the face in the portrait is turned .*{message} degrees: rotate"):
-            look(FaceTracker(backend), picture[None], "the portrait")
+            look(FaceTracker(backend), image[None], "the portrait")
 
 
 def test_tiles_are_bounded_and_cover_the_picture():
     for width, height in ((1920, 1080), (600, 300), (16, 20_000), (4000, 40), (100, 100)):
         tiles = search_tiles(width, height)
-        assert len(tiles) <= MOST_TILES * len(SEARCHED_SIDES)
-        assert min(tile.side for tile in tiles) >= LEAST_TILE
+        assert len(tiles) <= MAX_TILES * len(SEARCH_SIDES)
+        assert min(tile.side for tile in tiles) >= MIN_TILE
         assert min(tile.left for tile in tiles) == 0 == min(tile.top for tile in tiles)
         assert max(tile.left + tile.side for tile in tiles) >= width
         assert max(tile.top + tile.side for tile in tiles) >= height
 
 
 def test_a_picture_too_narrow_for_a_face_is_refused_at_once(backend):
-    with pytest.raises(PortraitError, match="the pictures are 1000 x 1 pixels: no face fits in less than 8"):
-        find_face(FaceTracker(backend), np.zeros((1, 1, 1000, 3), np.uint8), "the pictures")
+    with pytest.raises(PortraitError, match="the images are 1000 x 1 pixels: no face fits in less than 8"):
+        find_face_boxes(FaceTracker(backend), np.zeros((1, 1, 1000, 3), np.uint8), "the images")
 
 
 def test_the_search_can_be_cancelled_between_two_calls_of_the_network(backend):
@@ -147,5 +146,5 @@ def test_the_search_can_be_cancelled_between_two_calls_of_the_network(backend):
             raise Cancelled
 
     with pytest.raises(Cancelled):
-        find_face(FaceTracker(backend), np.full((1, 40, 3000, 3), 99, np.uint8), "the pictures", cancel)
+        find_face_boxes(FaceTracker(backend), np.full((1, 40, 3000, 3), 99, np.uint8), "the images", cancel)
     assert calls == 3

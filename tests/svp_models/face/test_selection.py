@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.detection import FaceDetection, choose_faces, overlap, track_of
+from svp_portrait.svp_models.face.detection import FaceDetection, box_iou, build_track, choose_faces
 
 
 def face(x: float, y: float, side: float, **more) -> FaceDetection:
@@ -18,7 +18,7 @@ def lefts(chosen) -> list[float | None]:
 
 def test_overlap_by_hand():
     boxes, others = np.array([[0, 0, 10, 10]]), np.array([[0, 0, 10, 10], [5, 0, 15, 10], [20, 0, 30, 10]])
-    assert np.allclose(overlap(boxes, others), [[1, 50 / 150, 0]])
+    assert np.allclose(box_iou(boxes, others), [[1, 50 / 150, 0]])
 
 
 def test_largest_is_taken_in_every_frame():
@@ -60,7 +60,7 @@ def test_no_faces_and_unknown_choices():
 
 def test_a_track_of_detections():
     pose = np.array([1.0, 2, 3])
-    track = track_of([None, face(3, 4, 5, pose=pose)], 64, 48)
+    track = build_track([None, face(3, 4, 5, pose=pose)], 64, 48)
     assert track.present.tolist() == [False, True] and (track.width, track.height) == (64, 48)
     assert track.boxes[1].tolist() == [3, 4, 8, 9] and track.boxes.dtype == np.float32
     assert track.five_points.shape == (2, 5, 2) and np.allclose(track.pose[1], pose)
@@ -68,5 +68,5 @@ def test_a_track_of_detections():
 
 
 def test_a_track_without_any_face():
-    track = track_of([None, None, None], 64, 48)
+    track = build_track([None, None, None], 64, 48)
     assert not track.present.any() and track.head_keypoints.shape == (3, 8, 2) and track.boxes.shape == (3, 4)

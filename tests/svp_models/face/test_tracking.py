@@ -10,13 +10,11 @@ import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend
-from svp_portrait.svp_models.face.crop import crop_around, cut_faces
+from svp_portrait.svp_models.face.crop import crop_around, crop_faces, paste_faces
 from svp_portrait.svp_models.face.detection import FaceDetection, FaceTrack
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
 from svp_portrait.svp_models.face.keypoints import motion_from_track
-from svp_portrait.svp_models.face.paste import paste_faces
-from svp_portrait.svp_models.face.refine import find_face
-from svp_portrait.svp_models.face.tracking import FaceTracker, expression_of, track_face
+from svp_portrait.svp_models.face.tracking import FaceTracker, expression_from_track, find_face_boxes, track_face
 from svp_portrait.svp_models.media.frame_stream import FrameStream
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -42,7 +40,7 @@ def test_expressions_of_missing_frames_lie_between():
         height=8,
         five_points=np.zeros((3, 5, 2), np.float32),
     )
-    filled = expression_of(track)
+    filled = expression_from_track(track)
     assert filled.dtype == torch.float32 and torch.equal(filled[1], torch.ones(64))
 
 
@@ -113,23 +111,23 @@ def test_expression_comes_from_the_network_where_there_is_one():
             return {"expression": self.weight.expand(len(images), 64), "angle": torch.zeros(len(images), 3)}
 
     calls = []
-    tracker = FaceTracker(Backend(away=(1,)), "left to right", 1, recon=Network())
+    tracker = FaceTracker(Backend(away=(1,)), "left to right", 1, expression_network=Network())
     track = tracker.analyze(FRAMES, lambda done, total: calls.append((done, total)))
     assert calls == [*((done, 12) for done in range(1, 7)), (12, 12)]  # twice through the frames
-    assert torch.equal(expression_of(track), torch.full((6, 64), 2.0)) and track.pose.shape == (6, 3)
+    assert torch.equal(expression_from_track(track), torch.full((6, 64), 2.0)) and track.pose.shape == (6, 3)
     with pytest.raises(PortraitError, match="no expression"):
-        expression_of(FaceTracker(Backend()).analyze(FRAMES))
+        expression_from_track(FaceTracker(Backend()).analyze(FRAMES))
 
 
 class Living:
     """A stream of frames that counts how many of them are alive."""
 
-    def __init__(self, count: int, picture: np.ndarray):
-        self.count, self.picture, self.now, self.most = count, picture, 0, 0
+    def __init__(self, count: int, image: np.ndarray):
+        self.count, self.image, self.now, self.most = count, image, 0, 0
 
     def frames(self):
         for _ in range(self.count):
-            frame = self.picture.copy()
+            frame = self.image.copy()
             self.now += 1
             self.most = max(self.most, self.now)
             weakref.finalize(frame, self.gone)
@@ -140,25 +138,25 @@ class Living:
         self.now -= 1
 
     def stream(self) -> FrameStream:
-        return FrameStream(self.frames, self.picture.shape[1], self.picture.shape[0], self.count, 25.0)
+        return FrameStream(self.frames, self.image.shape[1], self.image.shape[0], self.count, 25.0)
 
 
 @pytest.mark.parametrize("backend", [Backend(), "built-in"])
 def test_of_a_film_a_few_frames_are_alive_at_a_time(backend):
-    picture = FRAMES[0]
+    image = FRAMES[0]
     if backend == "built-in":
         if not BUILTIN_MODEL.is_file():
             pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
         backend = BuiltInBackend(load_model(BUILTIN_MODEL).face_analyzer)
-        picture = neutral_portrait(speaker(4, "test"), 96).images[0]
-    living = Living(80, picture)
+        image = neutral_portrait(speaker(4, "test"), 96).images[0]
+    living = Living(80, image)
     track = track_face(FaceTracker(backend), living.stream(), "the film")
     assert len(track) == 80 and track.present.all() and living.most <= 2
-    boxes, present = find_face(FaceTracker(backend), living.stream(), "the film")
-    crop = crop_around(boxes, picture.shape[1], picture.shape[0], 1.5, 3, present)
-    faces = cut_faces(living.stream(), crop, 16)
+    boxes, present = find_face_boxes(FaceTracker(backend), living.stream(), "the film")
+    crop = crop_around(boxes, image.shape[1], image.shape[0], 1.5, 3, present)
+    faces = crop_faces(living.stream(), crop, 16)
     pasted = paste_faces(living.stream(), faces, crop, 0.1)
-    assert pasted.shape == (80, *picture.shape) and living.most <= 3
+    assert pasted.shape == (80, *image.shape) and living.most <= 3
 
 
 def test_a_film_that_is_longer_or_shorter_than_its_header_says():
@@ -185,5 +183,5 @@ def test_a_turned_face_of_any_backend_is_refused(degrees, cure):
             points = points + (x + 40, 30)
             return FaceDetection(np.array([x, 20, x + side, 20 + side]), points, points[:5])
 
-    with pytest.raises(PortraitError, match=f"the face in the film is turned .*{cure} degrees: rotate the picture"):
+    with pytest.raises(PortraitError, match=f"the face in the film is turned .*{cure} degrees: rotate the image"):
         track_face(FaceTracker(Turned()), FRAMES, "the film")

@@ -1,11 +1,11 @@
-"""Bending a picture to keypoints: exact where it must be, still where nothing moves, harmless where it cannot be done."""
+"""Bending a image to keypoints: exact where it must be, still where nothing moves, harmless where it cannot be done."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from svp_portrait.svp_models.face.keypoints import draw_frames, find_head_keypoints
+from svp_portrait.svp_models.face.keypoints import draw_head_frames, find_head_keypoints
 from svp_portrait.svp_models.face.warp import warp_to_keypoints
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -16,8 +16,8 @@ POINTS = torch.tensor([[32, 59], [36, 84], [96, 59], [92, 84], [50, 58], [78, 58
 
 @pytest.fixture
 def face() -> torch.Tensor:
-    """A picture whose eight coloured dots are its keypoints: 3 128 160."""
-    return draw_frames(HeadMotion(POINTS[None], 160, 128, 25.0), [0], 160, 128)[0]
+    """A image whose eight coloured dots are its keypoints: 3 128 160."""
+    return draw_head_frames(HeadMotion(POINTS[None], 160, 128, 25.0), [0], 160, 128)[0]
 
 
 def test_keypoints_of_the_picture_arrive_where_they_are_wanted(face):

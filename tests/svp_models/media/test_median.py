@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.svp_models.media.images import median_filter, median_filtered
+from svp_portrait.svp_models.media.images import median_filter, median_filter_frames
 
 
 def by_hand(frames: torch.Tensor) -> torch.Tensor:
@@ -55,13 +55,13 @@ def test_frames_are_taken_one_ahead():
             taken.append(index)
             yield torch.full((1, 2, 2), float(index))
 
-    filtered = median_filtered(source())
+    filtered = median_filter_frames(source())
     next(filtered)
     assert taken == [0, 1, 2]
     assert len(list(filtered)) == 4
-    assert list(median_filtered([])) == []
+    assert list(median_filter_frames([])) == []
 
 
 def test_the_same_tensor_twice_is_two_frames():
     frame = torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(2))
-    assert len(list(median_filtered([frame, frame]))) == 2
+    assert len(list(median_filter_frames([frame, frame]))) == 2

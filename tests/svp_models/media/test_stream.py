@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.frame_stream import Selection, file_audio, file_stream, part_of, picture_stream
+from svp_portrait.svp_models.media.audio import audio_segment
+from svp_portrait.svp_models.media.frame_stream import FrameSelection, file_audio, file_stream, image_stream
 from svp_portrait.svp_models.media.video import iter_frames
 from svp_portrait.svp_models.media.writer import VideoWriter
 from svp_portrait.svp_models.types import Audio
@@ -43,17 +44,17 @@ def numbers(stream) -> list[int]:
 @pytest.mark.parametrize(
     "chosen, expected, fps",
     [
-        (Selection(), list(range(40)), 10),
-        (Selection(skip=7, cap=3), [7, 8, 9], 10),
-        (Selection(skip=1, every=10), [1, 11, 21, 31], 1),
-        (Selection(frame_rate=5), list(range(1, 40, 2)), 5),
-        (Selection(frame_rate=20, cap=6), [0, 0, 1, 1, 2, 2], 20),
-        (Selection(frame_rate=5, skip=2, every=3, cap=2), [5, 11], 5 / 3),
+        (FrameSelection(), list(range(40)), 10),
+        (FrameSelection(skip=7, cap=3), [7, 8, 9], 10),
+        (FrameSelection(skip=1, every=10), [1, 11, 21, 31], 1),
+        (FrameSelection(frame_rate=5), list(range(1, 40, 2)), 5),
+        (FrameSelection(frame_rate=20, cap=6), [0, 0, 1, 1, 2, 2], 20),
+        (FrameSelection(frame_rate=5, skip=2, every=3, cap=2), [5, 11], 5 / 3),
     ],
 )
 def test_the_frames_that_were_asked_for(film, chosen, expected, fps):
-    pictures = torch.stack([torch.full((48, 64, 3), grey(number) / 255) for number in range(40)])
-    for stream in (file_stream(film, chosen=chosen), picture_stream(pictures, 10.0, chosen)):
+    images = torch.stack([torch.full((48, 64, 3), grey(number) / 255) for number in range(40)])
+    for stream in (file_stream(film, selection=chosen), image_stream(images, 10.0, chosen)):
         assert numbers(stream) == expected == numbers(stream)  # twice
         assert stream.fps == pytest.approx(fps) and len(stream) == len(expected) and stream.shape[1:] == (48, 64, 3)
 
@@ -74,18 +75,18 @@ def test_nothing_left_is_told(film):
     with pytest.raises(PortraitError, match="nothing is left after 9 s and 0 frames of 4.0 s"):
         file_stream(film, 9.0)
     with pytest.raises(PortraitError, match="nothing is left after 0 s and 99 frames"):
-        file_stream(film, chosen=Selection(skip=99))
-    assert part_of(Audio(torch.zeros(1, 100), 100), 2.0, 1.0) is None
+        file_stream(film, selection=FrameSelection(skip=99))
+    assert audio_segment(Audio(torch.zeros(1, 100), 100), 2.0, 1.0) is None
 
 
 @pytest.mark.parametrize(
     "width, height, size", [(0, 0, (64, 48)), (32, 0, (32, 24)), (0, 96, (128, 96)), (20, 20, (20, 20))]
 )
 def test_the_size_that_was_asked_for(width, height, size, film):
-    chosen = Selection(width=width, height=height, cap=2)
+    chosen = FrameSelection(width=width, height=height, cap=2)
     half = torch.zeros(2, 48, 64, 3)
     half[:, :, 32:] = 1
-    for stream in (file_stream(film, chosen=chosen), picture_stream(half, 10.0, chosen)):
+    for stream in (file_stream(film, selection=chosen), image_stream(half, 10.0, chosen)):
         assert (stream.width, stream.height) == size
         assert {frame.shape for frame in stream} == {(size[1], size[0], 3)}
     frame = next(iter(stream))  # the middle stays in the middle, whatever is cut off
@@ -93,10 +94,10 @@ def test_the_size_that_was_asked_for(width, height, size, film):
 
 
 def test_pictures_come_out_as_they_are_and_rounded():
-    pictures = torch.rand(3, 8, 6, 3, generator=torch.Generator().manual_seed(0))
-    stream = picture_stream(pictures)
-    assert np.array_equal(np.stack(list(stream.pictures())), pictures.numpy())
-    assert np.array_equal(np.stack(list(stream)), (pictures * 255).round().byte().numpy())
+    images = torch.rand(3, 8, 6, 3, generator=torch.Generator().manual_seed(0))
+    stream = image_stream(images)
+    assert np.array_equal(np.stack(list(stream.images())), images.numpy())
+    assert np.array_equal(np.stack(list(stream)), (images * 255).round().byte().numpy())
 
 
 def test_old_calls_of_the_reader_are_as_before(film):
@@ -105,7 +106,7 @@ def test_old_calls_of_the_reader_are_as_before(film):
 
 
 def test_decoded_frames_do_not_wait_for_the_collector_of_cycles(film):
-    """Each of them would hold its picture until then: gigabytes of a long film."""
+    """Each of them would hold its image until then: gigabytes of a long film."""
     gc.collect()
     gc.disable()
     try:

@@ -22,36 +22,36 @@ RED, GREEN, BLUE, WHITE = (220, 30, 30), (30, 200, 40), (30, 40, 210), (235, 235
 
 def quarters(width: int = 64, height: int = 32) -> np.ndarray:
     """Red, green / blue, white: every orientation looks different."""
-    picture = np.zeros((height, width, 3), np.uint8)
-    picture[: height // 2, : width // 2], picture[: height // 2, width // 2 :] = RED, GREEN
-    picture[height // 2 :, : width // 2], picture[height // 2 :, width // 2 :] = BLUE, WHITE
-    return picture
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = RED, GREEN
+    image[height // 2 :, : width // 2], image[height // 2 :, width // 2 :] = BLUE, WHITE
+    return image
 
 
-def corners(picture: np.ndarray) -> list[tuple[int, ...]]:
+def corners(image: np.ndarray) -> list[tuple[int, ...]]:
     """The nearest of the four colours in each quarter: top left, top right, bottom left, bottom right."""
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     found = []
     for y in (height // 4, 3 * height // 4):
         for x in (width // 4, 3 * width // 4):
-            pixel = picture[y, x].astype(int)
+            pixel = image[y, x].astype(int)
             found.append(min((RED, GREEN, BLUE, WHITE), key=lambda color: np.abs(pixel - color).sum()))
     return found
 
 
-def write_frames(path, pictures, times, time_base=Fraction(1, 1000), codec="libx264", pixels="yuv420p", setup=None):
-    """Pictures with time stamps of any spacing."""
+def write_frames(path, images, times, time_base=Fraction(1, 1000), codec="libx264", pixels="yuv420p", setup=None):
+    """Images with time stamps of any spacing."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = pictures[0].shape[:2]
+        stream.height, stream.width = images[0].shape[:2]
         stream.pix_fmt = pixels
         stream.codec_context.time_base = time_base
         if codec == "libx264":
             stream.options = {"crf": "8"}
         if setup is not None:
             setup(stream)
-        for picture, time in zip(pictures, times, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for image, time in zip(images, times, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = time, time_base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
@@ -179,8 +179,8 @@ def test_non_square_pixels_are_made_square(tmp_path):
 def test_containers_and_codecs(tmp_path, name, codec, pixels):
     base = Fraction(1, 100) if codec == "gif" else Fraction(1, 25)
     step = 4 if codec == "gif" else 1
-    pictures = [quarters()] * 5
-    write_frames(tmp_path / name, pictures, [step * i for i in range(5)], base, codec, pixels)
+    images = [quarters()] * 5
+    write_frames(tmp_path / name, images, [step * i for i in range(5)], base, codec, pixels)
     video = load_video(tmp_path / name)
     assert video.frames.shape == (5, 32, 64, 3) and video.fps == 25 and video.audio is None
     assert corners(video.frames[2]) == [RED, GREEN, BLUE, WHITE]
@@ -208,10 +208,10 @@ def test_sound_that_starts_with_another_frame_is_aligned(tmp_path, delay):
     click[0, 8000] = 0.9
     base = Fraction(1, 1000)
     with av.open(str(path), "w") as container:
-        picture = container.add_stream("libx264", rate=25, options={"bf": "0"})
-        picture.width = picture.height = 32
-        picture.pix_fmt = "yuv420p"
-        picture.codec_context.time_base = base
+        image = container.add_stream("libx264", rate=25, options={"bf": "0"})
+        image.width = image.height = 32
+        image.pix_fmt = "yuv420p"
+        image.codec_context.time_base = base
         sound = container.add_stream("pcm_f32le", rate=16000, layout="mono")
         frame = av.AudioFrame.from_ndarray(click, format="flt", layout="mono")
         frame.sample_rate, frame.pts, frame.time_base = 16000, round((1 + delay) * 16000), Fraction(1, 16000)
@@ -219,8 +219,8 @@ def test_sound_that_starts_with_another_frame_is_aligned(tmp_path, delay):
         for index in range(50):
             frame = av.VideoFrame.from_ndarray(grey(100), format="rgb24")
             frame.pts, frame.time_base = 1000 + 40 * index, base
-            container.mux(picture.encode(frame))
-        container.mux(picture.encode(None))
+            container.mux(image.encode(frame))
+        container.mux(image.encode(None))
     for audio in (load_video(path).audio, load_audio(path)):
         assert int(audio.waveform[0].argmax()) == round((0.5 + delay) * 16000)
 

@@ -131,10 +131,10 @@ def test_colors_survive(tmp_path, color):
 
 @pytest.mark.parametrize("width, height", [(33, 17), (1, 1), (31, 32), (2, 2)])
 def test_odd_sizes_grow_by_their_edge(tmp_path, width, height):
-    picture = grey_frames(2, width, height)
-    picture[:, :, -1] = 200
+    image = grey_frames(2, width, height)
+    image[:, :, -1] = 200
     with VideoWriter(tmp_path / "a.mp4", width, height, 25, crf=1) as writer:
-        writer.write(picture)
+        writer.write(image)
     frames = load_video(tmp_path / "a.mp4").frames
     assert frames.shape == (2, height + height % 2, width + width % 2, 3)
     assert np.abs(frames[:, :, -1].astype(int) - 200).max() <= 6

@@ -16,7 +16,7 @@ from transformers import (
     WhisperModel,
 )
 
-from svp_portrait.svp_models.media.audio import KNOWN
+from svp_portrait.svp_models.media.audio import KNOWN_LEVELS
 from svp_portrait.svp_models.networks.audio_encoder import (
     Segments,
     Wav2Vec2AudioEncoder,
@@ -55,7 +55,7 @@ def sound(seconds: float, rate: int = RATE) -> Audio:
 
 
 def levelled(audio: Audio) -> Audio:
-    return Audio(torch.from_numpy(mono_samples(audio, KNOWN))[None], RATE)
+    return Audio(torch.from_numpy(mono_samples(audio, KNOWN_LEVELS))[None], RATE)
 
 
 def whole(model: Wav2Vec2Model, audio: Audio, rows: int, normalize: bool = True) -> torch.Tensor:

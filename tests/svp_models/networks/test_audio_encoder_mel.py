@@ -10,7 +10,7 @@ import torch
 
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.audio import KNOWN, speech_level
+from svp_portrait.svp_models.media.audio import KNOWN_LEVELS, speech_level
 from svp_portrait.svp_models.networks.audio_encoder import (
     feature_windows,
     mel_features,
@@ -139,7 +139,7 @@ def test_a_voice_at_the_level_of_the_training_stays():
     for waveform in (voice(), torch.cat([voice(), voice()])):
         assert np.array_equal(mono_samples(Audio(waveform, RATE)), voice()[0].numpy())
     soft = voice() * 0.55  # a sad one: soft where styles are read, clear where lips are moved
-    assert np.array_equal(mono_samples(Audio(soft, RATE), KNOWN), soft[0].numpy())
+    assert np.array_equal(mono_samples(Audio(soft, RATE), KNOWN_LEVELS), soft[0].numpy())
     assert speech_level(mono_samples(Audio(soft, RATE))) == pytest.approx(0.0875, rel=1e-3)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
+from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.networks.face_landmarks import OUTPUTS, FaceAnalyzerNetwork
 from svp_portrait.svp_models.training.train_landmarks import analyzer_loss, export_onnx
 

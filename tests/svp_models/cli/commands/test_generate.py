@@ -16,7 +16,7 @@ from svp_portrait.nodes.host import ProgressBar, folder_paths
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli.commands.generate import BACKENDS
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.face.analyzer import FaceAnalyzer
+from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
 

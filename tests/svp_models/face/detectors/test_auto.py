@@ -9,9 +9,9 @@ from PIL import Image
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend
 from svp_portrait.svp_models.face.detection import FaceDetection
-from svp_portrait.svp_models.face.detectors.auto import STEADY, AutoBackend, best_of, unsteadiness
+from svp_portrait.svp_models.face.detectors.auto import MAX_INSTABILITY, AutoBackend, first_available, instability
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.synthetic.clips import neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -40,7 +40,7 @@ def drawn() -> BuiltInBackend:
     return BuiltInBackend(load_model(BUILTIN_MODEL).face_analyzer)
 
 
-def picture(path: Path) -> np.ndarray:
+def image(path: Path) -> np.ndarray:
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))[None]
 
@@ -48,7 +48,7 @@ def picture(path: Path) -> np.ndarray:
 @pytest.mark.parametrize("name", ["portrait.png", "portrait_wide.png"])
 def test_drawn_portraits_are_for_the_built_in_analyser(drawn, name):
     """Also where the way for photographs sees something in them."""
-    assert AutoBackend(drawn, Photo()).choose(picture(ASSETS / name)) is drawn
+    assert AutoBackend(drawn, Photo()).choose(image(ASSETS / name)) is drawn
 
 
 @pytest.mark.parametrize("name", ["driving.mp4", "style_happy.mp4", "style_sad.mp4"])
@@ -59,7 +59,7 @@ def test_drawn_clips_too(drawn, name):
 def test_people_it_has_not_learned_from(drawn):
     for number in range(4):
         portrait = neutral_portrait(speaker(number, "test"), 256).images[0]
-        assert 0 < unsteadiness(drawn, portrait) < 0.75 * STEADY
+        assert 0 < instability(drawn, portrait) < 0.75 * MAX_INSTABILITY
 
 
 def test_photographs_are_not(drawn, caplog):
@@ -68,7 +68,7 @@ def test_photographs_are_not(drawn, caplog):
     photo = Photo()
     for folder in sorted(CLIPS.glob("vasa_*")):
         with caplog.at_level(logging.INFO):
-            assert AutoBackend(drawn, photo).choose(picture(folder / "portrait.jpg")) is photo, folder.name
+            assert AutoBackend(drawn, photo).choose(image(folder / "portrait.jpg")) is photo, folder.name
     assert "faces are found by the backend photo" in caplog.text
 
 
@@ -96,7 +96,7 @@ class Nervous(BuiltInBackend):
 def test_an_analyser_that_does_not_know_what_it_sees():
     nervous, photo = Nervous(), Photo()
     frames = np.zeros((7, 60, 80, 3), np.uint8)
-    assert unsteadiness(nervous, frames[0]) > STEADY
+    assert instability(nervous, frames[0]) > MAX_INSTABILITY
     assert AutoBackend(nervous, photo).choose(frames) is photo
     assert AutoBackend(nervous, Photo(False)).choose(frames) is nervous, "nobody else sees one"
 
@@ -107,8 +107,8 @@ def test_the_best_that_is_there_is_named_with_why_not_another(caplog):
 
     photo = Photo()
     with caplog.at_level(logging.INFO):
-        assert best_of({"insightface": missing, "photo": lambda: photo, "last": missing}) is photo
+        assert first_available({"insightface": missing, "photo": lambda: photo, "last": missing}) is photo
     assert "read by the backend photo; not by insightface: det_10g.onnx not found" in caplog.text
     assert "last" not in caplog.text
-    assert best_of({"insightface": missing}) is None
-    assert "only drawn faces can be found" in caplog.text and caplog.records[-1].levelno == logging.WARNING
+    assert first_available({"insightface": missing}) is None
+    assert "only synthetic faces can be detected" in caplog.text and caplog.records[-1].levelno == logging.WARNING

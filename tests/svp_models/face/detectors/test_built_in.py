@@ -5,8 +5,8 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.analyzer import BuiltInBackend, FaceAnalyzer
-from svp_portrait.svp_models.face.detection import choose_faces, track_of
+from svp_portrait.svp_models.face.detection import build_track, choose_faces
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend, FaceAnalyzer
 
 
 def test_it_gives_what_the_analyser_gives():
@@ -15,7 +15,7 @@ def test_it_gives_what_the_analyser_gives():
     track = FaceAnalyzer(onnx).analyze(frames)
     found = list(BuiltInBackend(onnx).detect(frames))
     assert [len(each) == 1 for each in found] == track.present.tolist()
-    again = track_of(choose_faces(found), 56, 40)
+    again = build_track(choose_faces(found), 56, 40)
     for name in ("boxes", "landmarks", "head_keypoints", "expression", "pose", "five_points"):
         value = getattr(again, name)
         assert value is None or np.array_equal(value[track.present], getattr(track, name)[track.present])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import choose_faces
-from svp_portrait.svp_models.face.detectors.cascades import FACES, ClassicalBackend, best_pair
+from svp_portrait.svp_models.face.detectors.opencv import FACE_CASCADE, ClassicalBackend, best_pair
 from svp_portrait.svp_models.face.tracking import FaceTracker
 
 CLIPS = Path(__file__).parents[5] / "shared/clips"
@@ -47,13 +47,13 @@ def test_without_cascades_the_cure_is_named(monkeypatch, tmp_path):
 
 @pytest.fixture(scope="module")
 def backend() -> ClassicalBackend:
-    if not hasattr(cv2, "CascadeClassifier") or not (Path(cv2.data.haarcascades) / FACES).is_file():
+    if not hasattr(cv2, "CascadeClassifier") or not (Path(cv2.data.haarcascades) / FACE_CASCADE).is_file():
         pytest.skip(f"OpenCV {cv2.__version__} brings no cascades")
     return ClassicalBackend()
 
 
 def portraits() -> list[tuple[str, np.ndarray, np.ndarray]]:
-    """(clip, picture h w 3, true head keypoints 8 2) of the real clips."""
+    """(clip, image h w 3, true head keypoints 8 2) of the real clips."""
     if not CLIPS.is_dir():
         pytest.skip("the real clips are not at hand")
     found = []
@@ -71,8 +71,8 @@ def errors(face, truth: np.ndarray) -> np.ndarray:
 def test_real_portraits(backend):
     """Every face is found; the pupils of all but vasa_l4, whose eyes are closed, to 0.04 inter-ocular distances."""
     worst, means = {}, []
-    for name, picture, truth in portraits():
-        faces = next(backend.detect(picture[None]))
+    for name, image, truth in portraits():
+        faces = next(backend.detect(image[None]))
         face = choose_faces([faces])[0]
         assert face is not None, name
         error = errors(face, truth)
@@ -100,10 +100,10 @@ def test_real_films(backend):
 
 @pytest.mark.parametrize("angle", [-25, 25])
 def test_tilted_portraits_are_found(backend, angle):
-    name, picture, truth = portraits()[1]
-    height, width = picture.shape[:2]
+    name, image, truth = portraits()[1]
+    height, width = image.shape[:2]
     turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1.0)
-    tilted = cv2.warpAffine(picture, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
+    tilted = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REPLICATE)
     face = choose_faces([next(backend.detect(tilted[None]))])[0]
     assert face is not None, name
     assert errors(face, truth @ turn[:, :2].T + turn[:, 2])[4:6].max() < 0.06

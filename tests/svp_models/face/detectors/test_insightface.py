@@ -9,7 +9,7 @@ import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detectors.insightface import InsightFaceBackend
-from svp_portrait.svp_models.face.head_pose import LOWER_SHARE, UPPER_SHARE
+from svp_portrait.svp_models.face.head_pose import LOWER_HEIGHT, UPPER_HEIGHT
 
 onnx = pytest.importorskip("onnx")
 FLOAT = onnx.TensorProto.FLOAT
@@ -144,7 +144,7 @@ def test_edges_lie_on_the_outline_at_their_heights(files):
     edges = face.head_keypoints[:4] - (96, 160)
     inner = edges - HALF
     assert np.allclose(np.linalg.norm(inner, axis=1), 0.6 * 48, atol=0.3)
-    heights = -16 + 32 * np.array([UPPER_SHARE, LOWER_SHARE] * 2)  # eyes at -16, mouth at 16
+    heights = -16 + 32 * np.array([UPPER_HEIGHT, LOWER_HEIGHT] * 2)  # eyes at -16, mouth at 16
     assert np.allclose(edges[:, 1], heights, atol=1e-3) and (edges[:, 0] * (-1, -1, 1, 1) > 0).all()
 
 

@@ -10,7 +10,12 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.detectors.mediapipe import IN_TEMPLATE, MediaPipeBackend, carries_models, face_of_mesh
+from svp_portrait.svp_models.face.detectors.mediapipe import (
+    TEMPLATE_MESH_INDICES,
+    MediaPipeBackend,
+    face_from_mesh,
+    has_bundled_models,
+)
 from svp_portrait.svp_models.face.head_pose import TEMPLATE_3D
 from svp_portrait.svp_models.face.keypoints import HEAD_KEYPOINT_MESH_INDICES
 
@@ -85,8 +90,8 @@ def test_pose_of_a_turned_mesh(pose):
     y = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
     z = np.array([[np.cos(roll), np.sin(roll), 0], [-np.sin(roll), np.cos(roll), 0], [0, 0, 1]])
     points = np.zeros((478, 3))
-    points[list(IN_TEMPLATE)] = TEMPLATE_3D @ (z @ y @ x).T * 20 * (1, -1, -1) + (300, 200, 0)
-    assert np.allclose(face_of_mesh(points).pose, pose, atol=1e-3)
+    points[list(TEMPLATE_MESH_INDICES)] = TEMPLATE_3D @ (z @ y @ x).T * 20 * (1, -1, -1) + (300, 200, 0)
+    assert np.allclose(face_from_mesh(points).pose, pose, atol=1e-3)
 
 
 def test_missing_package_file_and_old_versions_name_the_cure(monkeypatch, model, tmp_path):
@@ -145,7 +150,7 @@ def test_a_release_that_carries_its_models(monkeypatch, tmp_path):
     assert asked[0]["refine_landmarks"] is True and asked[0]["max_num_faces"] > 1 and asked[1] == "closed"
     monkeypatch.setitem(sys.modules, "mediapipe", SimpleNamespace(__version__="1.2"))
     with pytest.raises(
-        PortraitError, match="mediapipe 1.2 brings no models: put face_landmarker.task into models/svp/mediapipe"
+        PortraitError, match="mediapipe 1.2 contains no models: put face_landmarker.task into models/svp/mediapipe"
     ):
         MediaPipeBackend(None)
 
@@ -156,15 +161,15 @@ def test_models_are_looked_for_without_an_import(monkeypatch, tmp_path):
     (folder / "__init__.py").write_text("raise RuntimeError('imported')")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "mediapipe", raising=False)
-    assert carries_models() is False
+    assert has_bundled_models() is False
     (folder / "modules" / "face_landmark" / "face_landmark_with_attention.tflite").touch()
-    assert carries_models() is True
+    assert has_bundled_models() is True
 
 
 def test_the_real_package_has_what_the_backend_asks_for(model):
     mediapipe = pytest.importorskip("mediapipe")
-    picture = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((6, 8, 3), np.uint8))
-    assert (picture.width, picture.height) == (8, 6)
+    image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=np.zeros((6, 8, 3), np.uint8))
+    assert (image.width, image.height) == (8, 6)
     landmarker = mediapipe.tasks.vision.FaceLandmarker
     assert list(signature(landmarker.detect_for_video).parameters)[:3] == ["self", "image", "timestamp_ms"]
     assert callable(landmarker.close)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.face.detectors.auto import YuNetBackend
-from svp_portrait.svp_models.face.head_pose import FIVE_OF_TEMPLATE, TEMPLATE
+from svp_portrait.svp_models.face.detectors.opencv import YuNetBackend
+from svp_portrait.svp_models.face.head_pose import TEMPLATE, TEMPLATE_FIVE_POINTS
 
-FIVE = TEMPLATE[list(FIVE_OF_TEMPLATE)] * 40 + (100, 80)  # a frontal face, its eyes 40 pixels apart
+FIVE = TEMPLATE[list(TEMPLATE_FIVE_POINTS)] * 40 + (100, 80)  # a frontal face, its eyes 40 pixels apart
 
 
 @pytest.fixture
@@ -28,9 +28,9 @@ def detector(monkeypatch):
         def setInputSize(self, size):
             asked.sizes.append(size)
 
-        def detect(self, picture):
-            assert picture.shape[1::-1] == asked.sizes[-1] and picture.flags.c_contiguous
-            if not picture[0, 0, 0]:
+        def detect(self, image):
+            assert image.shape[1::-1] == asked.sizes[-1] and image.flags.c_contiguous
+            if not image[0, 0, 0]:
                 return 1, None
             row = np.concatenate([[60, 50, 80, 100], FIVE.ravel(), [1 / asked.scale]]) * asked.scale
             return 1, row[None].astype(np.float32)
