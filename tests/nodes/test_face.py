@@ -61,7 +61,7 @@ def spots(places) -> torch.Tensor:
 def test_the_choices_travel_with_the_backend(folders):
     found = analyzer(face="stays", index=2, smoothing=0.5)
     assert found.backend.name == "built-in"
-    assert (found.choice, found.index, found.smoothing, found.recon) == ("stays", 2, 0.5, None)
+    assert (found.choice, found.index, found.smoothing, found.expression_network) == ("stays", 2, 0.5, None)
 
 
 def test_auto_reads_drawn_faces_as_the_built_in_analyser_does(folders, loaded, caplog):
