@@ -23,6 +23,8 @@ from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.cli.graph import GraphNode, check_graph
 from svp_portrait.svp_models.cli.runner import build_registry
 
+from .looping import for_all
+
 try:
     import tomllib
 except ModuleNotFoundError:  # Python 3.10; pytest brings tomli there
@@ -95,7 +97,7 @@ def test_only_install_py_calls_pip():
     assert not [name for name, each in TREES.items() if "install" in imported(each)]
 
 
-@pytest.mark.parametrize("name", TREES)
+@for_all(lambda: {name: name for name in TREES})
 def test_the_registrys_security_rules(name):
     called, outside = calls(TREES[name]), imported(TREES[name])
     assert not called & FROM_TEXT, "code from text"
@@ -293,7 +295,7 @@ def test_the_guides_steps_add_a_node(example, tmp_path):
     assert [each["node_id"] for each in nodes] == [*(each.__name__ for each in NODE_CLASSES), "SVPMirror"]
 
 
-@pytest.mark.parametrize("name", ["bug.yml", "feature.yml"])
+@for_all(lambda: {name: name for name in ("bug.yml", "feature.yml")})
 def test_issue_templates_are_forms(name):
     yaml = pytest.importorskip("yaml")
     form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / name).read_text(encoding="utf-8"))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import ast
 import json
 import re
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
-
-import pytest
 
 import svp_portrait
 from svp_portrait.nodes.head_motion import EXAMPLE_POINTS
 from svp_portrait.nodes.host import NOTHING
 from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.config import PRESETS
+
+from ..looping import for_all
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / svp_portrait.WEB_DIRECTORY / "docs"
@@ -68,26 +69,27 @@ def localized(node: str, language: str) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")).get(node, {}) if path.is_file() else {}
 
 
-@pytest.fixture(params=WORDS)
-def language(request) -> str:
-    return request.param
+def languages() -> dict[str, str]:
+    return {language: language for language in WORDS}
 
 
-@pytest.fixture(params=SCHEMAS)
-def page(request, language) -> SimpleNamespace:
-    """A page: its text, its sections by the English heading, and the schema of its node."""
-    path = page_path(request.param, language)
-    assert path.is_file(), f"{path.relative_to(ROOT)} is missing"
-    text = path.read_text(encoding="utf-8")
-    parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
-    found = dict(zip(parts[1::2], parts[2::2], strict=True))
-    sections = {
-        name: found.get(own, "") for name, own in zip(WORDS["en"].headings, WORDS[language].headings, strict=True)
-    }
-    return SimpleNamespace(
-        node=request.param, language=language, text=text, headings=list(found), sections=sections,
-        schema=SCHEMAS[request.param],
-    )  # fmt: skip
+@cache
+def pages() -> dict[str, SimpleNamespace]:
+    """Path -> a page: its text, its sections by the English heading, and the schema of its node."""
+    found = {}
+    for language, words in WORDS.items():
+        for node, schema in SCHEMAS.items():
+            path = page_path(node, language)
+            if path.is_file():
+                text = path.read_text(encoding="utf-8")
+                parts = re.split(r"^## (.+)$", text, flags=re.MULTILINE)
+                own = dict(zip(parts[1::2], parts[2::2], strict=True))
+                names = zip(WORDS["en"].headings, words.headings, strict=True)
+                sections = {name: own.get(heading, "") for name, heading in names}
+                found[path.relative_to(ROOT).as_posix()] = SimpleNamespace(
+                    node=node, language=language, text=text, headings=list(own), sections=sections, schema=schema
+                )
+    return found
 
 
 def entries(section: str) -> dict[str, SimpleNamespace]:
@@ -103,18 +105,25 @@ def is_widget(given: Any) -> bool:
     return "default" in given.as_dict()
 
 
-def test_there_are_no_other_pages(language):
-    pages = {path.stem for path in DOCS.glob("*.md")}
+def test_every_node_has_its_page_in_every_language():
+    wanted = {page_path(node, language).relative_to(ROOT).as_posix() for node in SCHEMAS for language in WORDS}
+    assert wanted - set(pages()) == set()
+
+
+def test_there_are_no_other_pages():
+    english = {path.stem for path in DOCS.glob("*.md")}
     folders = {path.name for path in DOCS.iterdir() if path.is_dir()} - {"images"}
-    assert pages == set(SCHEMAS) and folders <= set(SCHEMAS)
+    assert english == set(SCHEMAS) and folders <= set(SCHEMAS)
     assert {path.name for path in DOCS.glob("SVP*/*")} <= {f"{each}.md" for each in WORDS}
 
 
+@for_all(pages)
 def test_it_has_the_title_that_the_interface_shows(page):
     shown = localized(page.node, page.language).get("display_name", page.schema.display_name)
     assert page.text.splitlines()[0] == f"# {shown}"
 
 
+@for_all(pages)
 def test_it_has_all_sections_in_order(page):
     wanted = WORDS[page.language].headings
     assert [each for each in page.headings if each in wanted] == wanted
@@ -123,6 +132,7 @@ def test_it_has_all_sections_in_order(page):
     assert page.sections["Common mistakes"].count("\n- **") >= 2
 
 
+@for_all(pages)
 def test_every_input_and_output_is_explained(page):
     """Sockets come first, then widgets, both as on the node; outputs have no facts but their type."""
     inputs, outputs = entries(page.sections["Inputs"]), entries(page.sections["Outputs"])
@@ -134,6 +144,7 @@ def test_every_input_and_output_is_explained(page):
         assert each.text.endswith((".", "。"))
 
 
+@for_all(pages)
 def test_types_of_sockets_are_right(page):
     inputs, outputs = entries(page.sections["Inputs"]), entries(page.sections["Outputs"])
     for each in page.schema.inputs:
@@ -145,6 +156,7 @@ def test_types_of_sockets_are_right(page):
         assert outputs[each.id].facts == [each.get_io_type()], each.id
 
 
+@for_all(pages)
 def test_numbers_and_choices_of_widgets_are_right(page):
     inputs = entries(page.sections["Inputs"])
     for each in filter(is_widget, page.schema.inputs):
@@ -162,6 +174,7 @@ def test_numbers_and_choices_of_widgets_are_right(page):
             assert told == [str(widget["default"])], each.id
 
 
+@for_all(pages)
 def test_inputs_and_outputs_are_called_as_the_interface_calls_them(page):
     texts = localized(page.node, page.language)
     outputs = [texts.get("outputs", {}).get(str(place), {}) for place in range(len(page.schema.outputs))]
@@ -172,6 +185,7 @@ def test_inputs_and_outputs_are_called_as_the_interface_calls_them(page):
         assert entries(page.sections[section])[name].shown == ("" if shown == name else shown), name
 
 
+@for_all(pages)
 def test_links_lead_somewhere(page):
     """The front end takes what is relative from docs/, in every language, and only pictures may be relative."""
     for words, source in IMAGE.findall(page.text):
@@ -180,12 +194,14 @@ def test_links_lead_somewhere(page):
     assert all(each.startswith("https://") for each in LINK.findall(page.text))
 
 
+@for_all(pages)
 def test_templates_exist(page):
     word = WORDS[page.language].template
     named = re.findall(rf"{word}[^`.。]*`(\w+)`", page.text)
     assert all((ROOT / "workflows" / f"{each}.json").is_file() for each in named), named
 
 
+@cache
 def messages() -> str:
     """All texts in the sources, one a line, with a zero byte for every value that is put in."""
     found = []
@@ -204,17 +220,14 @@ def messages() -> str:
     return "\n".join(found)
 
 
-@pytest.fixture(scope="module")
-def known_messages() -> str:
-    return messages()
-
-
-def test_quoted_messages_are_those_of_the_software(page, known_messages):
+@for_all(pages)
+def test_quoted_messages_are_those_of_the_software(page):
     for quoted in MESSAGE.findall(page.sections["Common mistakes"]):
         for piece in filter(None, (each.strip(" :") for each in quoted.split("..."))):
-            assert piece in known_messages or quoted == NOTHING, f"{quoted!r}: {piece!r} is in no message"
+            assert piece in messages() or quoted == NOTHING, f"{quoted!r}: {piece!r} is in no message"
 
 
+@for_all(languages)
 def test_the_three_models_are_described_as_they_are(language):
     text = page_path("SVPLoadModel", language).read_text(encoding="utf-8")
     lines = re.findall(r"^- \*\*[^*]+\*\*(.* x .*)$", text, flags=re.MULTILINE)
@@ -223,6 +236,7 @@ def test_the_three_models_are_described_as_they_are(language):
     assert told == [[each.size, each.size, each.fps, each.steps, each.cfg] for each in wanted]
 
 
+@for_all(languages)
 def test_the_example_points_are_shown(language):
     assert f"```\n{EXAMPLE_POINTS}\n```" in page_path("SVPHeadKpsManual", language).read_text(encoding="utf-8")
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
+from functools import cache
 
 import pytest
 
 from svp_portrait.nodes import translations
 from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.nodes.translations import LOCALES, NOTES, english_texts, fingerprints, flat, message, read
+
+from ..looping import for_all
 
 PAGE_LANGUAGES = set("en zh zh-TW ru ja ko fr es ar tr pt-BR".split())  # that the web page can be set to
 LANGUAGES = sorted(each.name for each in LOCALES.iterdir() if each.is_dir())
@@ -28,14 +31,10 @@ SCHEMAS = {node.__name__: node.define_schema() for node in NODE_CLASSES}
 NODE_NAMES = {schema.display_name.removesuffix(" (SVP)"): name for name, schema in SCHEMAS.items()}
 
 
-@pytest.fixture(params=TRANSLATIONS)
-def language(request) -> str:
-    return request.param
-
-
-@pytest.fixture
-def translated(language) -> dict[str, str]:
-    return dict(flat({name: read(language, name) for name in FILES}))
+@cache
+def translations_of_all() -> dict[str, dict[str, str]]:
+    """Language -> path of a text -> what it is there."""
+    return {language: dict(flat({name: read(language, name) for name in FILES})) for language in TRANSLATIONS}
 
 
 def prose() -> list[str]:
@@ -66,11 +65,13 @@ def test_english_is_that_of_the_schemas():
         assert read("en", name) == ENGLISH[name], f"run {REWRITE}"
 
 
+@for_all(translations_of_all)
 def test_nothing_is_missing_and_nothing_left_over(translated):
     assert set(translated) == set(TEXTS)
     assert [path for path, text in translated.items() if not text or text != text.strip()] == []
 
 
+@for_all(lambda: {language: language for language in TRANSLATIONS})
 def test_nothing_is_out_of_date(language):
     noted, now = read(language, NOTES), fingerprints(ENGLISH)
     outdated = {path: TEXTS[path] for path in now if noted.get(path) != now[path]}
@@ -78,19 +79,23 @@ def test_nothing_is_out_of_date(language):
     assert set(noted) == set(now), f"run {REWRITE} {language}"
 
 
+@for_all(translations_of_all)
 def test_the_web_page_can_read_every_text(translated):
     """vue-i18n takes an unescaped { } @ | $ for an instruction and shows something else, or nothing."""
     broken = {path: text for path, text in translated.items() if translations.SPECIAL.search(ESCAPED.sub("", text))}
     assert broken == {}
 
 
-def test_sentences_are_translated(language, translated):
+@for_all(lambda: {language: (language, texts) for language, texts in translations_of_all().items()})
+def test_sentences_are_translated(both):
+    language, translated = both
     script = SCRIPTS.get(language)
     same = [path for path in prose() if translated[path] == TEXTS[path]]
     foreign = [path for path in prose() if script and not re.search(script, translated[path])]
     assert same == [] and foreign == []
 
 
+@for_all(translations_of_all)
 def test_names_tell_nodes_and_inputs_apart(translated):
     names = [translated[f"nodeDefs.{node}.display_name"] for node in SCHEMAS]
     assert all(each.endswith(" (SVP)") for each in names) and len(set(names)) == len(names)
@@ -99,6 +104,7 @@ def test_names_tell_nodes_and_inputs_apart(translated):
         assert len(set(inputs)) == len(inputs), node
 
 
+@for_all(translations_of_all)
 def test_numbers_files_and_paths_are_kept(translated):
     """A default or range in a tooltip is the same in every language."""
     for pattern in (NUMBER, FILE_OR_PATH):
@@ -110,6 +116,7 @@ def test_numbers_files_and_paths_are_kept(translated):
         assert lost == {}
 
 
+@for_all(translations_of_all)
 def test_options_are_named_as_the_page_shows_them(translated):
     """The page does not translate what is in a list, so a tooltip that explains an option has to name it in English."""
     lost = []
@@ -122,6 +129,7 @@ def test_options_are_named_as_the_page_shows_them(translated):
     assert lost == []
 
 
+@for_all(translations_of_all)
 def test_other_nodes_and_inputs_are_called_what_they_are_called(translated):
     """A tooltip that sends the user to another node or input uses the name that stands on it in that language."""
     titles = re.compile("|".join(sorted(map(re.escape, NODE_NAMES), key=len, reverse=True)))

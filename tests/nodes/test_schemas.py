@@ -11,9 +11,9 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from svp_portrait.nodes.registry import NODE_CLASSES
+
+from ..looping import for_all
 
 # What saved graphs rely on, as it was released. Run this file to store what is new; nothing stored is ever changed.
 FROZEN_FILE = Path(__file__).with_name("frozen_nodes.json")
@@ -56,9 +56,8 @@ def widget_places(schema: Any) -> list[str]:
     return places
 
 
-@pytest.fixture(params=NODE_CLASSES, ids=lambda node: node.__name__)
-def node(request):
-    return request.param
+def nodes() -> dict[str, Any]:
+    return {node.__name__: node for node in NODE_CLASSES}
 
 
 def test_all_nodes_are_frozen():
@@ -67,6 +66,7 @@ def test_all_nodes_are_frozen():
     )
 
 
+@for_all(nodes)
 def test_what_was_released_is_still_there(node):
     stored, now = FROZEN[node.__name__], described(node.define_schema())
     count = len(stored["inputs"])
@@ -81,6 +81,7 @@ def test_what_was_released_is_still_there(node):
     assert now["widgets"][: len(stored["widgets"])] == stored["widgets"], "values of saved graphs would move"
 
 
+@for_all(nodes)
 def test_everything_is_explained(node):
     schema = node.define_schema()
     assert schema.node_id == node.__name__ and schema.display_name.endswith("(SVP)")
@@ -88,6 +89,7 @@ def test_everything_is_explained(node):
     assert all(each.tooltip and each.tooltip.endswith(".") for each in (*schema.inputs, *schema.outputs))
 
 
+@for_all(nodes)
 def test_widgets_have_bounds_and_a_default_within(node):
     for each in node.define_schema().inputs:
         widget = each.as_dict()
@@ -99,11 +101,13 @@ def test_widgets_have_bounds_and_a_default_within(node):
             assert widget["default"] in widget["options"]
 
 
+@for_all(nodes)
 def test_few_widgets_are_open(node):
     inputs = [each.as_dict() for each in node.define_schema().inputs]
     assert sum("default" in each and not each.get("advanced") for each in inputs) <= MOST_OPEN
 
 
+@for_all(nodes)
 def test_seeds_say_who_changes_them(node):
     """A seed that moves by itself is for sampling; another seed in data or training is work from the beginning."""
     for each in node.define_schema().inputs:
@@ -112,6 +116,7 @@ def test_seeds_say_who_changes_them(node):
             assert each.as_dict()["control_after_generate"] is not makes_files
 
 
+@for_all(nodes)
 def test_execute_takes_the_inputs_of_the_schema(node):
     schema = node.define_schema()
     given = inspect.signature(node.execute).parameters
@@ -120,9 +125,11 @@ def test_execute_takes_the_inputs_of_the_schema(node):
         assert (given[each.id].default is not inspect.Parameter.empty) == each.optional, each.id
 
 
+@for_all(nodes)
 def test_execute_is_short(node):
+    """A node unpacks, makes one call, returns; so many statements that none has to be packed into another."""
     body = ast.parse(textwrap.dedent(inspect.getsource(node.execute))).body[0].body
-    assert sum(isinstance(each, ast.stmt) for statement in body for each in ast.walk(statement)) <= 15
+    assert sum(isinstance(each, ast.stmt) for statement in body for each in ast.walk(statement)) <= 25
 
 
 if __name__ == "__main__":

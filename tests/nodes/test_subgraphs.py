@@ -7,21 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from svp_portrait.nodes import types
 from svp_portrait.nodes.registry import NODE_CLASSES
+
+from ..looping import for_all
 
 FOLDER = Path(__file__).resolve().parents[2] / "subgraphs"
 SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
 OUTSIDE = (-10, -20)  # ids of a subgraph's own inputs and outputs
 
 
-@pytest.fixture(params=sorted(path.name for path in FOLDER.glob("*.json")))
-def blueprint(request) -> dict[str, Any]:
-    return json.loads((FOLDER / request.param).read_text())
+def blueprints() -> dict[str, dict[str, Any]]:
+    return {path.name: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 
 
+@for_all(blueprints)
 def test_it_is_one_node_named_as_its_file(blueprint):
     (node,), (subgraph,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
     assert node["type"] == subgraph["id"] and (FOLDER / f"{subgraph['name']}.json").is_file()
@@ -32,6 +32,7 @@ def test_it_is_one_node_named_as_its_file(blueprint):
         assert name in {each.id for each in SCHEMAS[ids[inner]["type"]].inputs}
 
 
+@for_all(blueprints)
 def test_it_asks_for_portrait_and_speech_first(blueprint):
     (subgraph,) = blueprint["definitions"]["subgraphs"]
     assert [each["name"] for each in subgraph["inputs"]][:2] == ["portrait", "speech"]
@@ -45,6 +46,7 @@ def test_it_asks_for_portrait_and_speech_first(blueprint):
     assert len(nodes) == 3 and blueprint["extra"]["BlueprintSearchAliases"]
 
 
+@for_all(blueprints)
 def test_its_nodes_are_as_their_schemas(blueprint):
     """Values for all widgets, links between sockets that exist, and everything required is linked."""
     (subgraph,) = blueprint["definitions"]["subgraphs"]

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.registry import NODE_CLASSES
@@ -18,6 +17,8 @@ from svp_portrait.svp_models.cli.core_nodes import core_nodes
 from svp_portrait.svp_models.cli.folders import Folders
 from svp_portrait.svp_models.cli.graph import check_graph, load_graph
 from svp_portrait.svp_models.cli.runner import build_registry
+
+from ..looping import deviations, for_all
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = ["face_restore", "portrait", "style_interpolation", "style_library", "talk", "train_style", "vexpress_portrait"]
@@ -49,9 +50,8 @@ OLD_GRAPHS = Path(__file__).with_name(
 OLD_FILES = ["svp_style_layers/layer.safetensors", "svp_styles/style.safetensors"]
 
 
-@pytest.fixture(params=NAMES)
-def name(request) -> str:
-    return request.param
+def names() -> dict[str, str]:
+    return {name: name for name in NAMES}
 
 
 def drawn(name: str) -> dict[str, Any]:
@@ -112,23 +112,25 @@ def put_models(folder: Path, files: list[str]) -> None:
         path.touch()
 
 
-def test_the_runner_accepts_it(name, folders):
+def test_the_runner_accepts_them(folders):
     put_models(folders, WEIGHTS)
-    assert problems(WORKFLOWS / "api" / f"{name}.json", folders) == []
+    found = {name: problems(WORKFLOWS / "api" / f"{name}.json", folders) for name in NAMES}
+    assert {name: texts for name, texts in found.items() if texts} == {}
 
 
-@pytest.mark.parametrize(
-    "path", sorted(OLD_GRAPHS.glob("*/*.json")), ids=lambda path: f"{path.parent.name}-{path.stem}"
-)
-def test_graphs_of_earlier_releases_still_load(path, folders):
+def test_graphs_of_earlier_releases_still_load(folders):
     """Both forms mean what they meant: values saved by place arrive at the inputs they were saved for, and all are valid."""
     put_models(folders, [*WEIGHTS, *OLD_FILES])
-    then = path.parent / "api" / path.name
-    posted = {
-        key: {"class_type": n["class_type"], "inputs": n["inputs"]} for key, n in json.loads(then.read_text()).items()
-    }
-    assert as_api(json.loads(path.read_text())) == posted
-    assert problems(then, folders) == []
+
+    def check(path: Path) -> None:
+        then = path.parent / "api" / path.name
+        stored = json.loads(then.read_text()).items()
+        posted = {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in stored}
+        assert as_api(json.loads(path.read_text())) == posted
+        assert problems(then, folders) == []
+
+    graphs = {path.relative_to(OLD_GRAPHS).as_posix(): path for path in OLD_GRAPHS.glob("*/*.json")}
+    assert graphs and deviations(graphs, check) == {}
 
 
 def test_missing_weights_are_told_with_their_cure(folders):
@@ -149,17 +151,20 @@ def test_the_note_names_the_downloads_of_its_graph():
     assert entry_named("buffalo_l").source in text and entry_named("buffalo_l").folder in text
 
 
+@for_all(names)
 def test_both_forms_are_the_same_graph(name):
     posted = {key: {"class_type": node["class_type"], "inputs": node["inputs"]} for key, node in api(name).items()}
     assert as_api(drawn(name)) == posted
 
 
+@for_all(names)
 def test_widget_values_are_complete(name):
     for node in drawn(name)["nodes"]:
         if node["type"] in SCHEMAS:
             assert len(node["widgets_values"]) == len(widget_names(node["type"])), node["type"]
 
 
+@for_all(names)
 def test_links_and_slots_agree(name):
     graph = drawn(name)
     nodes = {node["id"]: node for node in graph["nodes"]}
@@ -188,6 +193,7 @@ def boxes(graph: dict[str, Any]) -> dict[int, Box]:
     return found
 
 
+@for_all(names)
 def test_nodes_do_not_overlap(name):
     graph = drawn(name)
     titles = {node["id"]: node["title"] for node in graph["nodes"]}
@@ -196,6 +202,7 @@ def test_nodes_do_not_overlap(name):
         assert apart, f"{titles[a]} and {titles[b]}"
 
 
+@for_all(names)
 def test_it_can_be_read_as_it_is_opened(name):
     """The page makes the whole graph fit into its window."""
     lefts, tops, widths, heights = zip(*boxes(drawn(name)).values(), strict=True)
@@ -257,6 +264,7 @@ def inside(point: Point, box: Box) -> bool:
     return left + 1 < point[0] < left + width - 1 and top + 1 < point[1] < top + height - 1
 
 
+@for_all(names)
 def test_no_wire_runs_behind_a_node_or_a_group(name):
     graph = drawn(name)
     nodes = {node["id"]: node for node in graph["nodes"]}
@@ -270,6 +278,7 @@ def test_no_wire_runs_behind_a_node_or_a_group(name):
         assert not any(inside(each, group) for each in points for group in groups)
 
 
+@for_all(names)
 def test_clips_are_decoded_by_the_pack_alone(name):
     """A video goes straight to what reads it: no host's decoder, memory for all its frames, or frame rate comes between."""
     nodes = api(name)
@@ -285,12 +294,14 @@ def test_clips_are_decoded_by_the_pack_alone(name):
     assert not any("audio" in node["inputs"] for node in nodes.values() if node["class_type"] == "SVPStyleExtract")
 
 
+@for_all(names)
 def test_notes_can_be_read_everywhere(name):
     """Without inline code, which Nodes 2.0 shows in the colour of its ground."""
     (note,) = [each for each in drawn(name)["nodes"] if each["type"] in NOTES]
     assert "`" not in note["widgets_values"][0] and len(note["widgets_values"][0]) > 100
 
 
+@for_all(names)
 def test_the_page_is_given_the_media_that_are_used(name):
     graph = drawn(name)
     used = {
