@@ -13,7 +13,9 @@ from svp_portrait.svp_models.face.crop import (
     crop_around,
     crop_faces,
     crop_square,
+    from_letterbox,
     from_square,
+    letterbox,
     scale_crop,
     square_around,
     squares_along,
@@ -152,3 +154,16 @@ def test_without_a_size_the_largest_square_gives_it():
 def test_a_face_outside_the_picture_is_refused():
     with pytest.raises(PortraitError, match="lies outside the image of 100 x 80"):
         crop_around(np.array([[300.0, 300.0, 340.0, 340.0]]), 100, 80, 2.0, None)
+
+
+def test_letterbox_repeats_the_edges():
+    frame = np.zeros((64, 128, 3), np.uint8)
+    frame[0], frame[-1] = 200, 100
+    square = letterbox(frame, 128)
+    assert square.shape == (128, 128, 3)
+    assert (square[:33] == 200).all() and (square[95:] == 100).all() and (square[33:95] == 0).all()
+
+
+def test_letterbox_mapping_is_exact():
+    assert from_letterbox(np.array([[[0.0, 0.25], [1.0, 0.75]]]), 200, 100).tolist() == [[[0, 0], [200, 100]]]
+    assert from_letterbox(np.array([[[0.5, 0.5]]]), 101, 200).tolist() == [[[51, 100]]]  # 49 columns on the left

@@ -10,12 +10,12 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceTrack, frame_ranges
 from svp_portrait.svp_models.face.keypoints import (
     HEAD_KEYPOINT_NAMES,
+    five_points_from_68,
     head_keypoints_from_mesh,
     motion_from_track,
     parse_keypoints,
     resample_motion,
 )
-from svp_portrait.svp_models.io.resampling import interpolate_missing
 from svp_portrait.svp_models.types import HeadMotion
 
 CLIPS = Path(__file__).resolve().parents[3].parent / "shared" / "clips"
@@ -35,45 +35,6 @@ def ramp_motion(frames: int, fps: float = 25.0, interpolated: tuple[int, ...] = 
     """Every coordinate of frame i is i."""
     points = torch.arange(float(frames))[:, None, None].expand(-1, 8, 2)
     return HeadMotion(points, 128, 96, fps, interpolated)
-
-
-def test_between_two_known_frames_movement_is_even_and_held_outside():
-    points = np.full((6, 8, 2), np.nan, np.float32)  # what stands in missing frames means nothing
-    points[1], points[4] = 10, 40
-    filled, which = interpolate_missing(points, np.array([False, True, False, False, True, False]))
-    assert which == (0, 2, 3, 5)
-    assert np.allclose(filled[:, 3, 1], [10, 10, 20, 30, 40, 40]) and filled.dtype == np.float32
-
-
-def test_one_known_frame_is_held():
-    filled, which = interpolate_missing(np.array([[7.0], [1.0], [9.0]]), np.array([False, True, False]))
-    assert filled.tolist() == [[1], [1], [1]] and which == (0, 2)
-
-
-def test_a_gap_goes_on_as_the_points_moved():
-    """By hand: speeds 3, 2 and 1 around a gap of 2; tangents are the harmonic means that PCHIP weighs by the distances."""
-    points = np.array([0.0, 3, 99, 99, 9, 10])[:, None]
-    filled, _ = interpolate_missing(points, np.array([True, True, False, False, True, True]))
-    start, end = 12 / (7 / 3 + 5 / 2), 12 / (5 / 2 + 7 / 1)
-
-    def cubic(share: float) -> float:
-        a, b = share**2, share**3
-        return 3 * (2 * b - 3 * a + 1) + 9 * (3 * a - 2 * b) + 3 * (start * (b - 2 * a + share) + end * (b - a))
-
-    assert np.allclose(filled[:, 0], [0, 3, cubic(1 / 3), cubic(2 / 3), 9, 10], atol=1e-5)
-
-
-def test_a_long_gap_never_leaves_the_span_between_its_ends():
-    points = np.concatenate([np.arange(10) * 5.0, np.zeros(100), 50 - np.arange(10) * 5.0])[:, None]
-    present = np.ones(120, bool)
-    present[10:110] = False
-    filled, _ = interpolate_missing(points, present)
-    assert (filled[10:110] >= 45 - 1e-4).all() and (filled[10:110] <= 50 + 1e-4).all()
-
-
-def test_no_face_at_all_is_an_error():
-    with pytest.raises(PortraitError, match="none of the 4 frames"):
-        interpolate_missing(np.zeros((4, 8, 2)), np.zeros(4, bool))
 
 
 def test_motion_from_track_lists_what_was_filled():
@@ -175,3 +136,11 @@ def test_mesh_indices():
 def test_mesh_indices_agree_with_the_clips():
     data = np.load(CLIPS / "vasa_17" / "landmarks.npz")
     assert np.abs(head_keypoints_from_mesh(data["mesh"]) - data["head_kps"]).max() < 0.05
+
+
+def test_five_points_of_68():
+    landmarks = np.random.default_rng(0).uniform(0, 100, (3, 68, 2))
+    five = five_points_from_68(landmarks)
+    assert five.shape == (3, 5, 2)
+    assert np.allclose(five[:, 0], landmarks[:, 36:42].mean(axis=1)) and np.allclose(five[:, 2], landmarks[:, 30])
+    assert np.allclose(five[:, 3:], landmarks[:, [48, 54]])

@@ -24,9 +24,9 @@ def golden():
 
 def test_pictures_are_those_of_v_express(golden):
     tensors, images = golden
-    for keypoints, images in (("draw_kps.keypoints", "draw_kps_images"), ("loop.keypoints", "loop_kps_images")):
-        height, width = images[images].shape[1:3]
-        assert np.array_equal(draw_vexpress_keypoints(tensors[keypoints], width, height), images[images])
+    for keypoints, name in (("draw_kps.keypoints", "draw_kps_images"), ("loop.keypoints", "loop_kps_images")):
+        height, width = images[name].shape[1:3]
+        assert np.array_equal(draw_vexpress_keypoints(tensors[keypoints], width, height), images[name])
 
 
 @pytest.mark.parametrize(("mode", "anchor"), [("offset", 6), ("naive", 6)])

@@ -1,13 +1,23 @@
 from __future__ import annotations
 
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.media.images import load_images, png_text, save_png
+from svp_portrait.svp_models.media import images as module
+from svp_portrait.svp_models.media.images import (
+    ImageBuffer,
+    load_images,
+    median_filter,
+    median_filter_frames,
+    png_text,
+    save_png,
+)
 
 RAMP = np.linspace(0, 1, 64, dtype=np.float32).reshape(4, 16)
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n/x { } def\nshowpage\n%%EOF\n"
@@ -102,3 +112,98 @@ def test_texts_are_stored_in_png(tmp_path):
     assert png_text(tmp_path / "a.png", "prompt") == '{"1": "ä表"}'
     assert png_text(tmp_path / "a.png", "workflow") is None
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
+
+
+def filled(rows: torch.Tensor, count: int, folder: str) -> torch.Tensor:
+    images = ImageBuffer(count, rows.shape[1:], folder)
+    for row in rows:
+        images.add(row)
+    return images.tensor()
+
+
+@pytest.mark.parametrize("limit", [0, 2**30])
+@pytest.mark.parametrize("count", [3, 20, 50])
+def test_rows_come_back_in_memory_and_from_a_file(tmp_path, monkeypatch, limit, count):
+    monkeypatch.setattr(module, "MAX_IN_MEMORY", limit)
+    rows = torch.rand(20, 4, 5, 3, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(filled(rows, count, str(tmp_path / "temp")), rows)  # whatever was expected
+    assert not list((tmp_path / "temp").iterdir())  # a file without a name
+
+
+def test_what_fits_nowhere_is_refused_with_numbers(tmp_path):
+    with pytest.raises(
+        PortraitError, match=r"1000000 frames of 4096 x 4096 pixels take 201326.6 GB .* GB of memory and .* GB of disk"
+    ):
+        ImageBuffer(1_000_000, (4096, 4096, 3), str(tmp_path))
+
+
+def test_a_full_disk_is_no_matter_where_memory_is_free(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_IN_MEMORY", 0)
+    monkeypatch.setattr(module, "SPARE", 0)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    rows = torch.rand(2, 4, 5, 3)
+    assert torch.equal(filled(rows, 2, str(tmp_path)), rows)
+    monkeypatch.setattr(module, "free_memory", lambda: 100.0)
+    with pytest.raises(PortraitError, match="0.0 GB of memory and 0.0 GB of disk"):
+        ImageBuffer(2, (4, 5, 3), str(tmp_path))
+
+
+def by_hand(frames: torch.Tensor) -> torch.Tensor:
+    """The definition: each value's neighbours one by one, indices reflected at the ends."""
+
+    def reflected(index: int, length: int) -> int:
+        return 0 if length == 1 else -index if index < 0 else 2 * (length - 1) - index if index >= length else index
+
+    length, channels, height, width = frames.shape
+    result = torch.empty_like(frames)
+    steps = (-1, 0, 1)
+    for f in range(length):
+        for y in range(height):
+            for x in range(width):
+                around = [
+                    frames[reflected(f + i, length), :, reflected(y + j, height), reflected(x + k, width)]
+                    for i in steps
+                    for j in steps
+                    for k in steps
+                ]
+                result[f, :, y, x] = torch.stack(around).sort(dim=0).values[13]
+    return result
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 2, 3, 4), (2, 1, 4, 2), (3, 1, 1, 5), (6, 2, 4, 5)])
+def test_every_value_is_the_median_of_its_27_neighbours(shape):
+    frames = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(median_filter(frames), by_hand(frames))
+
+
+def test_bytes_stay_bytes():
+    frames = torch.randint(0, 256, (4, 3, 5, 6), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    assert median_filter(frames).dtype == torch.uint8 and torch.equal(median_filter(frames), by_hand(frames))
+
+
+def test_a_flash_disappears_and_an_edge_stays():
+    frames = torch.zeros(5, 1, 6, 6)
+    frames[..., 3:] = 1.0
+    clean = frames.clone()
+    frames[2, 0, 2, 1] = 1.0
+    assert torch.equal(median_filter(frames), clean)
+
+
+def test_frames_are_taken_one_ahead():
+    taken = []
+
+    def source():
+        for index in range(5):
+            taken.append(index)
+            yield torch.full((1, 2, 2), float(index))
+
+    filtered = median_filter_frames(source())
+    next(filtered)
+    assert taken == [0, 1, 2]
+    assert len(list(filtered)) == 4
+    assert list(median_filter_frames([])) == []
+
+
+def test_the_same_tensor_twice_is_two_frames():
+    frame = torch.rand(1, 3, 3, generator=torch.Generator().manual_seed(2))
+    assert len(list(median_filter_frames([frame, frame]))) == 2
