@@ -1,7 +1,4 @@
-"""Test people with what drives them, and the model put to work on them.
-
-How a face analyser errs: what makes expressions that were never drawn like those that are read from pictures.
-"""
+"""Test cases of the synthetic world, what a model generates for them, and what a face analyser reads from the frames."""
 
 from __future__ import annotations
 
@@ -31,7 +28,7 @@ class Case:
     """One test clip with all that drives it.
 
     portrait: the relaxed face, one frame; style_clip, wrong_clip: the same person with the clip's emotion and with another
-    one, saying other sentences; style, wrong_style: theirs, sampled; prior: of style_clip; other_sound: another person's
+    one, saying other sentences; style, wrong_style: theirs, sampled; prior: of style_clip; other_audio: another person's
     speech; seed: of the styles.
     """
 
@@ -42,7 +39,7 @@ class Case:
     prior: StylePrior
     style: Style
     wrong_style: Style
-    other_sound: Audio
+    other_audio: Audio
     seed: int
 
 
@@ -55,7 +52,7 @@ class Evaluator:
         self.analyzer = FaceAnalyzer(model.face_analyzer)
 
     def prior_of(self, clip: Clip) -> StylePrior:
-        """Style of a clip as a user gets it: from the expressions read from its pixels, and its sound."""
+        """Style of a clip as a user gets it: from the expressions read from its pixels, and its audio."""
         expression = torch.from_numpy(self.read(clip.images).expression)
         return extract_style(self.model, expression, audio_of(clip), clip.fps)
 
@@ -64,7 +61,7 @@ class Evaluator:
     ) -> np.ndarray:
         """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`."""
         face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
-        points, own = (torch.from_numpy(each) for each in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
+        points, own = (torch.from_numpy(array) for array in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
         motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
         pipeline = PortraitPipeline(self.model)
         inputs = pipeline.prepare(face, audio, motion, style, frames, clip.fps, (self.size, self.size))
@@ -77,18 +74,18 @@ class Evaluator:
 
 
 def audio_of(clip: Clip) -> Audio:
-    return sound(clip.audio)
+    return audio_from_samples(clip.audio)
 
 
-def sound(samples: np.ndarray) -> Audio:
+def audio_from_samples(samples: np.ndarray) -> Audio:
     """Samples of synthetic speech."""
     return Audio(torch.from_numpy(samples)[None], SAMPLE_RATE)
 
 
-def draw_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds: float, seed: int) -> Iterator[Case]:
-    """One case per emotion and round; people and sentences of the test split, drawn from the seed.
+def make_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds: float, seed: int) -> Iterator[Case]:
+    """One case per emotion and round; people and sentences of the test split, chosen by the seed.
 
-    seconds: of the test clips; style_seconds: of those that styles are read from.
+    seconds: of the test clips; style_seconds: of the style clips.
     """
     rng = np.random.default_rng(seed)
     fps, size = evaluator.fps, evaluator.size
@@ -96,7 +93,7 @@ def draw_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds:
         for number, emotion in enumerate(EMOTIONS):
             who = speaker(int(rng.integers(2**31)), "test")
             wrong = EMOTIONS[(number + int(rng.integers(1, len(EMOTIONS)))) % len(EMOTIONS)]
-            seeds = [int(each) for each in rng.integers(2**31, size=6)]
+            seeds = rng.integers(2**31, size=6).tolist()
             clip = make_clip(who, emotion, INTENSITY, seeds[0], seconds, fps, size)
             style_clip = make_clip(who, emotion, INTENSITY, seeds[1], style_seconds, fps, size)
             wrong_clip = make_clip(who, wrong, INTENSITY, seeds[2], style_seconds, fps, size)
@@ -110,25 +107,27 @@ def draw_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds:
                 prior=prior,
                 style=sample_style(prior, seeds[5]),
                 wrong_style=sample_style(evaluator.prior_of(wrong_clip), seeds[5]),
-                other_sound=sound(other.waveform),
+                other_audio=audio_from_samples(other.waveform),
                 seed=seeds[5],
             )
 
 
 @dataclass(frozen=True)
-class ReadingError:
+class PredictionError:
     """How an analyser errs, by coefficient (64): standard deviations of its error's mean over a clip and around that."""
 
     bias: np.ndarray
     noise: np.ndarray
 
     @classmethod
-    def between(cls, read: list[np.ndarray], true: list[np.ndarray]) -> ReadingError:
-        """Measured on clips, n x 64 each."""
-        errors = [each - other for each, other in zip(read, true, strict=True)]
-        return cls(np.std([each.mean(0) for each in errors], axis=0), np.mean([each.std(0) for each in errors], axis=0))
+    def between(cls, predicted: list[np.ndarray], true: list[np.ndarray]) -> PredictionError:
+        """Measured on clips, n x 64 a clip."""
+        errors = [one - other for one, other in zip(predicted, true, strict=True)]
+        return cls(
+            np.std([error.mean(0) for error in errors], axis=0), np.mean([error.std(0) for error in errors], axis=0)
+        )
 
-    def spoil(self, performed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Performed expressions n x 64 as the analyser would have read them from pictures."""
+    def add_to(self, performed: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Performed expressions n x 64 as the analyser would have predicted them from frames."""
         bias = rng.standard_normal(performed.shape[-1]) * self.bias
         return (performed + bias + rng.standard_normal(performed.shape) * self.noise).astype(np.float32)

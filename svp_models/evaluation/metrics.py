@@ -1,7 +1,4 @@
-"""Metrics as free functions on frames, landmarks and style codes.
-
-Who a face is, measured on pixels: colours at fixed places of the face and proportions that expressions hardly change.
-"""
+"""Metrics as free functions on frames, landmarks, style codes and descriptors of identity."""
 
 from __future__ import annotations
 
@@ -59,7 +56,7 @@ def lagged_correlation(generated: NDArray[np.floating], true: NDArray[np.floatin
 
 
 def keypoint_error(measured: NDArray[np.floating], true: NDArray[np.floating], width: int) -> float:
-    """Mean distance of points (n x k x 2, pixels) as a fraction of the picture's width."""
+    """Mean distance of points (n x k x 2, pixels) as a fraction of the image width."""
     return float(np.linalg.norm(measured - true, axis=-1).mean() / width)
 
 
@@ -95,7 +92,7 @@ def clustering_strength(
     found: dict[str, list[float]] = {}
     names = np.array([f"{who}\n{mood}" for who, mood in zip(identities, emotions, strict=True)])
     for who in dict.fromkeys(identities):
-        moods = list(dict.fromkeys(mood for each, mood in zip(identities, emotions, strict=True) if each == who))
+        moods = list(dict.fromkeys(mood for name, mood in zip(identities, emotions, strict=True) if name == who))
         groups = {mood: codes[names == f"{who}\n{mood}"] for mood in moods}
         centres = {mood: group.mean(0) for mood, group in groups.items()}
         for mood, group in groups.items():
@@ -156,7 +153,7 @@ def _colours(
     spots = centres[:, :, None] + PATCH @ axes[:, None]  # n places 25 2
     grid = (spots - 0.5).astype(np.float32)  # the first pixel's centre is at (0.5, 0.5)
     found = [
-        cv2.remap(frame.astype(np.float32), each, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-        for frame, each in zip(frames, grid, strict=True)
+        cv2.remap(frame.astype(np.float32), patches, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        for frame, patches in zip(frames, grid, strict=True)
     ]
     return np.stack(found).mean(2).reshape(len(frames), -1) / 255

@@ -75,10 +75,10 @@ class ParityFolder:
         return values
 
     def entries(self, file: str, name: str, *keys: str) -> list[dict[str, Any]]:
-        """The objects in the list of that name in a JSON file; keys: those each has to have."""
+        """The objects in the list of that name in a JSON file; keys: those that every object needs."""
         entries = self.values(file, name)[name]
-        for each in entries:
-            self._check_keys(each, keys, f"{file}: {name}")
+        for entry in entries:
+            self._check_keys(entry, keys, f"{file}: {name}")
         return entries
 
     def _check_keys(self, values: Any, keys: Sequence[str], where: str) -> None:
@@ -86,7 +86,7 @@ class ParityFolder:
             if not isinstance(values, dict) or key not in values:
                 raise PortraitError(f"{self.path / where}: {key} is missing: the folder is not complete")
 
-    def pictures(self, file: str) -> dict[str, np.ndarray]:
+    def images(self, file: str) -> dict[str, np.ndarray]:
         """Arrays of a numpy archive."""
         try:
             with np.load(self.path / file, allow_pickle=False) as archive:
@@ -113,14 +113,14 @@ def open_folder(path: Path | str) -> ParityFolder:
 def check_inputs(folder: ParityFolder, wanted: Mapping[str, str], sizes: Mapping[str, int]) -> None:
     """Raises PortraitError for the first input that is missing, has a shape the networks cannot take, or is no numbers.
 
-    wanted: name -> its axes, each a number, a name in `sizes`, or a name that is the same size in all inputs of the group,
+    wanted: name -> its axes, a number, a name in `sizes`, or a name that is the same size in all inputs of the group,
     which is what stands before the point.
     """
     bound: dict[tuple[str, str], int] = {}
     for name, axes in wanted.items():
         tensor, group = folder[name], name.split(".")[0]
         needed = [
-            each if each.isdigit() else str(sizes.get(each, bound.get((group, each), each))) for each in axes.split()
+            axis if axis.isdigit() else str(sizes.get(axis, bound.get((group, axis), axis))) for axis in axes.split()
         ]
         have = list(tensor.shape)
         if len(have) != len(needed) or any(
@@ -132,7 +132,7 @@ def check_inputs(folder: ParityFolder, wanted: Mapping[str, str], sizes: Mapping
             )
         if not bool(tensor.isfinite().all()):
             raise PortraitError(f"{folder.path / TENSORS}: {name}, an input, has values that are no finite numbers")
-        bound |= {(group, each): size for each, size in zip(axes.split(), have, strict=True)}
+        bound |= {(group, axis): size for axis, size in zip(axes.split(), have, strict=True)}
 
 
 def relative_error(ours: Tensor, theirs: Tensor) -> float:
@@ -157,16 +157,16 @@ def measured(name: str, kind: str, ours: Tensor, theirs: Tensor, note: str = "")
 
 def largest(measures: list[Measure], kind: str) -> Measure:
     """The measure of a kind with the largest error; one that is no number counts as the largest."""
-    found = [each for each in measures if each.kind == kind and each.error is not None]
+    found = [measure for measure in measures if measure.kind == kind and measure.error is not None]
     if not found:
         raise PortraitError(f"nothing of the kind '{kind}' could be compared: the folder is not complete")
-    return max(found, key=lambda each: math.inf if math.isnan(each.error) else each.error)
+    return max(found, key=lambda measure: math.inf if math.isnan(measure.error) else measure.error)
 
 
 def remaining(folder: ParityFolder, measures: Sequence[Measure]) -> Iterator[Measure]:
     """A measure for every tensor that has none yet: of an input without an error, of one that no check asked for a missed
     one, because a folder with more than is checked must not pass."""
-    having = {each.name for each in measures}
+    having = {measure.name for measure in measures}
     for name in folder.tensors:
         if name not in folder.used:
             yield Measure(name, IDENTICAL, math.inf, "no check knows this tensor")

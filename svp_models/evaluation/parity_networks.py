@@ -1,7 +1,5 @@
-"""Parity of the networks: guider, audio projection, reference bank and the denoiser, step by step and module by module.
-
-Parity of the complete sampling loop: our sampler on V-Express' starting noise, with and without guidance.
-"""
+"""Parity with V-Express: pose guider, audio projection, reference bank, the denoiser module by module, and the sampling loop from
+its starting noise, with and without guidance."""
 
 from __future__ import annotations
 
@@ -66,7 +64,7 @@ def _run_reference(reference: nn.Module, latents: Tensor) -> tuple[tuple[Tensor,
 
 
 def _check_bank(folder: ParityFolder, networks: PortraitNetworks, bank: tuple[Tensor, ...]) -> Iterator[Measure]:
-    paths = [path for path, each in networks.denoiser.named_modules() if isinstance(each, TransformerBlock)]
+    paths = [path for path, module in networks.denoiser.named_modules() if isinstance(module, TransformerBlock)]
     listed = set(folder.values("bank_paths.json"))
     if listed != set(paths):
         odd = sorted(listed ^ set(paths))[0]
@@ -119,7 +117,7 @@ def own_name(path: str) -> str:
 
 @contextmanager
 def recorded(network: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """While it lasts, the latest output of the modules at these paths is kept; of a list of outputs the one handed on."""
+    """Collects the latest output of the modules at these paths; of a list of outputs the last one."""
     outputs: dict[str, Tensor] = {}
     hooks = []
 
@@ -134,8 +132,8 @@ def recorded(network: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, Ten
             hooks.append(network.get_submodule(path).register_forward_hook(keep(path)))
         yield outputs
     finally:
-        for each in hooks:
-            each.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 CELL = 8  # pixels
@@ -153,8 +151,8 @@ def check_loops(folder: ParityFolder, config: ModelConfig, networks: PortraitNet
     check_inputs(folder, LOOP_INPUTS, {"latent": config.unet.latent_channels, "features": config.audio.feature_size})
     noise = folder["loop.init_latents"][0].transpose(0, 1)  # f c h w
     height, width = (side * CELL for side in noise.shape[-2:])
-    pictures = torch.from_numpy(draw_vexpress_keypoints(folder["loop.keypoints"], width, height))  # f H W 3
-    kps = KpsFeatureCache(networks.guider, pictures.permute(0, 3, 1, 2).float() / 255, (width, height))
+    images = torch.from_numpy(draw_vexpress_keypoints(folder["loop.keypoints"], width, height))  # f H W 3
+    kps = KpsFeatureCache(networks.guider, images.permute(0, 3, 1, 2).float() / 255, (width, height))
     features = kps.frames(list(range(len(noise))))  # f c0 h w
     yield compared(folder, "loop.kps_features", features.transpose(0, 1)[None], NETWORK)
     theirs = folder["loop.audio_windows"]
@@ -175,7 +173,7 @@ def check_loops(folder: ParityFolder, config: ModelConfig, networks: PortraitNet
 def _check_loop(
     folder: ParityFolder, model: PortraitModel, noise: Tensor, conditions: ClipConditions, name: str, guidance: float
 ) -> Iterator[Measure]:
-    window, overlap, steps = (int(folder.setting("loop", each)) for each in ("context", "overlap", "steps"))
+    window, overlap, steps = (int(folder.setting("loop", name)) for name in ("context", "overlap", "steps"))
     schedule, note = vexpress_schedule(model.config.scheduler, steps)
     options = SamplerOptions(steps=steps, cfg=guidance, scheduler="ddim", window=window, overlap=overlap)
     latents: list[Tensor] = []
@@ -190,14 +188,14 @@ def _check_loop(
         latents = replayed_latents(model, noise, conditions, schedule, windows, options)
         ragged = f"with V-Express' windows, {len(noise)} frames are no whole ones of {window} with {overlap} in common"
         note = f"{ragged}; {note}" if note else ragged
-    wanted = {each: int(found[2]) for each in folder.below(f"{name}.") if (found := AFTER_STEP.fullmatch(each))}
+    wanted = {tensor: int(found[2]) for tensor in folder.below(f"{name}.") if (found := AFTER_STEP.fullmatch(tensor))}
     wanted[f"{name}.final_latents"] = len(latents) - 1
-    for each, step in wanted.items():
+    for tensor, step in wanted.items():
         if step < len(latents):
-            yield compared(folder, each, latents[step].transpose(0, 1)[None], LOOP, note)
+            yield compared(folder, tensor, latents[step].transpose(0, 1)[None], LOOP, note)
         else:
-            folder.used.add(each)
-            yield Measure(each, LOOP, math.inf, f"the loop has {len(latents)} steps")
+            folder.used.add(tensor)
+            yield Measure(tensor, LOOP, math.inf, f"the loop has {len(latents)} steps")
 
 
 def vexpress_windows(frames: int, window: int, overlap: int) -> list[list[int]]:

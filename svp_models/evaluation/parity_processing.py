@@ -1,4 +1,4 @@
-"""Parity of what surrounds the networks: pictures, retargeting, windows, audio windows, median filter, noise schedule."""
+"""Parity with V-Express of what surrounds the networks: keypoint images, retargeting, windows, audio windows, median filter, noise schedule."""
 
 from __future__ import annotations
 
@@ -62,16 +62,16 @@ def scanned_frame(driving: Tensor, reference: Tensor) -> int:
     """The frame that sets the scale of V-Express' retargeting: it takes every frame whose turn is nearer to the
     reference's than the turn (not the distance) of the frame taken before is large. n 3 2, 3 2 -> index."""
     chosen, bound = 0, 10_000.0
-    for index, each in enumerate(head_turn(driving.double()).tolist()):
-        if abs(each - float(head_turn(reference.double()))) < bound:
-            chosen, bound = index, each
+    for index, angle in enumerate(head_turn(driving.double()).tolist()):
+        if abs(angle - float(head_turn(reference.double()))) < bound:
+            chosen, bound = index, angle
     return chosen
 
 
 def stored_audio_windows(states: Tensor, audio: AudioConfig, frames: int, window: int) -> Tensor:
     """The windows of our audio features where wav2vec2's last hidden state is `states` (1 x rows x F): f window F.
 
-    window: rows of each; V-Express' audio projection takes any number up to that of its positions, `audio.window`.
+    window: rows of a frame; V-Express' audio projection takes any number up to that of its positions, `audio.window`.
     """
     if not audio.rows_per_frame <= window <= audio.window:
         raise PortraitError(
@@ -98,12 +98,12 @@ class _Stored(nn.Module):
 
 
 def _check_pictures(folder: ParityFolder) -> Iterator[Measure]:
-    stored = folder.pictures("kps_images.npz")
+    stored = folder.images("kps_images.npz")
     if stored.keys() != PICTURES.keys():
         raise PortraitError(f"{folder.path / 'kps_images.npz'}: holds {sorted(stored)}, {sorted(PICTURES)} are needed")
     for name, theirs in stored.items():
         if theirs.ndim != 4:
-            raise PortraitError(f"{name} has the shape {list(theirs.shape)}, [pictures, height, width, 3] is needed")
+            raise PortraitError(f"{name} has the shape {list(theirs.shape)}, [images, height, width, 3] is needed")
         ours = draw_vexpress_keypoints(folder[PICTURES[name]], theirs.shape[2], theirs.shape[1])  # n H W 3
         if ours.shape != theirs.shape:
             note = f"ours has the shape {list(ours.shape)}, the reference {list(theirs.shape)}"
@@ -127,22 +127,24 @@ def _check_retargeting(folder: ParityFolder) -> Iterator[Measure]:
 
 def _check_windows(folder: ParityFolder) -> Iterator[Measure]:
     file = "context_windows.json"
-    for each in folder.entries(file, "windows", "num_frames", *WINDOW, "windows"):
-        frames, window, overlap = each["num_frames"], *(each[name] for name in WINDOW)
+    for entry in folder.entries(file, "windows", "num_frames", *WINDOW, "windows"):
+        frames, window, overlap = entry["num_frames"], *(entry[name] for name in WINDOW)
         name, ours = f"context_windows.{frames}.{window}.{overlap}", frame_windows(frames, window, overlap)
         if whole_windows(frames, window, overlap):
-            yield Measure(name, IDENTICAL, _differing(ours, each["windows"]), "windows differ")
+            yield Measure(name, IDENTICAL, _differing(ours, entry["windows"]), "windows differ")
         else:
-            yield Measure(name, IDENTICAL, _faults(ours, frames, window, overlap), "faults; every frame is kept")
-    for each in folder.entries(file, "video_length", "init_video_length", "video_length", *WINDOW, "indices_inclusive"):
-        frames, window, overlap = each["video_length"], *(each[name] for name in WINDOW)
-        name = f"video_length.{each['init_video_length']}.{window}.{overlap}"
+            yield Measure(name, IDENTICAL, _faults(ours, frames, window, overlap), "faults; every frame is covered")
+    for entry in folder.entries(
+        file, "video_length", "init_video_length", "video_length", *WINDOW, "indices_inclusive"
+    ):
+        frames, window, overlap = entry["video_length"], *(entry[name] for name in WINDOW)
+        name = f"video_length.{entry['init_video_length']}.{window}.{overlap}"
         if not frames or frames < 1:
             yield Measure(name, IDENTICAL, None, "too short for V-Express")
             continue
         ends = [[part[0], part[-1]] for part in frame_windows(frames, window, overlap)]
         yield Measure(
-            name, IDENTICAL, _differing(ends, each["indices_inclusive"]), f"windows of its {frames} frames differ"
+            name, IDENTICAL, _differing(ends, entry["indices_inclusive"]), f"windows of its {frames} frames differ"
         )
 
 

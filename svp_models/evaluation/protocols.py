@@ -1,14 +1,13 @@
-"""What the style itself is worth: how alike styles come out, how they part, what leaks with them and how they blend.
+"""`svp evaluate demo`: a model on synthetic people and sentences that training never saw, and what its styles are worth.
 
-`svp evaluate demo`: the built-in model on people and sentences that training never saw.
-
-Everything on the generated side is measured on pixels by the face analyser, whose own error on true frames stands beside it.
+Everything generated is measured on pixels by the face analyser, whose own error on true frames stands beside it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import product
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from ..synthetic.clips import act, make_clip
 from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Style, StylePrior
-from .evaluator import INTENSITY, Case, Evaluator, ReadingError, audio_of, draw_cases, sound
+from .evaluator import INTENSITY, Case, Evaluator, PredictionError, audio_from_samples, audio_of, make_cases
 from .metrics import (
     COLOURS,
     PROPORTIONS,
@@ -60,7 +59,7 @@ class StudySize:
 
     def steps(self, cases: int) -> int:
         """How often the evaluator's on_step is called for that many cases."""
-        leaks, blends = (min(each, cases) for each in (self.leaks, self.blends))
+        leaks, blends = (min(count, cases) for count in (self.leaks, self.blends))
         return leaks * CLIPS_OF_A_LEAK + blends * CLIPS_OF_A_BLEND + self.people
 
 
@@ -103,7 +102,7 @@ class StyleStudy:
     def _add_leak(self, case: Case, styled: np.ndarray, seed: int, rng: np.random.Generator) -> None:
         """The portrait with the style of another person who shows the same emotion, against its own person's style."""
         evaluator, frames = self.evaluator, len(styled)
-        who, turn = (int(each) for each in rng.integers(2**31, size=2))
+        who, turn = rng.integers(2**31, size=2).tolist()
         seconds = len(case.style_clip.images) / case.clip.fps
         emotion, fps, size = case.clip.emotion, case.clip.fps, evaluator.size
         other = make_clip(speaker(who, "test"), emotion, INTENSITY, turn, seconds, fps, size)
@@ -136,13 +135,13 @@ class StyleStudy:
         return self.evaluator.generate(case.portrait, case.clip, audio_of(case.clip), style, frames, seed)
 
     def figures(self) -> dict[str, object]:
-        """The keys of the full evaluation that are about style; `svp evaluate demo --help` says what each means."""
+        """The keys of the full evaluation that are about style; `svp evaluate demo --help` explains them."""
         leaks = {
-            f"identity_leak_{name}": identity_leak(each, self.ways, self.same) for name, each in self.moved.items()
+            f"identity_leak_{name}": identity_leak(moved, self.ways, self.same) for name, moved in self.moved.items()
         }
-        error = ReadingError.between(self.read, self.performed)
+        error = PredictionError.between(self.read, self.performed)
         return {
-            **{name: float(np.mean(each)) for name, each in self.alike.items()},
+            **{name: float(np.mean(cosines)) for name, cosines in self.alike.items()},
             "clustering": clustering(self.evaluator, error, self.size.people, self.size.takes, self.seed),
             **leaks,
             "interpolation": positions_between(np.stack(self.at_weights)),
@@ -159,7 +158,7 @@ def identity_leak(moved: list[np.ndarray], ways: list[np.ndarray], same: list[tu
     """How far faces have moved towards other people: 0 not at all, 1 they have become them.
 
     moved: what changed in the descriptors of faces; ways: from the face's person to the other one; same: descriptors of two
-    clips of one person, whose spread is the unit of each of a descriptor's numbers. Colours and proportions count half each.
+    clips of one person, whose spread is the unit of every number of a descriptor. Colours and proportions have equal weight.
     """
     spread = np.sqrt(np.mean([np.square(first - second) for first, second in same], axis=0) / 2)
     unit = np.maximum(spread, SMALLEST_SPREAD)
@@ -175,13 +174,13 @@ def positions_between(expressions: np.ndarray) -> list[float]:
 
 
 def clustering(
-    evaluator: Evaluator, error: ReadingError, people: int, takes: int, seed: int
+    evaluator: Evaluator, error: PredictionError, people: int, takes: int, seed: int
 ) -> dict[str, dict[str, float]]:
     """Clustering strength (8) of the mean styles of test people, by what the extractor is given: input -> emotion ->
     strength.
 
-    The clips are as long as the extractor reads at once. Their expressions are performed and not drawn, with the error that
-    the analyser has on drawn ones.
+    The clips are as long as the extractor reads at once. Their expressions are not rendered: they get the error that the
+    analyser has on rendered ones.
     """
     rng = np.random.default_rng((seed, people, takes))
     model, fps, frames = evaluator.model, evaluator.fps, evaluator.model.config.style.max_frames
@@ -189,11 +188,12 @@ def clustering(
     names, moods = [], []
     for _ in range(people):
         who = speaker(int(rng.integers(2**31)), "test")
-        for emotion, intensity in [(each, other) for each in EMOTIONS for other in INTENSITIES * takes]:
+        for emotion, intensity in product(EMOTIONS, INTENSITIES * takes):
             _, speech, states = act(who, emotion, intensity, int(rng.integers(2**31)), frames, fps)
-            heard, seen = sound(speech.waveform), torch.from_numpy(error.spoil(states.expression, rng))
+            voice = audio_from_samples(speech.waveform)
+            predicted = torch.from_numpy(error.add_to(states.expression, rng))
             for name in INPUTS:
-                expression, audio = None if name == "audio" else seen, None if name == "expression" else heard
+                expression, audio = None if name == "audio" else predicted, None if name == "expression" else voice
                 codes[name].append(extract_style(model, expression, audio, fps).mu.numpy())
             names.append(str(who.index))
             moods.append(emotion)
@@ -230,7 +230,7 @@ FULL = EvaluationSize(
 def evaluate(
     model: PortraitModel, size: EvaluationSize, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, object]:
-    """All figures of the help text as one dict; `svp evaluate demo --help` says what each means.
+    """All figures of the help text as one dict; `svp evaluate demo --help` explains them.
 
     progress(done, total) is called for every clip that is generated and every person whose styles are compared.
     """
@@ -248,14 +248,14 @@ def evaluate(
     study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
     rows: list[dict[str, float]] = []
     lags: dict[str, list[np.ndarray]] = {"generated": [], "swapped": [], "analyser": []}
-    for index, case in enumerate(draw_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed)):
-        clip, sound = case.clip, audio_of(case.clip)
+    for index, case in enumerate(make_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed)):
+        clip, voice = case.clip, audio_of(case.clip)
         frames = len(clip.images)
         still = max(1, round(size.still_seconds * clip.fps))
-        made = evaluator.generate(clip, clip, sound, case.style, frames, seed + index)
-        swapped = evaluator.generate(clip, clip, case.other_sound, case.style, frames, seed + index)
+        made = evaluator.generate(clip, clip, voice, case.style, frames, seed + index)
+        swapped = evaluator.generate(clip, clip, case.other_audio, case.style, frames, seed + index)
         opening = mouth_opening(clip.landmarks)
-        tracks = {name: evaluator.read(each) for name, each in zip(lags, (made, swapped, clip.images), strict=True)}
+        tracks = {name: evaluator.read(images) for name, images in zip(lags, (made, swapped, clip.images), strict=True)}
         for name, track in tracks.items():
             lags[name].append(lagged_correlation(mouth_opening(track.landmarks), opening, LAG_REACH))
 

@@ -33,7 +33,7 @@ from ..data.shards import (
     read_member,
 )
 from ..errors import PortraitError
-from ..evaluation.evaluator import ReadingError
+from ..evaluation.evaluator import PredictionError
 from ..face.detectors.built_in import FaceAnalyzer
 from ..io.progress import Progress
 from ..io.signals import NUMBERS
@@ -278,14 +278,14 @@ class Expressions:
         self.clips, self.readings = clips, readings
         if readings is not None:
             true = [clips.expression(clip) for clip in readings]
-            self.error = ReadingError.between(list(readings.values()), true)
+            self.error = PredictionError.between(list(readings.values()), true)
 
     def __call__(self, clip: int, rng: np.random.Generator) -> torch.Tensor:
         """n x 64, float32."""
         if self.readings is None:
             return torch.from_numpy(self.clips.expression(clip))
         found = self.readings.get(clip)
-        return torch.from_numpy(self.error.spoil(self.clips.expression(clip), rng) if found is None else found)
+        return torch.from_numpy(self.error.add_to(self.clips.expression(clip), rng) if found is None else found)
 
 
 def read_expressions(

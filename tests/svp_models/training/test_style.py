@@ -13,7 +13,7 @@ import torch
 
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
-from svp_portrait.svp_models.training.dataset import Expressions, ReadingError, Spot, stack
+from svp_portrait.svp_models.training.dataset import Expressions, PredictionError, Spot, stack
 from svp_portrait.svp_models.training.train_style import StyleTraining, choose_takes, clustering, style_classes
 from svp_portrait.svp_models.training.trainer import train
 
@@ -118,8 +118,8 @@ def test_validation_prints_the_clustering_of_every_input(config, train_clips, te
 def test_the_reading_error_is_measured_and_given_back():
     rng = np.random.default_rng(0)
     true = [rng.standard_normal((30, 64)) for _ in range(400)]
-    known = ReadingError(np.linspace(0.02, 0.2, 64), np.linspace(0.1, 0.05, 64))
-    measured = ReadingError.between([known.spoil(each, rng) for each in true], true)
+    known = PredictionError(np.linspace(0.02, 0.2, 64), np.linspace(0.1, 0.05, 64))
+    measured = PredictionError.between([known.add_to(each, rng) for each in true], true)
     np.testing.assert_allclose(measured.noise, known.noise, rtol=0.1)
     # the mean of 30 frames' noise counts as bias too
     np.testing.assert_allclose(measured.bias, np.hypot(known.bias, known.noise / np.sqrt(30)), rtol=0.15)

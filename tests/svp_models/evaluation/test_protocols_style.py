@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.evaluation.evaluator import Evaluator, ReadingError
+from svp_portrait.svp_models.evaluation.evaluator import Evaluator, PredictionError
 from svp_portrait.svp_models.evaluation.protocols import (
     AS_SHIPPED,
     INPUTS,
@@ -45,7 +45,7 @@ def test_positions_of_long_lines_count_more():
 
 def test_clustering_falls_with_the_error_of_the_readings(evaluator):
     def strengths(error: float) -> dict[str, dict[str, float]]:
-        return clustering(evaluator, ReadingError(*np.full((2, 64), error)), people=1, takes=1, seed=0)
+        return clustering(evaluator, PredictionError(*np.full((2, 64), error)), people=1, takes=1, seed=0)
 
     sharp, blurred = strengths(0.0), strengths(0.6)
     assert len(evaluator.steps) == 2
