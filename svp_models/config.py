@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import MISSING, dataclass, field, fields
 
 from .errors import PortraitError
-from .io.strict_config import Checked, config_from_dict, config_to_json, limited, one_of
+from .io.strict_config import Checked, config_from_dict, config_to_json, limited, one_of, required
 
 __all__ = [
     "PRESETS",
@@ -236,7 +236,7 @@ class BaseShape(Checked):
     attention_levels: tuple[bool, ...] = limited(most=LEVELS)
     attention_heads: int | tuple[int, ...] = limited(low=1, high=MOST_HEADS, most=LEVELS)
     cross_attention_dim: int = limited(low=1, high=WIDEST)
-    condition_embedding: bool
+    condition_embedding: bool = required()
 
     @classmethod
     def of(cls, unet: UNetConfig) -> BaseShape:

@@ -43,8 +43,8 @@ class Entry:
     @property
     def bytes(self) -> int | None:
         """Size of all files together; None where one of them is not known."""
-        sizes = [file.bytes for file in self.files]
-        return None if None in sizes else sum(sizes)
+        sizes = [file.bytes for file in self.files if file.bytes is not None]
+        return sum(sizes) if len(sizes) == len(self.files) else None
 
 
 RESEARCH = "non-commercial research only"

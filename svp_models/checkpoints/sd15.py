@@ -107,7 +107,8 @@ def read_vae(path: Path | str, config: VaeConfig) -> Published:
     """The autoencoder of a single file (a whole checkpoint or the autoencoder alone), a folder with `vae/` or of itself."""
     path, shapes = Path(path), vae_shapes(config)
     file = _weights_of_folder(path, "vae") if path.is_dir() else path
-    tensors, prefix, unused = read_weights(file), "", {}
+    tensors, prefix = read_weights(file), ""
+    unused: dict[str, int] = {}
     if not any(name.startswith("encoder.down_blocks.") for name in tensors):
         parts, unused = _split(file, tensors)
         tensors, prefix = {**parts[VAE], **parts[""]}, VAE if parts[VAE] else ""

@@ -167,7 +167,7 @@ def _load_audio(projection: nn.Module, path: Path, dtype: torch.dtype | None) ->
     tensors = _read_floats(path, dtype)
     check_tensors(shapes, tensors, path)
     check_numbers(tensors, path)
-    loaded = {}
+    loaded: dict[str, Tensor] = {}
     for theirs, ours in names.items():
         loaded |= zip(ours, tensors[theirs].chunk(len(ours)), strict=True)
     load_strict(projection, loaded, path)

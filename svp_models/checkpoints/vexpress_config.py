@@ -192,7 +192,7 @@ def _guider(preset: GuiderConfig, values: Mapping[str, Any], unet: UNetConfig, p
 def _audio(preset: AudioConfig, values: Mapping[str, Any], unet: UNetConfig, path: Path) -> AudioConfig:
     width = unet.cross_attention_dim
     _check_fixed(values, {"output_dim": width, "num_latents_mean_pooled": 0}, path)
-    own = {own: int(values[theirs]) for theirs, own in AUDIO_NAMES.items() if theirs in values}
+    own: dict[str, Any] = {own: int(values[theirs]) for theirs, own in AUDIO_NAMES.items() if theirs in values}
     return replace(preset, **own | {"width": None if own.get("width") == width else own.get("width")})
 
 

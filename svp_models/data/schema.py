@@ -5,13 +5,13 @@ What is to be prepared and how: frozen dataclasses whose values, all of them, de
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 
 import numpy as np
 
 from ..errors import PortraitError
 from ..face.detection import FACE_CHOICES
-from ..io.strict_config import LARGEST_SEED, Checked, limited
+from ..io.strict_config import LARGEST_SEED, Checked, limited, required
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.speakers import SPLITS, TEST_SPEAKERS, TRAIN_SPEAKERS
 
@@ -41,12 +41,12 @@ class ClipInfo(Checked):
     identity: str
     emotion: str
     intensity: int = limited(low=0, high=3)
-    source: str = field()
+    source: str = required()
     start_seconds: float = limited(low=0, high=1e9)
     frames: int = limited(low=1, high=MOST_FRAMES)
     size: int = limited(low=MASK_CELL, high=8192)
-    split: str = field()
-    group: str = field()
+    split: str = required()
+    group: str = required()
     fps: int = limited(FPS, 1, 240)
     text: str = ""
     unknown: tuple[str, ...] = ()

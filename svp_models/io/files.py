@@ -25,6 +25,7 @@ import platform
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import time
 import uuid
@@ -315,7 +316,7 @@ def _owner(path: Path) -> str:
         return "another process"
 
 
-if os.name == "nt":
+if sys.platform == "win32":
     import msvcrt
 
     LOCKS_FILES = False  # a file that is open can be neither moved nor removed, so temporary files are not locked

@@ -7,6 +7,7 @@ from itertools import accumulate
 
 from torch import Tensor
 
+from ..errors import PortraitError
 from .memory_map import IN_MEMORY, MappedFrames, Storage, blocks
 
 Progress = Callable[[int, int], None]
@@ -47,4 +48,6 @@ def in_chunks(
         results[chunk] = made
         if progress is not None:
             progress(chunk.stop, len(rows))
+    if results is None:
+        raise PortraitError("there are 0 rows: at least 1 is needed")
     return results

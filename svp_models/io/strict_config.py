@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -28,11 +28,13 @@ SHOWN = 60  # characters of a value in a message
 NAMES = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
+@dataclass(frozen=True)
 class Checked:
     """Base of frozen dataclasses whose values are checked when they are made; PortraitError begins with the field's name."""
 
     def __post_init__(self) -> None:
-        hints = _hints(type(self))
+        own: type = type(self)
+        hints = _hints(own)
         for each_field in fields(self):
             name, value = each_field.name, getattr(self, each_field.name)
             _check(name, value, hints[name], each_field.metadata)
@@ -43,10 +45,15 @@ def limited(
 ) -> Any:
     """A field of numbers from `low` to `high` (below: without `high` itself), or of a list of `least` to `most` of them; of
     text, the number of its characters is limited."""
-    limits = {"below": below, "least": least, "most": most}
+    limits: dict[str, Any] = {"below": below, "least": least, "most": most}
     if low < high:
         limits |= {"low": low, "high": high}
     return field(default=default, metadata=limits)
+
+
+def required() -> Any:
+    """A field without a default, behind fields of `limited` and `one_of` too."""
+    return field()
 
 
 def one_of(default: Any, *choices: str) -> Any:
@@ -122,7 +129,7 @@ def _hints(cls: type) -> dict[str, Any]:
 def _converted(hint: Any, value: Any, where: str) -> Any:
     """Plain values as the types of a config have them: lists become tuples, whole numbers floats, mappings configs."""
     kinds = [each for each in get_args(hint) if each is not NoneType] if get_origin(hint) is not tuple else []
-    config = next((each for each in (hint, *kinds) if is_dataclass(each)), None)
+    config = next((each for each in (hint, *kinds) if isinstance(each, type) and is_dataclass(each)), None)
     if config is not None and (value is not None or config is hint):
         return config_from_dict(config, value, where)
     if isinstance(value, list):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,7 +17,7 @@ from torch import Tensor
 from ..errors import PortraitError
 from ..optional_deps import av, soxr
 from ..types import Audio
-from .container import MAX_JUMP_SECONDS, audio_stream, open_media, video_stream
+from .container import MAX_JUMP_SECONDS, Source, audio_stream, open_media, video_stream
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
@@ -40,7 +39,7 @@ SILENCE = 1e-3  # root mean square of the loudest block up to which there is no 
 CANCELLED = 0.1  # of the energy of the louder channel: below this the mean of the channels has cancelled
 
 
-def load_audio(path: str | Path) -> Audio:
+def load_audio(path: Source) -> Audio:
     """The best audio track of any file, at its own sample rate, one or two channels (more are mixed down to two).
 
     Sample 0 is time 0. In an audio file that is the first decoded sample, whatever its time stamp (in MP3 it is the delay of
@@ -51,7 +50,9 @@ def load_audio(path: str | Path) -> Audio:
         video = video_stream(container)
         origin = None
         if video is not None:
-            origin = float(video.start_time * video.time_base) if video.start_time is not None else 0.0
+            origin = (
+                float(video.start_time * video.time_base) if video.start_time is not None and video.time_base else 0.0
+            )
     audio = decode_audio(path, origin)
     if audio is None:
         raise PortraitError(f"{path}: there is no audio track: choose a file with audio")
@@ -59,7 +60,7 @@ def load_audio(path: str | Path) -> Audio:
     return audio
 
 
-def decode_audio(path: str | Path, origin: float | None) -> Audio | None:
+def decode_audio(path: Source, origin: float | None) -> Audio | None:
     """The best audio track, None without one. origin: the time stamp of sample 0 in seconds, None for that of the first sample.
     Gaps in time, stored or left by damaged packets, become silence."""
     rate = audio_rate(path)
@@ -71,14 +72,14 @@ def decode_audio(path: str | Path, origin: float | None) -> Audio | None:
     return Audio(torch.from_numpy(np.concatenate([samples for samples, _ in chunks], axis=1)), chunks[0][1])
 
 
-def audio_rate(path: str | Path) -> int | None:
+def audio_rate(path: Source) -> int | None:
     """Sample rate of the best audio track in Hz (0 where the file does not say), None without a track."""
     with open_media(path) as container:
         stream = audio_stream(container)
         return None if stream is None else stream.sample_rate or 0
 
 
-def audio_chunks(path: str | Path, origin: float | None) -> Iterator[tuple[np.ndarray, int]]:
+def audio_chunks(path: Source, origin: float | None) -> Iterator[tuple[np.ndarray, int]]:
     """The audio of `decode_audio` in chunks of some hundredths of a second: (channels x samples, float32; Hz)."""
     with open_media(path) as container:
         stream = audio_stream(container)
@@ -115,9 +116,7 @@ def audio_chunks(path: str | Path, origin: float | None) -> Iterator[tuple[np.nd
                 yield after_lead(converted.to_ndarray()), rate
 
 
-def _decodable(
-    container: InputContainer, stream: AudioStream, path: str | Path
-) -> Iterator[tuple[av.AudioFrame, bool]]:
+def _decodable(container: InputContainer, stream: AudioStream, path: Source) -> Iterator[tuple[av.AudioFrame, bool]]:
     """Decoded frames, with a flag for damaged packets right before the frame.
 
     Audio files often contain a few damaged packets that players skip: they are skipped here as well.
@@ -139,13 +138,13 @@ def _decodable(
 
 def _samples_after(frame: av.AudioFrame, origin: float | None, position: int) -> int:
     """By how many samples the frame starts after `position` (negative: before it); 0 where time stamps say nothing."""
-    if origin is None or frame.pts is None:
+    if origin is None or frame.time is None:
         return 0
     start = round((frame.time - origin) * frame.sample_rate)
     return start - position if abs(start - position) < MAX_JUMP_SECONDS * frame.sample_rate else 0
 
 
-def _convert(resampler: av.AudioResampler, frame: av.AudioFrame | None, path: str | Path) -> list[av.AudioFrame]:
+def _convert(resampler: av.AudioResampler, frame: av.AudioFrame | None, path: Source) -> list[av.AudioFrame]:
     try:
         return resampler.resample(frame)
     except ValueError as error:  # PyAV's refusal of a frame unlike the first

@@ -28,11 +28,12 @@ CONTAINERS = (
 )
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 Track = TypeVar("Track", "AudioStream", "VideoStream")
+Source = str | Path | BytesIO
 MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken file, not a pause
 
 
 @contextmanager
-def open_media(path: str | Path | BytesIO) -> Iterator[InputContainer]:
+def open_media(path: Source) -> Iterator[InputContainer]:
     """The opened container. What libav raises meanwhile becomes a PortraitError naming the file and the cure."""
     if isinstance(path, BytesIO):
         path.seek(0)
@@ -51,13 +52,14 @@ def open_media(path: str | Path | BytesIO) -> Iterator[InputContainer]:
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """The audio track that libav deems the best, None without one."""
-    return _decodable(container.streams.best("audio"), container)
+    best = container.streams.best("audio")
+    return _decodable(best, container) if isinstance(best, av.AudioStream) else None
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
     """The moving picture, None without one; the cover art of a music file does not count."""
     best = container.streams.best("video")
-    if best is None or best.disposition & best.disposition.attached_pic:
+    if not isinstance(best, av.VideoStream) or best.disposition & best.disposition.attached_pic:
         pictures = (
             track for track in container.streams.video if not track.disposition & track.disposition.attached_pic
         )

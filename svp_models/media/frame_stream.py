@@ -9,7 +9,6 @@ from fractions import Fraction
 from functools import partial
 from io import BytesIO
 from itertools import islice
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -19,9 +18,8 @@ from ..errors import PortraitError
 from ..optional_deps import cv2
 from ..types import Audio
 from .audio import audio_segment, check_audio, decode_audio
+from .container import Source
 from .video import as_rate, iter_frames, rate_and_origin, resample_frames, seconds_of
-
-Source = str | Path | BytesIO
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,8 @@ def load_images(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     Integers are scaled by their largest value. Floats are in units of 1; where they exceed 2, of 255 or 65535.
     """
     path = Path(path)
-    images, masks = [], []
+    images: list[np.ndarray] = []
+    masks: list[np.ndarray] = []
     try:
         with warnings.catch_warnings(), _opened(path) as file:
             warnings.simplefilter("ignore")  # Pillow warns of damaged files: what cannot be read is an error

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from io import BytesIO
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from ..errors import PortraitError
 from ..optional_deps import av, reformatter
 from ..types import Audio
 from .audio import check_audio, decode_audio, fit_audio
-from .container import MAX_JUMP_SECONDS, open_media, video_stream
+from .container import MAX_JUMP_SECONDS, Source, open_media, video_stream
 
 if TYPE_CHECKING:
     from av.video.stream import VideoStream
@@ -58,12 +57,12 @@ def load_video(path: str | Path, fps: float | None = None, max_frames: int | Non
     if audio is not None:
         check_audio(audio, str(path))
         if max_frames is not None and len(frames) == max_frames:
-            audio = fit_audio(audio, min(audio.seconds, len(frames) / rate))
+            audio = fit_audio(audio, min(audio.seconds, len(frames) / float(rate)))
     return Video(np.stack(frames), float(rate), audio)  # n h w 3
 
 
 def iter_frames(
-    path: str | Path | BytesIO,
+    path: Source,
     fps: float | Fraction | None = None,
     max_frames: int | None = None,
     *,
@@ -118,7 +117,7 @@ def _between(
 
 
 def resample_frames(
-    timed: Iterator[tuple[Fraction | None, Fraction, Item]], rate: Fraction, path: str | Path = "video"
+    timed: Iterator[tuple[Fraction | None, Fraction, Item]], rate: Fraction, path: Source = "video"
 ) -> Iterator[Item]:
     """Items at a constant rate from (start in seconds or None for unknown, duration in seconds, item) in display order.
 
@@ -159,7 +158,7 @@ def stream_rate(stream: VideoStream) -> Fraction:
     return average or nominal or FALLBACK_RATE
 
 
-def rate_and_origin(path: str | Path | BytesIO) -> tuple[Fraction, float]:
+def rate_and_origin(path: Source) -> tuple[Fraction, float]:
     """The file's frame rate and the time stamp of its first decodable frame in seconds."""
     with open_media(path) as container:
         stream = _require_video(video_stream(container), path)
@@ -169,7 +168,7 @@ def rate_and_origin(path: str | Path | BytesIO) -> tuple[Fraction, float]:
         return stream_rate(stream), float(_start(frame) or 0)
 
 
-def seconds_of(path: str | Path | BytesIO) -> float:
+def seconds_of(path: Source) -> float:
     """The length of the picture as the header says it; 0 where it does not."""
     with open_media(path) as container:
         stream = _require_video(video_stream(container), path)
@@ -180,7 +179,7 @@ def seconds_of(path: str | Path | BytesIO) -> float:
         return (container.duration or 0) / av.time_base
 
 
-def _require_video(stream: VideoStream | None, path: str | Path | BytesIO) -> VideoStream:
+def _require_video(stream: VideoStream | None, path: Source) -> VideoStream:
     if stream is None:
         raise PortraitError(f"{path}: there is no video stream: choose a video file, this one holds only other data")
     return stream
@@ -234,7 +233,8 @@ class _Converter:
 
 def _orientation(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int, int, int]:
     """(a, b, c, d) of the display matrix: a pixel at (x, y) is shown at (a x + c y, b x + d y), y down."""
-    for side_data in frame.side_data:
+    entries: Any = frame.side_data  # PyAV's types name motion vectors only
+    for side_data in entries:
         if side_data.type.name == "DISPLAYMATRIX":
             a, b, _, c, d, _, _, _, _ = np.frombuffer(side_data, np.int32).tolist()
             return a, b, c, d

@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,8 @@ class VideoWriter:
             raise PortraitError(f"{path}: crf is {crf}: it must be between 0 (best) and 51 (worst)")
         if audio is not None:
             check_audio(audio, f"sound for {path}")
-        self._sound, self._sound_rate = _playable(audio) if audio is not None else (None, 0)
+        silent: tuple[np.ndarray, int] = (np.zeros((0, 0), np.float32), 0)
+        self._sound, self._sound_rate = _playable(audio) if audio is not None else silent
         self._samples_written = 0
         self._reformatter = reformatter.VideoReformatter()  # kept: setting one up costs more than a small frame
 
@@ -80,7 +82,7 @@ class VideoWriter:
             stack.callback(self._close)
             self._container.metadata.update(self.metadata)
             self._video = self._add_video()
-            self._audio = self._add_audio() if self._sound is not None else None
+            self._audio = self._add_audio() if len(self._sound) else None
             self._file = stack.pop_all()
         return self
 
@@ -120,7 +122,7 @@ class VideoWriter:
             self._mux(self._video, frame)
             self.frames_written += 1
             if self._audio is not None and self._sound_due() - self._samples_written >= self._sound_rate:
-                self._write_sound()  # a second at a time, so that neither stream waits long for the other
+                self._write_sound(self._audio)  # a second at a time, so that neither stream waits long for the other
 
     def _add_video(self) -> av.VideoStream:
         stream = self._container.add_stream("libx264", rate=self.rate, options=self._x264)
@@ -142,7 +144,7 @@ class VideoWriter:
         """Samples that belong to the frames written so far."""
         return round(self.frames_written / self.rate * self._sound_rate)
 
-    def _write_sound(self) -> None:
+    def _write_sound(self, stream: av.AudioStream) -> None:
         due = self._sound_due()
         samples = np.zeros((len(self._sound), due - self._samples_written), np.float32)
         stored = self._sound[:, self._samples_written : due]
@@ -153,11 +155,11 @@ class VideoWriter:
             self._samples_written,
             Fraction(1, self._sound_rate),
         )
-        self._mux(self._audio, frame)
+        self._mux(stream, frame)
         self._samples_written = due
 
-    def _mux(self, stream: av.VideoStream | av.AudioStream, frame: av.VideoFrame | av.AudioFrame | None) -> None:
-        """Encode a frame (None: the encoder's rest) and hand the packets to the file."""
+    def _mux(self, stream: av.VideoStream | av.AudioStream, frame: Any) -> None:
+        """Encode a frame of the stream's kind (None: the encoder's rest) and hand the packets to the file."""
         try:
             for packet in stream.encode(frame):
                 self._container.mux(packet)
@@ -169,7 +171,7 @@ class VideoWriter:
             raise PortraitError(f"{self.path}: 0 frames were written: a video needs at least one")
         if self._audio is not None:
             if self._sound_due() > self._samples_written:
-                self._write_sound()
+                self._write_sound(self._audio)
             self._mux(self._audio, None)
         self._mux(self._video, None)
         try:

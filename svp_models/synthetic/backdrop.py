@@ -55,10 +55,10 @@ def paint_background(look: Appearance, side: int) -> np.ndarray:
                 )
                 canvas.soft(pane, shade(bright, 1.3), 0.8, 1.5)
     if kind == "hills":
-        x = np.linspace(-2, small + 2, 40)
+        across = np.linspace(-2, small + 2, 40)
         for row in range(3):
-            y = small * (0.52 + 0.15 * row + 0.05 * np.sin(x / small * (5 + row) + 2.2 * row + 3 * accent))
-            outline = np.concatenate([np.stack([x, y], axis=1), [[small + 2, small + 2], [-2, small + 2]]])
+            down = small * (0.52 + 0.15 * row + 0.05 * np.sin(across / small * (5 + row) + 2.2 * row + 3 * accent))
+            outline = np.concatenate([np.stack([across, down], axis=1), [[small + 2, small + 2], [-2, small + 2]]])
             canvas.soft(outline, mix(look.background, second, 0.35 + 0.3 * row), 0.9, 1.2)
     smooth = cv2.GaussianBlur(canvas.image, (0, 0), 0.8)
     return np.ascontiguousarray(cv2.resize(smooth, (side, side), interpolation=cv2.INTER_CUBIC))
@@ -122,7 +122,7 @@ class Body:
             turn = np.linspace(np.pi, 0, 15)
             neckline = np.stack([np.cos(turn) * collar_x, collar_y + np.sin(turn) * (dip - collar_y)], axis=1)
 
-        def place(points: np.ndarray) -> np.ndarray:
+        def place(points: np.ndarray | list[list[float]]) -> np.ndarray:
             return project_body(np.asarray(points, dtype=np.float32), pose, size)
 
         side = curve(right)
@@ -152,7 +152,7 @@ class Body:
         if style in ("shirt", "jacket"):
             for sign in (-1, 1):
                 if style == "shirt":
-                    flap = [
+                    corners = [
                         [collar_x, collar_y - 0.06],
                         [0.02, dip],
                         [0.36, dip + 0.16],
@@ -160,7 +160,7 @@ class Body:
                     ]
                     tone, edge_tone = shade(look.clothes, 1.18), look.clothes_dark
                 else:
-                    flap = [
+                    corners = [
                         [collar_x, collar_y - 0.02],
                         [0, dip],
                         [0.42, 2.12],
@@ -168,7 +168,7 @@ class Body:
                         [collar_x + 0.14, collar_y + 0.05],
                     ]
                     tone, edge_tone = look.clothes_dark, mix(look.clothes, look.clothes_dark, 0.4)
-                flap = place(np.array(flap) * [sign, 1])
+                flap = place(np.array(corners) * [sign, 1])
                 canvas.fill(flap, tone)
                 canvas.line(flap[1:], edge_tone, 0.014 * unit)
             if style == "shirt":

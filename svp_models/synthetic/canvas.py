@@ -76,13 +76,20 @@ def ribbon(centre: np.ndarray, width: np.ndarray) -> np.ndarray:
 
 def mix(first: Colour, second: Colour, amount: float) -> Colour:
     """Between two colours: 0 is the first."""
-    return tuple(a + (b - a) * amount for a, b in zip(first, second, strict=True))
+    red, green, blue = (a + (b - a) * amount for a, b in zip(first, second, strict=True))
+    return red, green, blue
+
+
+def multiplied(colour: Colour, factors: Colour) -> Colour:
+    """Channel by channel."""
+    red, green, blue = (channel * factor for channel, factor in zip(colour, factors, strict=True))
+    return red, green, blue
 
 
 def shade(colour: Colour, factor: float) -> Colour:
     """Darker (below 1) or lighter (above 1, towards white)."""
     if factor <= 1:
-        return tuple(channel * factor for channel in colour)
+        return multiplied(colour, (factor, factor, factor))
     return mix(colour, (255.0, 255.0, 255.0), factor - 1)
 
 
@@ -159,7 +166,7 @@ class Canvas:
         """Paint one colour through an alpha of the region's size."""
         left, top, right, bottom = box
         region = self.image[top:bottom, left:right]
-        weight = cv2.multiply(alpha, 1.0, scale=opacity / 255, dtype=cv2.CV_32F)
+        weight = cv2.multiply(alpha, 1.0, scale=opacity / 255, dtype=cv2.CV_32F)  # type: ignore[call-overload]
         flat = np.empty_like(region)
         flat[:] = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
         region[:] = cv2.blendLinear(flat, region, weight, 1 - weight)
@@ -168,5 +175,5 @@ class Canvas:
         """Paint a picture of the region's size through an alpha of the region's size."""
         left, top, right, bottom = box
         region = self.image[top:bottom, left:right]
-        weight = cv2.multiply(alpha, 1.0, scale=1 / 255, dtype=cv2.CV_32F)
+        weight = cv2.multiply(alpha, 1.0, scale=1 / 255, dtype=cv2.CV_32F)  # type: ignore[call-overload]
         region[:] = cv2.blendLinear(picture, region, weight, 1 - weight)

@@ -93,7 +93,9 @@ def speak(
 ) -> tuple[str, Speech]:
     """As many sentences of the speaker's split as the time asks for, cut at `seconds`."""
     voice = emotional_voice(speaker.voice, emotion, intensity, rng)
-    texts, parts, pauses = [], [], []
+    texts: list[str] = []
+    parts: list[Speech] = []
+    pauses: list[float] = []
     length = LEAD_SECONDS
     while length < seconds or not parts:
         texts.append(sentence(rng, speaker.split))
@@ -196,9 +198,9 @@ class FacePainter:
         if look.glasses:
             self._paint_glasses(canvas, where, size, unit)
 
-        mask = np.zeros((size * factor, size * factor), dtype=np.uint8)
-        cv2.fillPoly(mask, [canvas.fixed(outline)], 255, cv2.LINE_8, SHIFT)
-        mask = cv2.resize(mask, (size, size), interpolation=cv2.INTER_AREA)
+        fine = np.zeros((size * factor, size * factor), dtype=np.uint8)
+        cv2.fillPoly(fine, [canvas.fixed(outline)], 255, cv2.LINE_8, SHIFT)
+        mask = cv2.resize(fine, (size, size), interpolation=cv2.INTER_AREA)
         keypoints = np.concatenate([points[[0, 3, 16, 13]], pupils, points[[27, 30]]])
         return Drawn(
             image=cv2.resize(canvas.image, (size, size), interpolation=cv2.INTER_AREA),

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .canvas import Colour, mix, shade
+from .canvas import Colour, mix, multiplied, shade
 
 IDENTITY_NAMES = (
     "face_width", "face_length", "jaw_width", "jaw_square", "chin_width", "chin_length", "cheek_width",
@@ -142,18 +142,18 @@ def appearance(identity: np.ndarray) -> Appearance:
         clothes_style=_choose(CLOTHES_STYLES, shape["clothes_style"]),
         background_kind=_choose(BACKGROUND_KINDS, shape["background_kind"]),
         skin=skin,
-        skin_shadow=tuple(c * f for c, f in zip(skin, (0.80, 0.68, 0.66), strict=True)),
+        skin_shadow=multiplied(skin, (0.80, 0.68, 0.66)),
         skin_light=mix(skin, (255, 246, 232), 0.42 - 0.12 * depth),
         blush=mix(skin, (232, 92, 88), 0.62 - 0.2 * depth),
         lips=lips,
-        lips_dark=tuple(c * f for c, f in zip(lips, (0.80, 0.72, 0.74), strict=True)),
+        lips_dark=multiplied(lips, (0.80, 0.72, 0.74)),
         iris=shade(_ramp(IRIS_TONES, shape["eye_hue"]), 1 + 0.25 * shape["eye_light"]),
         hair=hair,
-        hair_dark=tuple(c * f for c, f in zip(hair, (0.68, 0.64, 0.68), strict=True)),
+        hair_dark=multiplied(hair, (0.68, 0.64, 0.68)),
         hair_light=mix(hair, (255, 236, 214), 0.20 + 0.10 * shape["hair_shine"]),
         brow=mix(shade(hair, 0.72), (38, 28, 28), 0.25 + 0.25 * shape["brow_dark"]),
         clothes=clothes,
-        clothes_dark=tuple(c * f for c, f in zip(clothes, (0.76, 0.74, 0.80), strict=True)),
+        clothes_dark=multiplied(clothes, (0.76, 0.74, 0.80)),
         accent=accent,
         background=background,
         background_second=second,
@@ -187,7 +187,7 @@ def _skin(shape: dict[str, float]) -> Colour:
 
 def _hue_colour(hue: float, saturation: float, value: float) -> Colour:
     """hue: -1 .. 1 goes once around the colour wheel."""
-    return tuple(255 * channel for channel in colorsys.hsv_to_rgb((hue / 2) % 1.0, saturation, value))
+    return multiplied(colorsys.hsv_to_rgb((hue / 2) % 1.0, saturation, value), (255.0, 255.0, 255.0))
 
 
 IDENTITY_SIZE = 80

@@ -18,7 +18,7 @@ from typing import Any
 from ..config import PRESETS
 from ..data.schema import FPS, LARGEST_SIZE, LONGEST_SECONDS, MOST_CLIPS, MOST_PEOPLE, SHORTEST_FRAMES
 from ..errors import PortraitError
-from ..io.strict_config import LARGEST_SEED, Checked, config_from_dict, limited, one_of, shown
+from ..io.strict_config import LARGEST_SEED, Checked, config_from_dict, limited, one_of, required, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -174,7 +174,7 @@ class Recipe(Checked):
     """A whole run. Phases that are left out are not run; the others run in the order of PHASES."""
 
     name: str = limited(least=1, most=200)
-    data: DataRecipe = field()
+    data: DataRecipe = required()
     seed: int = limited(0, 0, LARGEST_SEED)
     model: ModelStart = field(default_factory=ModelStart)
     show: ShowRecipe = field(default_factory=ShowRecipe)
