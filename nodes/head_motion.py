@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ..svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from ..svp_models.checkpoints.model_zoo import entry_named, missing_file_error
-from ..svp_models.checkpoints.third_party import FILE as RECON_FILE
-from ..svp_models.checkpoints.third_party import load_deep3d
+from ..svp_models.checkpoints.third_party import DEEP3D_FILE, load_deep3d
 from ..svp_models.diffusion.conditioning import DRAWINGS
 from ..svp_models.errors import PortraitError
 from ..svp_models.face.detection import FACE_CHOICES, FaceBackend, FaceTrack
@@ -348,5 +347,5 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
 
     @classmethod
     def execute(cls, backend: str, face: str, index: int, smoothing: float, expression: str) -> io.NodeOutput:
-        recon = load_deep3d(weight_file(DEEP3D, RECON_FILE))[0] if expression == DEEP3D else None
+        recon = load_deep3d(weight_file(DEEP3D, DEEP3D_FILE))[0] if expression == DEEP3D else None
         return io.NodeOutput(FaceTracker(BACKENDS[backend](), face, index, smoothing, recon))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 
-from ..svp_models.checkpoints.audio_encoder import FOLDER, join_audio_encoder, load_audio_encoder
+from ..svp_models.checkpoints.audio_encoder import FOLDER, apply_audio_encoder, load_audio_encoder
 from ..svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from ..svp_models.checkpoints.model_zoo import TABLE, missing_file_error
-from ..svp_models.checkpoints.sd15 import find_sd_vae, places_of_vae
+from ..svp_models.checkpoints.model_zoo import ZOO, missing_file_error
+from ..svp_models.checkpoints.sd15 import find_sd_vae, vae_folders
 from ..svp_models.checkpoints.style_layers import apply_style_layer, save_style_layer
 from ..svp_models.checkpoints.third_party import SUFFIXES
 from ..svp_models.checkpoints.vexpress import holds_vexpress, load_vexpress, missing_files
@@ -51,7 +51,7 @@ def model_path(name: str) -> str:
 def vae_path(folder: str) -> str:
     """The VAE of a folder of V-Express weights: in it, beside it, or in one of the host's folders for VAEs."""
     folder_paths.add_model_folder_path(VAE_FOLDER, os.path.join(folder_paths.models_dir, VAE_FOLDER))
-    places = [*map(str, places_of_vae(folder)), *folder_paths.get_folder_paths(VAE_FOLDER)]
+    places = [*map(str, vae_folders(folder)), *folder_paths.get_folder_paths(VAE_FOLDER)]
     return str(find_sd_vae(list(dict.fromkeys(places)), folder_paths.models_dir))
 
 
@@ -210,7 +210,7 @@ class SVPLoadStyleLayer(io.ComfyNode):
         return os.path.getmtime(host.find_file(STYLE_LAYER_FOLDER, style_layer))
 
 
-PUBLISHED = [entry.name for entry in TABLE if entry.folder == f"{FOLDER}/{entry.name}"]
+PUBLISHED = [entry.name for entry in ZOO if entry.folder == f"{FOLDER}/{entry.name}"]
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # weights in a folder as Hugging Face has it
 
 
@@ -306,5 +306,5 @@ class SVPApplyAudioEncoder(io.ComfyNode):
 
     @classmethod
     def execute(cls, model, audio_encoder) -> io.NodeOutput:
-        joined = join_audio_encoder(model.portrait, audio_encoder.encoder)
+        joined = apply_audio_encoder(model.portrait, audio_encoder.encoder)
         return io.NodeOutput(replace(model, portrait=joined, encoder_handle=audio_encoder.handle))

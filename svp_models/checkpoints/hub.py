@@ -1,4 +1,8 @@
-"""Fetches catalogue entries from Hugging Face. Only the command line calls this: never an import, never a node."""
+"""Downloads entries of the model zoo from Hugging Face. Only the command line imports this file, never a node.
+
+`hf_hub_download(local_dir=...)` checks no hash, replaces existing files, leaves a `.cache` folder among the models, and does
+not resume in a later call, so this file uses the functions below it.
+"""
 
 from __future__ import annotations
 
@@ -17,19 +21,18 @@ from .model_zoo import Entry, WeightFile
 from .safetensors_io import sha256_of
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
-# Broken connections have the base class of the HTTP library that this release of huggingface_hub uses.
+# Broken connections raise the base class of the HTTP library that this release of huggingface_hub uses.
 FAILURES = (OSError, *HfHubHTTPError.__bases__)
 
 
 def download(
     entry: Entry, root: Path | str, endpoint: str | None = None, progress: Progress | None = None
 ) -> list[Path]:
-    """Brings the entry's files into `root/<its folder>` and returns their paths.
+    """Downloads the entry's files from Hugging Face into its folder below `root` and returns their paths.
 
-    What is there with the right hash stays. A download that breaks off goes on where it stopped, in this call or the next
-    one: until it is whole and its SHA-256 has been checked it lies beside its place as `<name>.<etag>.partial`.
-    endpoint: another server that speaks the hub's protocol, None for the hub itself or what HF_ENDPOINT names.
-    progress: (bytes done, bytes in all) while hashes are computed.
+    A file with the right hash stays. An interrupted download continues where it stopped, in this call or the next: until its
+    SHA-256 is checked, the file is called `<name>.<etag>.partial`.
+    endpoint: a mirror of the hub, None for the hub or HF_ENDPOINT. progress(bytes done, total bytes), of the hashes.
     """
     if entry.repository is None:
         raise PortraitError(
@@ -37,7 +40,7 @@ def download(
             f"{entry.source} into {Path(root) / entry.folder}"
         )
     folder = Path(root) / entry.folder
-    with locked_folder(folder, f"svp download {entry.name}"):  # two that write to one partial file would spoil it
+    with locked_folder(folder, f"svp download {entry.name}"):  # two processes would spoil each other's partial file
         return [_fetch(entry, file, folder, endpoint, progress) for file in entry.files]
 
 
@@ -62,20 +65,20 @@ def _fetch(entry: Entry, file: WeightFile, folder: Path, endpoint: str | None, p
                 http_get(published.location, handle, resume_size=done, expected_size=published.size)
     except FAILURES as error:
         raise PortraitError(
-            f"{file.name} could not be downloaded from {url} ({_line(error)}): check the connection and repeat the command, "
-            "it goes on where it stopped"
+            f"{file.name} could not be downloaded from {url} ({_first_line(error)}): check the connection and repeat the command, "
+            "it continues where it stopped"
         ) from error
-    # Of large files the hub's etag is the SHA-256 itself.
+    # For large files the hub's etag is the SHA-256.
     expected = file.sha256 or (etag if SHA256.fullmatch(etag) else None)
     if expected is not None and (have := sha256_of(partial, progress)) != expected:
         partial.unlink()
         raise PortraitError(
             f"{file.name} from {url} has SHA-256 {have}, {expected} is expected: it was removed; download it again, and if "
-            "that does not help it is not the file this release knows"
+            "that fails too, this release does not know the published file"
         )
     os.replace(partial, target)
     return target
 
 
-def _line(error: BaseException) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]

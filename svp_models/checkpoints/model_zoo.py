@@ -1,4 +1,4 @@
-"""Every published weight file that the pack can use: exact names, folders, sizes, licences, and what each one enables."""
+"""Model zoo: the published weight files that the pack can use (names, folders, sizes, licences) and where they lie."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file as published. bytes, sha256: None where they are not known for certain; remote: its path in the repository
-    where that differs from its name."""
+    """A published file. bytes, sha256: None if not known for certain; remote: its path in the repository if that is not its name."""
 
     name: str
     bytes: int | None = None
@@ -24,8 +23,8 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class Entry:
-    """What is downloaded together. folder: below a models folder; licence: of the weights, None where their makers state
-    none; repository: on Hugging Face, None where there is no such one; page: where to get them by hand."""
+    """Files that belong together. folder: below a models folder; licence: of the weights, None if their authors state none;
+    repository: on Hugging Face, None if there is none; page: for a download by hand; enables: what they are needed for."""
 
     name: str
     files: tuple[WeightFile, ...]
@@ -42,14 +41,14 @@ class Entry:
 
     @property
     def bytes(self) -> int | None:
-        """Size of all files together; None where one of them is not known."""
+        """Size of all files together; None if one of them is not known."""
         sizes = [file.bytes for file in self.files if file.bytes is not None]
         return sum(sizes) if len(sizes) == len(self.files) else None
 
 
 RESEARCH = "non-commercial research only"
 
-TABLE = (
+ZOO = (
     Entry(
         "sd15",
         (
@@ -131,7 +130,7 @@ TABLE = (
         "audio_encoders/whisper-tiny",
         "Apache-2.0",
         "openai/whisper-tiny",
-        "the hearing of sd15 models",
+        "the audio features of sd15 models",
     ),
     Entry(
         "wav2vec2-base-960h",
@@ -147,7 +146,7 @@ TABLE = (
         "audio_encoders/wav2vec2-base-960h",
         "Apache-2.0",
         "facebook/wav2vec2-base-960h",
-        "the hearing of V-Express models",
+        "the audio features of V-Express models",
     ),
     Entry(
         "deep3d",
@@ -167,7 +166,7 @@ TABLE = (
         "insightface/models/buffalo_l",
         RESEARCH,
         None,
-        "tracking of real faces with InsightFace, several in a picture too",
+        "tracking of real faces with InsightFace, also several in one image",
         "https://github.com/deepinsight/insightface/releases/download/v0.7/buffalo_l.zip",
     ),
     Entry(
@@ -245,26 +244,26 @@ TABLE = (
         "the FVD figure of an evaluation",
     ),
 )
-ENTRIES = {entry.name: entry for entry in TABLE}
+ENTRIES = {entry.name: entry for entry in ZOO}
 
 
 def entry_named(name: str) -> Entry:
-    """The entry of that name; PortraitError lists the names there are."""
+    """The entry with a name. PortraitError lists the known names."""
     if name not in ENTRIES:
-        raise PortraitError(f"there is no entry '{name}' in the catalogue; known are {', '.join(ENTRIES)}")
+        raise PortraitError(f"there is no entry '{name}' in the model zoo; known are {', '.join(ENTRIES)}")
     return ENTRIES[name]
 
 
 def file_in(file: WeightFile, folder: str, roots: Sequence[Path | str]) -> Path | None:
-    """The first place of a file in the models folders: below `folder`, or directly in one of them."""
-    places = [Path(root) / sub / file.name for root in roots for sub in (folder, "")]
-    return next((place for place in places if place.is_file()), None)
+    """The first path of a file in the models folders: below `folder`, or directly in one of them."""
+    paths = [Path(root) / subfolder / file.name for root in roots for subfolder in (folder, "")]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def locate(name: str, roots: Sequence[Path | str]) -> Path | None:
-    """Where an entry lies in the given models folders: the file, or the folder that holds all of its files; None if nowhere.
+    """The file of an entry in the models folders, or the folder with all of its files; None if it is not there.
 
-    Looked through in the order given, each root in the entry's own folder first and then by itself.
+    The search goes through the roots in order, and in each root through the entry's folder and then the root itself.
     """
     entry = entry_named(name)
     for root in roots:
@@ -277,19 +276,19 @@ def locate(name: str, roots: Sequence[Path | str]) -> Path | None:
 def missing_file_error(
     name: str, folders: Sequence[Path | str], missing: Sequence[str] = (), models: Path | str | None = None
 ) -> PortraitError:
-    """The error a loader raises when it finds nothing in `folders`: what is missing, where it goes and how to get it.
+    """The error for an entry that is not in `folders`: missing files, their folder, and how to get them.
 
-    missing: the entry's files that are, by name; all of them if none is named. models: the models folder for the command,
-    None for the one in the working folder.
+    missing: names of the missing files, all of the entry's if empty. models: the models folder in the download command, None
+    for `models` in the working folder.
     """
     entry = entry_named(name)
     files = ", ".join(missing or [file.name for file in entry.files])
-    looked = ", ".join(str(folder) for folder in folders) or "no folder"
-    place = f' --models "{models}"' if models else ""
-    command = f"run `svp download {name}{place}` or " if entry.repository else ""
+    searched = ", ".join(str(folder) for folder in folders) or "no folder"
+    option = f' --models "{models}"' if models else ""
+    command = f"run `svp download {name}{option}` or " if entry.repository else ""
     by_hand = "download and unpack" if entry.source.endswith(".zip") else "download from"
     return PortraitError(
-        f"{files} not found in {looked}: {command}{by_hand} {entry.source} ({size_text(entry.bytes)}, licence: "
+        f"{files} not found in {searched}: {command}{by_hand} {entry.source} ({size_text(entry.bytes)}, licence: "
         f"{entry.licence or 'not stated'}) into {models or 'models'}/{entry.folder}; it is needed for {entry.enables}"
     )
 

@@ -1,7 +1,4 @@
-"""Weights as others publish them: safetensors, or what torch.save wrote, read without running any code of theirs.
-
-Deep3DFaceRecon's published file, `epoch_20.pth`: {'net_recon': weights, 'opt_00': ..., 'sched_00': ...}.
-"""
+"""Third-party weights: safetensors files and torch.save files, read without running code from them; Deep3DFaceRecon's file."""
 
 from __future__ import annotations
 
@@ -18,17 +15,23 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..io.strict_config import json_value
 from ..networks.deep3d import Deep3DNetwork
-from .safetensors_io import load_strict
+from ..networks.layers import shapes_only
+from .safetensors_io import check_file, load_strict
 
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")  # in the order they are looked for
-WRAPPERS = ("state_dict", "module", "model")  # keys under which trainers put the weights
-SAFETENSORS_HEADER = 8  # bytes of a safetensors file before its JSON: the length of that
-PICKLE = b"\x80"
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")  # in the order of the search
+WRAPPERS = ("state_dict", "module", "model")  # keys under which trainers save the weights
+SAFETENSORS_HEADER = 8  # bytes before the JSON of a safetensors file: its length
+PICKLE = b"\x80"  # first byte of a pickle
+DEEP3D_FILE = "epoch_20.pth"  # {'net_recon': weights, 'opt_00': ..., 'sched_00': ...}
+DEEP3D_WEIGHTS = "net_recon"
+TRAINING_STATE = re.compile(r"(opt|sched)_\d{2}")  # optimiser and scheduler states, which are not used
+COUNTERS = "num_batches_tracked"  # of batch norms; files from before PyTorch 0.4.1 lack them, and nothing reads them
 
 
 def find_weights(folder: Path | str, stem: str) -> Path:
-    """The file `stem` with any of the known suffixes in a folder; raises PortraitError naming what was looked for."""
+    """The file `stem` with any of SUFFIXES in a folder. PortraitError says which file is missing."""
     folder = Path(folder)
     for suffix in SUFFIXES:
         if (folder / f"{stem}{suffix}").is_file():
@@ -36,17 +39,16 @@ def find_weights(folder: Path | str, stem: str) -> Path:
     for suffix in SUFFIXES:
         path, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
         if index.is_file():
-            raise PortraitError(f"{index}: the weights are split into several files: take {path.name}, all in one file")
+            raise PortraitError(f"{index}: the weights are split into several files: use {path.name}, a single file")
         if path.is_dir():
             raise PortraitError(f"{path}: it is a folder, the file of that name is needed: put it there")
     raise PortraitError(f"{folder}: there is no {stem} with one of the endings {', '.join(SUFFIXES)}: put it there")
 
 
 def read_weights(path: Path | str) -> dict[str, Tensor]:
-    """Tensors of a file by name, as stored (memory-mapped where the format allows it).
+    """Tensors of a file by name, as stored (memory-mapped if the format allows it), without wrappers (`state_dict`, ...).
 
-    A wrapper (`state_dict`, ...) around them is taken off. Files whose pickle holds anything but tensors and plain values,
-    truncated files and files without tensors raise PortraitError.
+    Truncated files, files without tensors, and pickles with anything but tensors and plain values raise PortraitError.
     """
     path = Path(path)
     content = _read(path)
@@ -55,26 +57,56 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             content = content[wrapper]
     tensors = dict(_tensors(content)) if isinstance(content, dict) else {}
     if not tensors:
-        raise PortraitError(f"{path}: it holds no tensors by name, but {_described(content)}: choose another file")
+        raise PortraitError(f"{path}: it holds no tensors by name, but {_describe(content)}: choose another file")
     for name, tensor in tensors.items():
         if tensor.is_meta or tensor.layout != torch.strided:
-            kind = "without numbers (meta)" if tensor.is_meta else f"of the layout {tensor.layout}"
+            kind = "without values (meta)" if tensor.is_meta else f"of the layout {tensor.layout}"
             raise PortraitError(f"{path}: {name} is a tensor {kind}: a file with plain tensors is needed")
     return tensors
 
 
-def read_content(path: Path | str) -> Any:
-    """Whatever a file holds, as stored, for formats that keep more than one set of weights in it; errors as above."""
-    return _read(Path(path))
+def read_json(path: Path) -> dict[str, Any] | None:
+    """The object in a JSON file that belongs to weights, None without such a file. Other content raises PortraitError."""
+    if not path.is_file():
+        return None
+    values = json_value(path.read_bytes(), str(path))
+    if not isinstance(values, dict):
+        raise PortraitError(f"{path}: holds a {type(values).__name__}, an object with settings is needed")
+    return values
+
+
+def load_deep3d(path: Path | str, network: Deep3DNetwork | None = None) -> tuple[Deep3DNetwork, tuple[str, ...]]:
+    """Deep3DFaceRecon's network in eval mode, float32 on the CPU, and the names of the file's unused entries.
+
+    network: a network of another size than the published one, for tests. Every tensor of `net_recon` has to fit; an unknown
+    entry beside it raises PortraitError.
+    """
+    content = _read(Path(path))
+    if not isinstance(content, Mapping) or not isinstance(content.get(DEEP3D_WEIGHTS), Mapping):
+        raise PortraitError(
+            f"{path}: it has no entry {DEEP3D_WEIGHTS!r} with weights but {_describe(content)}: use {DEEP3D_FILE} of "
+            "Deep3DFaceRecon_pytorch"
+        )
+    others = tuple(str(name) for name in content if name != DEEP3D_WEIGHTS)
+    unknown = [name for name in others if not TRAINING_STATE.fullmatch(name)]
+    if unknown:
+        raise PortraitError(
+            f"{path}: unknown entries {', '.join(unknown[:5])} beside {DEEP3D_WEIGHTS!r}; known are opt_00, sched_00 and the "
+            f"like: use {DEEP3D_FILE} of Deep3DFaceRecon_pytorch"
+        )
+    if network is None:
+        with shapes_only():
+            network = Deep3DNetwork()
+    load_strict(network, _with_counters(path, content[DEEP3D_WEIGHTS], network), path, prefix=f"{DEEP3D_WEIGHTS}.")
+    return network.eval(), others
 
 
 def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise PortraitError(f"{path}: there is no such file")
+    check_file(path)
     size = path.stat().st_size
     if size == 0:
         raise PortraitError(f"{path}: the file is empty, 0 bytes: copy or download it again")
-    _check_ending(path)
+    _check_suffix(path)
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -82,8 +114,8 @@ def _read(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if found := re.search(r"GLOBAL (\S+)", str(error)):
             raise PortraitError(
-                f"{path}: its pickle holds more than tensors, it asks for {found[1]}, and code in weights is never run: use "
-                "a safetensors version of it"
+                f"{path}: its pickle holds more than tensors ({found[1]}), and code in weights is never run: use a "
+                "safetensors version of it"
             ) from error
         raise PortraitError(
             f"{path}: not a readable weight file ({size} bytes, beginning with {_start(path)!r}): it is of another format, "
@@ -96,11 +128,11 @@ def _read(path: Path) -> Any:
         ) from error
 
 
-def _check_ending(path: Path) -> None:
-    """Raises PortraitError if the file is of the other of the two formats than its ending says."""
+def _check_suffix(path: Path) -> None:
+    """Raises PortraitError if a file with the suffix of one of the two formats is of the other."""
     start, size = _start(path), path.stat().st_size
     length = int.from_bytes(start[:SAFETENSORS_HEADER], "little")
-    safetensors = start[SAFETENSORS_HEADER:][:1] == b"{"  # of a length may also be the first byte of a pickle
+    safetensors = start[SAFETENSORS_HEADER:][:1] == b"{"  # the first byte of the length can equal that of a pickle
     if safetensors and SAFETENSORS_HEADER + length <= size and path.suffix != ".safetensors":
         raise PortraitError(f"{path}: it holds safetensors: rename it to {path.stem}.safetensors")
     if path.suffix == ".safetensors" and not safetensors and (start.startswith(PICKLE) or zipfile.is_zipfile(path)):
@@ -120,7 +152,7 @@ def _tensors(content: dict[Any, Any]) -> Iterator[tuple[str, Tensor]]:
             yield str(name), value
 
 
-def _described(content: Any) -> str:
+def _describe(content: Any) -> str:
     return (
         f"a dict of {', '.join(map(str, list(content)[:5]))}" if isinstance(content, dict) else type(content).__name__
     )
@@ -130,46 +162,12 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-FILE = "epoch_20.pth"
-WEIGHTS = "net_recon"
-TRAINING_STATE = re.compile(r"(opt|sched)_\d{2}")  # states of optimisers and schedulers: of no use here
-COUNTERS = (
-    "num_batches_tracked"  # of the batch norms; files from before PyTorch 0.4.1 lack them, and nothing reads them
-)
-
-
-def load_deep3d(path: Path | str, network: Deep3DNetwork | None = None) -> tuple[Deep3DNetwork, tuple[str, ...]]:
-    """The network in eval mode, float32 on the CPU, and the names of the file's other entries, which are not used.
-
-    network: one of another size than the published, for tests. Every tensor of `net_recon` has to fit; an entry beside
-    it that is no training state raises PortraitError.
-    """
-    content = read_content(path)
-    if not isinstance(content, Mapping) or not isinstance(content.get(WEIGHTS), Mapping):
-        held = ", ".join(map(str, list(content)[:5])) if isinstance(content, Mapping) else type(content).__name__
-        raise PortraitError(
-            f"{path}: it has no entry {WEIGHTS!r} of weights (it holds {held}): use {FILE} of Deep3DFaceRecon_pytorch"
-        )
-    others = tuple(str(name) for name in content if name != WEIGHTS)
-    unknown = [name for name in others if not TRAINING_STATE.fullmatch(name)]
-    if unknown:
-        raise PortraitError(
-            f"{path}: unknown entries {', '.join(unknown[:5])} beside {WEIGHTS!r}; known are opt_00, sched_00 and the "
-            f"like: use {FILE} of Deep3DFaceRecon_pytorch"
-        )
-    if network is None:
-        with torch.device("meta"):  # weights come from the file: no time is lost on drawing random ones
-            network = Deep3DNetwork()
-    load_strict(network, _complete(path, content[WEIGHTS], network), path, prefix=f"{WEIGHTS}.")
-    return network.eval(), others
-
-
-def _complete(path: Path | str, weights: Mapping[str, Tensor], network: Deep3DNetwork) -> dict[str, Tensor]:
-    """The weights by name as float32, with the batch norms' counters where an old file has none."""
+def _with_counters(path: Path | str, weights: Mapping[str, Tensor], network: Deep3DNetwork) -> dict[str, Tensor]:
+    """The weights by name as float32, with the batch norms' counters that old files lack."""
     tensors = {}
     for name, value in weights.items():
         if not isinstance(value, Tensor):
-            raise PortraitError(f"{path}: {WEIGHTS}.{name} is a {type(value).__name__}, a tensor is needed")
+            raise PortraitError(f"{path}: {DEEP3D_WEIGHTS}.{name} is a {type(value).__name__}, a tensor is needed")
         tensors[str(name)] = value.float() if value.is_floating_point() else value
     for name in network.state_dict():
         if name.endswith(COUNTERS):

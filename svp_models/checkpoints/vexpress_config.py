@@ -1,4 +1,4 @@
-"""The configuration of V-Express weights: diffusers' `unet_config.json` and the rest in `extra_config.json`."""
+"""Config of V-Express weights: diffusers' `unet_config.json`, and all other values in `extra_config.json`."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 from ..config import PRESETS, AudioConfig, GuiderConfig, ModelConfig, SchedulerConfig, UNetConfig
 from ..errors import PortraitError
-from ..io.strict_config import json_value
+from .third_party import read_json
 
 UNET_FILE, EXTRA_FILE = "unet_config.json", "extra_config.json"
-MOTION_GROUPS = 32  # of V-Express' temporal layers, whatever the UNet has
-LATENT_CELL = 8  # pixels
+MOTION_GROUPS = 32  # of V-Express' temporal layers, for every UNet
+LATENT_SCALE = 8  # pixels per latent
 
-# Choices that leave names and shapes alone, or that these networks have built in: another value would compute other numbers.
+# Settings that these networks implement with one value only; another one would give other results.
 UNET_FIXED = {
     "act_fn": "silu",
     "center_input_sample": False,
@@ -46,7 +46,7 @@ MOTION_FIXED = {
     "temporal_position_encoding": True,
 }
 SCHEDULER_FIXED = {"clip_sample": False, "set_alpha_to_one": True, "thresholding": False, "trained_betas": None}
-SCHEDULER_NAMES = {  # theirs -> ours
+SCHEDULER_NAMES = {  # diffusers' name -> our name
     "beta_end": "beta_end",
     "beta_schedule": "beta_schedule",
     "beta_start": "beta_start",
@@ -56,7 +56,7 @@ SCHEDULER_NAMES = {  # theirs -> ours
     "steps_offset": "steps_offset",
     "timestep_spacing": "timestep_spacing",
 }
-AUDIO_NAMES = {
+AUDIO_NAMES = {  # V-Express' name -> our name
     "depth": "layers",
     "dim": "width",
     "dim_head": "head_size",
@@ -69,18 +69,18 @@ AUDIO_NAMES = {
 
 
 def vexpress_config(folder: Path | str) -> ModelConfig:
-    """The config that a folder's JSON files describe; what they leave open is as in the `vexpress` preset.
+    """The config in a folder's JSON files; missing values are those of the `vexpress` preset.
 
-    A choice that the networks of this pack cannot follow raises PortraitError with file, key and both values.
+    A value that the networks of this pack do not support raises PortraitError with file, key and both values.
     """
     folder = Path(folder)
-    values, extra = _read(folder / UNET_FILE), _read(folder / EXTRA_FILE)
+    values, extra = read_json(folder / UNET_FILE) or {}, read_json(folder / EXTRA_FILE) or {}
     try:
         return _config(folder, values, extra)
     except PortraitError as error:
         named = str(error).startswith((str(folder / UNET_FILE), str(folder / EXTRA_FILE)))
         raise error if named else PortraitError(f"{folder}: {UNET_FILE} or {EXTRA_FILE}: {error}") from error
-    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # values of another kind than theirs
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:  # values of another type
         raise PortraitError(
             f"{folder}: {UNET_FILE} or {EXTRA_FILE} is not V-Express' configuration ({error}): copy or download it again"
         ) from error
@@ -92,7 +92,7 @@ def _config(folder: Path, values: dict[str, Any], extra: dict[str, Any]) -> Mode
     audio = _audio(preset.audio, extra.get("audio_projection", {}), unet, folder / EXTRA_FILE)
     return replace(
         preset,
-        size=LATENT_CELL * int(values["sample_size"]) if values.get("sample_size") else preset.size,
+        size=LATENT_SCALE * int(values["sample_size"]) if values.get("sample_size") else preset.size,
         window=min(preset.window, unet.motion_positions),
         overlap=min(preset.overlap, unet.motion_positions // 2),
         reference_weight=float(extra.get("reference_attention_weight", preset.reference_weight)),
@@ -107,9 +107,9 @@ def _config(folder: Path, values: dict[str, Any], extra: dict[str, Any]) -> Mode
 
 
 def scheduler_config(values: Mapping[str, Any], path: Path) -> SchedulerConfig:
-    """The noise schedule from the arguments of diffusers' DDIMScheduler as V-Express gives them."""
+    """The noise schedule from V-Express' arguments of diffusers' DDIMScheduler."""
     _check_fixed(values, SCHEDULER_FIXED, path)
-    known = {own: values[theirs] for theirs, own in SCHEDULER_NAMES.items() if theirs in values}
+    known = {ours: values[theirs] for theirs, ours in SCHEDULER_NAMES.items() if theirs in values}
     preset = PRESETS["vexpress"].scheduler
     return replace(preset, **known, exact_terminal=known.get("zero_terminal_snr", preset.zero_terminal_snr))
 
@@ -129,10 +129,10 @@ def _unet(preset: UNetConfig, values: Mapping[str, Any], extension: Mapping[str,
     if values:
         unet = _spatial(unet, values, folder / UNET_FILE)
     levels = [2**level for level in range(len(unet.block_out_channels))]
-    having = extension.get("motion_module_resolutions", levels)
-    if not set(levels) <= set(having):
+    resolutions = extension.get("motion_module_resolutions", levels)
+    if not set(levels) <= set(resolutions):
         raise PortraitError(
-            f"{path}: motion_module_resolutions is {having}, temporal layers are built at all of {levels}"
+            f"{path}: motion_module_resolutions is {resolutions}, this pack has temporal layers at all of {levels}"
         )
     return unet
 
@@ -142,10 +142,10 @@ def _spatial(unet: UNetConfig, values: Mapping[str, Any], path: Path) -> UNetCon
     widths = tuple(_value(values, "block_out_channels", path))
     heads = _value(values, "attention_head_dim", path)
     heads = [heads] * len(widths) if isinstance(heads, int) else heads
-    if len(heads) != len(widths) or not all(1 <= each <= width for each, width in zip(heads, widths, strict=True)):
+    if len(heads) != len(widths) or not all(1 <= head <= width for head, width in zip(heads, widths, strict=True)):
         raise PortraitError(
-            f"{path}: attention_head_dim is {heads}, a number of heads for all of the {len(widths)} levels or for each is "
-            "needed, no more than the level has channels"
+            f"{path}: attention_head_dim is {heads}, one number of heads, or one for each of the {len(widths)} levels, "
+            "is needed, at most the channels of the level"
         )
     channels = {_value(values, name, path) for name in ("in_channels", "out_channels")}
     if len(channels) != 1:
@@ -172,15 +172,15 @@ def _attention_levels(values: Mapping[str, Any], levels: int, path: Path) -> tup
     kinds = {
         f"{kind}{way}Block{d}D": bool(kind) for kind in ("CrossAttn", "") for way in ("Down", "Up") for d in (2, 3)
     }
-    unknown = [each for each in [*down, *up] if each not in kinds]
+    unknown = [block for block in [*down, *up] if block not in kinds]
     if unknown:
         raise PortraitError(f"{path}: block type {unknown[0]} is not known; known are {', '.join(kinds)}")
-    having = tuple(kinds[each] for each in down)
-    if len(having) != levels or having[::-1] != tuple(kinds[each] for each in up):
+    attention = tuple(kinds[block] for block in down)
+    if len(attention) != levels or attention[::-1] != tuple(kinds[block] for block in up):
         raise PortraitError(
             f"{path}: down_block_types {down} and up_block_types {up} have to mirror each other over {levels} levels"
         )
-    return having
+    return attention
 
 
 def _guider(preset: GuiderConfig, values: Mapping[str, Any], unet: UNetConfig, path: Path) -> GuiderConfig:
@@ -192,27 +192,17 @@ def _guider(preset: GuiderConfig, values: Mapping[str, Any], unet: UNetConfig, p
 def _audio(preset: AudioConfig, values: Mapping[str, Any], unet: UNetConfig, path: Path) -> AudioConfig:
     width = unet.cross_attention_dim
     _check_fixed(values, {"output_dim": width, "num_latents_mean_pooled": 0}, path)
-    own: dict[str, Any] = {own: int(values[theirs]) for theirs, own in AUDIO_NAMES.items() if theirs in values}
-    return replace(preset, **own | {"width": None if own.get("width") == width else own.get("width")})
+    known: dict[str, Any] = {ours: int(values[theirs]) for theirs, ours in AUDIO_NAMES.items() if theirs in values}
+    return replace(preset, **known | {"width": None if known.get("width") == width else known.get("width")})
 
 
 def _check_fixed(values: Mapping[str, Any], fixed: Mapping[str, Any], path: Path) -> None:
-    for name, needed in fixed.items():
-        if name in values and values[name] != needed:
-            raise PortraitError(f"{path}: {name} is {values[name]!r}, the networks of this pack have {needed!r}")
+    for name, expected in fixed.items():
+        if name in values and values[name] != expected:
+            raise PortraitError(f"{path}: {name} is {values[name]!r}, the networks of this pack have {expected!r}")
 
 
 def _value(values: Mapping[str, Any], name: str, path: Path) -> Any:
     if values.get(name) is None:
-        raise PortraitError(f"{path}: {name} is missing: take the config that belongs to the weights")
+        raise PortraitError(f"{path}: {name} is missing: use the config that belongs to the weights")
     return values[name]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; an absent file is an empty one."""
-    if not path.is_file():
-        return {}
-    values = json_value(path.read_bytes(), str(path))
-    if not isinstance(values, dict):
-        raise PortraitError(f"{path}: holds a {type(values).__name__}, an object with the configuration is needed")
-    return values

@@ -71,7 +71,7 @@ def test_folders_are_offered_by_their_name_and_files_by_their_own(models):
 def test_a_model_hears_once_its_encoder_is_applied(models, clip):
     (deaf, _) = SVPLoadModel.execute("hearing.safetensors").args
     with pytest.raises(
-        PortraitError, match="no audio encoder is joined.*audio_encoders/wav2vec2-base-960h.*Apply Audio"
+        PortraitError, match="but it has no audio encoder.*audio_encoders/wav2vec2-base-960h.*Apply Audio"
     ):
         SVPStyleExtract.execute(deaf, audio=clip["audio"])
     encoder = SVPLoadAudioEncoder.execute("wav2vec2-base-960h").args[0]
@@ -83,5 +83,5 @@ def test_a_model_hears_once_its_encoder_is_applied(models, clip):
 
 def test_the_built_in_kind_of_model_needs_none(loaded, models):
     encoder = SVPLoadAudioEncoder.execute("wav2vec2-base-960h").args[0]
-    with pytest.raises(PortraitError, match="'tiny' reads mel features of 1920 numbers and needs no audio encoder"):
+    with pytest.raises(PortraitError, match="'tiny' reads mel features of 1920 values and uses no audio encoder"):
         SVPApplyAudioEncoder.execute(loaded[0], encoder)

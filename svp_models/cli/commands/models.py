@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from ...checkpoints.convert import DTYPES, convert
 from ...checkpoints.hub import download
 from ...checkpoints.model_file import load_model
-from ...checkpoints.model_zoo import ENTRIES, TABLE, Entry, entry_named, file_in, size_text
+from ...checkpoints.model_zoo import ENTRIES, ZOO, Entry, entry_named, file_in, size_text
 from ...checkpoints.safetensors_io import sha256_of
 from ...checkpoints.vexpress import dropped, export_vexpress
 from ...config import ModelConfig, StyleLayerConfig
@@ -201,7 +201,7 @@ def add_models_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_models(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     roots = args.models or [Path("models")]
-    described = [describe_files(entry, roots) for entry in TABLE]
+    described = [describe_files(entry, roots) for entry in ZOO]
     print(json.dumps(described, indent=2) if args.json else "\n".join(as_lines(described)))
 
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints import sd15
-from svp_portrait.svp_models.checkpoints.init_from_sd15 import motion_shapes, published_name
+from svp_portrait.svp_models.checkpoints.sd15 import animatediff_name, motion_shapes
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 
@@ -47,7 +47,7 @@ def random_tensors(shapes, dtype=torch.float32, seed=0):
 def published_motion(config, positions=8, middle=True, dtype=torch.float32):
     """Tensors of a motion module file by its own names, with tables of positions."""
     own = random_tensors(motion_shapes(config), dtype, seed=5)
-    tensors = {published_name(name): tensor for name, tensor in own.items()}
+    tensors = {animatediff_name(name): tensor for name, tensor in own.items()}
     for name in [each for each in tensors if each.endswith(".to_q.weight")]:
         table = sinusoidal_encoding(positions, tensors[name].shape[1], torch.zeros(()))
         tensors[name.replace("to_q.weight", "pos_encoder.pe")] = table[None].to(dtype)

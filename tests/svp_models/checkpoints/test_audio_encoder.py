@@ -134,10 +134,12 @@ def test_single_files_keep_their_configs_under_their_own_names(whisper, wav2vec2
     torch.testing.assert_close(features(tmp_path / "whisper-small.safetensors", 50), whisper[1], atol=1e-5, rtol=0)
     torch.testing.assert_close(features(tmp_path / "w2v.v1.safetensors", 49), wav2vec2[1], atol=1e-5, rtol=0)
     (tmp_path / "w2v.v1.json").unlink()
-    with pytest.raises(PortraitError, match="config.json beside it is of model_type 'bert'.*its config in w2v.v1.json"):
+    with pytest.raises(
+        PortraitError, match="config.json next to it is of model_type 'bert'.*its config into w2v.v1.json"
+    ):
         load_audio_encoder(tmp_path / "w2v.v1.safetensors")
     shutil.copy(whisper[0] / "config.json", tmp_path / "w2v.v1.json")
-    with pytest.raises(PortraitError, match="w2v.v1.json beside it is of model_type 'whisper'"):
+    with pytest.raises(PortraitError, match="w2v.v1.json next to it is of model_type 'whisper'"):
         load_audio_encoder(tmp_path / "w2v.v1.safetensors")
 
 
@@ -169,7 +171,7 @@ def test_published_sizes_need_no_config(kind, tmp_path):
 def test_other_sizes_without_a_config(kind, whisper, wav2vec2, tmp_path):
     folder = {"whisper": whisper, "wav2vec2": wav2vec2}[kind][0]
     shutil.copy(folder / "model.safetensors", tmp_path / "own.safetensors")
-    with pytest.raises(PortraitError, match="own.safetensors: its encoder is 16 wide and has 2 layers.*as own.json"):
+    with pytest.raises(PortraitError, match="own.safetensors: its encoder has width 16 and 2 layers.*as own.json"):
         load_audio_encoder(tmp_path / "own.safetensors")
 
 
@@ -215,11 +217,11 @@ def test_heads_and_masks_are_left_out_by_name(wav2vec2, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "config", "message"),
     [
-        ("whisper", {"model_type": "bert"}, "holds a whisper encoder, but the config.json beside it is of model_type 'bert'"),
+        ("whisper", {"model_type": "bert"}, "holds a whisper encoder, but config.json next to it is of model_type 'bert'"),
         ("whisper", {"d_model": 32}, r"has shape \[16, 80, 3\], \[32, 80, 3\] is needed"),
         ("whisper", {"max_source_positions": 99}, "99 positions"),
         ("wav2vec2", {"add_adapter": True}, "adapter"),
-        ("wav2vec2", {"conv_stride": [5, 2, 2, 2, 2, 2, 4]}, r"step by 640 samples, rows every 320 \(20 ms\) are needed"),
+        ("wav2vec2", {"conv_stride": [5, 2, 2, 2, 2, 2, 4]}, r"step by 640 samples, steps of 320 \(20 ms\) are needed"),
     ],
 )  # fmt: skip
 def test_configs_that_do_not_fit(kind, config, message, whisper, wav2vec2, tmp_path):
@@ -231,7 +233,7 @@ def test_configs_that_do_not_fit(kind, config, message, whisper, wav2vec2, tmp_p
 def test_broken_settings_and_empty_folders(whisper, tmp_path):
     folder = copied(whisper[0], tmp_path)
     (folder / "preprocessor_config.json").write_text('{"hop_length": 200}')
-    with pytest.raises(PortraitError, match="hop_length is 200, only 160 is known"):
+    with pytest.raises(PortraitError, match="hop_length is 200, only 160 is supported"):
         load_audio_encoder(folder)
     (folder / "config.json").write_text("{")
     with pytest.raises(PortraitError, match="config.json: not JSON"):

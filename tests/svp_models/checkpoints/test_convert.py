@@ -54,7 +54,7 @@ def test_vexpress_there_and_back_keeps_every_bit(vexpress, tmp_path, dtype):
         originals[stem] = {name: tensor.to(dtype) for name, tensor in weights.items()}
         torch.save(originals[stem], vexpress / f"{stem}.bin")
     lines = convert([vexpress], tmp_path / "model.safetensors", dtype)
-    assert any("reference_net.bin" in line for line in lines) and any("fresh  style" in line for line in lines)
+    assert any("reference_net.bin" in line for line in lines) and any("fresh   style" in line for line in lines)
     header = read_metadata(tmp_path / "model.safetensors")
     sources = json.loads(header["sources"])
     assert sources["v-express/motion_module.bin"] == sha256(vexpress / "motion_module.bin")
@@ -105,7 +105,7 @@ def test_trained_style_layers_are_dropped_with_a_word(vexpress, tmp_path, capsys
     for name in ("unet_config.json", "extra_config.json"):
         shutil.copyfile(vexpress / name, tmp_path / "trained" / name)
     lines = convert([tmp_path / "trained", vexpress / "vae"], tmp_path / "back.safetensors", torch.float32)
-    assert any("fresh  style attention (output zero)" in each for each in lines)
+    assert any("fresh   style attention (output zero)" in line for line in lines)
     back = load_model(tmp_path / "back.safetensors").networks.state_dict()
     fresh = load_model(tmp_path / "fresh.safetensors").networks.state_dict()
     assert all(torch.equal(back[name], fresh[name]) for name in fresh)
@@ -171,10 +171,10 @@ def test_kinds(config, single_file, diffusers_folder, motion_file, original_vae,
     assert kinds == ["sd15", "sd15", "animatediff", "vae"]
     assert kind_of(diffusers_folder / "vae") == "vae"
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(PortraitError, match=r"its 1 names \(x, ...\) are those of no known model"):
+    with pytest.raises(PortraitError, match=r"its 1 names \(x, ...\) belong to no known model"):
         kind_of(tmp_path / "x.safetensors")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(PortraitError, match="holds neither denoising_unet"):
+    with pytest.raises(PortraitError, match="it has no denoising_unet"):
         kind_of(tmp_path / "empty")
     with pytest.raises(PortraitError, match="no such file"):
         kind_of(tmp_path / "absent.safetensors")

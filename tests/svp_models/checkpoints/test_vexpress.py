@@ -153,15 +153,15 @@ def wider(name: str):
          r"denoising_unet.bin: .*pos_encoder.pe has shape \[1, 24, 32\], \[1, 12, 32\] is needed"),
         ("motion_module", lambda t: t.pop(TABLE) is None, r"motion_module.bin: .*blocks.1.pos_encoder.pe is missing"),
         ("motion_module", lambda t: t.update({TABLE: t[TABLE].roll(1, 1)}),
-         r"motion_module.bin: .*blocks.1.pos_encoder.pe is up to \S+ off the sinusoidal positions"),
+         r"motion_module.bin: .*blocks.1.pos_encoder.pe differs by up to \S+ from the sinusoidal positional encoding"),
         ("reference_net", lambda t: t.update({"conv_in.weight": t["conv_in.weight"].to(torch.int8)}),
          "reference_net.bin: conv_in.weight holds torch.int8, weights are floats"),
         ("v_kps_guider", lambda t: t["conv_in.weight"].view(-1)[:2].fill_(math.inf) is None,
-         "v_kps_guider.bin: conv_in.weight has 2 of 108 values that are no finite numbers"),
+         "v_kps_guider.bin: conv_in.weight has 2 of 108 values that are not finite"),
         ("motion_module", lambda t: next(iter(t.values())).fill_(math.nan) is None,
-         "motion_module.bin: .* values that are no finite numbers"),
+         "motion_module.bin: .* values that are not finite"),
         ("audio_projection", lambda t: {f"module.{name}": tensor for name, tensor in t.items()},
-         r"audio_projection.bin: latents is missing, but module.latents is there: .* DataParallel wrapper, take 'module.' off"),
+         r"audio_projection.bin: latents is missing, but module.latents is there: .* DataParallel wrapper, remove the prefix 'module.'"),
     ],
 )  # fmt: skip
 def test_files_that_do_not_fit_are_named(vexpress_folder, stem, change, message):
@@ -194,7 +194,7 @@ def test_mislabelled_truncated_and_poisoned_files_are_named(vexpress_folder):
     index = vexpress_folder / "reference_net.bin.index.json"
     index.write_text("{}")
     with pytest.raises(
-        PortraitError, match="index.json: the weights are split into several files: take reference_net.bin"
+        PortraitError, match="index.json: the weights are split into several files: use reference_net.bin"
     ):
         load_vexpress_networks(vexpress_folder)
     index.unlink()

@@ -86,9 +86,9 @@ def test_the_model_hears_through_its_encoder(model, clip):
 @pytest.mark.parametrize(
     ("features", "size", "message"),
     [
-        ("wav2vec2", 768, "features of 768 numbers, the audio encoder gives wav2vec2 features of 4 numbers"),
-        ("whisper", 4, "reads whisper features of 4 numbers, the audio encoder gives wav2vec2"),
-        ("mel", 4, "needs no audio encoder: leave the wav2vec2 encoder out"),
+        ("wav2vec2", 768, "features of 768 values, the audio encoder gives wav2vec2 features of 4 values"),
+        ("whisper", 4, "reads whisper features of 4 values, the audio encoder gives wav2vec2"),
+        ("mel", 4, "uses no audio encoder: leave out the wav2vec2 encoder"),
     ],
 )
 def test_an_encoder_that_does_not_fit(model, clip, features, size, message):

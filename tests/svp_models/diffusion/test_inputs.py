@@ -73,7 +73,7 @@ def test_pictures_that_last_are_not_copied():
         ({"audio": Audio(torch.zeros(1, 0), 16000)}, "0 samples"),
         ({"style": Style(torch.zeros(1, 16), "elsewhere")}, "'elsewhere', the model reads 'tiny-space'"),
         ({"size": (32, 25)}, "32 x 25 is not a multiple"),
-        ({"deaf": True}, "no audio encoder is joined"),
+        ({"deaf": True}, "but it has no audio encoder"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused_before_anything_is_encoded(model, clip, changes, message):

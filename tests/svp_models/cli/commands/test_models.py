@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from svp_portrait.svp_models.checkpoints.model_zoo import TABLE
+from svp_portrait.svp_models.checkpoints.model_zoo import ZOO
 from svp_portrait.svp_models.cli.main import main
 
 
@@ -22,7 +22,7 @@ def test_present_files_come_first_and_missing_ones_say_what_they_enable(tmp_path
         == f"{folder / 'mm_sd_v15_v2.ckpt'}  5 bytes, the published file has 1,817,888,431: another version?"
     )
     text = "\n".join(lines)
-    assert sum(line.startswith("missing  ") for line in lines) == len(TABLE) - 1
+    assert sum(line.startswith("missing  ") for line in lines) == len(ZOO) - 1
     assert "missing  sd15: the start of a training at full size" in text
     assert "models/checkpoints/v1-5-pruned-emaonly.safetensors  4.27 GB  missing" in text
     assert "licence: CreativeML OpenRAIL-M; svp download sd15, or https://huggingface.co/" in text
@@ -32,7 +32,7 @@ def test_present_files_come_first_and_missing_ones_say_what_they_enable(tmp_path
 def test_json(tmp_path, capsys):
     assert models("--models", str(tmp_path), "--json") == 0
     described = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
-    assert len(described) == len(TABLE) and not described["vexpress"]["present"]
+    assert len(described) == len(ZOO) and not described["vexpress"]["present"]
     assert [file["name"] for file in described["vexpress"]["files"]][:2] == ["denoising_unet.bin", "motion_module.bin"]
     assert described["vexpress"]["files"][0]["bytes"] is None and not described["mediapipe"]["downloads"]
 
@@ -40,5 +40,5 @@ def test_json(tmp_path, capsys):
 def test_hashes_that_nobody_has_published_are_told(tmp_path, capsys):
     assert models("--models", str(tmp_path)) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "SHA-256 not published" in line]
-    unknown = [file.name for entry in TABLE for file in entry.files if file.sha256 is None]
+    unknown = [file.name for entry in ZOO for file in entry.files if file.sha256 is None]
     assert len(lines) == len(unknown) == 7 and all(name in line for name, line in zip(unknown, lines, strict=True))

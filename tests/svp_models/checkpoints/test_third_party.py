@@ -1,4 +1,4 @@
-"""Foreign weight files: every published form is read, none is trusted."""
+"""Third-party weight files: every published form is read, and no code in them runs."""
 
 from __future__ import annotations
 
@@ -62,9 +62,7 @@ def test_code_in_a_pickle_is_refused_and_not_run(tmp_path, monkeypatch):
 )
 def test_what_a_pickle_asks_for_is_named(tmp_path, content, asked):
     torch.save(content, tmp_path / "w.pth")
-    with pytest.raises(
-        PortraitError, match=f"w.pth: its pickle holds more than tensors, it asks for {asked}, and code"
-    ):
+    with pytest.raises(PortraitError, match=f"w.pth: its pickle holds more than tensors .{asked}.*, and code"):
         read_weights(tmp_path / "w.pth")
 
 

@@ -1,4 +1,4 @@
-"""Style layers: out of one model, into another, at any strength; what does not fit is refused."""
+"""Style layers: from one model into another, at any strength. Style files: round trips. Files that do not fit are errors."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints.model_file import style_space_of
-from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata, write_safetensors
 from svp_portrait.svp_models.checkpoints.style_layers import (
     apply_style_layer,
-    is_style_layer,
+    is_style_tensor,
+    load_style,
     read_style_layer,
+    save_style,
     save_style_layer,
     style_tensors,
 )
@@ -33,7 +35,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks, parameter_group
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.networks.vae import build_vae
-from svp_portrait.svp_models.types import Audio
+from svp_portrait.svp_models.types import Audio, Style, StylePrior
 
 PLAIN = ModelConfig(
     name="plain",
@@ -104,7 +106,7 @@ def rewrite(path, tensors=lambda each: each, metadata=lambda each: each):
 
 def test_the_file_holds_the_style_layers_and_says_so(trained, file):
     tensors, config, metadata = read_style_layer(file)
-    assert set(tensors) == {name for name in trained.networks.state_dict() if is_style_layer(name)}
+    assert set(tensors) == {name for name in trained.networks.state_dict() if is_style_tensor(name)}
     groups = {name: parameter_group(name) for name, _ in trained.networks.named_parameters()}
     style = {name for name, group in groups.items() if group in ("style", "style_projection", "style_extractor")}
     assert set(tensors) == style
@@ -146,7 +148,7 @@ def test_a_fresh_base_with_the_layers_is_the_base_that_was_trained(trained, file
     base = made(trained.config, 1)
     fresh = made(trained.config, 5).networks.state_dict()
     base.networks.load_state_dict(
-        {name: fresh[name] if is_style_layer(name) else each for name, each in base.networks.state_dict().items()}
+        {name: fresh[name] if is_style_tensor(name) else each for name, each in base.networks.state_dict().items()}
     )
     assert not torch.equal(denoised(base), denoised(trained))
     applied = apply_style_layer(base, file)
@@ -173,7 +175,7 @@ def test_two_strengths_live_side_by_side_on_shared_weights(trained, file):
     own, first, second = (each.networks.state_dict() for each in (base, weak, strong))
     for name, tensor in own.items():
         places = {tensor.data_ptr(), first[name].data_ptr(), second[name].data_ptr()}
-        assert len(places) == (3 if is_style_layer(name) else 1), name
+        assert len(places) == (3 if is_style_tensor(name) else 1), name
     assert weak.vae is base.vae
     expected = denoised(strong)
     weak.networks.double()  # as moving one to another device or precision does
@@ -213,7 +215,7 @@ def test_other_audio_features(tmp_path):
     path = tmp_path / "layers.safetensors"
     save_style_layer(path, made(PLAIN, 1), {})
     same_size = made(replace(PLAIN, audio=replace(PLAIN.audio, features="whisper")), 2)
-    with pytest.raises(PortraitError, match="hears mel features, model 'plain' reads whisper.*1920 numbers"):
+    with pytest.raises(PortraitError, match="reads mel features, model 'plain' reads whisper.*1920 values"):
         apply_style_layer(same_size, path)
     audio = replace(PLAIN.audio, features="wav2vec2", feature_size=768)
     applied = apply_style_layer(made(replace(PLAIN, audio=audio, style=replace(PLAIN.style, audio_size=768)), 2), path)
@@ -285,3 +287,48 @@ def test_narrow_layers_plug_into_a_base_with_wide_ones(tmp_path):
     assert tuple(attention.to_q.weight.shape) == (4, 16) and tuple(attention.to_out[0].weight.shape) == (16, 4)
     assert torch.equal(denoised(joined, styled=False), denoised(base, styled=False))
     assert not torch.equal(denoised(joined), denoised(base))
+
+
+SPACE = "0123456789abcdef"
+
+
+def test_prior_round_trip(tmp_path):
+    prior = StylePrior(torch.randn(8), torch.rand(8), SPACE, "happy — Füße")
+    save_style(tmp_path / "prior.safetensors", prior)
+    again = load_style(tmp_path / "prior.safetensors")
+    assert isinstance(again, StylePrior) and (again.style_space, again.label) == (SPACE, prior.label)
+    assert torch.equal(again.mu, prior.mu) and torch.equal(again.sigma, prior.sigma)
+    assert read_metadata(tmp_path / "prior.safetensors")["kind"] == "style_prior"
+
+
+def test_style_round_trip(tmp_path):
+    style = Style(torch.randn(3, 8), SPACE)
+    save_style(tmp_path / "style.safetensors", style)
+    again = load_style(tmp_path / "style.safetensors")
+    assert isinstance(again, Style) and torch.equal(again.codes, style.codes) and again.label == ""
+
+
+@pytest.mark.parametrize(
+    ("kind", "tensors", "space", "message"),
+    [
+        ("model", {"mu": torch.zeros(2)}, SPACE, "holds a model, a style_prior or style is needed"),
+        ("style", {"mu": torch.zeros(2)}, SPACE, "codes is missing"),
+        ("style", {"codes": torch.zeros(2)}, SPACE, r"codes has shape \[2\], 2 filled dimensions"),
+        ("style", {"codes": torch.zeros(0, 8)}, SPACE, r"codes has shape \[0, 8\]"),
+        (
+            "style",
+            {"codes": torch.full((1, 2), torch.nan)},
+            SPACE,
+            "codes has 2 of 2 values that are not finite",
+        ),
+        ("style", {"codes": torch.zeros(1, 2).to(torch.float8_e5m2)}, SPACE, "codes is stored as float8_e5m2"),
+        ("style", {"codes": torch.zeros(1, 2, dtype=torch.int64)}, SPACE, "codes is stored as int64"),
+        ("style_prior", {"mu": torch.zeros(2), "sigma": torch.zeros(3)}, SPACE, "mu has 2 values and sigma 3"),
+        ("style_prior", {"mu": torch.zeros(2), "sigma": -torch.ones(2)}, SPACE, "sigma goes down to -1"),
+        ("style", {"codes": torch.zeros(1, 2)}, "", "names no style space"),
+    ],
+)
+def test_files_that_do_not_fit(tmp_path, kind, tensors, space, message):
+    write_safetensors(tmp_path / "file", kind, tensors, {"style_space": space})
+    with pytest.raises(PortraitError, match=message):
+        load_style(tmp_path / "file")

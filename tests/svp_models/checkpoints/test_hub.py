@@ -113,7 +113,7 @@ def test_the_next_call_goes_on_where_the_last_one_stopped(hub, tmp_path, monkeyp
 
 @pytest.mark.parametrize("known", [SHA256, None])
 def test_a_wrong_hash_is_removed_and_reported(hub, tmp_path, known):
-    """known: the catalogue's own hash; without one the hub's etag is what the content has to have."""
+    """known: the hash in the model zoo; without one the hub's etag has to match."""
     hub.content = CONTENT[:-1] + b"x"
     have = hashlib.sha256(hub.content).hexdigest()
     with pytest.raises(PortraitError, match=f"has SHA-256 {have}, {SHA256} is expected: it was removed"):
@@ -148,4 +148,4 @@ def test_the_command(hub, tmp_path, monkeypatch, capsys):
     printed = capsys.readouterr().out.splitlines()
     assert printed == ["test: 768 kB, licence: MIT", str(tmp_path / "svp/test/weights.bin")]
     assert main(lambda folders, progress: [], ["download", "nothing"]) == 1
-    assert "no entry 'nothing' in the catalogue" in capsys.readouterr().err
+    assert "no entry 'nothing' in the model zoo" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""A start for training: what comes from where, what is fresh, and that it computes what Stable Diffusion computes."""
+"""Initialisation from Stable Diffusion 1.5: the origin of every tensor, and equal results to Stable Diffusion."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from svp_portrait.svp_models.checkpoints.init_from_sd15 import Motion, assemble, motion_shapes, read_motion
-from svp_portrait.svp_models.checkpoints.sd15 import Published, read_unet, unet_shapes
+from svp_portrait.svp_models.checkpoints.convert import init_from_sd15
+from svp_portrait.svp_models.checkpoints.sd15 import (
+    MotionModules,
+    Published,
+    motion_shapes,
+    read_motion,
+    read_unet,
+    unet_shapes,
+)
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
@@ -22,15 +29,15 @@ def base(config, single_file):
 
 
 def counted(report, networks):
-    rows = [*report.taken, *report.fresh]
+    rows = [*report.loaded, *report.fresh]
     state = networks.state_dict()
     assert sum(row.tensors for row in rows) == len(state)
     assert sum(row.parameters for row in rows) == sum(tensor.numel() for tensor in state.values())
     return {row.part: row for row in rows}
 
 
-def test_every_tensor_is_taken_or_fresh(config, base, motion_file):
-    built, networks, report = assemble(base, read_motion(motion_file(), config.unet), config)
+def test_every_tensor_is_loaded_or_fresh(config, base, motion_file):
+    built, networks, report = init_from_sd15(base, read_motion(motion_file(), config.unet), config)
     assert built == config
     rows = counted(report, networks)
     assert rows["ReferenceNet"].tensors == len(base.tensors) - 2
@@ -40,7 +47,7 @@ def test_every_tensor_is_taken_or_fresh(config, base, motion_file):
         "style projection", "style extractor",
     ]  # fmt: skip
     assert any("text encoder 2" in note and "noise schedule 4" in note for note in report.notes)
-    assert len(report.lines()) == len(report.taken) + len(report.fresh) + len(report.notes)
+    assert len(report.lines()) == len(report.loaded) + len(report.fresh) + len(report.notes)
     own = networks.state_dict()
     for name, tensor in base.tensors.items():
         if not name.startswith("conv_norm_out."):
@@ -57,7 +64,7 @@ def test_every_tensor_is_taken_or_fresh(config, base, motion_file):
 
 def test_without_what_is_new_it_is_stable_diffusion(config, base, unet):
     """Reference weight 0, fresh temporal layers: only the text's attention is missing, which its UNet has with zero output."""
-    _, networks, _ = assemble(base, None, config)
+    _, networks, _ = init_from_sd15(base, None, config)
     sizes = config.unet
     theirs = UNet2DConditionModel(
         block_out_channels=sizes.block_out_channels, layers_per_block=1, norm_num_groups=8, cross_attention_dim=24,
@@ -81,7 +88,7 @@ def test_without_what_is_new_it_is_stable_diffusion(config, base, unet):
 
 def test_a_motion_file_without_mid_block_leaves_that_one_fresh_and_says_so(config, base, motion_file):
     motion = read_motion(motion_file("v3_sd15_mm.ckpt", middle=False), config.unet)
-    _, networks, report = assemble(base, motion, config)
+    _, networks, report = init_from_sd15(base, motion, config)
     rows = counted(report, networks)
     assert rows["denoiser: temporal layers"].tensors == 6 * 26
     assert rows["denoiser: temporal layers of the mid block"].tensors == 26
@@ -90,17 +97,17 @@ def test_a_motion_file_without_mid_block_leaves_that_one_fresh_and_says_so(confi
 
 
 def test_fewer_positions_shorten_the_window(config, base, motion_file):
-    built, networks, report = assemble(base, read_motion(motion_file(positions=6), config.unet), config)
+    built, networks, report = init_from_sd15(base, read_motion(motion_file(positions=6), config.unet), config)
     assert (built.unet.motion_positions, built.window, built.overlap) == (6, 6, 2)
     assert networks.denoiser.mid_block.motion_modules[0].transformer_blocks[0].positions == 6
-    assert any("knows 6 positions of frames, the config has 8" in note for note in report.notes)
+    assert any("mm_sd_v15_v2.ckpt has 6 frame positions, the config 8: reduced to 6" in note for note in report.notes)
 
 
 def test_the_seed_draws_what_is_fresh_and_leaves_the_global_generator_alone(config, base):
     torch.manual_seed(1)
     expected = torch.rand(3)
     torch.manual_seed(1)
-    one, two, other = (assemble(base, None, config, seed)[1].state_dict() for seed in (4, 4, 5))
+    one, two, other = (init_from_sd15(base, None, config, seed)[1].state_dict() for seed in (4, 4, 5))
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(one[name], two[name]) for name in one)
     name = "audio_projection.proj_in.weight"
@@ -108,13 +115,13 @@ def test_the_seed_draws_what_is_fresh_and_leaves_the_global_generator_alone(conf
 
 
 def test_half_precision(config, base):
-    networks = assemble(base, None, config, dtype=torch.float16)[1]
+    networks = init_from_sd15(base, None, config, dtype=torch.float16)[1]
     assert {parameter.dtype for parameter in networks.parameters()} == {torch.float16}
 
 
 def test_a_denoiser_that_stable_diffusion_cannot_start(config, base):
     with pytest.raises(PortraitError, match=r"denoiser.conv_in.weight has shape \[16, 4, 3, 3\], \[16, 8, 3, 3\]"):
-        assemble(base, None, replace(config, unet=replace(config.unet, reference_concat=True)))
+        init_from_sd15(base, None, replace(config, unet=replace(config.unet, reference_concat=True)))
 
 
 def test_full_size_fills_every_tensor():
@@ -124,11 +131,11 @@ def test_full_size_fills_every_tensor():
         return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
     base = Published((Path("v1-5-pruned-emaonly.safetensors"),), empty(unet_shapes(config.unet)), {})
-    motion = Motion((Path("mm_sd_v15_v2.ckpt"),), empty(motion_shapes(config.unet)), 32, True, {})
-    built, networks, report = assemble(base, motion, config)
+    motion = MotionModules((Path("mm_sd_v15_v2.ckpt"),), empty(motion_shapes(config.unet)), 32, True, {})
+    built, networks, report = init_from_sd15(base, motion, config)
     assert built == config
     rows = counted(report, networks)
     assert rows["ReferenceNet"].parameters == 859_520_964 - 640
     assert rows["denoiser: temporal layers"].tensors == 21 * 26
     assert rows["denoiser: reference attention"].tensors == 16 * 7
-    assert sum(row.tensors for row in report.taken) == 684 + (686 - 32) + 112 + 546
+    assert sum(row.tensors for row in report.loaded) == 684 + (686 - 32) + 112 + 546

@@ -1,4 +1,4 @@
-"""The catalogue: one table, one way to find a file, one error that says what to do."""
+"""The model zoo: one table, one way to find a file, one error that says what to do."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_zoo import (
     ENTRIES,
-    TABLE,
+    ZOO,
     entry_named,
     locate,
     missing_file_error,
@@ -20,10 +20,10 @@ from svp_portrait.svp_models.errors import PortraitError
 
 
 def test_the_table_is_consistent():
-    assert len(ENTRIES) == len(TABLE)
-    places = [(entry.folder, file.name) for entry in TABLE for file in entry.files]
+    assert len(ENTRIES) == len(ZOO)
+    places = [(entry.folder, file.name) for entry in ZOO for file in entry.files]
     assert len(set(places)) == len(places)
-    for entry in TABLE:
+    for entry in ZOO:
         assert entry.enables and entry.files and entry.source.startswith("https://")
         for file in entry.files:
             assert file.sha256 is None or re.fullmatch("[0-9a-f]{64}", file.sha256)
@@ -61,7 +61,7 @@ def test_what_is_missing_comes_with_the_cure(tmp_path):
         f'motion_module.bin not found in {tmp_path}: run `svp download vexpress --models "{tmp_path}"`'
     )
     assert f"into {tmp_path}/svp/vexpress" in text
-    with pytest.raises(PortraitError, match="no entry 'sd16' in the catalogue; known are sd15, animatediff-v2"):
+    with pytest.raises(PortraitError, match="no entry 'sd16' in the model zoo; known are sd15, animatediff-v2"):
         entry_named("sd16")
 
 
