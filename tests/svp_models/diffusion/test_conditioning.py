@@ -73,7 +73,7 @@ class Steps(AudioEncoder):
 
 @pytest.mark.parametrize(("features", "folder"), [("whisper", "whisper-tiny"), ("wav2vec2", "wav2vec2-base-960h")])
 def test_an_encoder_that_is_not_there_is_named(model, clip, features, folder):
-    message = f"'tiny' reads {features} features of 768 numbers.*models/audio_encoders/{folder}.*Apply Audio Encoder"
+    message = f"'tiny' reads {features} features of 768 values.*models/audio_encoders/{folder}.*Apply Audio Encoder"
     with pytest.raises(PortraitError, match=message):
         audio_tokens(hearing(model, features, 768), clip.audio, 4, 25)
 
