@@ -39,11 +39,25 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-def commands(text: str) -> list[list[str]]:
-    """The words of every `svp ...` command of a page, in its code blocks and in its sentences."""
-    blocks = "".join(re.findall(r"```(.*?)```", text, re.DOTALL)).replace("\\\n", " ")
-    lines = [line.strip() for line in blocks.splitlines()] + re.findall(r"(?<!`)`([^`\n]+)`(?!`)", text)
+def blocks(text: str) -> str:
+    """The lines of all code blocks."""
+    return "".join(re.findall(r"^ *```\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL))
+
+
+def commands_in(lines: list[str]) -> list[list[str]]:
+    """The words of every `svp ...` command."""
+    lines = [line.strip() for line in lines]
     return [shlex.split(line, comments=True) for line in lines if re.match(r"(\.venv/bin/)?svp ", line)]
+
+
+def shown_commands(text: str) -> list[list[str]]:
+    """Those in the code blocks of a page, which are whole."""
+    return commands_in(blocks(text).replace("\\\n", " ").splitlines())
+
+
+def commands(text: str) -> list[list[str]]:
+    """Those in its code blocks and in its sentences."""
+    return shown_commands(text) + commands_in(re.findall(r"`([^`\n]+)`", without_code(text)))
 
 
 def command_parser(name: str) -> ArgumentParser:
@@ -112,15 +126,13 @@ def test_commands_and_their_options_exist():
 
 
 def test_shown_commands_parse():
-    """Those in code blocks of docs/, as they stand: values out of range and missing arguments fail too."""
+    """As they stand: values out of range and missing arguments fail too."""
     for name, text in TEXTS.items():
-        for block in re.findall(r"```\n(.*?)```", text, re.DOTALL):
-            for words in commands(f"```{block}```"):
-                command, *arguments = words[1:]
-                try:
-                    command_parser(command).parse_args(arguments)
-                except SystemExit:
-                    pytest.fail(f"{name}: {' '.join(words)}")
+        for words in shown_commands(text):
+            try:
+                command_parser(words[1]).parse_args(words[2:])
+            except SystemExit:
+                pytest.fail(f"{name}: {' '.join(words)}")
 
 
 def test_the_page_of_the_command_line_has_every_command():
@@ -166,13 +178,13 @@ def test_recipes_phases_and_keys_exist():
 def test_the_files_and_functions_of_the_architecture_exist():
     """`folder/file.py` stands below svp_models or the root, and `function` behind it is defined there."""
     text = TEXTS["docs/architecture.md"]
-    for path, called in re.findall(r"`([\w/]+\.py)`(?:: `([\w.]+)`)?", text):
+    for path, called in re.findall(r"`([\w/]+\.py)`(?:: ((?:`[\w.]+`(?:, )?)+))?", text):
         file = next((base / path for base in (PACKAGE, ROOT) if (base / path).is_file()), None)
         assert file, path
-        if called:
-            tree = ast.parse(file.read_text(encoding="utf-8"))
-            names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-            assert set(called.split(".")) <= names, f"{path}: {called}"
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        for name in re.findall(r"[\w.]+(?=`)", called):
+            assert set(name.split(".")) <= names, f"{path}: {name}"
 
 
 def test_the_figures_of_the_evaluation_are_those_that_its_help_explains():
