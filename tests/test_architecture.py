@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import graphlib
+import re
 from pathlib import Path
 
 try:
@@ -38,6 +40,9 @@ LEVELS = (
     {"training"},
     {"cli"},
 )
+MOST_FILES = 138  # besides __init__.py
+# Public in spite of the name: documented, or argparse's type of a group, which has no other name.
+PRIVATE_ALLOWED = {"_exit", "_handle", "_ArgumentGroup"}
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}
 
 
@@ -110,6 +115,48 @@ def test_imports_run_from_high_levels_to_low_ones():
 def test_peers_do_not_import_each_other_in_turn():
     pairs = {(own, other) for _, own, other in package_imports()}
     assert [pair for pair in pairs if pair[::-1] in pairs] == []
+
+
+def file_of(parts: tuple[str, ...]) -> str | None:
+    """The source file of a module or package, None if these parts of a path name none."""
+    for name in ("/".join(parts) + ".py", "/".join([*parts, "__init__.py"])):
+        if name in TREES:
+            return name
+    return None
+
+
+def test_no_files_import_each_other_in_a_circle():
+    """Imports in functions and under TYPE_CHECKING count too: a circle that is hidden is still one."""
+    graph = {}
+    for name in TREES:
+        targets = [target for _, target in imports(name) if isinstance(target, tuple)]
+        graph[name] = {file for target in targets if (file := file_of(target) or file_of(target[:-1]))} - {name}
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        raise AssertionError(" -> ".join(error.args[1])) from error
+
+
+def test_there_are_few_files():
+    assert sum(not name.endswith("__init__.py") for name in TREES) <= MOST_FILES
+
+
+def private_uses(tree: ast.Module) -> list[tuple[int, str]]:
+    """(line, expression) of every `_name` that the file takes from a module or an object and does not define itself."""
+    own = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+    own |= {node.target.id for node in ast.walk(tree) if isinstance(node, ast.AnnAssign) and hasattr(node.target, "id")}
+    attributes = [node for node in ast.walk(tree) if isinstance(node, ast.Attribute)]
+    at_home = {id(node) for node in attributes if isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")}
+    own |= {node.attr for node in attributes if id(node) in at_home}
+    found = [(node.lineno, ast.unparse(node), node.attr) for node in attributes if id(node) not in at_home]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            found += [(node.lineno, f"{node.module}.{alias.name}", alias.name) for alias in node.names]
+    return [(line, text) for line, text, name in found if re.match("_[^_]", name) and name not in own | PRIVATE_ALLOWED]
+
+
+def test_nothing_private_of_another_module_is_used():
+    assert [f"{name}:{line} {text}" for name, tree in TREES.items() for line, text in private_uses(tree)] == []
 
 
 def test_every_package_of_svp_models_has_a_level():

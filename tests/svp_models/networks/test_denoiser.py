@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, UNetConfig
 from svp_portrait.svp_models.errors import PortraitError
@@ -14,7 +15,6 @@ from svp_portrait.svp_models.networks.attention import BlockContext
 from svp_portrait.svp_models.networks.audio_projection import AudioProjection
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
 from svp_portrait.svp_models.networks.denoiser import Denoiser
-from svp_portrait.svp_models.networks.motion_module import MotionModule
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.style_extractor import StyleProjection
 from svp_portrait.svp_models.networks.unet import ReferenceNet
@@ -110,10 +110,68 @@ def test_reference_attention_equals_the_one_per_frame(denoiser):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [7, 9])
-def test_odd_latent_sizes(denoiser, size):
-    latents, time, conditions = inputs(frames=1, size=size)
-    assert denoiser(latents, time, conditions).shape == latents.shape
+@pytest.mark.parametrize("size", [(7, 9), (8, 12)])
+def test_without_its_additions_it_is_the_unet_of_diffusers(size):
+    """Frame by frame, odd sizes too: no key points, no portrait, no style, temporal layers as they start."""
+    torch.manual_seed(3)
+    ours = Denoiser(replace(TINY, reference_concat=False, reference_warp=False), style=True).eval()
+    theirs = UNet2DConditionModel(
+        block_out_channels=(16, 32), layers_per_block=1, cross_attention_dim=24, attention_head_dim=2,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"), up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
+        norm_num_groups=4,
+    ).eval()  # fmt: skip
+    weights = theirs.state_dict()
+    assert weights.keys() <= ours.state_dict().keys()
+    ours.load_state_dict(ours.state_dict() | weights)
+    latents, audio = torch.randn(2, 3, 4, *size), torch.randn(2, 3, 5, 24)
+    bank = ReferenceNet(replace(TINY, reference_concat=False, reference_warp=False))(latents[:, 0])
+    conditions = Conditions(bank, None, audio, torch.zeros(2, 3, 16, *size), torch.randn(2, 3, 16, 24))
+    time = torch.tensor([999.0, 12.5])
+    found = ours(latents, time, conditions, ConditionWeights(reference=0.0))
+    expected = theirs(latents.flatten(0, 1), time.repeat_interleave(3), audio.flatten(0, 1)).sample
+    torch.testing.assert_close(found.flatten(0, 1), expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.no_grad()
+def test_audio_and_style_are_added_to_the_time_embedding():
+    """Their means over tokens through a linear layer each, times their weights; nothing before the layers are trained."""
+    torch.manual_seed(3)
+    denoiser = Denoiser(replace(TINY, condition_embedding=True), style=True).eval()
+    latents, time, conditions = inputs()
+    seen = []
+    denoiser.down_blocks[0].resnets[0].register_forward_pre_hook(lambda layer, given: seen.append(given[1]))
+    weights = ConditionWeights(audio=0.5, style=3.0)
+    denoiser(latents, time, conditions, weights)
+    base = denoiser.embed_time(time).repeat_interleave(3, dim=0)
+    torch.testing.assert_close(seen[-1], base)
+    train_a_little(denoiser.audio_embedding)
+    train_a_little(denoiser.style_embedding)
+    denoiser(latents, time, conditions, weights)
+    audio = denoiser.audio_embedding(conditions.audio.mean(2)).flatten(0, 1)
+    style = denoiser.style_embedding(conditions.style.mean(2)).flatten(0, 1)
+    torch.testing.assert_close(seen[-1], base + 0.5 * audio + 3 * style)
+    denoiser(latents, time, replace(conditions, style=None), weights)
+    torch.testing.assert_close(seen[-1], base + 0.5 * audio)
+
+
+@torch.no_grad()
+def test_the_portrait_and_the_warped_one_follow_the_noisy_latents(denoiser):
+    latents, time, conditions = inputs()
+    seen = []
+    denoiser.conv_in.register_forward_pre_hook(lambda layer, given: seen.append(given[0]))
+    denoiser(latents, time, conditions)
+    portrait = conditions.reference_latent[:, None].expand(-1, 3, -1, -1, -1)
+    expected = torch.cat([latents, portrait, conditions.reference_warped], dim=2)
+    assert torch.equal(seen[0], expected.flatten(0, 1))
+
+
+@torch.no_grad()
+def test_temporal_layers_can_be_left_out(denoiser):
+    latents, time, conditions = inputs()
+    before = denoiser(latents, time, conditions)
+    train_a_little(denoiser.mid_block.motion_modules[0])
+    assert torch.equal(denoiser(latents, time, conditions, temporal=False), before)
+    assert not torch.allclose(denoiser(latents, time, conditions), before)
 
 
 def test_mistakes_are_named(denoiser):
@@ -133,22 +191,6 @@ def test_mistakes_are_named(denoiser):
         denoiser(latents, time, conditions)
 
 
-@torch.no_grad()
-def test_motion_norm_is_per_frame():
-    torch.manual_seed(2)
-    module = MotionModule(8, heads=2, groups=4, positions=8)
-    images = torch.randn(6, 8, 4, 4)  # 2 clips of 3 frames
-    assert torch.equal(module(images, frames=3), images)
-    train_a_little(module)
-    before = module(images, frames=3)
-    louder, other = images.clone(), images.clone()
-    louder[2] *= 100  # a frame's own norm takes this out again, a norm over the clip would not
-    other[2] = torch.randn(8, 4, 4)
-    torch.testing.assert_close(module(louder, frames=3)[:2], before[:2], atol=1e-4, rtol=1e-4)
-    changed = module(other, frames=3) - before
-    assert changed[0].abs().max() > 1e-3 and not changed[3:].any()
-
-
 def test_guider_shape_and_zero_start():
     guider = PoseGuider(GuiderConfig(channels=(4, 6, 8, 10)), 16)
     features = guider(torch.rand(2, 3, 3, 32, 24))
@@ -161,9 +203,14 @@ def test_projections():
     tokens = audio(windows)
     assert tokens.shape == (4, 5, 24)
     assert not torch.allclose(tokens, audio(windows.flip(1)), atol=1e-4)  # the order of the rows counts
-    style = StyleProjection(12, 16, 24)(torch.randn(4, 12))
+    projection, codes = StyleProjection(12, 16, 24), torch.randn(4, 12)
+    style = projection(codes)
     assert style.shape == (4, 16, 24)
     torch.testing.assert_close(style.mean(-1), torch.zeros(4, 16), atol=1e-5, rtol=0)
+    third = (
+        codes @ projection.proj.weight[48:72].T + projection.proj.bias[48:72]
+    )  # 24 numbers a token, one after another
+    torch.testing.assert_close(style[:, 2], torch.nn.functional.layer_norm(third, (24,)))
 
 
 @torch.no_grad()
@@ -182,4 +229,7 @@ def test_demo_preset_runs():
         reference_warped=torch.randn(1, 2, channels, 16, 16),
     )
     latents = torch.randn(1, 2, channels, 16, 16)
-    assert networks.denoiser(latents, torch.tensor([500]), conditions).shape == latents.shape
+    together = networks.denoiser(latents, torch.tensor([500]), conditions)
+    alone = networks.denoiser(latents[:, [1]], torch.tensor([500]), conditions.frames([1]))
+    torch.testing.assert_close(together[:, [1]], alone, atol=1e-4, rtol=1e-4)  # until its temporal layers are trained
+    assert 0.1 < together.std() < 10

@@ -89,7 +89,7 @@ def test_processes_on_the_cpu_share_a_run(values, tmp_path):
     alone = {**os.environ, "ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
     command = [str(tmp_path / "script.py"), str(tmp_path)]
     subprocess.run([*launch, *command, "two"], check=True, timeout=200, env=alone)
-    subprocess.run([sys.executable, *command, "one"], check=True, timeout=100, env=alone)
+    Run(recipe_from_dict(values), tmp_path / "one", str).phase("style")
     told = (tmp_path / "two-0-of-2").read_text()
     assert "style" in told and (tmp_path / "two-1-of-2").read_text() == ""  # only the first one talks, and writes
     logs = [[json.loads(line) for line in (tmp_path / name / "style/log.jsonl").open()] for name in ("one", "two")]
