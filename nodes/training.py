@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from ..svp_models.checkpoints.model_file import load_model
-from ..svp_models.training.config import PRECISIONS, open_training
+from ..svp_models.training.config import PRECISIONS
+from ..svp_models.training.recipe import open_training
 from . import host
 from .dataset import check_name, output_path
 from .host import io, ui
@@ -41,14 +42,14 @@ def common_inputs(name: str) -> list[Any]:
     ]
 
 
-def learning_inputs(steps: int, batch: int, least: int, rate: float, samples: str) -> list[Any]:
-    """How long, how much at once and how fast."""
+def learning_inputs(steps: int, batch_size: int, least: int, learning_rate: float, samples: str) -> list[Any]:
+    """Number of steps, batch size and learning rate."""
     return [
         io.Int.Input("steps", default=steps, min=1, max=10**7, step=1, tooltip="Optimiser steps."),
-        io.Int.Input("batch", default=batch, min=least, max=4096, step=1, tooltip=f"{samples} in a step."),
+        io.Int.Input("batch", default=batch_size, min=least, max=4096, step=1, tooltip=f"{samples} in a step."),
         io.Float.Input(
             "learning_rate",
-            default=rate,
+            default=learning_rate,
             min=1e-6,
             max=0.1,
             step=1e-6,
@@ -59,20 +60,21 @@ def learning_inputs(steps: int, batch: int, least: int, rate: float, samples: st
 
 
 def training_seed() -> Any:
-    """Stays as typed: another seed is another training, which would begin anew at every run of the graph."""
+    """No control_after_generate: another seed is another training, which would start again with every run of the graph."""
     return seed_input("The same seed sees the same samples.", changes=False, advanced=True)
 
 
 def train(
-    model: LoadedModel, dataset: PreparedDataset, name: str, phase: str, settings: Any, seed: int
+    model: LoadedModel, dataset: PreparedDataset, name: str, phase_name: str, phase: Any, seed: int
 ) -> io.NodeOutput:
-    """Trains a phase of a model and hands on what its file holds."""
+    """Trains a phase of a model and returns the model of the file it has written."""
     file = f"{name}.safetensors"
     output, folder = output_path(MODEL_FOLDER, file), output_path(RUNS, name)
-    cpu = host.make_room(open_training("dry_run").training_memory(model.portrait, settings))
+    cpu = host.make_room(open_training("dry_run").training_memory(model.portrait, phase))
     with torch.inference_mode(False), torch.enable_grad():  # the host runs its nodes without gradients
-        single = open_training("run")
-        single.train_model(model.portrait, phase, settings, dataset.folder, folder, output, seed, host.progress(), cpu)
+        training = open_training("run")
+        request = training.PhaseRequest(phase_name, phase, dataset.folder, folder, output, seed)
+        training.train_phase(model.portrait, request, host.progress(), cpu)
     portrait = replace(load_model(output, dtype=None), audio_encoder=model.portrait.audio_encoder)
     loaded = replace(LoadedModel.of(portrait), encoder_handle=model.encoder_handle)
     return io.NodeOutput(loaded, file, ui={MODEL_FOLDER: [ui.SavedResult(file, MODEL_FOLDER, io.FolderType.output)]})
@@ -115,9 +117,8 @@ class SVPTrainStyleExtractor(io.ComfyNode):
     def execute(
         cls, model, dataset, name: str, steps: int, batch: int, learning_rate: float, temperature: float, seed: int
     ) -> io.NodeOutput:
-        single = open_training("run")
-        settings = single.style_phase(model.portrait, steps, batch, learning_rate, temperature)
-        return train(model, dataset, name, "style", settings, seed)
+        phase = open_training("run").style_phase(model.portrait, steps, batch, learning_rate, temperature)
+        return train(model, dataset, name, "style", phase, seed)
 
 
 class SVPTrainStage(io.ComfyNode):
@@ -187,7 +188,7 @@ class SVPTrainStage(io.ComfyNode):
         cls, model, dataset, name: str, stage: str, steps: int, batch: int, learning_rate: float, frames: int,
         precision: str, checkpoint_steps: int, seed: int, gradient_checkpointing: bool = False,
     ) -> io.NodeOutput:  # fmt: skip
-        settings = {"steps": steps, "batch": batch, "learning_rate": learning_rate, "precision": precision}
+        settings = {"steps": steps, "batch_size": batch, "learning_rate": learning_rate, "precision": precision}
         settings |= {"checkpoint_steps": checkpoint_steps, "gradient_checkpointing": gradient_checkpointing}
         phase = open_training("run").stage_phase(stage, frames, **settings)
         return train(model, dataset, name, stage, phase, seed)

@@ -83,6 +83,22 @@ def config_from_dict(cls: type, values: Any, where: str = "config") -> Any:
         raise PortraitError(_joined(where, str(error))) from error
 
 
+def with_current_names(values: Any, aliases: Mapping[str, str], where: str = "config", depth: int = 4) -> Any:
+    """Plain values with the keys of earlier versions (aliases: old -> new) renamed in the sections down to `depth`; a section
+    that has a key under both names raises PortraitError."""
+    if not isinstance(values, Mapping) or not depth:
+        return values
+    renamed: dict[str, Any] = {}
+    for key, value in values.items():
+        name = aliases.get(key, key)
+        if name in renamed:
+            raise PortraitError(
+                f"{where.removesuffix(':')}: {name} is given twice, once under an earlier name: give one"
+            )
+        renamed[name] = with_current_names(value, aliases, _joined(where, str(key)), depth - 1)
+    return renamed
+
+
 def _joined(where: str, name: str) -> str:
     return f"{where}{' ' if where.endswith(':') else '.'}{name}"
 

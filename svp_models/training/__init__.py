@@ -1,1 +1,1 @@
-"""Training of every part of the built-in model on drawn talking heads."""
+"""Training of every part of the built-in model on synthetic talking heads."""

@@ -1,4 +1,4 @@
-"""The state of a training run on disk: one file a checkpoint, written atomically, read without executing anything."""
+"""The state of a training run on disk: one file for each checkpoint, written atomically, read without executing anything."""
 
 from __future__ import annotations
 
@@ -19,28 +19,29 @@ from ..io.files import whole_file
 
 NAME = re.compile(r"checkpoint-(\d+)\.pt$")
 VERSION = 1
-KEYS = ("step", "phase", "seed", "config", "module", "average", "optimizer", "values")
+KEYS = ("step", "phase", "seed", "config", "module", "ema", "optimizer", "values")
+ALIASES = {"average": "ema"}  # keys of earlier versions
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LOAD_ERRORS = (OSError, EOFError, KeyError, ValueError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile)
-LITTLE = 1 << 20  # bytes; a disk with less is full
+LEAST_FREE = 1 << 20  # bytes; a disk with less is full
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Calls write(partial path) and puts the result in place of `path`: there is a whole file or none."""
+    """Calls write(partial path) and puts the result in place of `path`: there is a complete file or none."""
     try:
         with whole_file(path) as partial:
             write(partial)
             with partial.open("rb") as file:
                 os.fsync(file.fileno())
     except (OSError, RuntimeError) as error:  # torch.save reports a full disk as a RuntimeError
-        if getattr(error, "errno", None) in FULL_DISK or shutil.disk_usage(path.parent).free < LITTLE:
+        if getattr(error, "errno", None) in FULL_DISK or shutil.disk_usage(path.parent).free < LEAST_FREE:
             raise full_disk(path) from error
         raise
 
 
 def full_disk(path: Path) -> PortraitError:
-    """What is said where a file does not fit onto its disk."""
-    return PortraitError(f"{path}: no space left on the disk: free some and run the same command again")
+    """The error for a file that does not fit onto its disk."""
+    return PortraitError(f"{path}: no space left on the disk: free some space and run the same command again")
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -59,15 +60,17 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any], keep: int) -
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """The state in a checkpoint file, tensors on the CPU."""
+    """The state in a checkpoint file, tensors on the CPU; keys of earlier versions are read too, see ALIASES."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except LOAD_ERRORS as error:
         raise PortraitError(
-            f"{path}: not a readable checkpoint ({error}): remove it to go on from the one before"
+            f"{path}: not a readable checkpoint ({error}): remove it to resume from the one before"
         ) from error
+    if isinstance(state, dict):
+        state = {ALIASES.get(key, key): value for key, value in state.items()}
     if not isinstance(state, dict) or not {"version", *KEYS} <= set(state):
-        raise PortraitError(f"{path}: not a checkpoint of a training: remove it to go on from the one before")
+        raise PortraitError(f"{path}: not a checkpoint of a training: remove it to resume from the one before")
     if state["version"] != VERSION:
         raise PortraitError(f"{path}: checkpoint version {state['version']}, this pack reads {VERSION}")
     return state

@@ -1,39 +1,209 @@
-"""A recipe: everything that a training run depends on, from one TOML file and overrides on the command line.
-
-How long, how fast and in what steps a phase learns.
-"""
+"""The configuration of a training run: settings of each phase, data and start model, put together as a Recipe."""
 
 from __future__ import annotations
 
-import json
 import math
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from importlib import import_module
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from ..config import PRESETS
 from ..data.schema import FPS, LARGEST_SIZE, LONGEST_SECONDS, MOST_CLIPS, MOST_PEOPLE, SHORTEST_FRAMES
 from ..errors import PortraitError
-from ..io.strict_config import LARGEST_SEED, Checked, config_from_dict, limited, one_of, required, shown
+from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required, shown
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-# What may differ between a run and its resumption: it changes what is kept and told, not what is learnt.
-FREE = ("workers", "checkpoint_steps", "keep", "log_steps", "validate_steps", "sample_steps", "explosion")
-MANY = 10**6  # frames, clips, steps between two of something
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
-PHASES = ("autoencoder", "analyzer", "style", "projections", "stage1", "stage2", "stage3")
+PRECISIONS = ("no", "fp16", "bf16")
+OPTIMIZERS = ("adam", "adamw", "adamw8bit")
+MAX_COUNT = 10**6  # frames, clips, steps between two of something
 
 
 @dataclass(frozen=True)
-class ModelStart(Checked):
+class TrainSettings(Checked):
+    """How long, how fast and in what steps a phase learns.
+
+    steps: optimiser steps. batch_size: samples of a step over all processes. grad_accum_steps: passes that a process takes for
+    its part of a batch. learning_rate: the peak; it rises for `warmup_steps` and falls along a cosine to `final_lr_ratio` of
+    the peak. clip_norm: largest norm of the gradient. ema_decay: of the exponential moving average of the weights, which is
+    what a phase ends with; 0 is none. precision: no, fp16 or bf16 (mixed; fp16 on a GPU only). gradient_checkpointing: of the
+    UNets; less memory, more time, the same numbers. num_workers: processes that load data, for each training process.
+    *_steps: how often; 0 is never. keep_checkpoints: how many stay on disk. log_smoothing: decay of the running means in the
+    log. max_loss_ratio: a loss this many times its running mean stops the run, from step `loss_check_after` on.
+    """
+
+    steps: int = limited(low=1, high=10**9)
+    batch_size: int = limited(1, 1, MAX_COUNT)
+    grad_accum_steps: int = limited(1, 1, MAX_COUNT)
+    learning_rate: float = limited(1e-4, 1e-12, 100)
+    warmup_steps: int = limited(50, 0, 10**9)
+    final_lr_ratio: float = limited(0.1, 0, 1)
+    optimizer: str = one_of("adamw", *OPTIMIZERS)
+    betas: tuple[float, float] = limited((0.9, 0.98), 0, 1, below=True)
+    weight_decay: float = limited(0.01, 0, 100)
+    clip_norm: float = limited(1.0, 1e-12, 1e12)
+    ema_decay: float = limited(0.995, 0, 1, below=True)
+    precision: str = one_of("no", *PRECISIONS)
+    gradient_checkpointing: bool = False
+    num_workers: int = limited(0, 0, 1024)
+    checkpoint_steps: int = limited(200, 1, 10**9)
+    keep_checkpoints: int = limited(2, 1, MAX_COUNT)
+    log_steps: int = limited(25, 1, 10**9)
+    log_smoothing: float = limited(0.95, 0, 1, below=True)
+    validate_steps: int = limited(0, 0, 10**9)
+    sample_steps: int = limited(0, 0, 10**9)
+    max_loss_ratio: float = limited(50.0, 1, 1e12)
+    loss_check_after: int = limited(20, 1, 10**9)
+
+    def lr_at(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        progress = min(1.0, (step - self.warmup_steps) / max(1, self.steps - self.warmup_steps))
+        fallen = (1 + math.cos(math.pi * progress)) / 2  # 1 -> 0
+        return self.learning_rate * (self.final_lr_ratio + (1 - self.final_lr_ratio) * fallen)
+
+    def ema_decay_at(self, step: int) -> float:
+        """The decay of the moving average after a step: smaller at the start, when there is little to average."""
+        return min(self.ema_decay, (step + 1) / (step + 10))
+
+
+@dataclass(frozen=True)
+class AutoencoderPhase(Checked):
+    """Portrait VAE.
+
+    latent_noise: standard deviation of noise on the latents, so that the decoder forgives what a denoiser leaves. face_weight,
+    mouth_weight: added to the 1 of every pixel in these regions, which reach `region_margin` of the frame's width beyond the
+    landmarks. ssim_weight: of 1 - SSIM beside the L1 errors.
+    """
+
+    settings: TrainSettings
+    latent_noise: float = limited(0.05, 0, 10)
+    face_weight: float = limited(2.0, 0, 1e6)
+    mouth_weight: float = limited(2.0, 0, 1e6)
+    region_margin: float = limited(0.02, 0, 1)
+    ssim_weight: float = limited(0.5, 0, 1e6)
+
+
+@dataclass(frozen=True)
+class AnalyzerPhase(Checked):
+    """Built-in face analyser.
+
+    no_face_prob: share of the frames without a face. zoom: largest logarithm of a random zoom; shift: largest random shift, of
+    the frame's width. *_weight: of each error in the loss; mouth_weight: of a mouth landmark among the landmarks.
+    """
+
+    settings: TrainSettings
+    no_face_prob: float = limited(0.08, 0, 1)
+    zoom: float = limited(0.2, 0, 4)
+    shift: float = limited(0.12, 0, 1)
+    landmark_weight: float = limited(20.0, 0, 1e6)
+    keypoint_weight: float = limited(20.0, 0, 1e6)
+    expression_weight: float = limited(10.0, 0, 1e6)
+    pose_weight: float = limited(0.3, 0, 1e6)
+    presence_weight: float = limited(0.2, 0, 1e6)
+    mouth_weight: float = limited(3.0, 0, 1e6)
+
+
+@dataclass(frozen=True)
+class StylePhase(Checked):
+    """Style extractor by InfoNCE (eq. 6-7).
+
+    emotions: emotions of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
+    audio_drop_prob, expression_drop_prob: shares of the samples that lose one input, never both. min_frames: shortest segment.
+    voice_mix_prob: share of the samples whose audio features get the mean of another clip of that emotion (cf. MixStyle,
+    Zhou et al. 2021); otherwise the extractor memorises voices, which identify people but not emotions.
+    """
+
+    settings: TrainSettings
+    emotions: int = limited(4, 1, MAX_COUNT)
+    takes: int = limited(2, 2, MAX_COUNT)
+    temperature: float = limited(0.1, 1e-4, 100)
+    audio_drop_prob: float = limited(0.3, 0, 1)
+    expression_drop_prob: float = limited(0.2, 0, 1)
+    voice_mix_prob: float = limited(0.0, 0, 1)
+    min_frames: int = limited(20, 1, MAX_COUNT)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.audio_drop_prob + self.expression_drop_prob > 1:
+            raise PortraitError(
+                f"audio_drop_prob is {self.audio_drop_prob:g}: with expression_drop_prob {self.expression_drop_prob:g} at most "
+                "1 is allowed"
+            )
+
+
+@dataclass(frozen=True)
+class ProjectionsPhase(Checked):
+    """Warm start of audio and style projection, see ProjectionsTraining. frame_step: every how manyth frame is learnt from;
+    style_input_probs: see StagePhase."""
+
+    settings: TrainSettings
+    frame_step: int = limited(5, 1, MAX_COUNT)
+    style_input_probs: tuple[float, float, float] = limited((0.7, 0.2, 0.1), 0, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_probs("style_input_probs", self.style_input_probs)
+
+
+@dataclass(frozen=True)
+class StagePhase(Checked):
+    """One stage of the paper's schedule (sec. 3.3); a sample of the batch is `frames` consecutive frames of one clip.
+
+    trainable: parameter groups that learn, everything else is frozen. single_frame_prob: share of the steps whose samples are
+    as many frames of as many clips instead. reference_margin: frames between portrait and target, where the clip is long
+    enough. cross_emotion_prob: share of the samples whose portrait shows the person in another emotion than the target.
+    deterministic: s = mu instead of a sample of the prior (the paper's ablation). own_style_prob: share of the style codes
+    that are of the target clip itself; the others are of another clip of that person and emotion. style_input_probs: shares of
+    the style inputs that have both audio and expression, expression alone, audio alone. cond_drop_prob: share of the samples
+    whose conditions are all zero, for classifier-free guidance. style_drop_prob: share of the steps without any style.
+    noise_offset: of each channel of a clip. snr_gamma: of the min-SNR loss weight (Hang et al. 2023), 0 is none.
+    timestep_power: timestep = T u^power. mouth_weight, face_weight: added to the 1 of every latent cell in these regions, which
+    reach `region_margin` of the frame's width beyond the landmarks. keypoint_jitter, keypoint_bias: standard deviations of a
+    keypoint's error, independent in each frame and shared by all frames, of the frame's width.
+    """
+
+    settings: TrainSettings
+    trainable: tuple[str, ...] = limited(least=1, most=20)
+    frames: int = limited(1, 1, MAX_COUNT)
+    audio: bool = False
+    style: bool = False
+    temporal: bool = True
+    single_frame_prob: float = limited(0.0, 0, 1)
+    reference_margin: int = limited(30, 0, MAX_COUNT)
+    cross_emotion_prob: float = limited(0.0, 0, 1)
+    deterministic: bool = False
+    own_style_prob: float = limited(1.0, 0, 1)
+    style_input_probs: tuple[float, float, float] = limited((0.7, 0.2, 0.1), 0, 1)
+    cond_drop_prob: float = limited(0.1, 0, 1)
+    style_drop_prob: float = limited(0.0, 0, 1)
+    noise_offset: float = limited(0.05, 0, 10)
+    snr_gamma: float = limited(5.0, 0, 1e6)
+    timestep_power: float = limited(1.0, 0, 100)
+    mouth_weight: float = limited(0.0, 0, 1e6)
+    face_weight: float = limited(0.0, 0, 1e6)
+    region_margin: float = limited(0.03, 0, 1)
+    keypoint_jitter: float = limited(0.0, 0, 1)
+    keypoint_bias: float = limited(0.0, 0, 1)
+    validation_batches: int = limited(8, 1, MAX_COUNT)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_probs("style_input_probs", self.style_input_probs)
+
+
+PHASE_TYPES = {
+    "autoencoder": AutoencoderPhase,
+    "analyzer": AnalyzerPhase,
+    "style": StylePhase,
+    "projections": ProjectionsPhase,
+    "stage1": StagePhase,
+    "stage2": StagePhase,
+    "stage3": StagePhase,
+}
+PHASES = tuple(PHASE_TYPES)
+
+
+@dataclass(frozen=True)
+class StartModel(Checked):
     """What training begins with: `file`, a model file or V-Express folder, or else `preset` with fresh networks."""
 
     preset: str = one_of("demo", *PRESETS)
@@ -41,8 +211,8 @@ class ModelStart(Checked):
 
 
 @dataclass(frozen=True)
-class DrawnData(Checked):
-    """Drawn people, see `svp prepare synthetic`."""
+class SyntheticData(Checked):
+    """Synthetic people, see `svp prepare synthetic`."""
 
     size: int = limited(low=64, high=LARGEST_SIZE)
     seconds: float = limited(low=SHORTEST_FRAMES / FPS, high=LONGEST_SECONDS)
@@ -62,109 +232,23 @@ class DrawnData(Checked):
 
 @dataclass(frozen=True)
 class DataRecipe(Checked):
-    """folder: written by `svp prepare`. synthetic: what is drawn into it if nothing is there. decoded: keep the frames of all clips decoded in the run's folder, for small pictures.
-    read_expressions: styles are read from expressions as the model's face analyser sees them, not from the labels' own."""
+    """The data set. folder: written by `svp prepare`. synthetic: what is rendered into the folder if nothing is there.
+
+    cache_frames: store the decoded frames of all clips in the run's folder; it pays for small frames and many epochs.
+    predict_expressions: styles are learnt from expressions that the model's face analyser predicts, not from the labels.
+    """
 
     folder: str = limited(least=1, most=4096)
-    decoded: bool = False
-    read_expressions: bool = False
-    synthetic: DrawnData | None = None
+    cache_frames: bool = False
+    predict_expressions: bool = False
+    synthetic: SyntheticData | None = None
 
 
 @dataclass(frozen=True)
-class AutoencoderPhase(Checked):
-    """Portrait VAE. latent_noise: of a standard deviation, so that the decoder forgives what a denoiser leaves."""
+class SampleVideoRecipe(Checked):
+    """The video that stages write while they train: number of frames, and how it is sampled."""
 
-    settings: TrainSettings
-    latent_noise: float = limited(0.05, 0, 10)
-
-
-@dataclass(frozen=True)
-class AnalyzerPhase(Checked):
-    """Built-in face analyser. no_face: share of the pictures that show none."""
-
-    settings: TrainSettings
-    no_face: float = limited(0.08, 0, 1)
-    zoom: float = limited(0.2, 0, 4)
-    shift: float = limited(0.12, 0, 1)
-
-
-@dataclass(frozen=True)
-class StylePhase(Checked):
-    """Style extractor by InfoNCE (eq. 6-7).
-
-    emotions: manners of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
-    drop_audio, drop_expression: shares of the samples that lose one input, never both. shortest: frames of a segment.
-    mix_voices: share of the samples whose sound gets the mean of another clip of that emotion, or also without one (cf.
-    MixStyle, Zhou et al. 2021): otherwise voices are learnt by heart, which tell people apart but not moods.
-    """
-
-    settings: TrainSettings
-    emotions: int = limited(4, 1, MANY)
-    takes: int = limited(2, 2, MANY)
-    temperature: float = limited(0.1, 1e-4, 100)
-    drop_audio: float = limited(0.3, 0, 1)
-    drop_expression: float = limited(0.2, 0, 1)
-    mix_voices: float = limited(0.0, 0, 1)
-    shortest: int = limited(20, 1, MANY)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.drop_audio + self.drop_expression > 1:
-            raise PortraitError(
-                f"drop_audio is {self.drop_audio:g}: with drop_expression {self.drop_expression:g} at most 1 is allowed"
-            )
-
-
-@dataclass(frozen=True)
-class ProjectionsPhase(Checked):
-    """Warm start of audio and style projection, see projections.py."""
-
-    settings: TrainSettings
-    frame_step: int = limited(5, 1, MANY)
-
-
-@dataclass(frozen=True)
-class StagePhase(Checked):
-    """One stage of the paper's schedule (sec. 3.3); a sample of the batch is `frames` consecutive frames of one clip.
-
-    trains: parameter groups that learn, everything else is frozen. singles: share of the steps whose samples are as many
-    frames of as many clips instead. margin: frames that portrait and target are apart, where the clip is long enough.
-    cross_emotion: share of the samples whose portrait shows the person in another emotion than the target. deterministic: s
-    = mu instead of a draw from the prior (the paper's ablation). own_style: share of the style codes that are of the target
-    clip itself; the others are of another clip of that person and emotion. unconditional: share of the samples whose
-    conditions are all zero, for guidance. no_style: share of the steps without any style. high_noise: timestep = T u^this.
-    min_snr: gamma of the loss weight (Hang et al. 2023), 0 is none. mouth_weight, face_weight: added to the 1 of every cell
-    there. shake, bias: standard deviations of a keypoint's error, of the picture's width.
-    """
-
-    settings: TrainSettings
-    trains: tuple[str, ...] = limited(least=1, most=20)
-    frames: int = limited(1, 1, MANY)
-    audio: bool = False
-    style: bool = False
-    temporal: bool = True
-    singles: float = limited(0.0, 0, 1)
-    margin: int = limited(30, 0, MANY)
-    cross_emotion: float = limited(0.0, 0, 1)
-    deterministic: bool = False
-    own_style: float = limited(1.0, 0, 1)
-    unconditional: float = limited(0.1, 0, 1)
-    no_style: float = limited(0.0, 0, 1)
-    noise_offset: float = limited(0.05, 0, 10)
-    min_snr: float = limited(5.0, 0, 1e6)
-    high_noise: float = limited(1.0, 0, 100)
-    mouth_weight: float = limited(0.0, 0, 1e6)
-    face_weight: float = limited(0.0, 0, 1e6)
-    shake: float = limited(0.0, 0, 1)
-    bias: float = limited(0.0, 0, 1)
-
-
-@dataclass(frozen=True)
-class ShowRecipe(Checked):
-    """The clip that stages show while they train: frames, and how it is sampled."""
-
-    frames: int = limited(50, 1, MANY)
+    frames: int = limited(50, 1, MAX_COUNT)
     steps: int = limited(25, 1, 100_000)
     cfg: float = limited(3.5, 0, 100)
 
@@ -176,8 +260,8 @@ class Recipe(Checked):
     name: str = limited(least=1, most=200)
     data: DataRecipe = required()
     seed: int = limited(0, 0, LARGEST_SEED)
-    model: ModelStart = field(default_factory=ModelStart)
-    show: ShowRecipe = field(default_factory=ShowRecipe)
+    model: StartModel = field(default_factory=StartModel)
+    sample_video: SampleVideoRecipe = field(default_factory=SampleVideoRecipe)
     autoencoder: AutoencoderPhase | None = None
     analyzer: AnalyzerPhase | None = None
     style: StylePhase | None = None
@@ -190,140 +274,15 @@ class Recipe(Checked):
         super().__post_init__()
         if self.name in (".", "..") or not self.name.isprintable() or set(self.name) & set("/\\"):
             raise PortraitError(
-                f"name is {shown(self.name)}: a folder is called so, with no slashes and nothing unprintable in its name"
+                f"name is {shown(self.name)}: it names a folder, so slashes and unprintable characters are not allowed"
             )
 
     def phases(self) -> list[str]:
-        """The names of the phases there are, in their order."""
+        """The names of the phases of this recipe, in their order."""
         return [name for name in PHASES if getattr(self, name) is not None]
 
 
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe file with `name.name=value` overrides; an unknown key raises PortraitError that lists the known ones."""
-    path = Path(path)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise PortraitError(f"{path}: no such recipe ({error.strerror}); the bundled ones are in recipes/") from error
-    except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits
-        raise PortraitError(f"{path}: not TOML: {error}") from error
-    for each in overrides:
-        _override(values, each)
-    return recipe_from_dict(values, f"{path}:")
-
-
-def recipe_from_dict(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
-    """A recipe from plain values."""
-    return config_from_dict(Recipe, values, where)
-
-
-def _override(values: dict[str, Any], text: str) -> None:
-    """Sets one value; a value that is not TOML by itself is taken as text."""
-    name, sign, given = text.partition("=")
-    if not sign or not name:
-        raise PortraitError(f"{text!r} is no override: write section.key=value, for example stage1.settings.steps=100")
-    try:
-        value = tomllib.loads(f"value = {given}")["value"]
-    except (ValueError, RecursionError):
-        value = given
-    *sections, key = name.strip().split(".")
-    place = values
-    for section in sections:
-        place = place.setdefault(section, {})
-        if not isinstance(place, dict):
-            raise PortraitError(f"{text!r}: {section} is a value, not a section")
-    place[key] = value
-
-
-def resolved(recipe: Recipe, phase: str) -> str:
-    """JSON of all that a phase depends on, as its checkpoints carry it."""
-    return json.dumps(
-        {"recipe": recipe.name, "model": asdict(recipe.model), "data": asdict(recipe.data)}
-        | {"phase": asdict(getattr(recipe, phase))}
-    )
-
-
-def same_run(first: str, second: str) -> bool:
-    """Whether two resolved configs make the same run: they may differ in FREE."""
-    return bound(json.loads(first)) == bound(json.loads(second))
-
-
-def bound(values: Any) -> Any:
-    """Plain values without what a run may change on the way, FREE."""
-    if not isinstance(values, dict):
-        return values
-    return {key: bound(value) for key, value in values.items() if key not in FREE}
-
-
-def scaled(recipe: Recipe, factor: float) -> Recipe:
-    """The recipe with `factor` times the steps (at least 2), to see that it runs."""
-
-    if not (0 < factor < math.inf):
-        raise PortraitError(f"--scale is {factor}: it must be above 0, 0.01 for a hundredth of the steps")
-
-    def shorter(phase: Any) -> Any:
-        if phase is None:
-            return None
-        return replace(phase, settings=replace(phase.settings, steps=max(2, round(phase.settings.steps * factor))))
-
-    return replace(recipe, **{name: shorter(getattr(recipe, name)) for name in PHASES})
-
-
-PRECISIONS = ("no", "fp16", "bf16")
-OPTIMIZERS = ("adam", "adamw", "adamw8bit")
-
-
-@dataclass(frozen=True)
-class TrainSettings(Checked):
-    """Settings of one phase.
-
-    steps: optimiser steps. batch: samples of a step over all processes. accumulate: passes that a process takes for its part
-    of a batch, each with a share of it. learning_rate: peak; it rises for `warmup` steps and falls along a cosine to
-    `final_rate` of it. average: decay of the running average (EMA) of the weights, which is what a phase ends with; 0 is none.
-    precision: no, fp16 or bf16 (mixed). gradient_checkpointing: less memory, more time, the same numbers. workers: processes
-    that read data, for each training process. *_steps: how often; 0 is never. keep: checkpoints on disk. explosion: a loss
-    this many times its running mean stops the run.
-    """
-
-    steps: int = limited(low=1, high=10**9)
-    batch: int = limited(1, 1, 10**6)
-    accumulate: int = limited(1, 1, 10**6)
-    learning_rate: float = limited(1e-4, 1e-12, 100)
-    warmup: int = limited(50, 0, 10**9)
-    final_rate: float = limited(0.1, 0, 1)
-    optimizer: str = one_of("adamw", *OPTIMIZERS)
-    betas: tuple[float, float] = limited((0.9, 0.98), 0, 1, below=True)
-    weight_decay: float = limited(0.01, 0, 100)
-    clip_norm: float = limited(1.0, 1e-12, 1e12)
-    average: float = limited(0.995, 0, 1, below=True)
-    precision: str = one_of("no", *PRECISIONS)
-    gradient_checkpointing: bool = False
-    workers: int = limited(0, 0, 1024)
-    checkpoint_steps: int = limited(200, 1, 10**9)
-    keep: int = limited(2, 1, 10**6)
-    log_steps: int = limited(25, 1, 10**9)
-    validate_steps: int = limited(0, 0, 10**9)
-    sample_steps: int = limited(0, 0, 10**9)
-    explosion: float = limited(50.0, 1, 1e12)
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step, counted from 0."""
-        if step < self.warmup:
-            return self.learning_rate * (step + 1) / self.warmup
-        progress = min(1.0, (step - self.warmup) / max(1, self.steps - self.warmup))
-        fallen = (1 + math.cos(math.pi * progress)) / 2  # 1 -> 0
-        return self.learning_rate * (self.final_rate + (1 - self.final_rate) * fallen)
-
-    def decay(self, step: int) -> float:
-        """Of the running average after a step: shorter at the start, when there is little to average."""
-        return min(self.average, (step + 1) / (step + 10))
-
-
-def open_training(name: str) -> ModuleType:
-    """A module of this package; PortraitError says which package it lacks and how to get that."""
-    try:
-        return import_module(f".{name}", __package__)
-    except ImportError as error:
-        raise PortraitError(
-            f"training needs the package {error.name}: pip install 'svp-portrait[train]', from a clone -e '.[train]'"
-        ) from error
+def check_probs(name: str, probs: Sequence[float]) -> None:
+    """Raises PortraitError unless the probabilities sum to 1."""
+    if not math.isclose(sum(probs), 1, abs_tol=1e-6):
+        raise PortraitError(f"{name} sums to {sum(probs):g}: 1 is needed")

@@ -1,8 +1,7 @@
-"""What the phases read of a prepared dataset: pictures, labels and audio features of any clip, in the model's terms.
+"""Training samples: the clips of a prepared data set in the model's terms, and which of them each step sees.
 
-Which samples a step sees: a pure function of seed, phase, step and place, whatever the number of processes or workers.
-
-Expression coefficients as a face analyser reads them: what the style extractor will be given when it is used.
+What a step sees is a pure function of seed, phase, step and position in the batch, whatever the number of processes. The style
+extractor is later given expressions from a face analyser, so Expressions can hold an analyser's predictions instead of labels.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import signal
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -42,14 +42,18 @@ from ..types import Audio
 from .checkpoint import write_atomically
 from .logger import Report
 
-RECENT = 8192  # clips whose labels and features stay in memory
+CACHED_CLIPS = 8192  # whose labels and features stay in memory
+REPORT_EVERY = 200  # clips
+SHARED = -1  # the position that stands for the whole batch of a step
+
+Sample = dict[str, Tensor]
 
 
 class Clips:
-    """The clips of one split, counted from 0; `info` describes them, `pictured` are those that have pictures.
+    """The clips of one split, counted from 0; `info` describes them, `with_video` are those that have a video.
 
-    config: how the model hears: mel features are computed, others have to be in the dataset. cache: a folder in which the
-    decoded frames of all clips are kept, which pays for small pictures and many epochs; None decodes at every reading.
+    config: the audio features of the model; mel features are computed, others have to be in the data set. cache: a folder in
+    which the decoded frames of all clips are stored, which pays for small frames and many epochs; None decodes every time.
     """
 
     def __init__(self, folder: Path | str, split: str, config: AudioConfig, cache: Path | None = None):
@@ -61,20 +65,20 @@ class Clips:
         self.info: list[SampleEntry] = [sample for _, sample in entries]
         self.size, self.fps = int(self.manifest.card["options"]["output"]["size"]), float(FPS)
         self.version = f"{self.manifest.card['synthetic']}/{self.manifest.card['sources']['digest'][:16]}"
-        self.pictured = [number for number, info in enumerate(self.info) if VIDEO in info.members]
-        self.labels = lru_cache(RECENT)(self._labels)
-        self._heard = lru_cache(RECENT)(self._features)
+        self.with_video = [number for number, info in enumerate(self.info) if VIDEO in info.members]
+        self.labels = lru_cache(CACHED_CLIPS)(self._labels)
+        self._cached_features = lru_cache(CACHED_CLIPS)(self._features)
         self._decoded = None if cache is None else self._decode(cache / f"{split}-{self.size}.npy")
 
     def by_shard(self, numbers: Sequence[int]) -> list[list[int]]:
-        """These clips, grouped by the shard they lie in."""
+        """These clips, grouped by the shard that holds them."""
         groups: dict[str, list[int]] = {}
         for number in numbers:
             groups.setdefault(self._shards[number].name, []).append(number)
         return list(groups.values())
 
     def pixels(self, clip: int, frames: Sequence[int]) -> np.ndarray:
-        """Frames of a clip, rising: n h w 3, uint8 RGB."""
+        """Frames of a clip, in rising order: n h w 3, uint8 RGB."""
         if self._decoded is not None:
             return self._decoded[self._first[clip] + np.asarray(frames)]
         first, last = frames[0], frames[-1]
@@ -85,16 +89,16 @@ class Clips:
         """Frames of a clip: n 3 h w in [-1, 1]."""
         return rearrange(torch.from_numpy(self.pixels(clip, frames)), "n h w c -> n c h w").float() / 127.5 - 1
 
-    def sound(self, clip: int) -> Audio:
-        """The sound of a whole clip, 16 kHz."""
+    def audio(self, clip: int) -> Audio:
+        """The audio of a whole clip, 16 kHz."""
         return decode_audio(self._member(clip, AUDIO))
 
     def features(self, clip: int, rows_per_frame: int = 1) -> Tensor:
         """Audio features of a clip: (frames x rows_per_frame) x F, float32."""
-        return self._heard(clip, rows_per_frame).float()
+        return self._cached_features(clip, rows_per_frame).float()
 
     def expression(self, clip: int) -> np.ndarray:
-        """Expression coefficients of a clip as its labels have them: n 64; PortraitError where nobody knows them."""
+        """Expression coefficients of a clip from its labels: n 64; PortraitError where they are unknown."""
         found = self.labels(clip).expression
         if not np.isfinite(found).all():
             raise PortraitError(
@@ -114,73 +118,71 @@ class Clips:
     def _features(self, clip: int, rows_per_frame: int) -> Tensor:
         rows = self.info[clip].frames * rows_per_frame
         if self.config.features == "mel":
-            return mel_features(self.sound(clip), rows, self.fps * rows_per_frame).half()
+            return mel_features(self.audio(clip), rows, self.fps * rows_per_frame).half()
         found = torch.from_numpy(decode_features(self._member(clip, FEATURES)))
         stored, rest = divmod(len(found), self.info[clip].frames)
         if not stored or rest or stored % rows_per_frame or found.shape[1] != self.config.feature_size:
             raise PortraitError(
-                f"{self.info[clip].key} has {stored} rows of {found.shape[1]} audio features a frame, the model reads "
+                f"{self.info[clip].key} has {stored} rows of {found.shape[1]} audio features per frame, the model reads "
                 f"{rows_per_frame} of {self.config.feature_size}: prepare the data with its audio encoder"
             )
         return found.unflatten(0, (rows, -1)).float().mean(1).half()
 
     def _decode(self, path: Path) -> np.ndarray:
-        """All frames of the pictured clips, decoded once into `path`: n h w 3, uint8, mapped into memory."""
-        counts = [self.info[clip].frames for clip in self.pictured]
+        """All frames of the clips with video, decoded once into `path`: n h w 3, uint8, mapped into memory."""
+        counts = [self.info[clip].frames for clip in self.with_video]
         starts = np.concatenate([[0], np.cumsum(counts)])
-        self._first = {clip: int(start) for clip, start in zip(self.pictured, starts[:-1], strict=True)}
+        self._first = {clip: int(start) for clip, start in zip(self.with_video, starts[:-1], strict=True)}
         shape = (int(starts[-1]), self.size, self.size, 3)
         if not path.exists():
             write_atomically(path, lambda partial: self._write_decoded(partial, shape))
         try:
             found = np.load(path, mmap_mode="r")
         except (ValueError, OSError) as error:
-            raise PortraitError(f"{path}: not the frames of the data ({error}): remove it, it is made again") from error
+            raise PortraitError(
+                f"{path}: not the frames of the data ({error}): remove it, it is written again"
+            ) from error
         if found.shape != shape:
             raise PortraitError(f"{path} holds frames {found.shape}, the data {shape}: it is of other data, remove it")
         return found
 
     def _write_decoded(self, path: Path, shape: tuple[int, ...]) -> None:
-        """Written and not mapped: a disk that is full is then an error, and not the end of the process."""
+        """Written, not mapped: a full disk is then an error and does not kill the process."""
         header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
         with path.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
-            for clip in self.pictured:
+            for clip in self.with_video:
                 frames = decode_frames(self._member(clip, VIDEO))
-                wanted = (self.info[clip].frames, *shape[1:])
-                if frames.shape != wanted:
+                expected = (self.info[clip].frames, *shape[1:])
+                if frames.shape != expected:
                     raise PortraitError(
-                        f"{self.info[clip].key} has pictures {frames.shape}, the manifest says {wanted}: prepare the data again"
+                        f"{self.info[clip].key} has frames {frames.shape}, the manifest says {expected}: prepare the data again"
                     )
                 file.write(frames)
 
 
-Sample = dict[str, Tensor]
-SHARED = -1  # the place of what all places of a step decide alike
-
-
 @dataclass(frozen=True)
-class Spot:
-    """One place of one step's batch. places: how many there are, over all processes."""
+class SampleIndex:
+    """One sample of one step. position: in the step's batch of `batch_size` samples, over all processes."""
 
     seed: int
     phase: str
     step: int
-    place: int
-    places: int
+    position: int
+    batch_size: int
 
     def rng(self) -> np.random.Generator:
-        """The randomness of this place."""
-        return generator(self.seed, self.phase, self.step, self.place)
+        """The randomness of this sample."""
+        return step_rng(self.seed, self.phase, self.step, self.position)
 
     def shared_rng(self) -> np.random.Generator:
-        """The randomness that all places of the step share."""
-        return generator(self.seed, self.phase, self.step, SHARED)
+        """The randomness that all samples of the step share."""
+        return step_rng(self.seed, self.phase, self.step, SHARED)
 
 
-def generator(seed: int, phase: str, step: int, place: int) -> np.random.Generator:
-    """A resumed run draws what the uninterrupted one would have drawn."""
-    return np.random.default_rng([seed, zlib.crc32(phase.encode()), step, place + 1])
+def step_rng(seed: int, phase: str, step: int, position: int) -> np.random.Generator:
+    """A resumed run gets the same random numbers as an uninterrupted one."""
+    return np.random.default_rng([seed, zlib.crc32(phase.encode()), step, position + 1])
 
 
 def torch_generator(rng: np.random.Generator) -> torch.Generator:
@@ -188,120 +190,131 @@ def torch_generator(rng: np.random.Generator) -> torch.Generator:
     return torch.Generator().manual_seed(int(rng.integers(2**62)))
 
 
-def places_of(process: int, processes: int, places: int) -> range:
-    """The places that a process works on: neighbouring ones, the same number in every process."""
-    each = places // processes
-    return range(process * each, (process + 1) * each)
+def positions_of(process: int, processes: int, batch_size: int) -> range:
+    """The positions in the batch that a process works on: neighbouring ones, the same number in every process."""
+    share = batch_size // processes
+    return range(process * share, (process + 1) * share)
 
 
-class _Spots(Dataset):
-    def __init__(self, draw: Callable[[Spot], Sample]):
-        self.draw = draw
+class SampleSource(Protocol):
+    """What samples come from: a training phase."""
 
-    def __getitem__(self, spot: Spot) -> Sample:
-        return self.draw(spot)
+    name: str
+
+    def sample(self, index: SampleIndex) -> Sample:
+        """The sample at one position of one step's batch; all its randomness comes from the index."""
+        ...
 
 
-class _Steps(Sampler):
-    """The spots of one process's part of every step."""
+class _Samples(Dataset):
+    def __init__(self, source: SampleSource):
+        self.source = source
 
-    def __init__(self, seed: int, phase: str, steps: range, part: range, places: int):
+    def __getitem__(self, index: SampleIndex) -> Sample:
+        return self.source.sample(index)
+
+
+class _StepSampler(Sampler):
+    """The sample indices of one process's part of every step."""
+
+    def __init__(self, seed: int, phase: str, steps: range, positions: range, batch_size: int):
         super().__init__()
-        self.seed, self.phase, self.steps, self.part, self.places = seed, phase, steps, part, places
+        self.seed, self.phase, self.steps, self.positions, self.batch_size = seed, phase, steps, positions, batch_size
 
-    def __iter__(self) -> Iterator[list[Spot]]:
+    def __iter__(self) -> Iterator[list[SampleIndex]]:
         for step in self.steps:
-            yield [Spot(self.seed, self.phase, step, place, self.places) for place in self.part]
+            yield [SampleIndex(self.seed, self.phase, step, position, self.batch_size) for position in self.positions]
 
     def __len__(self) -> int:
         return len(self.steps)
 
 
 def stack(samples: Sequence[Sample]) -> Sample:
-    """Samples with the same keys and shapes -> one batch, place first."""
+    """Samples with the same keys and shapes -> one batch along a new first axis."""
     return {key: torch.stack([sample[key] for sample in samples]) for key in samples[0]}
 
 
 def step_loader(
-    draw: Callable[[Spot], Sample], seed: int, phase: str, steps: range, part: range, places: int, workers: int
+    source: SampleSource, seed: int, steps: range, positions: range, batch_size: int, num_workers: int
 ) -> DataLoader:
-    """The batches of the given steps for one process: `draw` makes the sample of a spot, in `workers` processes of its own."""
-    sampler = _Steps(seed, phase, steps, part, places)
+    """The batches of the given steps for one process, made in `num_workers` processes."""
+    sampler = _StepSampler(seed, source.name, steps, positions, batch_size)
     return DataLoader(
-        _Spots(draw), batch_sampler=sampler, collate_fn=stack, num_workers=workers, worker_init_fn=_leave_signals
+        _Samples(source),
+        batch_sampler=sampler,
+        collate_fn=stack,
+        num_workers=num_workers,
+        worker_init_fn=_ignore_signals,
     )
 
 
-def _leave_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach all processes of a run: the training one stops, with a checkpoint, and its readers
-    with it; if they went first, it would fail instead."""
+def _ignore_signals(worker: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach all processes of a run. The training process stops with a checkpoint and ends
+    its data workers; if these ended first, it would fail instead."""
     for number in NUMBERS:
         signal.signal(number, signal.SIG_IGN)
 
 
-class Order:
-    """The order in which a phase goes through samples that lie in shards.
+class ShardSampler:
+    """The order in which a phase goes through the samples of shards.
 
-    Every epoch has its own: shards shuffled, then the samples of each. Place p of P goes through the p-th of P equal
-    pieces of it, so that it stays in one shard for long and no two places see the same sample within an epoch.
+    Every epoch has its own order: shards shuffled, then the samples of each. Position p of P goes through the p-th of P equal
+    parts of it, so that it stays in one shard for long and no two positions see the same sample within an epoch.
     """
 
-    def __init__(self, shards: Sequence[Sequence[int]], seed: int, places: int):
+    def __init__(self, shards: Sequence[Sequence[int]], seed: int, batch_size: int):
         """shards: numbers of the samples in each."""
-        self.shards, self.seed, self.places = [list(each) for each in shards if each], seed, places
+        self.shards, self.seed, self.batch_size = [list(shard) for shard in shards if shard], seed, batch_size
         self.count = sum(map(len, self.shards))
         if not self.count:
-            raise PortraitError("no clip of the data has pictures: prepare films, or drawn people with clips")
-        self.length = max(1, self.count // places)  # turns of a place in one epoch; a rest waits for the next
+            raise PortraitError("no clip of the data set has video: prepare videos, or synthetic people with clips")
+        self.length = max(1, self.count // batch_size)  # turns of a position in one epoch; the rest waits for the next
         self._epoch, self._order = -1, np.empty(0, np.int64)
 
-    def sample(self, turn: int, place: int) -> int:
-        """The number of the sample that a place sees at its turn (counted from 0 over all epochs)."""
+    def sample(self, turn: int, position: int) -> int:
+        """The number of the sample that a position sees at its turn (counted from 0 over all epochs)."""
         epoch, offset = divmod(turn, self.length)
         if epoch != self._epoch:
             rng = np.random.default_rng([self.seed, epoch])
-            order = [rng.permutation(self.shards[each]) for each in rng.permutation(len(self.shards))]
+            order = [rng.permutation(self.shards[shard]) for shard in rng.permutation(len(self.shards))]
             self._epoch, self._order = epoch, np.concatenate(order)
-        return int(self._order[(place * self.length + offset) % self.count])
-
-
-REPORT_EVERY = 200  # clips
+        return int(self._order[(position * self.length + offset) % self.count])
 
 
 class Expressions:
-    """The expression coefficients that the style phases read: the labels' own, or an analyser's readings of them.
+    """The expression coefficients that the style phases learn from: those of the labels, or a face analyser's predictions.
 
-    readings: of the pictured clips, by clip; the others, which have no pictures to read, get the analyser's usual errors.
+    predictions: clip -> n 64, for the clips with video; the labels of the others get the analyser's usual errors.
     """
 
-    def __init__(self, clips: Clips, readings: dict[int, np.ndarray] | None = None):
-        self.clips, self.readings = clips, readings
-        if readings is not None:
-            true = [clips.expression(clip) for clip in readings]
-            self.error = PredictionError.between(list(readings.values()), true)
+    def __init__(self, clips: Clips, predictions: dict[int, np.ndarray] | None = None):
+        self.clips, self.predictions = clips, predictions
+        if predictions is not None:
+            true = [clips.expression(clip) for clip in predictions]
+            self.error = PredictionError.between(list(predictions.values()), true)
 
     def __call__(self, clip: int, rng: np.random.Generator) -> torch.Tensor:
         """n x 64, float32."""
-        if self.readings is None:
+        if self.predictions is None:
             return torch.from_numpy(self.clips.expression(clip))
-        found = self.readings.get(clip)
+        found = self.predictions.get(clip)
         return torch.from_numpy(self.error.add_to(self.clips.expression(clip), rng) if found is None else found)
 
 
-def read_expressions(
+def predict_expressions(
     clips: Clips, analyzer: bytes, folder: Path, report: Report, progress: Progress | None = None
 ) -> Expressions:
-    """Has the analyser read all pictured clips; the readings are kept in the folder. progress(clips done, clips)."""
+    """Runs the face analyser on all clips with video; the predictions are stored in the folder. progress(clips done, clips)."""
     digest = hashlib.sha256(analyzer + clips.version.encode()).hexdigest()[:16]
     path = folder / f"{clips.split}-{digest}.npz"
     if not path.exists():
         face, found = FaceAnalyzer(analyzer), {}
-        for clip in clips.pictured:
+        for clip in clips.with_video:
             found[str(clip)] = face.analyze(clips.pixels(clip, range(clips.info[clip].frames))).expression
             if progress is not None:
-                progress(len(found), len(clips.pictured))
+                progress(len(found), len(clips.with_video))
             if len(found) % REPORT_EVERY == 0:
-                report(f"expressions read in {len(found)} of {len(clips.pictured)} clips")
+                report(f"expressions of {len(found)} of {len(clips.with_video)} clips predicted")
         write_atomically(path, lambda partial: _save(partial, found))
     with np.load(path, allow_pickle=False) as stored:
         return Expressions(clips, {int(name): stored[name] for name in stored.files})

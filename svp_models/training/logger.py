@@ -1,4 +1,4 @@
-"""What a run tells while it trains: progress bar or callback, log.jsonl, TensorBoard."""
+"""The log of a training run: status lines, log.jsonl and TensorBoard."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from typing import Any
 from ..io.files import whole_file
 
 Report = Callable[[str], None]
-SMOOTHING = 0.95
 
 
-class Smoothed:
-    """Running means of the values a step reports; a new name starts with its first value."""
+class RunningMeans:
+    """Exponential running means of the values of each step; a new name starts with its first value."""
 
-    def __init__(self, values: Mapping[str, float] | None = None):
-        self.values = dict(values or {})
+    def __init__(self, smoothing: float, values: Mapping[str, float] | None = None):
+        self.smoothing, self.values = smoothing, dict(values or {})
 
     def update(self, values: Mapping[str, float]) -> None:
         for name, value in values.items():
             before = self.values.get(name, value)
-            self.values[name] = SMOOTHING * before + (1 - SMOOTHING) * value
+            self.values[name] = self.smoothing * before + (1 - self.smoothing) * value
 
 
-class RunLog:
-    """The record of a run in its folder: log.jsonl, one line a report, and TensorBoard events where that is installed.
+class RunLogger:
+    """Writes log.jsonl, one line for each report, and TensorBoard events where TensorBoard is installed.
 
-    A resumed run drops what the lines say of steps after the one it resumes at, and goes on below.
+    A resumed run removes the lines of steps after the one it resumes at, and appends to the rest.
     """
 
     def __init__(self, folder: Path, start: int):
@@ -45,11 +44,11 @@ class RunLog:
                 temporary.write_text("".join(before), encoding="utf-8")
         self.board = None
         if find_spec("tensorboard") is not None:
-            from torch.utils.tensorboard import SummaryWriter  # an extra, and slow to import
+            from torch.utils.tensorboard import SummaryWriter  # optional, and slow to import
 
             self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
 
-    def __enter__(self) -> RunLog:
+    def __enter__(self) -> RunLogger:
         return self
 
     def __exit__(
@@ -59,7 +58,7 @@ class RunLog:
             self.board.close()
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
-        """One line of numbers; step: how many are done."""
+        """One line of numbers; step: how many steps are done."""
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, "time": round(time.time(), 1), **values}) + "\n")
         if self.board is not None:
@@ -69,7 +68,7 @@ class RunLog:
 
 
 def _step_of(line: str) -> float:
-    """The step that a line of the log is of; a line that a crash has cut or mixed up is of none that is reached."""
+    """The step of a line of the log; infinity for a line that a crash has cut off."""
     try:
         return float(json.loads(line)["step"])
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -77,7 +76,7 @@ def _step_of(line: str) -> float:
 
 
 def status_line(name: str, step: int, steps: int, values: Mapping[str, float], seconds: float) -> str:
-    """What is shown of a step: name, how far, values, seconds a step and the time that is left."""
+    """Name, step, values, seconds per step and the time that is left."""
     left = (steps - step) * seconds
     numbers = " ".join(f"{key} {value:.4g}" for key, value in values.items())
     return f"{name} {step}/{steps} {numbers} {seconds:.2f} s/step, {duration(left)} left"

@@ -13,20 +13,20 @@ from ..diffusion.style import extract_style, sample_style
 from ..media.writer import VideoWriter
 from ..model import PortraitModel
 from ..types import Audio, HeadMotion
-from .config import ShowRecipe
+from .config import SampleVideoRecipe
 from .dataset import Expressions
 
 
 @torch.no_grad()
-def show_clip(
-    model: PortraitModel, expressions: Expressions, options: ShowRecipe, styled: bool, folder: Path, step: int
+def write_sample_video(
+    model: PortraitModel, expressions: Expressions, options: SampleVideoRecipe, styled: bool, folder: Path, step: int
 ) -> Path:
     """Writes `folder/step-<step>.mp4`: the first clip as it is on the left, and generated from its first frame on the right."""
     clips = expressions.clips
-    clip = clips.pictured[0]
+    clip = clips.with_video[0]
     frames = min(options.frames, clips.info[clip].frames)
     true = clips.frames(clip, range(frames))  # f 3 h w
-    whole, size = clips.sound(clip), (clips.size, clips.size)
+    whole, size = clips.audio(clip), (clips.size, clips.size)
     sound = Audio(whole.waveform[:, : round(frames / clips.fps * whole.sample_rate)], whole.sample_rate)
     points = torch.from_numpy(clips.labels(clip).head_keypoints[:frames])
     motion = HeadMotion(points, *size, clips.fps, portrait=points[0])

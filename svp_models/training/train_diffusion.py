@@ -1,12 +1,4 @@
-"""The three stages of diffusion training (sec. 3.3): what a batch shows, what learns from it, and the loss (eq. 1).
-
-Warm start of the two projections: their tokens first learn to tell the expression that the denoiser is to draw.
-
-Left to the denoising loss alone, small projections collapse early to tokens that say nothing, because a denoiser that cannot
-draw yet gains nothing from them. Here the first numbers of the mean of a frame's audio tokens become the frame's expression
-coefficients, and those of a clip's style tokens the clip's mean expression, both standardised: a read-out of its own could
-blow up a whisper, tokens of unit size cannot be overheard.
-"""
+"""Diffusion training: the three stages (sec. 3.3) with the denoising loss (eq. 1), and the warm start of the projections."""
 
 from __future__ import annotations
 
@@ -26,16 +18,13 @@ from ..face.warp import warp_to_keypoints
 from ..model import PortraitModel, PortraitNetworks, parameter_group
 from ..networks.audio_encoder import feature_windows
 from ..networks.conditions import Conditions
-from ..networks.style_extractor import sample_code
 from ..types import HeadMotion
 from .config import ProjectionsPhase, StagePhase
-from .dataset import Expressions, Order, Sample, Spot, stack
-from .losses import EYES_AND_MOUTH, MOUTH, region_weight
-from .train_style import style_input
+from .dataset import Expressions, Sample, SampleIndex, ShardSampler, stack
+from .losses import face_region_weight
+from .train_style import sample_codes, seeded_generators, style_input
 
-REGION_MARGIN = 0.03  # of the picture's width
-VALIDATION_STEPS = 8
-Show = Callable[[Path, int], object]
+WriteSample = Callable[[Path, int], object]  # (folder, step)
 
 
 class StageTraining:
@@ -49,53 +38,54 @@ class StageTraining:
         test: Expressions,
         config: StagePhase,
         seed: int,
-        show: Show,
+        write_sample: WriteSample,
     ):
         self.name, self.model, self.expressions, self.test, self.config = name, model, expressions, test, config
         self.clips = clips = expressions.clips
-        shortest = min((clips.info[clip].frames for clip in clips.pictured), default=config.frames)
+        shortest = min((clips.info[clip].frames for clip in clips.with_video), default=config.frames)
         if config.frames > min(shortest, model.config.unet.motion_positions):
             raise PortraitError(
-                f"{name}.frames is {config.frames}: the shortest clip of the data has {shortest}, and the temporal layers know "
-                f"{model.config.unet.motion_positions} positions"
+                f"{name}.frames is {config.frames}: the shortest clip of the data has {shortest}, and the temporal layers "
+                f"have {model.config.unet.motion_positions} positions"
             )
-        freeze_all_but(model.networks, config.trains)
+        freeze_all_but(model.networks, config.trainable)
         self.module = StageModule(model, config)
-        self._show = show
-        self.order = Order(clips.by_shard(clips.pictured), seed, config.settings.batch)
-        pictured = set(clips.pictured)
+        self._write_sample = write_sample
+        self.sampler = ShardSampler(clips.by_shard(clips.with_video), seed, config.settings.batch_size)
+        with_video = set(clips.with_video)
         self.by_identity: dict[str, list[int]] = {}
         self.by_style: dict[tuple[str, str], list[int]] = {}
         for number, info in enumerate(clips.info):
-            if number in pictured:
+            if number in with_video:
                 self.by_identity.setdefault(info.identity, []).append(number)
             self.by_style.setdefault((info.identity, info.emotion or info.group), []).append(number)
 
-    def draw(self, spot: Spot) -> Sample:
-        """Pictures of the target and the portrait with everything that leads from one to the other, for c clips of f frames:
-        one of `frames`, or as many of one.
+    def sample(self, index: SampleIndex) -> Sample:
+        """Target, portrait and conditions of c clips of f frames: one clip of `frames` frames, or as many of a single frame.
 
-        target c f 3 H W and portrait c 3 H W in [-1, 1]; kps c f 3 H W in [0, 1]; bent c f 3 H W, for models that take it; audio
-        c f w F; style_audio c n A, style_expression c n 64 and style_mask c n, unless the step goes without style; weight c f 1
-        h w; seed c.
+        target c f 3 H W and portrait c 3 H W in [-1, 1]; kps c f 3 H W in [0, 1]; warped c f 3 H W, for models that take it;
+        audio c f w F; style_audio c n A, style_expression c n 64 and style_mask c n, unless the step is without style; weight
+        c f 1 h w; seed c.
         """
-        config, shared = self.config, spot.shared_rng()
-        singles, styled = shared.random() < config.singles, config.style and shared.random() >= config.no_style
-        count, length = (config.frames, 1) if singles else (1, config.frames)
-        rng, turns = spot.rng(), config.frames if config.singles else 1  # clips that a step may need
-        parts = [
-            self._clip(self.order.sample(spot.step * turns + index, spot.place), length, styled, rng)
-            for index in range(count)
-        ]
-        return {key: torch.stack([part[key] for part in parts]) for key in parts[0]}
+        config, shared = self.config, index.shared_rng()
+        single_frames = shared.random() < config.single_frame_prob
+        with_style = config.style and shared.random() >= config.style_drop_prob
+        count, length = (config.frames, 1) if single_frames else (1, config.frames)
+        rng, turns = index.rng(), config.frames if config.single_frame_prob else 1  # clips that a step may need
+        return stack(
+            [
+                self._clip(self.sampler.sample(index.step * turns + turn, index.position), length, with_style, rng)
+                for turn in range(count)
+            ]
+        )
 
-    def _clip(self, clip: int, length: int, styled: bool, rng: np.random.Generator) -> Sample:
+    def _clip(self, clip: int, length: int, with_style: bool, rng: np.random.Generator) -> Sample:
         total = self.clips.info[clip].frames
         start = int(rng.integers(total - length + 1))
         frames = list(range(start, start + length))
-        lender = self._lender(clip, rng) if styled or not self.config.style else clip
-        still = self._still(lender, clip, frames, rng)
-        portrait = self.clips.frames(lender, [still])[0]  # 3 H W
+        portrait_clip = self._portrait_clip(clip, rng) if with_style or not self.config.style else clip
+        portrait_frame = self._portrait_frame(portrait_clip, clip, frames, rng)
+        portrait = self.clips.frames(portrait_clip, [portrait_frame])[0]  # 3 H W
         features = self.clips.features(clip, self.model.config.audio.rows_per_frame)
         sample = {
             "target": self.clips.frames(clip, frames),
@@ -103,50 +93,56 @@ class StageTraining:
             "audio": feature_windows(features, self.model.config.audio, total)[frames],
             "weight": self._weight(clip, frames),
             "seed": torch.tensor(int(rng.integers(2**62))),
-            **self._motion(clip, frames, lender, still, portrait, rng),
+            **self._motion(self._keypoints(clip, frames, portrait_clip, portrait_frame, rng), portrait),
         }
-        return {**sample, **self._style(clip, rng)} if styled else sample
+        return {**sample, **self._style(clip, rng)} if with_style else sample
 
-    def _lender(self, clip: int, rng: np.random.Generator) -> int:
-        """The clip that lends the portrait: the target's own, or with the chance of cross_emotion that person's in another."""
-        if rng.random() >= self.config.cross_emotion:
+    def _portrait_clip(self, clip: int, rng: np.random.Generator) -> int:
+        """The clip of the portrait: the target's own, or with cross_emotion_prob one of that person in another emotion."""
+        if rng.random() >= self.config.cross_emotion_prob:
             return clip
         info = self.clips.info
-        others = [each for each in self.by_identity[info[clip].identity] if info[each].emotion != info[clip].emotion]
+        others = [other for other in self.by_identity[info[clip].identity] if info[other].emotion != info[clip].emotion]
         return int(rng.choice(others)) if others and info[clip].emotion else clip
 
-    def _still(self, lender: int, clip: int, frames: list[int], rng: np.random.Generator) -> int:
-        """The portrait's frame: of the target's own clip one that is `margin` away from it, or as far as it can be."""
-        total = self.clips.info[lender].frames
-        if lender != clip:
+    def _portrait_frame(self, portrait_clip: int, clip: int, frames: list[int], rng: np.random.Generator) -> int:
+        """The portrait's frame: in the target's own clip `reference_margin` away from the target, or as far as possible."""
+        total = self.clips.info[portrait_clip].frames
+        if portrait_clip != clip:
             return int(rng.integers(total))
-        apart = np.maximum(frames[0] - np.arange(total), np.arange(total) - frames[-1])
-        return int(rng.choice(np.flatnonzero(apart >= min(self.config.margin, apart.max()))))
+        distance = np.maximum(frames[0] - np.arange(total), np.arange(total) - frames[-1])
+        return int(rng.choice(np.flatnonzero(distance >= min(self.config.reference_margin, distance.max()))))
 
-    def _motion(
-        self, clip: int, frames: list[int], lender: int, still: int, portrait: Tensor, rng: np.random.Generator
-    ) -> Sample:
-        """Head keypoints of the target as pictures, and the portrait bent to them, as inexact as points found in pictures."""
+    def _keypoints(
+        self, clip: int, frames: list[int], portrait_clip: int, portrait_frame: int, rng: np.random.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Head keypoints of the target f 8 2 and the portrait 8 2 in pixels, with the errors of a tracker."""
         size, config = self.clips.size, self.config
-        bias = rng.normal(0, config.bias * size, (8, 2))  # a tracker errs alike on all pictures of a face
-        found = self.clips.labels(clip).head_keypoints[frames] + bias
-        found = torch.from_numpy(found + rng.normal(0, config.shake * size, found.shape)).float()  # f 8 2
-        own = self.clips.labels(lender).head_keypoints[still] + bias
-        own = torch.from_numpy(own + rng.normal(0, config.shake * size, own.shape)).float()  # 8 2
-        motion = HeadMotion(found, size, size, self.clips.fps)
-        drawn = {"kps": DRAWINGS[self.model.config.keypoints](motion, range(len(frames)), size, size)}
-        return {**drawn, "bent": warp_to_keypoints(portrait, own, found)} if self.module.warped else drawn
+        bias = rng.normal(0, config.keypoint_bias * size, (8, 2))  # a tracker errs alike on all frames of a face
+        target = self.clips.labels(clip).head_keypoints[frames] + bias
+        target = target + rng.normal(0, config.keypoint_jitter * size, target.shape)
+        portrait = self.clips.labels(portrait_clip).head_keypoints[portrait_frame] + bias
+        portrait = portrait + rng.normal(0, config.keypoint_jitter * size, portrait.shape)
+        return torch.from_numpy(target).float(), torch.from_numpy(portrait).float()
+
+    def _motion(self, keypoints: tuple[Tensor, Tensor], portrait: Tensor) -> Sample:
+        """The target's keypoints as images, and the portrait warped to them."""
+        size, (target, own) = self.clips.size, keypoints
+        motion = HeadMotion(target, size, size, self.clips.fps)
+        inputs = {"kps": DRAWINGS[self.model.config.keypoints](motion, range(len(target)), size, size)}
+        return {**inputs, "warped": warp_to_keypoints(portrait, own, target)} if self.module.warped else inputs
 
     def _style(self, clip: int, rng: np.random.Generator) -> Sample:
         """The style input of a clip of the target's person and emotion."""
         info = self.clips.info[clip]
-        others = [each for each in self.by_style[info.identity, info.emotion or info.group] if each != clip]
-        own = not others or rng.random() < self.config.own_style
+        others = [other for other in self.by_style[info.identity, info.emotion or info.group] if other != clip]
+        own = not others or rng.random() < self.config.own_style_prob
         source = clip if own else int(rng.choice(others))
-        return style_input(self.expressions, source, self.model.config.style.max_frames, rng)
+        style_frames, probs = self.model.config.style.max_frames, self.config.style_input_probs
+        return style_input(self.expressions, source, style_frames, probs, rng)
 
     def _weight(self, clip: int, frames: list[int]) -> Tensor:
-        """How much an error counts, f 1 h w in cells of the latent: most at the mouth."""
+        """The weight of an error in each latent cell, f 1 h w: largest at the mouth."""
         config, side = self.config, self.clips.size // self.model.config.vae.downscale
         points = torch.from_numpy(self.clips.labels(clip).landmarks[frames]) / self.clips.size  # f 68 2
         if (config.mouth_weight or config.face_weight) and not bool(torch.isfinite(points).all()):
@@ -154,77 +150,79 @@ class StageTraining:
                 f"{self.clips.info[clip].key} has no landmarks, which mouth_weight {config.mouth_weight:g} and face_weight "
                 f"{config.face_weight:g} need: set both to 0, or prepare the data with --backend insightface or mediapipe"
             )
-        mouth = region_weight(points[:, MOUTH], side, config.mouth_weight, REGION_MARGIN)
-        return mouth + region_weight(points[:, EYES_AND_MOUTH], side, config.face_weight, REGION_MARGIN) - 1
+        return face_region_weight(points, side, config.face_weight, config.mouth_weight, config.region_margin)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
         """The loss on fixed batches of test clips."""
-        held = StageTraining(self.name, self.model, self.test, self.test, self.config, 0, self._show)
-        places = min(self.config.settings.batch, len(self.test.clips.pictured))
+        validation = StageTraining(self.name, self.model, self.test, self.test, self.config, 0, self._write_sample)
+        size = min(self.config.settings.batch_size, len(self.test.clips.with_video))
         device = next(self.module.parameters()).device
         losses = []
-        for step in range(VALIDATION_STEPS):
-            batch = stack([held.draw(Spot(0, "validation", step, place, places)) for place in range(places)])
+        for step in range(self.config.validation_batches):
+            indices = [SampleIndex(0, "validation", step, position, size) for position in range(size)]
+            batch = stack([validation.sample(index) for index in indices])
             losses.append(float(self.module({key: value.to(device) for key, value in batch.items()})[0]))
         return {"loss": float(np.mean(losses))}
 
-    def show(self, folder: Path, step: int) -> None:
-        self._show(folder, step)
+    def write_sample(self, folder: Path, step: int) -> None:
+        """Writes a video of a test person, generated beside the ground truth."""
+        self._write_sample(folder, step)
 
 
 class StageModule(nn.Module):
-    """Batch -> loss. The VAE and the frozen networks work along but are not trained."""
+    """Batch -> denoising loss. The model's VAE is used but not part of the module: it is neither trained nor saved."""
 
     def __init__(self, model: PortraitModel, config: StagePhase):
         super().__init__()
-        self.networks, self.stage, self.model_config = model.networks, config, model.config
-        self._vae = (model.vae.eval().requires_grad_(False),)  # a tuple: no part of what is trained and kept
+        self.model, self.networks, self.stage = model, model.networks, config
         self.warped = model.config.unet.reference_warp
+        model.vae.eval().requires_grad_(False)
 
     def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        config, networks = self.model_config, self.networks
-        batch = {key: value.flatten(0, 1) for key, value in batch.items()}  # clips of all places
+        config, networks = self.model.config, self.networks
+        batch = {key: value.flatten(0, 1) for key, value in batch.items()}  # clips of all positions
         clips, frames = batch["target"].shape[:2]
         target = self._encode(batch["target"])  # b f c h w
         portrait = self._encode(batch["portrait"][:, None])[:, 0]  # b c h w
-        bent = self._encode(batch["bent"]) if self.warped else None
-        noises = [torch.Generator().manual_seed(int(seed)) for seed in batch["seed"]]
-        kept = torch.stack([torch.rand((), generator=each) for each in noises]) >= self.stage.unconditional
-        conditions = self._conditions(batch, portrait, bent, noises, frames).mask(kept)
-        uniform = torch.stack([torch.rand((), generator=each) for each in noises])
-        timestep = (
-            ((config.scheduler.train_steps - 1) * uniform**self.stage.high_noise).round().long().to(target.device)
-        )
-        start = bent if self.warped else portrait[:, None]
+        warped = self._encode(batch["warped"]) if self.warped else None
+        generators = seeded_generators(batch["seed"])
+        conditional = uniform_numbers(generators) >= self.stage.cond_drop_prob
+        conditions = self._conditions(batch, portrait, warped, generators, frames).mask(conditional)
+        fraction = uniform_numbers(generators) ** self.stage.timestep_power
+        timestep = ((config.scheduler.train_steps - 1) * fraction).round().long().to(target.device)
+        start = warped if self.warped else portrait[:, None]
         clean = (target - start if config.residual else target) * config.vae.scale
-        noise = torch.stack([clip_noise(clean.shape[1:], each, self.stage.noise_offset) for each in noises]).to(clean)
+        offset = self.stage.noise_offset
+        noise = torch.stack([clip_noise(clean.shape[1:], generator, offset) for generator in generators]).to(clean)
         noisy = add_noise(clean, noise, timestep, config.scheduler)
         # Single frames have no neighbours to learn from: joint training as in Video Diffusion Models (Ho et al. 2022).
         temporal = self.stage.temporal and frames > 1
-        predicted = networks.denoiser(noisy, timestep, conditions, temporal=temporal)
-        error = (predicted - prediction_target(clean, noise, timestep, config.scheduler)).square()
-        weight = batch["weight"] * snr_weight(timestep, config.scheduler, self.stage.min_snr)[:, None, None, None, None]
+        prediction = networks.denoiser(noisy, timestep, conditions, temporal=temporal)
+        error = (prediction - prediction_target(clean, noise, timestep, config.scheduler)).square()
+        weight = (
+            batch["weight"] * snr_weight(timestep, config.scheduler, self.stage.snr_gamma)[:, None, None, None, None]
+        )
         return (weight * error).mean(), {}
 
     @torch.no_grad()
     def _encode(self, frames: Tensor) -> Tensor:
         """b f 3 H W -> b f c h w, unscaled"""
-        vae = self._vae[0].to(frames.device)  # no part of the module, which has been moved there
+        vae = self.model.vae.to(frames.device)  # not part of the module, which is there already
         return vae.encode(frames.flatten(0, 1)).unflatten(0, frames.shape[:2])
 
     def _conditions(
-        self, batch: Sample, portrait: Tensor, bent: Tensor | None, noises: list[torch.Generator], frames: int
+        self, batch: Sample, portrait: Tensor, warped: Tensor | None, generators: list[torch.Generator], frames: int
     ) -> Conditions:
-        """Everything that steers the denoiser; what a stage does not train yet is zero."""
-        networks, config = self.networks, self.model_config
+        """The conditions of the denoiser; those that a stage does not train yet are zero."""
+        networks, config = self.networks, self.model.config
         portrait = portrait * config.vae.scale
         audio = networks.audio_projection(batch["audio"].flatten(0, 1)).unflatten(
             0, batch["audio"].shape[:2]
         )  # b f t d
         style = None
         if "style_mask" in batch:
-            code = self._style_code(batch, noises)
+            code = self._style_code(batch, generators)
             style = repeat(networks.style_projection(code), "b t d -> b f t d", f=frames)
         return Conditions(
             reference=networks.reference(portrait),
@@ -232,18 +230,18 @@ class StageModule(nn.Module):
             audio=audio if self.stage.audio else torch.zeros_like(audio),
             kps=networks.guider(batch["kps"]),
             style=style,
-            reference_warped=None if bent is None else bent * config.vae.scale,
+            reference_warped=None if warped is None else warped * config.vae.scale,
         )
 
     @torch.no_grad()
-    def _style_code(self, batch: Sample, noises: list[torch.Generator]) -> Tensor:
-        """A fresh draw from the prior of every style clip (4), b d_s; the ablation takes its mean."""
+    def _style_code(self, batch: Sample, generators: list[torch.Generator]) -> Tensor:
+        """A new sample from the prior of every style clip (4), b d_s; the ablation takes the mean."""
         extractor = self.networks.style_extractor
         extractor.eval()  # it is frozen: its dropout too
         mu, sigma = extractor(batch["style_audio"], batch["style_expression"], batch["style_mask"])
         if self.stage.deterministic:
             return mu
-        return torch.stack([sample_code(*each) for each in zip(mu, sigma, noises, strict=True)])
+        return sample_codes(mu, sigma, generators)
 
 
 def freeze_all_but(networks: nn.Module, groups: tuple[str, ...]) -> None:
@@ -251,10 +249,15 @@ def freeze_all_but(networks: nn.Module, groups: tuple[str, ...]) -> None:
     known = {parameter_group(name) for name, _ in networks.named_parameters()}
     if unknown := set(groups) - known:
         raise PortraitError(
-            f"trains: there is no group {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
+            f"trainable: there is no group {', '.join(sorted(unknown))}; known are {', '.join(sorted(known))}"
         )
     for name, parameter in networks.named_parameters():
         parameter.requires_grad_(parameter_group(name) in groups)
+
+
+def uniform_numbers(generators: list[torch.Generator]) -> Tensor:
+    """One number in [0, 1) from each generator."""
+    return torch.stack([torch.rand((), generator=generator) for generator in generators])
 
 
 def clip_noise(shape: torch.Size, generator: torch.Generator, offset: float) -> Tensor:
@@ -266,8 +269,8 @@ def clip_noise(shape: torch.Size, generator: torch.Generator, offset: float) -> 
 def snr_weight(timestep: Tensor, config: SchedulerConfig, gamma: float) -> Tensor:
     """Min-SNR-gamma (Hang et al. 2023) for what the network predicts, one per clip; gamma 0 is 1 everywhere.
 
-    min(SNR, gamma) is the weight of an error of the clean sample; that of noise is divided by SNR, that of velocity by SNR + 1.
-    For velocities both are taken one higher, as V-Express does: pure noise, whose SNR is 0, would otherwise teach nothing.
+    min(SNR, gamma) weights an error of the clean sample; for noise it is divided by SNR, for velocity by SNR + 1. For velocity
+    SNR + 1 also replaces SNR in the minimum, as in V-Express: pure noise, whose SNR is 0, would otherwise have weight 0.
     """
     if not gamma:
         return torch.ones_like(timestep, dtype=torch.float32)
@@ -281,7 +284,13 @@ def snr_weight(timestep: Tensor, config: SchedulerConfig, gamma: float) -> Tenso
 
 
 class ProjectionsTraining:
-    """The phase of audio and style projection; the style extractor is taken as it is."""
+    """Warm start of audio and style projection; the style extractor stays as it is.
+
+    Under the denoising loss alone, small projections collapse early to tokens without content, because a denoiser that cannot
+    draw yet gains nothing from them. Here the first numbers of the mean of a frame's audio tokens learn to be the frame's
+    expression coefficients, and those of a clip's style tokens the clip's mean expression, both standardised. There is no
+    read-out layer: it could amplify a weak signal, while the denoiser needs tokens of unit size.
+    """
 
     name = "projections"
 
@@ -295,27 +304,26 @@ class ProjectionsTraining:
     ):
         self.clips = clips = expressions.clips
         self.expressions, self.config, self.model = expressions, config, model
-        shown = [clips.expression(number) for number in range(len(clips.info))]
-        rows, means = np.concatenate(shown), np.stack([each.mean(0) for each in shown])
-        self.module = _ReadOut(
-            networks, *map(torch.from_numpy, (rows.mean(0), rows.std(0), means.mean(0), means.std(0)))
-        )
-        self.order = Order(clips.by_shard(range(len(clips.info))), seed, config.settings.batch)
+        by_clip = [clips.expression(clip) for clip in range(len(clips.info))]
+        frames, means = np.concatenate(by_clip), np.stack([expression.mean(0) for expression in by_clip])
+        self.module = ProjectionsModule(networks, Standardiser(frames), Standardiser(means))
+        self.sampler = ShardSampler(clips.by_shard(range(len(clips.info))), seed, config.settings.batch_size)
 
-    def draw(self, spot: Spot) -> Sample:
+    def sample(self, index: SampleIndex) -> Sample:
         """Every frame_step-th frame of a clip: audio windows f w F, expression f 64, the clip's mean expression 64, a style
         input (see style_input) and `seed`."""
-        rng, step = spot.rng(), self.config.frame_step
-        clip = self.order.sample(spot.step, spot.place)
+        rng, step = index.rng(), self.config.frame_step
+        clip = self.sampler.sample(index.step, index.position)
         total = self.clips.info[clip].frames
         frames = np.arange(int(rng.integers(step)), total, step)[: total // step]
         features = self.clips.features(clip, self.model.audio.rows_per_frame)
         expression = torch.from_numpy(self.clips.expression(clip))
+        style_frames, probs = self.model.style.max_frames, self.config.style_input_probs
         return {
             "audio": feature_windows(features, self.model.audio, total)[frames],
             "expression": expression[frames],
             "mean": expression.mean(0),
-            **style_input(self.expressions, clip, self.model.style.max_frames, rng),
+            **style_input(self.expressions, clip, style_frames, probs, rng),
             "seed": torch.tensor(int(rng.integers(2**62))),
         }
 
@@ -323,30 +331,38 @@ class ProjectionsTraining:
         """Nothing: what counts is what the stages make of the tokens."""
         return {}
 
-    def show(self, folder: Path, step: int) -> None:
-        """There is nothing to look at."""
+    def write_sample(self, folder: Path, step: int) -> None:
+        """Nothing: there is no video to look at."""
 
 
-class _ReadOut(nn.Module):
-    def __init__(
-        self, networks: PortraitNetworks, middle: Tensor, spread: Tensor, clip_middle: Tensor, clip_spread: Tensor
-    ):
+class Standardiser(nn.Module):
+    """Values ... n -> (values - mean) / standard deviation, both taken from rows m n."""
+
+    def __init__(self, rows: np.ndarray):
+        super().__init__()
+        self.register_buffer("mean", torch.from_numpy(rows.mean(0)), persistent=False)
+        self.register_buffer("std", torch.from_numpy(rows.std(0)), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        return (values - self.mean) / self.std
+
+
+class ProjectionsModule(nn.Module):
+    """Batch -> squared errors of the expressions that the tokens carry."""
+
+    def __init__(self, networks: PortraitNetworks, frames: Standardiser, clips: Standardiser):
         super().__init__()
         self.audio_projection, self.style_projection = networks.audio_projection, networks.style_projection
-        self._extractor = (networks.style_extractor.eval(),)  # a tuple: not trained and not kept
-        for name, value in (("middle", middle), ("spread", spread)):
-            self.register_buffer(name, value, persistent=False)
-        self.register_buffer("clip_middle", clip_middle, persistent=False)
-        self.register_buffer("clip_spread", clip_spread, persistent=False)
+        self.extractor = networks.style_extractor.requires_grad_(False)
+        self.standardise_frames, self.standardise_clips = frames, clips
 
     def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        count = len(self.middle)
-        spoken = self.audio_projection(batch["audio"].flatten(0, 1)).mean(1)[:, :count]  # (n f) 64
-        audio = (spoken - (batch["expression"].flatten(0, 1) - self.middle) / self.spread).square().mean()
-        with torch.no_grad():
-            moments = self._extractor[0](batch["style_audio"], batch["style_expression"], batch["style_mask"])
-        generators = [torch.Generator().manual_seed(int(seed)) for seed in batch["seed"]]
-        codes = torch.stack([sample_code(*each) for each in zip(*moments, generators, strict=True)])  # n d_s
-        felt = self.style_projection(codes).mean(1)[:, :count]  # n 64
-        style = (felt - (batch["mean"] - self.clip_middle) / self.clip_spread).square().mean()
+        count = len(self.standardise_frames.mean)
+        audio_tokens = self.audio_projection(batch["audio"].flatten(0, 1)).mean(1)[:, :count]  # (n f) 64
+        audio = (audio_tokens - self.standardise_frames(batch["expression"].flatten(0, 1))).square().mean()
+        self.extractor.eval()  # it is frozen: its dropout too
+        mu, sigma = self.extractor(batch["style_audio"], batch["style_expression"], batch["style_mask"])
+        codes = sample_codes(mu, sigma, seeded_generators(batch["seed"]))  # n d_s
+        style_tokens = self.style_projection(codes).mean(1)[:, :count]  # n 64
+        style = (style_tokens - self.standardise_clips(batch["mean"])).square().mean()
         return audio + style, {"audio": audio, "style": style}

@@ -1,4 +1,4 @@
-"""Training of the built-in face analyser on drawn frames, and its export to ONNX."""
+"""Training of the built-in face analyser on synthetic frames, and its export to ONNX."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from torch.nn import functional
 from ..networks.face_landmarks import ANALYZER_SIZE, OUTPUTS, POSE_UNITS, FaceAnalyzerNetwork
 from ..optional_deps import cv2
 from .config import AnalyzerPhase
-from .dataset import Clips, Order, Sample, Spot, stack
+from .dataset import Clips, Sample, SampleIndex, ShardSampler, stack
 from .losses import MOUTH
 
 TEST_FRAMES = 128
 
 
 def _random_view(rng: np.random.Generator, size: int, max_zoom: float, max_shift: float) -> np.ndarray:
-    """A similarity transform (2 x 3, pixels) that zooms and shifts the picture a little."""
+    """A similarity transform (2 x 3, pixels) that zooms and shifts the frame a little."""
     zoom = np.exp(rng.uniform(-max_zoom, max_zoom))
     shift = rng.uniform(-max_shift, max_shift, 2) * size
     middle = size / 2
     return np.float32([[zoom, 0, middle * (1 - zoom) + shift[0]], [0, zoom, middle * (1 - zoom) + shift[1]]])
 
 
-def _spoil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What cameras, codecs and decoders do to a picture: blur, resampling, colour shift, noise."""
+def _degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """What cameras, codecs and decoders do to an image: blur, resampling, colour shift, noise."""
     if rng.random() < 0.5:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.3))
     if rng.random() < 0.3:
@@ -41,7 +41,7 @@ def _spoil(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _no_face(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A picture without a face: a corner of a background blown up, noise, or one colour."""
+    """An image without a face: an enlarged corner of the background, noise, or one colour."""
     size, kind = image.shape[0], rng.integers(3)
     if kind == 0:
         part = image[: size // 5, : size // 5]
@@ -53,38 +53,38 @@ def _no_face(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 class AnalyzerTraining:
-    """The phase of the built-in face analyser: exact labels of drawn frames, which are spoilt as real pictures are."""
+    """The phase of the built-in face analyser: exact labels of synthetic frames, degraded as real ones are."""
 
     name = "analyzer"
 
     def __init__(self, network: FaceAnalyzerNetwork, clips: Clips, test: Clips, config: AnalyzerPhase, seed: int):
-        self.module, self.clips, self.test, self.config = _Regression(network), clips, test, config
-        self.order = Order(clips.by_shard(clips.pictured), seed, config.settings.batch)
+        self.module, self.clips, self.test, self.config = AnalyzerModule(network, config), clips, test, config
+        self.sampler = ShardSampler(clips.by_shard(clips.with_video), seed, config.settings.batch_size)
 
-    def draw(self, spot: Spot) -> Sample:
-        """A picture `images` 3 x 128 x 128 in [0, 1] and its targets in FaceAnalyzerNetwork.raw's units."""
-        return self._sample(self.clips, self.order.sample(spot.step, spot.place), spot.rng())
+    def sample(self, index: SampleIndex) -> Sample:
+        """A frame `images` 3 x 128 x 128 in [0, 1] and its targets in FaceAnalyzerNetwork.raw's units."""
+        return self._frame(self.clips, self.sampler.sample(index.step, index.position), index.rng())
 
-    def _sample(self, clips: Clips, clip: int, rng: np.random.Generator) -> Sample:
+    def _frame(self, clips: Clips, clip: int, rng: np.random.Generator) -> Sample:
         config, size, labels = self.config, clips.size, clips.labels(clip)
         frame = int(rng.integers(clips.info[clip].frames))
         image = clips.pixels(clip, [frame])[0]  # h w 3, uint8
         view = _random_view(rng, size, config.zoom, config.shift)
-        present = rng.random() >= config.no_face
+        present = rng.random() >= config.no_face_prob
         if not present:
             image = _no_face(image, rng)
         half = np.float32([[0, 0, 0.5], [0, 0, 0.5]]) * (view[0, 0] - 1)  # OpenCV counts from pixel centres
         flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-        image = _spoil(cv2.warpAffine(image, view + half, (size, size), **flags), rng)
-        picture = rearrange(torch.from_numpy(image), "h w c -> c h w").float() / 255
+        image = _degrade(cv2.warpAffine(image, view + half, (size, size), **flags), rng)
+        image_tensor = rearrange(torch.from_numpy(image), "h w c -> c h w").float() / 255
         if size != ANALYZER_SIZE:
-            picture = functional.interpolate(picture[None], (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")[0]
+            image_tensor = functional.interpolate(image_tensor[None], (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")[0]
 
         def moved(points: np.ndarray) -> Tensor:
             return torch.from_numpy((points @ view[:, :2].T + view[:, 2]) / size - 0.5).float().flatten()
 
         return {
-            "images": picture,
+            "images": image_tensor,
             "landmarks": moved(labels.landmarks[frame]),
             "head_keypoints": moved(labels.head_keypoints[frame]),
             "expression": torch.from_numpy(labels.expression[frame]),
@@ -95,36 +95,40 @@ class AnalyzerTraining:
     def validate(self) -> dict[str, float]:
         """The errors on unseen people."""
         rng = np.random.default_rng(0)
-        picks = rng.choice(self.test.pictured, size=TEST_FRAMES)
-        batch = stack([self._sample(self.test, int(each), rng) for each in picks])
+        clips = rng.choice(self.test.with_video, size=TEST_FRAMES)
+        batch = stack([self._frame(self.test, int(clip), rng) for clip in clips])
         device = next(self.module.parameters()).device
         loss, values = self.module({key: value.to(device) for key, value in batch.items()})
         return {key: float(value) for key, value in {"loss": loss, **values}.items()}
 
-    def show(self, folder: Path, step: int) -> None:
-        """There is nothing to look at."""
+    def write_sample(self, folder: Path, step: int) -> None:
+        """Nothing: there is no video to look at."""
 
 
-class _Regression(nn.Module):
-    def __init__(self, network: FaceAnalyzerNetwork):
+class AnalyzerModule(nn.Module):
+    """Batch -> loss and its parts."""
+
+    def __init__(self, network: FaceAnalyzerNetwork, config: AnalyzerPhase):
         super().__init__()
-        self.network = network
+        self.network, self.config = network, config
 
     def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-        return analyzer_loss(self.network.raw(batch["images"]), batch)
+        return analyzer_loss(self.network.raw(batch["images"]), batch, self.config)
 
 
-def analyzer_loss(raw: dict[str, Tensor], batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
-    """Weighted sum of the regression errors of pictures with a face, and cross-entropy of presence."""
+def analyzer_loss(raw: dict[str, Tensor], batch: Sample, config: AnalyzerPhase) -> tuple[Tensor, dict[str, Tensor]]:
+    """Weighted sum of the regression errors of frames with a face, and of the cross-entropy of presence."""
     present = batch["present"]
     mouth = torch.ones(68, 2, device=present.device)
-    mouth[MOUTH] = 3.0
+    mouth[MOUTH] = config.mouth_weight
     points = (present * mouth.flatten() * (raw["landmarks"] - batch["landmarks"]).abs()).mean()
     keypoints = (present * (raw["head_keypoints"] - batch["head_keypoints"]).abs()).mean()
     expression = (present * (raw["expression"] - batch["expression"]).square()).mean()
     pose = (present * (raw["pose"] - batch["pose"]).square()).mean()
     presence = functional.binary_cross_entropy_with_logits(raw["present"], present)
-    loss = 20 * points + 20 * keypoints + 10 * expression + 0.3 * pose + 0.2 * presence
+    loss = config.landmark_weight * points + config.keypoint_weight * keypoints
+    loss = loss + config.expression_weight * expression + config.pose_weight * pose
+    loss = loss + config.presence_weight * presence
     return loss, {
         "points": points,
         "keypoints": keypoints,
@@ -135,7 +139,7 @@ def analyzer_loss(raw: dict[str, Tensor], batch: Sample) -> tuple[Tensor, dict[s
 
 
 def export_onnx(network: FaceAnalyzerNetwork) -> bytes:
-    """The network as ONNX with float16 weights: input `image`, outputs as in OUTPUTS, any batch size. Needs the `train` extra."""
+    """The network as ONNX with float16 weights: input `image`, outputs as in OUTPUTS, any batch size. Needs the optional package onnx."""
     buffer = io.BytesIO()
     torch.onnx.export(
         network.eval(),

@@ -25,32 +25,33 @@ from ..errors import PortraitError
 from ..io.progress import Progress
 from ..networks.unet import UNet
 from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
-from .config import TrainSettings, same_run
-from .dataset import Sample, Spot, generator, places_of, step_loader
-from .logger import Report, RunLog, Smoothed, status_line
+from .config import TrainSettings
+from .dataset import Clips, Sample, SampleIndex, positions_of, step_loader, step_rng
+from .logger import Report, RunLogger, RunningMeans, status_line
+from .recipe import same_run
 
-WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
-# Frozen weights, and the optimiser's state of what no loss has reached, are not in a checkpoint.
-PART = StateDictOptions(full_state_dict=True, strict=False)
-EXPLOSION_AFTER = 20  # steps that the usual loss is taken from
+FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
+# A checkpoint holds neither frozen weights nor the optimiser's state of parameters that no loss has reached.
+PARTIAL = StateDictOptions(full_state_dict=True, strict=False)
 
 
 class Phase(Protocol):
     """Something to train. `name` is part of its randomness; `module` maps a batch to its loss and further values to report,
-    all scalars; what requires a gradient in it is trained, everything else frozen."""
+    all scalars; what requires a gradient in it is trained, everything else is frozen."""
 
     name: str
     module: nn.Module
+    clips: Clips
 
-    def draw(self, spot: Spot) -> Sample:
-        """The sample of one place in one step's batch; all its randomness comes from the spot."""
+    def sample(self, index: SampleIndex) -> Sample:
+        """The sample at one position of one step's batch; all its randomness comes from the index."""
         ...
 
     def validate(self) -> dict[str, float]:
-        """Figures on what is not trained on, with the module as it is."""
+        """Figures on the test split, with the module as it is."""
         ...
 
-    def show(self, folder: Path, step: int) -> None:
+    def write_sample(self, folder: Path, step: int) -> None:
         """Writes something to look at into the folder."""
         ...
 
@@ -63,8 +64,10 @@ class EMA:
     """
 
     def __init__(self, module: nn.Module):
-        trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-        self.live = [*trained, *(buffer for buffer in module.buffers() if buffer.is_floating_point())]
+        self.live = [
+            *trained_parameters(module),
+            *(buffer for buffer in module.buffers() if buffer.is_floating_point()),
+        ]
         self.shadow = [value.detach().clone() for value in self.live]
 
     def update(self, decay: float) -> None:
@@ -98,12 +101,12 @@ def train(
     report: Report = print,
     progress: Progress | None = None,
 ) -> None:
-    """Trains the phase's module in place and leaves the running average in it.
+    """Trains the phase's module in place and leaves the moving average of the weights in it.
 
-    Checkpoints, log and shown clips are in `folder`; the same call goes on from the newest checkpoint there, and ends with
-    the same bits as an uninterrupted run (one process, CPU). config: JSON that is stored with every checkpoint; one of
-    another config raises PortraitError. progress(steps done, steps) may raise to stop: a checkpoint is written first. A loss
-    that is not finite or explodes raises PortraitError and leaves the last checkpoint as it was.
+    Checkpoints, log and samples are in `folder`. The same call resumes from the newest checkpoint there, and ends with the same
+    bits as an uninterrupted run (one process, CPU). config: JSON that is stored with every checkpoint; a checkpoint of another
+    config raises PortraitError. progress(steps done, steps) may raise to stop: a checkpoint is written first. A loss that is
+    not finite or explodes raises PortraitError and leaves the last checkpoint as it was.
     """
     run = _Run(phase, settings, folder, seed, config, report)
     try:
@@ -121,16 +124,16 @@ class _Run:
         self.autocast_dtype = autocast_dtype(settings.precision, self.accelerator.device)
         self.scaler = torch.amp.GradScaler(self.accelerator.device.type, enabled=self.autocast_dtype == torch.float16)
         processes = self.accelerator.num_processes
-        if settings.batch % (processes * settings.accumulate):
+        if settings.batch_size % (processes * settings.grad_accum_steps):
             raise PortraitError(
-                f"{phase.name}: a batch of {settings.batch} cannot be shared by {processes} processes with "
-                f"{settings.accumulate} passes each: make it a multiple of {processes * settings.accumulate}"
+                f"{phase.name}: a batch of {settings.batch_size} cannot be shared by {processes} processes with "
+                f"{settings.grad_accum_steps} passes each: make batch_size a multiple of {processes * settings.grad_accum_steps}"
             )
         self.report = report if self.accelerator.is_main_process else _silent
-        optimizer = make_optimizer([each for each in phase.module.parameters() if each.requires_grad], settings)
+        optimizer = make_optimizer(trained_parameters(phase.module), settings)
         self.module, self.optimizer = self.accelerator.prepare(phase.module, optimizer)
         self.ema = EMA(self.module)
-        self.smoothed = Smoothed()
+        self.means = RunningMeans(settings.log_smoothing)
         self.done = self._resume()
 
     def close(self) -> None:
@@ -140,22 +143,22 @@ class _Run:
     def loop(self, progress: Progress | None) -> None:
         settings, accelerator = self.settings, self.accelerator
         with contextlib.ExitStack() as stack:
-            log = stack.enter_context(RunLog(self.folder, self.done)) if accelerator.is_main_process else None
+            log = stack.enter_context(RunLogger(self.folder, self.done)) if accelerator.is_main_process else None
             set_gradient_checkpointing(self.phase.module, settings.gradient_checkpointing)
             self.module.train()
             for step, batch in enumerate(self._batches(), self.done):
-                self.smoothed.update(self._step(step, batch))
+                self.means.update(self._step(step, batch))
                 self.done = step + 1
-                self._tell(log)
+                self._report(log)
                 if self.done % settings.checkpoint_steps == 0 or self.done == settings.steps:
                     self.save()
                 if progress is not None:
-                    self._ask(progress)
+                    self._report_progress(progress)
         self.ema.swap()
         self.phase.module.eval()
 
-    def _ask(self, progress: Progress) -> None:
-        """Tells how far the run is; whoever is told may stop it between two steps."""
+    def _report_progress(self, progress: Progress) -> None:
+        """Calls `progress`, which may raise to stop the run between two steps."""
         try:
             progress(self.done, self.settings.steps)
         except BaseException:
@@ -164,49 +167,43 @@ class _Run:
             raise
 
     def _batches(self) -> Iterator[Sample]:
-        part = places_of(self.accelerator.process_index, self.accelerator.num_processes, self.settings.batch)
-        steps = range(self.done, self.settings.steps)
-        return iter(
-            step_loader(
-                self.phase.draw, self.seed, self.phase.name, steps, part, self.settings.batch, self.settings.workers
-            )
-        )
+        settings, accelerator = self.settings, self.accelerator
+        positions = positions_of(accelerator.process_index, accelerator.num_processes, settings.batch_size)
+        steps = range(self.done, settings.steps)
+        return iter(step_loader(self.phase, self.seed, steps, positions, settings.batch_size, settings.num_workers))
 
     def _step(self, step: int, batch: Sample) -> dict[str, float]:
-        """One optimiser step; loss and the phase's values, means over the whole batch of all processes."""
+        """One optimiser step -> loss and the phase's values, means over the whole batch of all processes."""
         settings, accelerator = self.settings, self.accelerator
         began = time.monotonic()
-        torch.manual_seed(int(generator(self.seed, self.phase.name, step, accelerator.process_index).integers(2**62)))
+        torch.manual_seed(int(step_rng(self.seed, self.phase.name, step, accelerator.process_index).integers(2**62)))
         for group in self.optimizer.param_groups:
-            group["lr"] = settings.rate(step)
-        count = len(next(iter(batch.values()))) // settings.accumulate
+            group["lr"] = settings.lr_at(step)
+        count = len(next(iter(batch.values()))) // settings.grad_accum_steps
         totals: dict[str, Tensor] = {}
-        for turn in range(settings.accumulate):
-            piece = {
-                key: value[turn * count : (turn + 1) * count].to(accelerator.device) for key, value in batch.items()
-            }
-            last = turn + 1 == settings.accumulate
+        for turn in range(settings.grad_accum_steps):
+            rows = slice(turn * count, (turn + 1) * count)
+            micro_batch = {key: value[rows].to(accelerator.device) for key, value in batch.items()}
+            last = turn + 1 == settings.grad_accum_steps
             with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
                 with self._autocast():
-                    loss, values = self.module(piece)
-                accelerator.backward(self.scaler.scale(loss.float() / settings.accumulate))
+                    loss, values = self.module(micro_batch)
+                accelerator.backward(self.scaler.scale(loss.float() / settings.grad_accum_steps))
             for key, value in {"loss": loss, **values}.items():
-                totals[key] = totals.get(key, 0) + value.detach().float() / settings.accumulate
+                totals[key] = totals.get(key, 0) + value.detach().float() / settings.grad_accum_steps
         self.scaler.unscale_(self.optimizer.optimizer)
-        norm = accelerator.clip_grad_norm_(
-            [each for each in self.module.parameters() if each.requires_grad], settings.clip_norm
-        )
+        norm = accelerator.clip_grad_norm_(trained_parameters(self.module), settings.clip_norm)
         names = list(totals)
         reduced = accelerator.reduce(torch.stack([totals[name] for name in names]), "mean").tolist()
         values = dict(zip(names, reduced, strict=True))
-        # A gradient too large for fp16 is no fault of the run: the scaler leaves this step out and scales less from then on.
+        # A gradient too large for fp16 is no error: the scaler skips this step and uses a smaller scale from then on.
         if math.isfinite(norm) or not self.scaler.is_enabled():
             values["gradient"] = float(norm)
         self._check(step, values)
         self.scaler.step(self.optimizer.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad()
-        self.ema.update(settings.decay(step))
+        self.ema.update(settings.ema_decay_at(step))
         return {**values, "seconds": time.monotonic() - began}
 
     def _autocast(self) -> torch.autocast:
@@ -214,107 +211,114 @@ class _Run:
         return torch.autocast(self.accelerator.device.type, dtype=self.autocast_dtype, enabled=enabled)
 
     def _check(self, step: int, values: dict[str, float]) -> None:
-        usual = self.smoothed.values.get("loss", math.inf)
+        settings, usual = self.settings, self.means.values.get("loss", math.inf)
         bad = [name for name, value in values.items() if not math.isfinite(value)]
-        exploded = step >= EXPLOSION_AFTER and values["loss"] > self.settings.explosion * abs(usual)
+        exploded = step >= settings.loss_check_after and values["loss"] > settings.max_loss_ratio * abs(usual)
         if not bad and not exploded:
             return
         what = (
             f"{bad[0]} became {values[bad[0]]}" if bad else f"the loss jumped from {usual:.4g} to {values['loss']:.4g}"
         )
-        kept = checkpoints(self.folder)
-        state = f"the last good checkpoint is {kept[-1]}" if kept else "there is no checkpoint yet"
+        saved = checkpoints(self.folder)
+        state = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         raise PortraitError(
             f"{self.phase.name}: {what} at step {step + 1}; {state}: lower learning_rate or clip_norm and run again"
         )
 
-    def _tell(self, log: RunLog | None) -> None:
-        """Log line, figures and pictures where they are due after a step."""
+    def _report(self, log: RunLogger | None) -> None:
+        """Log line, validation and samples where they are due after a step."""
         settings, done = self.settings, self.done
         last = done == settings.steps
         if done % settings.log_steps == 0 or last:
-            shown = {**self.smoothed.values, "learning_rate": settings.rate(done - 1)}
-            seconds = shown.pop("seconds")
-            self.report(status_line(self.phase.name, done, settings.steps, shown, seconds))
+            values = {**self.means.values, "learning_rate": settings.lr_at(done - 1)}
+            seconds = values.pop("seconds")
+            self.report(status_line(self.phase.name, done, settings.steps, values, seconds))
             if log is not None:
-                log.write(done, {**shown, "seconds": seconds})
+                log.write(done, {**values, "seconds": seconds})
         validate = settings.validate_steps and (done % settings.validate_steps == 0 or last)
-        show = settings.sample_steps and (done % settings.sample_steps == 0 or last)
-        if not (validate or show):
+        write_sample = settings.sample_steps and (done % settings.sample_steps == 0 or last)
+        if not (validate or write_sample):
             return
         with self.ema.applied(), torch.no_grad():
             self.phase.module.eval()
             if validate and log is not None:
-                figures = self.phase.validate()
+                with self._autocast():
+                    figures = self.phase.validate()
                 self.report(
                     f"{self.phase.name} {done}: " + " ".join(f"{key} {value:.4g}" for key, value in figures.items())
                 )
                 log.write(done, {f"validation/{key}": value for key, value in figures.items()})
-            if show and log is not None:
-                self.phase.show(self.folder / "samples", done)
+            if write_sample and log is not None:
+                self.phase.write_sample(self.folder / "samples", done)
             self.phase.module.train()
         self.accelerator.wait_for_everyone()
 
     def save(self) -> None:
-        """A checkpoint of everything that the rest of the run depends on."""
+        """Writes a checkpoint of everything that the rest of the run depends on."""
         with self.ema.applied():
-            average = get_model_state_dict(self.module, options=WHOLE)
-            average = {key: value.clone() for key, value in average.items()}
+            averaged = get_model_state_dict(self.module, options=FULL)
+            averaged = {key: value.clone() for key, value in averaged.items()}
         state = {
             "phase": self.phase.name,
             "seed": self.seed,
             "config": self.config,
-            "module": get_model_state_dict(self.module, options=WHOLE),
-            "average": average,
-            "optimizer": get_optimizer_state_dict(self.module, self.optimizer.optimizer, options=WHOLE),
-            "values": self.smoothed.values,
+            "module": get_model_state_dict(self.module, options=FULL),
+            "ema": averaged,
+            "optimizer": get_optimizer_state_dict(self.module, self.optimizer.optimizer, options=FULL),
+            "values": self.means.values,
         }
         if self.accelerator.is_main_process:
-            path = save_checkpoint(self.folder, self.done, state, self.settings.keep)
+            path = save_checkpoint(self.folder, self.done, state, self.settings.keep_checkpoints)
             self.report(f"{self.phase.name}: {path}")
         self.accelerator.wait_for_everyone()
 
     def _resume(self) -> int:
-        """Steps done so far, according to the newest checkpoint, whose state is taken over."""
-        kept = checkpoints(self.folder)
-        if not kept:
+        """Loads the newest checkpoint, if there is one -> the number of steps done."""
+        saved = checkpoints(self.folder)
+        if not saved:
             return 0
-        state = load_checkpoint(kept[-1])
-        for key, mine in (("phase", self.phase.name), ("seed", self.seed), ("config", self.config)):
-            same = same_run(state[key], mine) if key == "config" else state[key] == mine
+        state = load_checkpoint(saved[-1])
+        for key, value in (("phase", self.phase.name), ("seed", self.seed), ("config", self.config)):
+            same = same_run(state[key], value) if key == "config" else state[key] == value
             if not same:
                 raise PortraitError(
-                    f"{kept[-1]} is of another {key} ({state[key]}) than this run ({mine}): choose another folder or remove it"
+                    f"{saved[-1]} is of another {key} ({state[key]}) than this run ({value}): choose another folder or remove it"
                 )
-        self._put(state["average"], kept[-1])
+        self._load(state["ema"], saved[-1])
         self.ema.update(0.0)
-        self._put(state["module"], kept[-1])
-        self._put_optimizer(state["optimizer"])
-        self.smoothed = Smoothed(state["values"])
-        self.report(f"{self.phase.name}: goes on at step {state['step']} of {self.settings.steps}")
+        self._load(state["module"], saved[-1])
+        self._load_optimizer(state["optimizer"])
+        self.means = RunningMeans(self.settings.log_smoothing, state["values"])
+        self.report(f"{self.phase.name}: resumes at step {state['step']} of {self.settings.steps}")
         return state["step"]
 
-    def _put(self, tensors: dict[str, Tensor], path: Path) -> None:
-        """Trained weights and statistics into the module; frozen weights are not in a checkpoint."""
-        wanted = set(get_model_state_dict(self.module, options=WHOLE))
-        if wanted != set(tensors):
-            apart = sorted(wanted ^ set(tensors))
+    def _load(self, tensors: dict[str, Tensor], path: Path) -> None:
+        """Loads trained weights and buffers into the module; frozen weights are not in a checkpoint."""
+        expected = set(get_model_state_dict(self.module, options=FULL))
+        if expected != set(tensors):
+            differing = sorted(expected ^ set(tensors))
             raise PortraitError(
-                f"{path}: {len(apart)} tensors ({apart[0]}, ...) are trained there or here but not in both: choose another folder"
+                f"{path}: {len(differing)} tensors ({differing[0]}, ...) are trained there or here but not in both: choose another "
+                "folder"
             )
-        set_model_state_dict(self.module, tensors, options=PART)
+        set_model_state_dict(self.module, tensors, options=PARTIAL)
 
-    def _put_optimizer(self, saved: dict) -> None:
-        """The optimiser's state; a parameter that no loss has reached yet has none, and starts from nothing here too."""
-        set_optimizer_state_dict(self.module, self.optimizer.optimizer, saved, options=PART)
+    def _load_optimizer(self, saved: dict) -> None:
+        """Loads the optimiser's state; a parameter that no loss has reached yet has none in the checkpoint and here."""
+        set_optimizer_state_dict(self.module, self.optimizer.optimizer, saved, options=PARTIAL)
         unreached = {name for group in saved["param_groups"] for name in group["params"]} - set(saved["state"])
         for name, parameter in self.phase.module.named_parameters():
             if name in unreached:
                 self.optimizer.state.pop(parameter, None)
 
 
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    """The parameters that require a gradient."""
+    return [parameter for parameter in module.parameters() if parameter.requires_grad]
+
+
 def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
-    """The optimiser of the settings; the 8-bit one needs the package bitsandbytes."""
+    """The optimiser of the settings; the 8-bit one needs the optional package bitsandbytes."""
     if not parameters:
         raise PortraitError("there is nothing to train: every parameter is frozen")
     shared = {"lr": settings.learning_rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
@@ -332,7 +336,7 @@ def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> t
 
 
 def _silent(line: str) -> None:
-    """Only the first process talks."""
+    """Only the first process reports."""
 
 
 def set_gradient_checkpointing(module: nn.Module, on: bool) -> None:

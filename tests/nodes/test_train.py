@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from svp_portrait.nodes.types import PreparedDataset
 from svp_portrait.svp_models.data.prepare import prepare
 from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.training.recipe import ALIASES
 
 ASSETS = Path(__file__).resolve().parents[2] / "workflows" / "assets"
 ENCODER = Wav2Vec2Config(
@@ -181,12 +183,29 @@ def test_another_training_needs_another_name(folders, loaded, dataset):
         SVPTrainStage.execute(loaded[0], dataset, **{**STAGE, "name": "taught"})
 
 
+def test_a_training_of_version_0_1_0_goes_on(folders, loaded, dataset):
+    """Its record has the earlier names of the settings, and lacks those that came later."""
+    trained, file = SVPTrainStage.execute(loaded[0], dataset, **{**STAGE, "steps": 2}).args
+    path = folders / "output" / "svp_training" / STAGE["name"] / "run.json"
+    record = json.loads(path.read_text())
+    earlier = {new: old for old, new in ALIASES.items()}
+    phase = {earlier.get(key, key): value for key, value in record["settings"].items()}
+    phase["settings"] = {earlier.get(key, key): value for key, value in phase["settings"].items()}
+    del phase["region_margin"], phase["settings"]["log_smoothing"]
+    assert {"trains", "unconditional"} < phase.keys() and "batch" in phase["settings"]
+    path.write_text(json.dumps({**record, "settings": phase}))
+    (folders / "output" / "svp" / file).unlink()
+    assert changed(trained, SVPTrainStage.execute(loaded[0], dataset, **{**STAGE, "steps": 2}).args[0]) == set()
+
+
 def test_files_of_others_stay_as_they_are(folders, loaded, dataset, model_file):
     mine = folders / "output" / "svp" / "trained.safetensors"
     mine.parent.mkdir()
     for content in (b"anything", model_file.read_bytes()):
         mine.write_bytes(content)
-        with pytest.raises(PortraitError, match="trained.safetensors is there already.*choose another name"):
+        with pytest.raises(
+            PortraitError, match="trained.safetensors exists and is not of this training.*choose another name"
+        ):
             SVPTrainStage.execute(loaded[0], dataset, **STAGE)
         assert mine.read_bytes() == content
     notes = folders / "output" / "svp_training" / "other" / "notes.txt"

@@ -1,4 +1,4 @@
-"""svp train: the training itself is in svp_models/training."""
+"""svp train: arguments and signals of a training; the training itself is in svp_models/training."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from ...errors import PortraitError
 from ...io.file_names import printable
 from ...io.progress import Progress
 from ...io.signals import Interrupted, ending_at_once, handled_by
-from ...training.config import PHASES, RECIPES, load_recipe, open_training, scaled
+from ...training.config import PHASES
+from ...training.recipe import RECIPES, load_recipe, open_training, scaled
 from ..runner import OpenNodes
 
-MOST_WORKERS = 1024
+MAX_JOBS = 1024
 DEMO, ALL = "demo", "all"
 MEANING = """\
 A phase starts from the model that the phase before it in the recipe has written, the first one from the recipe's model, and
-ends with RUN/PHASE/model.safetensors, which Load Portrait Model reads. A run that was stopped or killed goes on from its last
+ends with RUN/PHASE/model.safetensors, which Load Portrait Model reads. A run that was stopped or killed resumes from its last
 checkpoint when the command is repeated. Several processes: accelerate launch ... -m svp_portrait.nodes.command train ...
 """
 
@@ -40,15 +41,15 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, metavar="FILE", help="also write the finished model here, in half precision"
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="tell parameters, memory, schedule and data, train nothing"
+        "--dry-run", action="store_true", help="print parameters, memory, schedule and data, train nothing"
     )
     parser.add_argument(
-        "--benchmark", action="store_true", help="tell how long reading a batch takes against learning from it"
+        "--benchmark", action="store_true", help="print how long loading a batch takes and how long training on it"
     )
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, help="processes that draw data (%(default)s)"
+        "--jobs", "--workers", type=int, default=os.cpu_count() or 1, help="processes that render data (%(default)s)"
     )
-    parser.add_argument("--scale", type=float, default=1.0, help="factor on all steps; 0.01 only shows that it runs")
+    parser.add_argument("--scale", type=float, default=1.0, help="factor for all steps; 0.01 only tests that it runs")
 
 
 def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
@@ -60,50 +61,48 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     names = recipe.phases() if args.phase in (DEMO, ALL) else [args.phase]
     with ending_at_once():
         training = open_training("run")
-    if not 1 <= args.workers <= MOST_WORKERS:
-        raise PortraitError(f"--workers is {args.workers}: 1 to {MOST_WORKERS} are allowed")
+    if not 1 <= args.jobs <= MAX_JOBS:
+        raise PortraitError(f"--jobs is {args.jobs}: 1 to {MAX_JOBS} are allowed")
     with stoppable() as progress:
-        run_train = training.Run(recipe, args.run or Path("runs") / recipe.name, _say, progress, args.workers)
+        run = training.Run(recipe, args.run or Path("runs") / recipe.name, _print_line, progress, args.jobs)
         if args.dry_run:
             for name in names:
-                for line in run_train.describe(name):
-                    _say(line)
+                for line in run.describe(name):
+                    _print_line(line)
             return
         if args.benchmark:
             for name in names:
-                _say(run_train.benchmark(name))
+                _print_line(run.benchmark(name))
             return
-        with run_train.alone():
-            model = [run_train.phase(name) for name in names][-1]
+        with run.locked():
+            model = [run.phase(name) for name in names][-1]
             if args.output is not None:
-                run_train.export(model, args.output)
+                run.export(model, args.output)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(printable(line), flush=True)
 
 
 @contextmanager
 def stoppable() -> Iterator[Progress]:
     """A progress callback for a training that a signal stops: between two steps, with a checkpoint, and at once where there is
-    no step to finish (data are drawn, a model is built) or when a second signal comes."""
-    asked: list[int] = []
-    stepping = False
+    no step to finish (data is rendered, a model is built) or when a second signal comes."""
+    received: list[int] = []
+    in_step = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        again = bool(asked)
-        asked.append(
-            number
-        )  # before it is raised: code that lets no exception through may swallow it, the next step does not
-        if again or not stepping:
+    def stop(number: int, frame: FrameType | None) -> None:
+        again = bool(received)
+        received.append(number)  # first: other code may swallow the exception, but the next step raises it again
+        if again or not in_step:
             raise Interrupted(number)
-        print("stopping after this step; once more stops at once, without a checkpoint", flush=True)
+        print("stopping after this step; a second signal stops at once, without a checkpoint", flush=True)
 
     def progress(done: int, total: int) -> None:
-        nonlocal stepping
-        if asked:
-            raise Interrupted(asked[0])
-        stepping = done < total
+        nonlocal in_step
+        if received:
+            raise Interrupted(received[0])
+        in_step = done < total
 
-    with handled_by(ask):
+    with handled_by(stop):
         yield progress

@@ -20,7 +20,7 @@ from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker
-from svp_portrait.svp_models.training.config import load_recipe, resolved, same_run
+from svp_portrait.svp_models.training.recipe import load_recipe, run_config, same_run
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "demo.toml"
 FIGURES = {
@@ -43,7 +43,7 @@ def test_the_file_is_small_and_says_how_it_was_made(model):
     assert BUILTIN_MODEL.stat().st_size <= 30e6
     assert asdict(model.config) == asdict(PRESETS["demo"])
     assert model.metadata["data_version"].split("/")[0] == DATA_VERSION
-    assert same_run(model.metadata["training"], resolved(load_recipe(RECIPE), "stage3"))
+    assert same_run(model.metadata["training"], run_config(load_recipe(RECIPE), "stage3"))
     assert int(model.metadata["step"]) > 0
     assert int(model.metadata["seed"]) >= 0
 

@@ -7,17 +7,19 @@ from dataclasses import replace
 import torch
 
 from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
-from svp_portrait.svp_models.training.dataset import Spot, stack
+from svp_portrait.svp_models.training.dataset import SampleIndex, stack
 from svp_portrait.svp_models.training.train_diffusion import StageTraining
 from svp_portrait.svp_models.training.trainer import set_gradient_checkpointing, train
 
-SETTINGS = TrainSettings(steps=2, batch=1, learning_rate=0.01, warmup=1, average=0.0)
-STAGE = StagePhase(SETTINGS, ("spatial", "temporal", "reference"), frames=4, audio=True, unconditional=0.0, margin=0)
+SETTINGS = TrainSettings(steps=2, batch_size=1, learning_rate=0.01, warmup_steps=1, ema_decay=0.0)
+STAGE = StagePhase(
+    SETTINGS, ("spatial", "temporal", "reference"), frames=4, audio=True, cond_drop_prob=0.0, reference_margin=0
+)
 
 
 def gradients(phase: StageTraining) -> tuple[dict[str, torch.Tensor], int]:
     """Gradients of one batch, and the bytes that the way to the loss kept for them."""
-    batch, kept = stack([phase.draw(Spot(0, "stage", 0, 0, 1))]), []
+    batch, kept = stack([phase.sample(SampleIndex(0, "stage", 0, 0, 1))]), []
     phase.module.zero_grad()
     torch.manual_seed(0)
     with torch.autograd.graph.saved_tensors_hooks(lambda each: kept.append(each.nbytes) or each, lambda each: each):

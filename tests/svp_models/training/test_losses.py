@@ -3,7 +3,13 @@ import math
 import pytest
 import torch
 
-from svp_portrait.svp_models.training.losses import info_nce, inverse_distance_similarity, picture_loss, region_weight
+from svp_portrait.svp_models.training.losses import (
+    face_region_weight,
+    image_loss,
+    info_nce,
+    inverse_distance_similarity,
+    region_weight,
+)
 
 
 def test_similarity_is_the_inverse_of_distance_plus_one():
@@ -33,14 +39,20 @@ def test_info_nce_without_positives_is_refused():
         info_nce(torch.zeros(3, 2), torch.tensor([0, 1, 2]), 0.1)
 
 
-def test_picture_loss_is_zero_for_equal_pictures_and_weighs_regions():
-    true = torch.rand(1, 3, 16, 16) * 2 - 1
+def test_image_loss_in_closed_form():
+    target = torch.rand(1, 3, 16, 16) * 2 - 1
     weight = torch.ones(1, 1, 16, 16)
-    assert picture_loss(true, true, weight).item() == pytest.approx(0, abs=1e-5)
-    wrong = true.clone()
+    assert image_loss(target, target, weight, 0.5).item() == pytest.approx(0, abs=1e-5)
+    wrong = target.clone()
     wrong[..., :8] += 0.5
+    # half of the pixels are off by 0.5, and so is the one gradient of fifteen across the edge
+    assert image_loss(wrong, target, weight, 0.0).item() == pytest.approx(0.25 + 0.5 / 15, abs=1e-5)
     weight[..., :8] = 5
-    assert picture_loss(wrong, true, weight) > picture_loss(wrong, true, torch.ones_like(weight))
+    assert image_loss(wrong, target, weight, 0.0).item() == pytest.approx(5 * 0.25 + 0.5 / 15, abs=1e-5)
+    flat = torch.zeros(1, 3, 16, 16)  # without structure SSIM compares means alone: (2 m n + c) / (m^2 + n^2 + c)
+    ssim = (2 * 0.5 * 0.75 + 1e-4) / (0.5**2 + 0.75**2 + 1e-4)
+    loss = image_loss(flat + 0.5, flat, torch.ones_like(weight), 2.0).item()
+    assert loss == pytest.approx(0.5 + 2 * (1 - ssim), abs=1e-3)
 
 
 def test_region_weight_marks_the_box_of_the_points():
@@ -49,3 +61,11 @@ def test_region_weight_marks_the_box_of_the_points():
     expected = torch.ones(10, 10)
     expected[3, 3:6] = 3  # cell centres 0.35, 0.45, 0.55 across and 0.35 down lie within
     torch.testing.assert_close(weight, expected)
+
+
+def test_the_mouth_has_its_weight_and_that_of_the_face():
+    landmarks = torch.full((1, 68, 2), 0.05)
+    landmarks[:, 17:48] = torch.linspace(0.2, 0.6, 31)[None, :, None]  # brows, nose and eyes
+    landmarks[:, 48:] = torch.linspace(0.5, 0.8, 20)[None, :, None]
+    weight = face_region_weight(landmarks, 10, face=2.0, mouth=3.0, margin=0.0)[0, 0]
+    assert [weight[cell, cell].item() for cell in (0, 3, 6, 9)] == [1.0, 3.0, 6.0, 1.0]

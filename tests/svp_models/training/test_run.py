@@ -13,7 +13,7 @@ import torch
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.video import load_video
-from svp_portrait.svp_models.training.config import recipe_from_dict
+from svp_portrait.svp_models.training.recipe import recipe_from_dict
 from svp_portrait.svp_models.training.run import Run
 
 
@@ -22,18 +22,18 @@ def values(model, dataset, tmp_path):
     """A recipe on the tiny model and dataset, as plain values."""
     start = tmp_path / "start.safetensors"
     save_model(start, model, {"step": "3"}, torch.float32)
-    settings = {"steps": 2, "batch": 2, "warmup": 1}
-    stage = {"audio": True, "margin": 0, "settings": settings}
+    settings = {"steps": 2, "batch_size": 2, "warmup_steps": 1}
+    stage = {"audio": True, "reference_margin": 0, "settings": settings}
     return {
         "name": "tiny",
         "model": {"file": str(start)},
-        "data": {"folder": str(dataset), "decoded": True},
+        "data": {"folder": str(dataset), "cache_frames": True},
         "show": {"frames": 6, "steps": 1, "cfg": 1.0},
-        "style": {"emotions": 2, "shortest": 10, "settings": {**settings, "batch": 4}},
+        "style": {"emotions": 2, "min_frames": 10, "settings": {**settings, "batch_size": 4}},
         "projections": {"settings": settings},
-        "stage1": {"trains": ["spatial"], "temporal": False, "settings": settings},
+        "stage1": {"trainable": ["spatial"], "temporal": False, "settings": settings},
         "stage3": {
-            "trains": ["style"],
+            "trainable": ["style"],
             "style": True,
             "frames": 2,
             **stage,
@@ -48,7 +48,7 @@ def test_a_recipe_ends_with_a_model_that_says_where_it_comes_from(values, tmp_pa
     made = [run.phase(name) for name in run.recipe.phases()]
     first, last = load_model(values["model"]["file"]), load_model(made[-1])
     assert last.metadata["step"] == str(3 + 4 * 2) and last.metadata["recipe"] == "tiny"
-    assert json.loads(last.metadata["training"])["phase"]["trains"] == ["style"]
+    assert json.loads(last.metadata["training"])["phase"]["trainable"] == ["style"]
     assert last.metadata["data_version"] == run.build("stage3", last).clips.version
     assert last.style_space != first.style_space  # the extractor was trained
     changed = {
@@ -71,7 +71,7 @@ import json
 import sys
 from pathlib import Path
 
-from svp_portrait.svp_models.training.config import recipe_from_dict
+from svp_portrait.svp_models.training.recipe import recipe_from_dict
 from svp_portrait.svp_models.training.run import Run, this_process
 
 folder = Path(sys.argv[1])
@@ -105,23 +105,28 @@ class Stop(Exception):
 @pytest.mark.parametrize(
     "stage",
     [
-        {"trains": ["spatial", "reference", "guider"], "temporal": False},
-        {"trains": ["spatial", "reference", "temporal", "audio"], "singles": 0.5, "frames": 2, "audio": True},
+        {"trainable": ["spatial", "reference", "guider"], "temporal": False},
+        {
+            "trainable": ["spatial", "reference", "temporal", "audio"],
+            "single_frame_prob": 0.5,
+            "frames": 2,
+            "audio": True,
+        },
     ],
-    ids=["pictures", "clips and pictures"],
+    ids=["frames", "clips and frames"],
 )
 def test_a_stopped_stage_ends_with_the_same_bits(values, tmp_path, stage):
     def stop(done, total):
         if done == 1:
             raise Stop
 
-    stage = {**stage, "margin": 0, "settings": {**values["stage1"]["settings"], "steps": 3}}
+    stage = {**stage, "reference_margin": 0, "settings": {**values["stage1"]["settings"], "steps": 3}}
     recipe = recipe_from_dict({key: values[key] for key in ("name", "model", "data", "show")} | {"stage1": stage})
     whole, lines = load_model(Run(recipe, tmp_path / "whole", str).phase("stage1")), []
     with pytest.raises(Stop):
         Run(recipe, tmp_path / "parts", str, stop).phase("stage1")
     parts = load_model(Run(recipe, tmp_path / "parts", lines.append).phase("stage1"))
-    assert "stage1: goes on at step 1 of 3" in lines
+    assert "stage1: resumes at step 1 of 3" in lines
     expected = whole.networks.state_dict()
     assert [name for name, value in parts.networks.state_dict().items() if not torch.equal(value, expected[name])] == []
 
@@ -142,6 +147,6 @@ def test_the_plan_of_a_phase(values, tmp_path):
 
 
 def test_reading_expressions_needs_an_analyser(values, tmp_path):
-    values["data"]["read_expressions"] = True
+    values["data"]["predict_expressions"] = True
     with pytest.raises(PortraitError, match="needs a model with a face analyser"):
         Run(recipe_from_dict(values), tmp_path / "run").phase("style")

@@ -31,10 +31,10 @@ name = "small"
 preset = "demo"
 [data]
 folder = "{folder}"
-decoded = true
+cache_frames = true
 {synthetic}
 [autoencoder]
-settings = {{ steps = 400, batch = 2 }}
+settings = {{ steps = 400, batch_size = 2 }}
 """
 PEOPLE = "synthetic = { size = 256, seconds = 8.0, speakers = 4, test_speakers = 0, clips_per_speaker = 2 }"
 
@@ -60,11 +60,11 @@ def train(*arguments: str) -> int:
     return main(lambda folders, progress: [], ["train", *arguments])
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_signal_ends_it_while_data_are_drawn(tmp_path, workers):
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_signal_ends_it_while_data_is_rendered(tmp_path, jobs):
     data = tmp_path / "data"
     recipe = recipe_file(tmp_path, data, PEOPLE)
-    arguments = ["train", "autoencoder", "--recipe", str(recipe), "--run", str(tmp_path / "run"), "--workers", workers]
+    arguments = ["train", "autoencoder", "--recipe", str(recipe), "--run", str(tmp_path / "run"), "--jobs", jobs]
     process = subprocess.Popen([sys.executable, "-c", CODE, *arguments], stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not list(data.glob("work/.*.part")):
         time.sleep(0.05)
@@ -106,7 +106,7 @@ def test_a_signal_waits_for_the_step_and_no_longer():
 def test_two_do_not_train_in_one_folder(tmp_path, dataset, capsys):
     recipe, run = recipe_file(tmp_path, dataset), tmp_path / "run"
     with locked_folder(run, "training other"):
-        assert train("autoencoder", "--recipe", str(recipe), "--run", str(run), "--workers", "1") == 1
+        assert train("autoencoder", "--recipe", str(recipe), "--run", str(run), "--jobs", "1") == 1
     message = capsys.readouterr().err
     assert message.startswith(f"svp: {run}: training other (process {os.getpid()} on ") and message.count("\n") == 1
     assert listing(run) == set()
@@ -120,7 +120,7 @@ def test_a_dry_run_writes_nothing(tmp_path, dataset, capsys):
     assert not run.exists() and listing(dataset) == before
     recipe = recipe_file(tmp_path, tmp_path / "data", PEOPLE)
     assert train("autoencoder", "--recipe", str(recipe), "--run", str(run), "--dry-run") == 1
-    assert "there are no prepared data yet, and a dry run makes none" in capsys.readouterr().err
+    assert "there is no prepared data yet, and a dry run makes none" in capsys.readouterr().err
     assert not run.exists() and not (tmp_path / "data").exists()
 
 
@@ -128,12 +128,12 @@ def test_a_dry_run_writes_nothing(tmp_path, dataset, capsys):
     ("arguments", "message"),
     [
         (["stage2"], "recipe 'small' has no phase 'stage2'; it has autoencoder"),
-        (["all", "--workers", "0"], "--workers is 0: 1 to 1024 are allowed"),
+        (["all", "--workers", "0"], "--jobs is 0: 1 to 1024 are allowed"),
         (["all", "--scale", "nan"], "--scale is nan: it must be above 0"),
         (["all", "--set", "autoencoder.settings.betas=[2,3]"], "autoencoder.settings.betas is 2.0: 0 to below 1"),
         (["all", "--set", "model.file=/dev/null"], "/dev/null: there is no such file"),
-        (["all", "--set", "stage1={trains=['spatial'],frames=41,settings={steps=1}}"], "starts from"),
-        (["all", "--set", "data.folder=/dev/null"], "/dev/null: there are no prepared data"),
+        (["all", "--set", "stage1={trainable=['spatial'],frames=41,settings={steps=1}}"], "starts from"),
+        (["all", "--set", "data.folder=/dev/null"], "/dev/null: there is no prepared data"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, dataset, capsys, arguments, message):

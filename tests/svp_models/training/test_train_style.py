@@ -13,16 +13,16 @@ import torch
 
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
-from svp_portrait.svp_models.training.dataset import Expressions, PredictionError, Spot, stack
+from svp_portrait.svp_models.training.dataset import Expressions, PredictionError, SampleIndex, stack
 from svp_portrait.svp_models.training.train_style import StyleTraining, choose_takes, clustering, style_classes
 from svp_portrait.svp_models.training.trainer import train
 
-CONFIG = StylePhase(TrainSettings(steps=2, batch=8, warmup=1), emotions=2, takes=2, shortest=10)
+CONFIG = StylePhase(TrainSettings(steps=2, batch_size=8, warmup_steps=1), emotions=2, takes=2, min_frames=10)
 PEOPLE = [[[who * 100 + mood * 10 + take for take in range(3)] for mood in range(4)] for who in range(6)]
 
 
 def batch_of(phase, step=0, places=8):
-    return stack([phase.draw(Spot(0, "style", step, place, places)) for place in range(places)])
+    return stack([phase.sample(SampleIndex(0, "style", step, place, places)) for place in range(places)])
 
 
 def test_a_batch_holds_positives_and_both_kinds_of_hard_negatives():
@@ -47,7 +47,7 @@ def test_a_class_with_one_clip_is_cut_into_stretches_that_do_not_overlap(config,
 
 
 def test_never_both_inputs_are_dropped(config, train_clips, test_clips):
-    dropping = StylePhase(CONFIG.settings, 2, 2, drop_audio=0.5, drop_expression=0.5, shortest=10)
+    dropping = StylePhase(CONFIG.settings, 2, 2, audio_drop_prob=0.5, expression_drop_prob=0.5, min_frames=10)
     phase = StyleTraining(StyleExtractor(config.style), train_clips, test_clips, dropping)
     heard, seen = [], []
     for step in range(6):
@@ -61,12 +61,14 @@ def test_never_both_inputs_are_dropped(config, train_clips, test_clips):
 def test_a_mixed_voice_keeps_its_changes_and_takes_the_mean_of_another_clip_of_that_emotion(
     config, train_clips, test_clips
 ):
-    mixing = StylePhase(CONFIG.settings, 2, 2, drop_audio=0.0, drop_expression=0.0, mix_voices=1.0, shortest=20)
+    mixing = StylePhase(
+        CONFIG.settings, 2, 2, audio_drop_prob=0.0, expression_drop_prob=0.0, voice_mix_prob=1.0, min_frames=20
+    )
     phase = StyleTraining(StyleExtractor(config.style), train_clips, test_clips, mixing)
     clips = train_clips.clips
     batch = batch_of(phase, places=4)
     for place in range(4):
-        take = choose_takes(phase.by_identity, 4, 2, 2, Spot(0, "style", 0, place, 4).shared_rng())[place]
+        take = choose_takes(phase.by_identity, 4, 2, 2, SampleIndex(0, "style", 0, place, 4).shared_rng())[place]
         rows = batch["audio"][place][batch["mask"][place]]
         sound = clips.features(take.clip)
         cut = [index for index in range(len(sound) - len(rows) + 1)
@@ -79,7 +81,7 @@ def test_a_mixed_voice_keeps_its_changes_and_takes_the_mean_of_another_clip_of_t
 
 def test_training_lowers_the_loss_and_touches_only_the_extractor(model, train_clips, test_clips, tmp_path):
     before = {name: value.clone() for name, value in model.networks.state_dict().items()}
-    settings = TrainSettings(steps=80, batch=8, learning_rate=5e-3, warmup=1, average=0.0)
+    settings = TrainSettings(steps=80, batch_size=8, learning_rate=5e-3, warmup_steps=1, ema_decay=0.0)
     phase = StyleTraining(model.networks.style_extractor, train_clips, test_clips, CONFIG)
     first = phase.module(batch_of(phase, 1000))[0].item()
     train(phase, settings, tmp_path, 0, "{}", lambda line: None)
@@ -135,7 +137,7 @@ from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.config import StyleConfig
 from svp_portrait.svp_models.training.trainer import train
 from svp_portrait.svp_models.training.config import TrainSettings
-from svp_portrait.svp_models.training.train_style import _Contrast
+from svp_portrait.svp_models.training.train_style import StyleModule
 
 
 class Codes:
@@ -144,16 +146,16 @@ class Codes:
     def __init__(self):
         torch.manual_seed(0)
         config = StyleConfig(audio_size=4, expression_size=4, style_size=8, layers=1, heads=2, feed_forward=8, dropout=0.0)
-        self.module = _Contrast(StyleExtractor(config), 0.1)
+        self.module = StyleModule(StyleExtractor(config), 0.1)
 
-    def draw(self, spot):
-        rng = spot.rng()
+    def sample(self, index):
+        rng = index.rng()
         rows = [torch.from_numpy(rng.standard_normal((6, 4))).float() for _ in range(2)]
         mask, seed = torch.ones(6, dtype=torch.bool), torch.tensor(int(rng.integers(2**40)))
-        return {"audio": rows[0], "expression": rows[1], "mask": mask, "label": torch.tensor(spot.place // 2), "seed": seed}
+        return {"audio": rows[0], "expression": rows[1], "mask": mask, "label": torch.tensor(index.position // 2), "seed": seed}
 
 
-settings = TrainSettings(steps=4, batch=8, learning_rate=0.01, warmup=1, average=0.0, log_steps=1)
+settings = TrainSettings(steps=4, batch_size=8, learning_rate=0.01, warmup_steps=1, ema_decay=0.0, log_steps=1)
 train(Codes(), settings, Path(sys.argv[1]), 0, "{}", lambda line: None)
 """
 

@@ -13,12 +13,12 @@ from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import parameter_group
 from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
-from svp_portrait.svp_models.training.dataset import Spot, stack
+from svp_portrait.svp_models.training.dataset import SampleIndex, stack
 from svp_portrait.svp_models.training.train_diffusion import StageTraining, clip_noise, snr_weight
 from svp_portrait.svp_models.training.trainer import train
 
-SETTINGS = TrainSettings(steps=2, batch=2, learning_rate=0.05, warmup=1, average=0.0)
-STAGE = StagePhase(SETTINGS, ("spatial",), frames=4, audio=True, style=True, unconditional=0.0, margin=0)
+SETTINGS = TrainSettings(steps=2, batch_size=2, learning_rate=0.05, warmup_steps=1, ema_decay=0.0)
+STAGE = StagePhase(SETTINGS, ("spatial",), frames=4, audio=True, style=True, cond_drop_prob=0.0, reference_margin=0)
 
 
 def stage(model, clips, test, config=STAGE, show=None) -> StageTraining:
@@ -26,7 +26,7 @@ def stage(model, clips, test, config=STAGE, show=None) -> StageTraining:
 
 
 def batch_of(phase: StageTraining, step: int = 0, places: int = 2):
-    return stack([phase.draw(Spot(0, "stage", step, place, places)) for place in range(places)])
+    return stack([phase.sample(SampleIndex(0, "stage", step, place, places)) for place in range(places)])
 
 
 def awake(model) -> None:
@@ -39,9 +39,15 @@ def awake(model) -> None:
 @pytest.mark.parametrize(
     "settings",
     [
-        {"trains": ("spatial", "reference", "guider"), "frames": 1, "audio": False, "style": False, "temporal": False},
-        {"trains": ("temporal", "audio", "audio_projection"), "frames": 4, "style": False},
-        {"trains": ("style", "style_projection")},
+        {
+            "trainable": ("spatial", "reference", "guider"),
+            "frames": 1,
+            "audio": False,
+            "style": False,
+            "temporal": False,
+        },
+        {"trainable": ("temporal", "audio", "audio_projection"), "frames": 4, "style": False},
+        {"trainable": ("style", "style_projection")},
     ],
     ids=["stage1", "stage2", "stage3"],
 )
@@ -54,15 +60,17 @@ def test_a_stage_moves_its_parameters_and_no_other(model, train_clips, test_clip
     after = model.networks.state_dict()
     moved = {parameter_group(name) for name, value in after.items() if not torch.equal(value, before[name])}
     # of the ReferenceNet nothing behind its last bank entry is read, and its attention sees no tokens
-    read = [name for name in after if parameter_group(name) in settings["trains"] and not name.startswith("reference.")]
-    assert moved == set(settings["trains"])
+    read = [
+        name for name in after if parameter_group(name) in settings["trainable"] and not name.startswith("reference.")
+    ]
+    assert moved == set(settings["trainable"])
     assert not [name for name in read if torch.equal(after[name], before[name])]
     assert all(torch.equal(value, of_vae[name]) for name, value in model.vae.state_dict().items())
 
 
 def test_an_unknown_group_is_refused(model, train_clips, test_clips):
     with pytest.raises(PortraitError, match="there is no group mouth; known are audio, audio_projection, guider"):
-        stage(model, train_clips, test_clips, replace(STAGE, trains=("mouth",)))
+        stage(model, train_clips, test_clips, replace(STAGE, trainable=("mouth",)))
 
 
 def test_untrained_style_layers_leave_the_loss_as_it_is(model, train_clips, test_clips):
@@ -91,7 +99,9 @@ def test_without_temporal_layers_every_frame_is_by_itself(model, train_clips, te
 def test_temporal_layers_learn_from_neighbours_alone(model, train_clips, test_clips):
     awake(model)
     for singles, learnt in ((1.0, False), (0.0, True)):
-        phase = stage(model, train_clips, test_clips, replace(STAGE, trains=("spatial", "temporal"), singles=singles))
+        phase = stage(
+            model, train_clips, test_clips, replace(STAGE, trainable=("spatial", "temporal"), single_frame_prob=singles)
+        )
         phase.module.zero_grad()
         phase.module(batch_of(phase))[0].backward()
         moved = {parameter_group(name) for name, each in model.networks.named_parameters() if each.grad is not None}
@@ -100,12 +110,12 @@ def test_temporal_layers_learn_from_neighbours_alone(model, train_clips, test_cl
 
 def test_what_a_batch_holds(model, train_clips, test_clips, config):
     for singles, (clips, frames) in ((0.0, (1, 4)), (1.0, (4, 1))):
-        batch = batch_of(stage(model, train_clips, test_clips, replace(STAGE, singles=singles)))
+        batch = batch_of(stage(model, train_clips, test_clips, replace(STAGE, single_frame_prob=singles)))
         assert {key: tuple(value.shape[1:]) for key, value in batch.items()} == {
             "target": (clips, frames, 3, 64, 64),
             "portrait": (clips, 3, 64, 64),
             "kps": (clips, frames, 3, 64, 64),
-            "bent": (clips, frames, 3, 64, 64),
+            "warped": (clips, frames, 3, 64, 64),
             "audio": (clips, frames, config.audio.window, 1920),
             "weight": (clips, frames, 1, 8, 8),
             "style_audio": (clips, 40, 1920),
@@ -116,7 +126,7 @@ def test_what_a_batch_holds(model, train_clips, test_clips, config):
 
 
 def test_a_draw_depends_on_its_spot_alone(model, train_clips, test_clips):
-    phase = stage(model, train_clips, test_clips, replace(STAGE, singles=0.5, cross_emotion=0.5))
+    phase = stage(model, train_clips, test_clips, replace(STAGE, single_frame_prob=0.5, cross_emotion_prob=0.5))
     first = [batch_of(phase, step) for step in (5, 2, 9)]
     again = [batch_of(phase, step) for step in (2, 9, 5)]
     for one, other in zip(first, (again[2], again[0], again[1]), strict=True):
@@ -146,7 +156,7 @@ def asked(model, train_clips, test_clips):
         phase.clips = told = Told(train_clips.clips)
         pairs = []
         for step in range(30):
-            phase.draw(Spot(0, "stage", step, 0, 2))
+            phase.sample(SampleIndex(0, "stage", step, 0, 2))
             portrait, target = told.asked[-2:]
             pairs.append((portrait[0], portrait[1][0], target[0], target[1]))
         return pairs
@@ -156,20 +166,20 @@ def asked(model, train_clips, test_clips):
 
 def test_portraits_are_of_the_same_person_in_another_emotion_if_asked_for(asked, train_clips):
     info = train_clips.clips.info
-    for lender, _, clip, _ in asked(cross_emotion=1.0):
+    for lender, _, clip, _ in asked(cross_emotion_prob=1.0):
         assert info[lender].identity == info[clip].identity
         assert info[lender].emotion != info[clip].emotion
-    assert all(lender == clip for lender, _, clip, _ in asked(cross_emotion=0.0))
+    assert all(lender == clip for lender, _, clip, _ in asked(cross_emotion_prob=0.0))
 
 
 def test_a_step_without_style_shows_the_emotion_in_the_portrait(asked):
-    assert all(lender == clip for lender, _, clip, _ in asked(cross_emotion=1.0, no_style=1.0))
+    assert all(lender == clip for lender, _, clip, _ in asked(cross_emotion_prob=1.0, style_drop_prob=1.0))
 
 
 def test_the_portrait_keeps_its_distance_from_the_target(asked):
-    for _, still, _, frames in asked(margin=15):
+    for _, still, _, frames in asked(reference_margin=15):
         assert still <= frames[0] - 15 or still >= frames[-1] + 15
-    for _, still, _, frames in asked(margin=1000):  # no clip is so long: as far as it can be
+    for _, still, _, frames in asked(reference_margin=1000):  # no clip is so long: as far as it can be
         assert still == (0 if frames[0] > 39 - frames[-1] else 39) or frames[0] == 39 - frames[-1]
 
 
@@ -185,9 +195,9 @@ def test_the_ablation_takes_the_mean_of_the_prior(model, train_clips, test_clips
 def test_a_dropped_clip_sees_no_condition(model, train_clips, test_clips, config):
     awake(model)
     model.config = replace(config, residual=False)  # the target itself would move with the portrait
-    phase = stage(model, train_clips, test_clips, replace(STAGE, unconditional=1.0))
+    phase = stage(model, train_clips, test_clips, replace(STAGE, cond_drop_prob=1.0))
     first = batch_of(phase)
-    other = {**first, **{key: torch.rand_like(first[key]) for key in ("portrait", "bent", "kps", "audio")}}
+    other = {**first, **{key: torch.rand_like(first[key]) for key in ("portrait", "warped", "kps", "audio")}}
     assert torch.equal(phase.module(first)[0], phase.module(other)[0])
 
 
@@ -227,11 +237,11 @@ def test_validation_measures_test_people_and_changes_nothing(model, train_clips,
 
 
 def test_without_singles_an_epoch_shows_every_clip_once(model, train_clips, test_clips):
-    phase = stage(model, train_clips, test_clips, replace(STAGE, settings=replace(SETTINGS, batch=3)))
+    phase = stage(model, train_clips, test_clips, replace(STAGE, settings=replace(SETTINGS, batch_size=3)))
     phase.clips = told = Told(train_clips.clips)
     for step in range(3):
         for place in range(3):
-            phase.draw(Spot(0, "stage", step, place, 3))
+            phase.sample(SampleIndex(0, "stage", step, place, 3))
     assert sorted(clip for clip, _ in told.asked[1::2]) == list(range(9))  # targets; portraits are read before them
 
 

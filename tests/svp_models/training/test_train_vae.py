@@ -11,11 +11,11 @@ NUDGE = 0.05
 
 
 @torch.no_grad()
-def test_an_error_counts_alike_in_all_channels_and_pictures_stay(model, train_clips, test_clips):
-    settings = TrainSettings(steps=1, batch=2, learning_rate=1e-3)
+def test_an_error_has_the_same_effect_in_all_channels_and_images_stay(model, train_clips, test_clips):
+    settings = TrainSettings(steps=1, batch_size=2, learning_rate=1e-3)
     phase = AutoencoderTraining(model.vae, train_clips.clips, test_clips.clips, AutoencoderPhase(settings), 0)
     clips, vae = train_clips.clips, model.vae.eval()
-    pictures = torch.cat([clips.frames(clip, [0, 20]) for clip in clips.pictured])
+    pictures = torch.cat([clips.frames(clip, [0, 20]) for clip in clips.with_video])
     before = vae.decode(vae.encode(pictures))
     phase.finish()
     latents = vae.encode(pictures)

@@ -7,6 +7,7 @@ import math
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,18 @@ from torch import nn
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.training.checkpoint import checkpoints, load_checkpoint
 from svp_portrait.svp_models.training.config import TrainSettings
-from svp_portrait.svp_models.training.dataset import Spot, torch_generator
-from svp_portrait.svp_models.training.trainer import train
+from svp_portrait.svp_models.training.dataset import SampleIndex, torch_generator
+from svp_portrait.svp_models.training.trainer import EMA, train
 
 SETTINGS = TrainSettings(
-    steps=12, batch=4, learning_rate=0.05, warmup=2, average=0.9, checkpoint_steps=5, log_steps=4, keep=2
+    steps=12,
+    batch_size=4,
+    learning_rate=0.05,
+    warmup_steps=2,
+    ema_decay=0.9,
+    checkpoint_steps=5,
+    log_steps=4,
+    keep_checkpoints=2,
 )
 
 
@@ -49,15 +57,15 @@ class Toy:
     def __init__(self, bad_step=None, far_step=None):
         self.module, self.bad_step, self.far_step, self.shown = Regression(), bad_step, far_step, []
 
-    def draw(self, spot: Spot):
-        x = torch.randn(3, generator=torch_generator(spot.rng()))
-        y = x.sum()[None] + 1e4 * (spot.step == self.far_step)
-        return {"x": x, "y": y * math.nan if spot.step == self.bad_step else y, "late": torch.tensor(spot.step >= 9)}
+    def sample(self, index: SampleIndex):
+        x = torch.randn(3, generator=torch_generator(index.rng()))
+        y = x.sum()[None] + 1e4 * (index.step == self.far_step)
+        return {"x": x, "y": y * math.nan if index.step == self.bad_step else y, "late": torch.tensor(index.step >= 9)}
 
     def validate(self):
         return {"weight": float(self.module.layer.weight.detach().sum())}
 
-    def show(self, folder, step):
+    def write_sample(self, folder, step):
         folder.mkdir(exist_ok=True)
         (folder / f"{step}.txt").write_text(str(self.validate()["weight"]))
 
@@ -97,10 +105,10 @@ def test_a_killed_run_loses_no_more_than_the_steps_since_the_last_checkpoint(tmp
     whole = weights(run(tmp_path / "whole"))
 
     class Killed(Toy):
-        def draw(self, spot):
-            if spot.step == 8:
+        def sample(self, index):
+            if index.step == 8:
                 raise SystemExit  # no chance to write anything, as with kill -9
-            return super().draw(spot)
+            return super().sample(index)
 
     with pytest.raises(SystemExit):
         run(tmp_path / "parts", Killed())
@@ -115,12 +123,12 @@ def test_a_finished_run_is_taken_as_it_is(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in checkpoints(tmp_path)} == written
 
 
-def test_it_ends_with_the_running_average(tmp_path):
-    plain = run(tmp_path / "plain", settings=TrainSettings(**{**vars(SETTINGS), "average": 0.0}))
+def test_it_ends_with_the_moving_average(tmp_path):
+    plain = run(tmp_path / "plain", settings=replace(SETTINGS, ema_decay=0.0))
     averaged = run(tmp_path / "averaged")
     assert not torch.equal(plain.module.layer.weight, averaged.module.layer.weight)
     state = load_checkpoint(checkpoints(tmp_path / "averaged")[-1])
-    assert torch.equal(state["average"]["layer.weight"], averaged.module.layer.weight)
+    assert torch.equal(state["ema"]["layer.weight"], averaged.module.layer.weight)
     assert torch.equal(state["module"]["layer.weight"], plain.module.layer.weight)  # averaging does not steer
 
 
@@ -144,7 +152,7 @@ def test_a_batch_in_several_passes_gives_the_same_gradient(tmp_path, accumulate)
             self.module.drop, self.module.norm = nn.Identity(), nn.Identity()
 
     one = run(tmp_path / "one", Plain())
-    several = run(tmp_path / "several", Plain(), TrainSettings(**{**vars(SETTINGS), "accumulate": accumulate}))
+    several = run(tmp_path / "several", Plain(), replace(SETTINGS, grad_accum_steps=accumulate))
     assert torch.allclose(one.module.layer.weight, several.module.layer.weight, atol=1e-6)
 
 
@@ -155,7 +163,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoi
 
 
 def test_a_loss_that_explodes_stops_the_run(tmp_path):
-    settings = TrainSettings(**{**vars(SETTINGS), "steps": 40})
+    settings = replace(SETTINGS, steps=40)
     with pytest.raises(PortraitError, match=r"the loss jumped from .* at step 31; .*checkpoint-0000030"):
         run(tmp_path, Toy(far_step=30), settings)
 
@@ -166,6 +174,39 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path):
         train(Toy(), SETTINGS, tmp_path, 7, '{"other": 1}', lambda line: None)
     with pytest.raises(PortraitError, match="another seed"):
         train(Toy(), SETTINGS, tmp_path, 8, "{}", lambda line: None)
+
+
+def test_a_checkpoint_of_version_0_1_0_is_resumed_to_the_same_bits(tmp_path):
+    """With the earlier name of the moving average, and of the keys of its configuration."""
+    whole = weights(run(tmp_path / "whole"))
+    with pytest.raises(Stop):
+        run(tmp_path / "parts", progress=stop_after(8))
+    path = checkpoints(tmp_path / "parts")[-1]
+    state = torch.load(path, weights_only=True)
+    assert state["version"] == 1
+    torch.save({("average" if key == "ema" else key): value for key, value in state.items()}, path)
+    assert all(map(torch.equal, weights(run(tmp_path / "parts")), whole))
+
+
+def test_phases_of_one_process_may_have_different_precisions(tmp_path):
+    plain = run(tmp_path / "no").module.layer.weight
+    mixed = run(tmp_path / "bf16", settings=replace(SETTINGS, precision="bf16")).module.layer.weight
+    again = run(tmp_path / "again").module.layer.weight
+    assert torch.equal(plain, again) and not torch.equal(plain, mixed)
+    assert torch.allclose(plain, mixed, atol=0.02) and mixed.dtype == torch.float32
+
+
+def test_the_moving_average_in_closed_form():
+    module = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(module.weight)
+    ema = EMA(module)
+    for value in (2.0, 3.0):
+        nn.init.constant_(module.weight, value)
+        ema.update(0.75)
+    assert ema.shadow[0].item() == 0.75 * (0.75 * 1 + 0.25 * 2) + 0.25 * 3
+    with ema.applied():
+        assert module.weight.item() == ema.live[0].item() == 1.6875
+    assert module.weight.item() == 3
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path):
@@ -189,23 +230,23 @@ def test_a_full_disk_stops_cleanly(tmp_path, monkeypatch):
 
 def test_what_is_told(tmp_path):
     phase, lines = Toy(), []
-    settings = TrainSettings(**{**vars(SETTINGS), "validate_steps": 6, "sample_steps": 12})
+    settings = replace(SETTINGS, validate_steps=6, sample_steps=12)
     train(phase, settings, tmp_path, 7, "{}", lines.append)
     assert any("toy 12/12 loss" in line and "0:00:00 left" in line for line in lines)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [each["step"] for each in records] == [4, 6, 8, 12, 12]
     assert {"loss", "bias", "gradient", "learning_rate", "seconds"} < records[0].keys()
-    # figures and pictures are those of the average, which is what the run ends with
+    # validation and samples use the moving average, which is what the run ends with
     assert records[-1]["validation/weight"] == pytest.approx(phase.validate()["weight"])
     assert float((tmp_path / "samples" / "12.txt").read_text()) == pytest.approx(records[-1]["validation/weight"])
 
 
 def test_a_resumed_run_does_not_tell_twice(tmp_path):
     class Killed(Toy):
-        def draw(self, spot):
-            if spot.step == 9:
+        def sample(self, index):
+            if index.step == 9:
                 raise SystemExit
-            return super().draw(spot)
+            return super().sample(index)
 
     with pytest.raises(SystemExit):
         run(tmp_path, Killed())
@@ -216,7 +257,7 @@ def test_a_resumed_run_does_not_tell_twice(tmp_path):
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path):
     with pytest.raises(PortraitError, match="batch of 4 .* multiple of 3"):
-        run(tmp_path, settings=TrainSettings(**{**vars(SETTINGS), "accumulate": 3}))
+        run(tmp_path, settings=replace(SETTINGS, grad_accum_steps=3))
 
 
 def test_nothing_to_train_is_refused(tmp_path):
@@ -234,7 +275,7 @@ from pathlib import Path
 from torch import nn
 
 sys.path.insert(0, {tests!r})
-from test_engine import SETTINGS, Toy, train
+from test_trainer import SETTINGS, Toy, train
 
 phase = Toy()
 phase.module.drop, phase.module.norm = nn.Identity(), nn.Identity()
@@ -269,14 +310,14 @@ import sys
 from pathlib import Path
 
 sys.path.insert(0, {tests!r})
-from test_engine import SETTINGS, Toy, train
+from test_trainer import SETTINGS, Toy, train
 
 
 class Killed(Toy):
-    def draw(self, spot):
-        if spot.step == 8:
+    def sample(self, index):
+        if index.step == 8:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().draw(spot)
+        return super().sample(index)
 
 
 train(Killed(), SETTINGS, Path(sys.argv[1]), 7, "{{}}", lambda line: None)
@@ -315,7 +356,7 @@ from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, {tests!r})
-from test_engine import SETTINGS, Toy, train
+from test_trainer import SETTINGS, Toy, train
 
 from svp_portrait.svp_models.cli.commands.train import stoppable
 
@@ -334,7 +375,7 @@ class Stopped(Toy):
 phase = Stopped()
 phase.module.register_forward_pre_hook(phase.tell_all)
 with stoppable() as progress:
-    train(phase, replace(SETTINGS, workers=1), Path(sys.argv[1]), 7, "{{}}", lambda line: None, progress)
+    train(phase, replace(SETTINGS, num_workers=1), Path(sys.argv[1]), 7, "{{}}", lambda line: None, progress)
 """
 
 
