@@ -1,4 +1,4 @@
-"""What travels between nodes: plain dataclasses of tensors on the CPU, independent of any host."""
+"""The values that travel between nodes: plain dataclasses of tensors on the CPU, independent of any host."""
 
 from __future__ import annotations
 
@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .io.resampling import interpolate_rows
+
 
 @dataclass(frozen=True)
 class Audio:
-    """Sound. waveform: channels x samples, float32, nominally in [-1, 1]; sample_rate in Hz."""
+    """Audio. waveform: channels x samples, float32, nominally in [-1, 1]; sample_rate in Hz."""
 
     waveform: Tensor
     sample_rate: int
@@ -22,7 +24,7 @@ class Audio:
 
 @dataclass(frozen=True)
 class StylePrior:
-    """A Gaussian over styles (eq. 2-3). mu, sigma: d_s, float32; style_space names the extractor that made it."""
+    """A Gaussian over styles (eq. 2-3). mu, sigma: d_s, float32; style_space names its style extractor."""
 
     mu: Tensor
     sigma: Tensor
@@ -40,21 +42,17 @@ class Style:
 
     def at(self, frames: int) -> Tensor:
         """The code of every frame: frames x d_s, linear between the stored codes."""
-        if len(self.codes) == 1:
-            return self.codes.expand(frames, -1)
-        position = torch.linspace(0, len(self.codes) - 1, frames) if frames > 1 else torch.zeros(1)
-        low = position.floor().long().clamp(max=len(self.codes) - 2)
-        return torch.lerp(self.codes[low], self.codes[low + 1], (position - low)[:, None])
+        return interpolate_rows(self.codes, torch.linspace(0, len(self.codes) - 1, frames))
 
 
 @dataclass(frozen=True)
 class HeadMotion:
     """Head-Kps of a clip.
 
-    keypoints: n x 8 x 2, float32, x right and y down in pixels of a picture of `width` x `height`; order: left edge
+    keypoints: n x 8 x 2, float32, x right and y down in pixels of an image of `width` x `height`; order: left edge
     upper, left edge lower, right edge upper, right edge lower, left pupil, right pupil, bridge top, bridge bottom, where
-    left is the image's left. fps: frames per second. interpolated: frames whose points were filled in between neighbours.
-    portrait: 8 x 2, the points of the still picture that the motion was fitted to; None where nobody has looked.
+    left is the left of the image. fps: frames per second. interpolated: frames whose points were filled in between neighbours.
+    portrait: 8 x 2, the points of the portrait that the motion was fitted to; None where they are not known.
     """
 
     keypoints: Tensor

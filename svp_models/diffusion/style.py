@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..errors import PortraitError
 from ..io.progress import Progress, shared
+from ..io.resampling import frame_centre_positions, interpolate_rows
 from ..media.audio import check_audio, frame_count
 from ..model import PortraitModel
 from ..types import Audio, Style, StylePrior
@@ -105,10 +106,7 @@ def resample_rows(rows: Tensor, fps: float, target_fps: float) -> Tensor:
     if fps == target_fps:
         return rows
     count = max(1, math.floor(len(rows) * target_fps / fps + 0.5))
-    position = ((torch.arange(count) + 0.5) * fps / target_fps - 0.5).clamp(0, len(rows) - 1)
-    low = position.floor().long().clamp(max=max(0, len(rows) - 2))
-    high = (low + 1).clamp(max=len(rows) - 1)
-    return torch.lerp(rows[low], rows[high], (position - low)[:, None])
+    return interpolate_rows(rows, frame_centre_positions(count, fps / target_fps, len(rows)))
 
 
 def sample_style(prior: StylePrior, seed: int, temperature: float = 1.0) -> Style:

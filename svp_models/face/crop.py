@@ -43,6 +43,11 @@ class Square:
         right, bottom = min(self.left + self.side, width), min(self.top + self.side, height)
         return max(self.left, 0), max(self.top, 0), right, bottom
 
+    def overlaps(self, width: int, height: int) -> bool:
+        """Whether any part of it is inside an image of width x height."""
+        left, top, right, bottom = self.within(width, height)
+        return left < right and top < bottom
+
     def inner_edges(self, width: int, height: int) -> Edges:
         """Which of its edges lie inside the image. There is no seam to hide at the others."""
         right, bottom = self.left + self.side, self.top + self.side
@@ -143,8 +148,7 @@ def crop_around(
             f"margin above {margin:g}; the minimum is {MIN_SIDE} pixels"
         )
     for square in squares:
-        left, top, right, bottom = square.within(width, height)
-        if left >= right or top >= bottom:
+        if not square.overlaps(width, height):
             raise PortraitError(
                 f"the square of the face, {square.side} pixels at {square.left}, {square.top}, lies outside the image of {width} x "
                 f"{height}: give points that are in it"
@@ -340,9 +344,9 @@ def _row(values: Tensor, index: int) -> Tensor:
 def _paste(image: Tensor, face: np.ndarray, square: Square, weight: np.ndarray) -> None:
     """Blends a face s s 3 into an image h w 3, in place; the part of the square outside of the image is left out."""
     height, width = image.shape[:2]
-    left, top, right, bottom = square.within(width, height)
-    if right <= left or bottom <= top:
+    if not square.overlaps(width, height):
         return
+    left, top, right, bottom = square.within(width, height)
     rows, columns = slice(top - square.top, bottom - square.top), slice(left - square.left, right - square.left)
     new = torch.from_numpy(resize_square(np.ascontiguousarray(face), square.side).clip(0, 1)[rows, columns])
     part = image[top:bottom, left:right]

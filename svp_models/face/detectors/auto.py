@@ -10,7 +10,7 @@ import numpy as np
 
 from ...errors import PortraitError
 from ...media.frame_stream import Frames
-from ..crop import PORTRAIT_SCALE
+from ..crop import PORTRAIT_SCALE, Square, crop_square
 from ..detection import FaceBackend, FaceDetection, check_frames
 from .built_in import BuiltInBackend
 
@@ -61,17 +61,17 @@ def instability(backend: FaceBackend, frame: np.ndarray) -> float | None:
     side = PORTRAIT_SCALE * max(right - left, bottom - top)
 
     def keypoints(shift: float, mirror: bool) -> np.ndarray | None:
-        x, y = (left + right - side) / 2 + shift, (top + bottom - side) / 2 + shift
-        columns, rows = (
-            np.arange(round(start), round(start + side)).clip(0, size - 1)
-            for start, size in ((x, frame.shape[1]), (y, frame.shape[0]))
+        square = Square(
+            round((left + right - side) / 2 + shift), round((top + bottom - side) / 2 + shift), max(1, round(side))
         )
-        square = frame[rows[:, None], columns]
-        found = _largest(backend, np.ascontiguousarray(square[:, ::-1] if mirror else square))
+        if not square.overlaps(frame.shape[1], frame.shape[0]):
+            return None
+        image = crop_square(frame, square, square.side)
+        found = _largest(backend, np.ascontiguousarray(image[:, ::-1] if mirror else image))
         if found is None:
             return None
-        points = found.head_keypoints[list(MIRRORED)] if mirror else found.head_keypoints
-        return points * (-1, 1) + (len(columns), 0) + (round(x), round(y)) if mirror else points + (round(x), round(y))
+        points = found.head_keypoints[list(MIRRORED)] * (-1, 1) + (square.side, 0) if mirror else found.head_keypoints
+        return points + (square.left, square.top)
 
     straight, mirrored, shifted = keypoints(0, False), keypoints(0, True), keypoints(SHIFT * side, False)
     if straight is None or mirrored is None or shifted is None:

@@ -258,7 +258,8 @@ class PortraitSearch:
     def _look(self, frame: np.ndarray, squares: Sequence[Square]) -> list[FaceDetection | None]:
         """The face detected in each square of an image, in pixels of the image; None where there is none."""
         found: list[FaceDetection | None] = [None] * len(squares)
-        inside = [row for row, square in enumerate(squares) if _touches(square, frame)]
+        # Where nothing is detected, a square may have moved out of the image.
+        inside = [row for row, square in enumerate(squares) if square.overlaps(frame.shape[1], frame.shape[0])]
         for start in range(0, len(inside), BATCH_SIZE):
             rows = inside[start : start + BATCH_SIZE]
             crops = np.stack([crop_square(frame, squares[row], INPUT_SIZE) for row in rows])
@@ -311,12 +312,6 @@ def distinct_faces(faces: Sequence[FaceDetection], scores: Sequence[float]) -> l
     lowest = min(scores) - 1
     order = cv2.dnn.NMSBoxes(corners.tolist(), [float(score) - lowest for score in scores], 0.0, SAME_FACE_IOU)
     return [int(index) for index in np.asarray(order).reshape(-1)]
-
-
-def _touches(square: Square, frame: np.ndarray) -> bool:
-    """Whether any part of the square is in the image: where nothing is detected, it may have moved out."""
-    left, top, right, bottom = square.within(frame.shape[1], frame.shape[0])
-    return left < right and top < bottom
 
 
 def _mismatch(face: FaceDetection, tile: Square) -> float:
