@@ -16,8 +16,9 @@ help:  ## list the targets
 demo: $(DEMO)  ## the bundled portrait speaks in two styles, into OUT
 	$(VENV)/bin/svp demo --out "$(OUT)"
 
+# Two processes take tests from each other; two cores and 8 GB are enough for them.
 test: $(INSTALLED)  ## the tests, without the slow ones
-	$(VENV)/bin/python -m pytest -q -m "not slow"
+	$(VENV)/bin/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)  ## the slow tests
 	$(VENV)/bin/python -m pytest -q -m slow

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 from .host.hosts import NOT_SET
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # before torch is imported: the processes share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ASKED_FOR = {"SIGHUP": signal.SIG_DFL, "SIGINT": signal.default_int_handler}
 

@@ -222,7 +222,7 @@ def test_other_audio_features(tmp_path):
     seen = extract_style(applied, torch.randn(4, 64), None, 25.0)
     assert seen.style_space == applied.style_space and seen.mu.shape == (8,)
     with pytest.raises(
-        PortraitError, match="hears 1920 numbers a frame, model 'plain' has 768 .wav2vec2.*frames alone"
+        PortraitError, match="takes 1920 audio features a frame, model 'plain' has 768 .wav2vec2.*frames alone"
     ):
         extract_style(applied, None, Audio(torch.zeros(1, 16000), 16000), 25.0)
 

@@ -238,6 +238,7 @@ def test_the_whole_model_has_the_vae_beside_it_and_can_be_saved(vexpress_folder,
     assert same(load_model(tmp_path / "own.safetensors").networks, model.networks)
 
 
+@pytest.mark.slow
 def test_full_size_files_load_strictly(tmp_path):
     """All names and shapes of the released sizes, in files whose tensors each keep one number for all of their values."""
     manifest = full_size_shapes()

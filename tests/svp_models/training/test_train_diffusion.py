@@ -12,6 +12,7 @@ from svp_portrait.svp_models.config import SchedulerConfig
 from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import parameter_group
+from svp_portrait.svp_models.training import train_diffusion
 from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import SampleIndex, stack
 from svp_portrait.svp_models.training.train_diffusion import StageTraining, clip_noise, snr_weight
@@ -230,10 +231,15 @@ def test_the_noise_offset_is_one_number_for_a_channel_of_the_clip():
     assert len({round(float(each), 4) for each in offset[0, :, 0, 0]}) == 4
 
 
-def test_validation_measures_test_people_and_changes_nothing(model, train_clips, test_clips):
-    phase = stage(model, train_clips, test_clips)
-    figures = [phase.validate() for _ in range(2)]
-    assert figures[0] == figures[1] and np.isfinite(figures[0]["loss"])
+def test_validation_is_the_mean_loss_on_test_people_and_changes_nothing(model, train_clips, test_clips, monkeypatch):
+    monkeypatch.setattr(train_diffusion, "VALIDATION_STEPS", 2)
+    phase, of_test = stage(model, train_clips, test_clips), stage(model, test_clips, test_clips)
+    losses = []
+    for step in range(2):
+        batch = stack([of_test.draw(Spot(0, "validation", step, place, 2)) for place in range(2)])
+        losses.append(float(of_test.module(batch)[0].detach()))
+    first = phase.validate()
+    assert first == {"loss": pytest.approx(sum(losses) / 2, rel=1e-6)} and phase.validate() == first
 
 
 def test_without_singles_an_epoch_shows_every_clip_once(model, train_clips, test_clips):
