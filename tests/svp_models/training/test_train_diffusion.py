@@ -236,7 +236,7 @@ def test_validation_is_the_mean_loss_on_test_people_and_changes_nothing(model, t
     phase, of_test = stage(model, train_clips, test_clips), stage(model, test_clips, test_clips)
     losses = []
     for step in range(2):
-        batch = stack([of_test.draw(Spot(0, "validation", step, place, 2)) for place in range(2)])
+        batch = stack([of_test.sample(SampleIndex(0, "validation", step, place, 2)) for place in range(2)])
         losses.append(float(of_test.module(batch)[0].detach()))
     first = phase.validate()
     assert first == {"loss": pytest.approx(sum(losses) / 2, rel=1e-6)} and phase.validate() == first
