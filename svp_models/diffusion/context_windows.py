@@ -46,10 +46,6 @@ def blend_weights(windows: list[list[int]], frames: int, blend: str = "average")
     return [weight / total[window] for window, weight in zip(windows, raw, strict=True)]
 
 
-def completed_frames(windows: list[list[int]], frames: int) -> list[slice]:
-    """For every window the frames that no later one holds, nor an earlier one has completed: with it their predictions are
-    complete."""
-    ends = [frames]
-    for window in reversed(windows[1:]):
-        ends.insert(0, min(ends[0], *window))
-    return [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+def completed_frames(windows: list[list[int]], number: int, frames: int) -> slice:
+    """The frames whose last window is windows[number], of windows as `frame_windows` gives them: up to the start of the next."""
+    return slice(windows[number][0], windows[number + 1][0] if number + 1 < len(windows) else frames)

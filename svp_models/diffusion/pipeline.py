@@ -34,7 +34,7 @@ from .context_windows import blend_weights, completed_frames, frame_windows
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 from .inputs import ClipInputs, fit_motion, fit_portrait
 from .noise_schedule import SamplingSchedule, pred_x0, sampling_schedule
-from .samplers import StepCallback, sampler_named
+from .samplers import sampler_named
 from .warped_reference import Encode, warped_latents
 
 OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, x_0 of the frames from there on
@@ -140,8 +140,10 @@ class PortraitPipeline:
         def preview(step: int, first: int, x0: Tensor) -> None:
             on_latents(step, first, postprocess_latents(x0, broadcast(start, slice(first, first + len(x0))), config))
 
+        schedule = sampling_schedule(config.scheduler, options.steps)
         on_x0 = None if on_latents is None else preview
-        latents = denoise(model, x, conditions, options, progress, on_x0, plan, self.storage)
+        denoiser = WindowedDenoiser(model, conditions, options, schedule, plan, self.storage, progress, on_x0)
+        latents = sampler_named(options.scheduler)(denoiser, x, schedule)
         for block in blocks(inputs.frames):
             latents[block] = postprocess_latents(latents[block], broadcast(start, block), config)
             check_latents(
@@ -170,52 +172,46 @@ class PortraitPipeline:
         return torch.cat(list(self.decode(latents)))
 
 
-@torch.no_grad()
-def denoise(
-    model: PortraitModel,
-    x: Tensor | MappedFrames,
-    conditions: ClipConditions,
-    options: SamplerOptions,
-    progress: Progress | None = None,
-    on_x0: OnLatents | None = None,
-    plan: MemoryPlan = FASTEST,
-    storage: Storage = IN_MEMORY,
-    schedule: SamplingSchedule | None = None,
-    callback: StepCallback | None = None,
-) -> Tensor | MappedFrames:
-    """Noise x, f c h w -> scaled latents f c h w, both float32 on the CPU; x is overwritten.
+@dataclass
+class WindowedDenoiser:
+    """The model as samplers call it: (x, step) -> x_0, both f c h w on the CPU, scaled.
 
-    options: with nothing left open, see `resolve_options`. Every step predicts all windows and fuses their predictions by the
-    weights of `blend_weights`; a frame whose last window is done goes on as x_0. schedule: another than the options' own;
-    callback(step, x): after every step.
+    Every step predicts the windows of the clip one after the other and fuses their predictions by `blend_weights`; a frame
+    whose last window is done goes on as x_0. options: with nothing left open, see `resolve_options`; progress(done, total) is
+    called after every window of every step; on_x0(step, first, x0): with the frames that a window has completed.
     """
-    config, denoiser = model.config, model.networks.denoiser
-    like = model.like(denoiser)
-    schedule = schedule or sampling_schedule(config.scheduler, options.steps)
-    windows = frame_windows(len(x), options.window, options.overlap)
-    weights = blend_weights(windows, len(x), options.blend)
-    completed = completed_frames(windows, len(x))
-    factors = condition_weights(options, config)
-    total = len(schedule) * len(windows)
 
-    def fused_x0(x: Tensor | MappedFrames, step: int) -> Tensor | MappedFrames:
-        timestep = schedule.timesteps[step]
-        fused = storage.zeros(x.shape)
-        for number, (window, weight, ready) in enumerate(zip(windows, weights, completed, strict=True), start=1):
+    model: PortraitModel
+    conditions: ClipConditions
+    options: SamplerOptions
+    schedule: SamplingSchedule
+    plan: MemoryPlan = FASTEST
+    storage: Storage = IN_MEMORY
+    progress: Progress | None = None
+    on_x0: OnLatents | None = None
+
+    @torch.no_grad()
+    def __call__(self, x: Tensor | MappedFrames, step: int) -> Tensor | MappedFrames:
+        config, options, denoiser = self.model.config, self.options, self.model.networks.denoiser
+        like, factors = self.model.like(denoiser), condition_weights(options, config)
+        timestep = self.schedule.timesteps[step]
+        windows = frame_windows(len(x), options.window, options.overlap)
+        weights = blend_weights(windows, len(x), options.blend)
+        fused = self.storage.zeros(x.shape)
+        for number, (window, weight) in enumerate(zip(windows, weights, strict=True)):
             noisy = x[window][None].to(like)  # 1 f c h w
-            given = conditions.window(window, like)
+            given = self.conditions.window(window, like)
             noise_pred = guided_prediction(
-                denoiser, noisy, timestep[None].to(like.device), given, factors, options.cfg, plan
+                denoiser, noisy, timestep[None].to(like.device), given, factors, options.cfg, self.plan
             )
             fused[window] += weight[:, None, None, None] * noise_pred[0].float().cpu()
+            ready = completed_frames(windows, number, len(x))
             fused[ready] = pred_x0(fused[ready], x[ready], timestep, config.scheduler)
-            if on_x0 is not None and ready.start < ready.stop:
-                on_x0(step, ready.start, fused[ready])
-            if progress is not None:
-                progress(step * len(windows) + number, total)
+            if self.on_x0 is not None and ready.start < ready.stop:
+                self.on_x0(step, ready.start, fused[ready])
+            if self.progress is not None:
+                self.progress(step * len(windows) + number + 1, len(self.schedule) * len(windows))
         return fused
-
-    return sampler_named(options.scheduler)(fused_x0, x, schedule, callback)
 
 
 def postprocess_latents(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:

@@ -16,8 +16,8 @@ from ..config import ModelConfig, SchedulerConfig
 from ..diffusion.conditioning import ClipConditions, KpsFeatureCache
 from ..diffusion.guidance import guided_prediction
 from ..diffusion.noise_schedule import SamplingSchedule, alphas_cumprod, inference_timesteps, pred_x0, sampling_schedule
-from ..diffusion.pipeline import SamplerOptions, condition_weights, denoise
-from ..diffusion.samplers import ddim_step
+from ..diffusion.pipeline import SamplerOptions, WindowedDenoiser, condition_weights
+from ..diffusion.samplers import ddim_step, sample_ddim
 from ..errors import PortraitError
 from ..face.keypoints import draw_vexpress_keypoints
 from ..model import PortraitModel, PortraitNetworks
@@ -182,7 +182,8 @@ def _check_loop(
         def record(step: int, x: Tensor) -> None:
             latents.append(x.clone())
 
-        denoise(model, noise.clone(), conditions, options, schedule=schedule, callback=record)
+        denoiser = WindowedDenoiser(model, conditions, options, schedule)
+        sample_ddim(denoiser, noise.clone(), schedule, record)
     else:
         windows = vexpress_windows(len(noise), window, overlap)
         latents = replayed_latents(model, noise, conditions, schedule, windows, options)

@@ -22,9 +22,11 @@ from safetensors.torch import save_file
 from svp_portrait.svp_models.checkpoints.model_file import load_model
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, load_vexpress
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.config import PRESETS, SchedulerConfig
 from svp_portrait.svp_models.diffusion.conditioning import ClipConditions, KpsFeatureCache
-from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions, clip_noise, denoise
+from svp_portrait.svp_models.diffusion.noise_schedule import sampling_schedule
+from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions, WindowedDenoiser, clip_noise
+from svp_portrait.svp_models.diffusion.samplers import sample_ddim
 from svp_portrait.svp_models.model import PortraitModel
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.vae import build_vae
@@ -140,7 +142,9 @@ def one_step(model: PortraitModel) -> torch.Tensor:
             kps=KpsFeatureCache(networks.guider, pictures, (SIZE, SIZE), config.keypoints),
         )
         noise = clip_noise(FRAMES, (4, SIZE // 8, SIZE // 8), 2)
-        return denoise(model, noise, conditions, SamplerOptions(1, 3.5, "ddim", window=FRAMES, overlap=0))
+        schedule = sampling_schedule(SchedulerConfig(), 1)
+        options = SamplerOptions(steps=1, cfg=3.5, window=FRAMES, overlap=0)
+        return sample_ddim(WindowedDenoiser(model, conditions, options, schedule), noise, schedule)
 
 
 def test_a_published_half_precision_folder_is_mapped(published):

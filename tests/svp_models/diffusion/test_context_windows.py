@@ -5,7 +5,7 @@ from itertools import pairwise
 import pytest
 import torch
 
-from svp_portrait.svp_models.diffusion.context_windows import blend_weights, frame_windows
+from svp_portrait.svp_models.diffusion.context_windows import blend_weights, completed_frames, frame_windows
 from svp_portrait.svp_models.errors import PortraitError
 
 
@@ -69,3 +69,14 @@ def test_a_single_window_has_shares_of_exactly_one():
 def test_unknown_blend():
     with pytest.raises(PortraitError, match="unknown blend 'cubic'"):
         blend_weights([[0]], 1, "cubic")
+
+
+@pytest.mark.parametrize(
+    ("frames", "window", "overlap"), [(1, 4, 1), (4, 4, 1), (11, 4, 1), (7, 4, 2), (70, 12, 9), (8, 3, 0)]
+)
+def test_every_frame_is_completed_once_by_its_last_window(frames, window, overlap):
+    windows = frame_windows(frames, window, overlap)
+    completed = [range(frames)[completed_frames(windows, number, frames)] for number in range(len(windows))]
+    assert [frame for part in completed for frame in part] == list(range(frames))
+    for number, part in enumerate(completed):
+        assert all(number == max(index for index, window in enumerate(windows) if frame in window) for frame in part)

@@ -9,12 +9,12 @@ import torch
 
 from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
-from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
+from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod, sampling_schedule
 from svp_portrait.svp_models.diffusion.pipeline import (
     PortraitPipeline,
     SamplerOptions,
+    WindowedDenoiser,
     clip_noise,
-    denoise,
     postprocess_latents,
     resolve_options,
     resolve_windows,
@@ -60,6 +60,13 @@ def stand_in(denoiser, latent_scale: float = 1.0):
     return SimpleNamespace(
         config=config, networks=SimpleNamespace(denoiser=Denoiser()), like=lambda network: next(network.parameters())
     )
+
+
+def denoise(model, x, conditions, options, **control) -> torch.Tensor:
+    """Latents of a sampler on noise x, with nothing of the portrait around it."""
+    schedule = sampling_schedule(model.config.scheduler, options.steps)
+    denoiser = WindowedDenoiser(model, conditions, options, schedule, **control)
+    return SAMPLERS[options.scheduler](denoiser, x, schedule)
 
 
 class FrameNumbers:
