@@ -51,7 +51,7 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
     Truncated files, files without tensors, and pickles with anything but tensors and plain values raise PortraitError.
     """
     path = Path(path)
-    content = _read(path)
+    content = read_content(path)
     for wrapper in WRAPPERS:
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
@@ -81,7 +81,7 @@ def load_deep3d(path: Path | str, network: Deep3DNetwork | None = None) -> tuple
     network: a network of another size than the published one, for tests. Every tensor of `net_recon` has to fit; an unknown
     entry beside it raises PortraitError.
     """
-    content = _read(Path(path))
+    content = read_content(Path(path))
     if not isinstance(content, Mapping) or not isinstance(content.get(DEEP3D_WEIGHTS), Mapping):
         raise PortraitError(
             f"{path}: it has no entry {DEEP3D_WEIGHTS!r} with weights but {_describe(content)}: use {DEEP3D_FILE} of "
@@ -101,7 +101,8 @@ def load_deep3d(path: Path | str, network: Deep3DNetwork | None = None) -> tuple
     return network.eval(), others
 
 
-def _read(path: Path) -> Any:
+def read_content(path: Path) -> Any:
+    """All that a file holds, as stored; for files that are no plain dict of tensors. Errors as in `read_weights`."""
     check_file(path)
     size = path.stat().st_size
     if size == 0:

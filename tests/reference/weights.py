@@ -11,6 +11,7 @@ import math
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 VEXPRESS = Path(__file__).parent / "vexpress"
+LIVEPORTRAIT = Path(__file__).parent / "liveportrait"
 RESIDUAL = ("to_out.0.weight", "proj_out.weight", "conv2.weight", "ff.net.2.weight")  # written to a stream: smaller
 
 
@@ -66,3 +68,19 @@ def sinusoidal_table(positions: int, channels: int) -> Tensor:
     rates = torch.exp(torch.arange(0, channels, 2) * (-math.log(10000.0) / channels))
     angles = torch.arange(positions)[:, None] * rates
     return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)[None]
+
+
+def liveportrait_weights() -> dict[str, dict[str, Any]]:
+    """LivePortrait's five small files as published: file -> name -> tensor, in the last one -> part -> name -> tensor."""
+    listing = json.loads((LIVEPORTRAIT / "weights.json").read_text(encoding="utf-8"))
+    files: dict[str, dict[str, Any]] = {file: reference_weights(file, shapes) for file, shapes in listing.items()}
+    parts = {name: files.pop(name) for name in list(files) if name.startswith("retarget_")}
+    files["stitching_retargeting_module"] = {
+        part: {f"module.{name}": tensor for name, tensor in tensors.items()} for part, tensors in parts.items()
+    }
+    return files
+
+
+def full_size_liveportrait_shapes() -> dict[str, dict[str, list[int]]]:
+    """LivePortrait's four large files and KDTalker's at the published size: file -> name -> shape."""
+    return json.loads(gzip.decompress((LIVEPORTRAIT / "full_size_shapes.json.gz").read_bytes()))

@@ -1,4 +1,4 @@
-"""V-Express' folder of reference data: its weights, and the inputs and outputs that its own code computed with them."""
+"""Reference data of V-Express and LivePortrait: weights, and the inputs and outputs that their own code computed with them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
-from ..reference.weights import VEXPRESS, vexpress_weights
+from svp_portrait.svp_models.checkpoints.liveportrait import LivePortraitNetworks, load_liveportrait
+
+from ..reference.weights import LIVEPORTRAIT, VEXPRESS, liveportrait_weights, vexpress_weights
 
 CONFIGS = ("unet_config.json", "extra_config.json")
 
@@ -43,3 +46,30 @@ def vexpress_folder(parity_original, tmp_path) -> Path:
     for path in [*parity_original.glob("*.bin"), *(parity_original / name for name in CONFIGS)]:
         shutil.copy(path, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def liveportrait_original(tmp_path_factory) -> Path:
+    """LivePortrait's five files of small weights, as published; do not change it."""
+    folder = tmp_path_factory.mktemp("liveportrait")
+    for file, content in liveportrait_weights().items():
+        torch.save(content, folder / f"{file}.pth")
+    return folder
+
+
+@pytest.fixture
+def liveportrait_folder(liveportrait_original, tmp_path) -> Path:
+    """A copy of it to be changed."""
+    return Path(shutil.copytree(liveportrait_original, tmp_path / "liveportrait"))
+
+
+@pytest.fixture(scope="session")
+def liveportrait_networks(liveportrait_original) -> LivePortraitNetworks:
+    """The networks of those files."""
+    return load_liveportrait(liveportrait_original)
+
+
+@pytest.fixture(scope="session")
+def liveportrait_io() -> dict[str, Tensor]:
+    """What LivePortrait's own code computed with them; do not write to it."""
+    return load_file(LIVEPORTRAIT / "io.safetensors")

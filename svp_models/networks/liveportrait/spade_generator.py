@@ -1,0 +1,96 @@
+"""LivePortrait's generator G: warped features -> image, by residual blocks with SPADE norms (Park et al. 2019).
+
+The published weights carry spectral norm; a trained one is a constant factor, which loading folds into the weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+SLOPE = 0.2  # of the leaky ReLUs
+MIDDLE_BLOCKS = 6
+SHUFFLE = 2  # factor of the last enlargement
+
+
+@dataclass(frozen=True)
+class SpadeConfig:
+    """Sizes; the defaults are those of the published weights.
+
+    channels: of the warped features; out_channels: before the last convolution; hidden: of the modulating convolutions;
+    upscale: whether the image has twice the size of the last block's map (512 x 512) or the same.
+    """
+
+    channels: int = 256
+    out_channels: int = 64
+    hidden: int = 128
+    upscale: bool = True
+
+
+class SpadeNorm(nn.Module):
+    """Instance norm, then scale and shift that convolutions make of the features: n c h w, n k h' w' -> n c h w."""
+
+    def __init__(self, channels: int, features: int, hidden: int) -> None:
+        super().__init__()
+        self.mlp_shared = nn.Sequential(nn.Conv2d(features, hidden, 3, padding=1), nn.ReLU())
+        self.mlp_gamma = nn.Conv2d(hidden, channels, 3, padding=1)
+        self.mlp_beta = nn.Conv2d(hidden, channels, 3, padding=1)
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        if features.shape[2:] != x.shape[2:]:
+            features = functional.interpolate(features, size=x.shape[2:], mode="nearest")
+        hidden = self.mlp_shared(features)
+        return functional.instance_norm(x) * (1 + self.mlp_gamma(hidden)) + self.mlp_beta(hidden)
+
+
+class SpadeResnetBlock(nn.Module):
+    """Two convolutions behind SPADE norms, plus the input: n c h w -> n channels h w."""
+
+    def __init__(self, channels_in: int, channels: int, features: int, hidden: int) -> None:
+        super().__init__()
+        middle = min(channels_in, channels)
+        self.conv_0 = nn.Conv2d(channels_in, middle, 3, padding=1)
+        self.conv_1 = nn.Conv2d(middle, channels, 3, padding=1)
+        self.norm_0 = SpadeNorm(channels_in, features, hidden)
+        self.norm_1 = SpadeNorm(middle, features, hidden)
+        self.conv_s = self.norm_s = None
+        if channels_in != channels:
+            self.conv_s = nn.Conv2d(channels_in, channels, 1, bias=False)
+            self.norm_s = SpadeNorm(channels_in, features, hidden)
+
+    def forward(self, x: Tensor, features: Tensor) -> Tensor:
+        hidden = self.conv_0(functional.leaky_relu(self.norm_0(x, features), SLOPE))
+        hidden = self.conv_1(functional.leaky_relu(self.norm_1(hidden, features), SLOPE))
+        if self.conv_s is not None and self.norm_s is not None:
+            x = self.conv_s(self.norm_s(x, features))
+        return x + hidden
+
+
+class SpadeGenerator(nn.Module):
+    """warped: n c h w (256 x 64 x 64) -> images: n 3 8h 8w (512 x 512), RGB in [0, 1]."""
+
+    def __init__(self, config: SpadeConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SpadeConfig()
+        features, hidden = config.channels, config.hidden
+        self.fc = nn.Conv2d(features, 2 * features, 3, padding=1)
+        for index in range(MIDDLE_BLOCKS):
+            self.add_module(f"G_middle_{index}", SpadeResnetBlock(2 * features, 2 * features, features, hidden))
+        self.up_0 = SpadeResnetBlock(2 * features, features, features, hidden)
+        self.up_1 = SpadeResnetBlock(features, config.out_channels, features, hidden)
+        if config.upscale:
+            self.conv_img: nn.Module = nn.Sequential(
+                nn.Conv2d(config.out_channels, 3 * SHUFFLE**2, 3, padding=1), nn.PixelShuffle(SHUFFLE)
+            )
+        else:
+            self.conv_img = nn.Conv2d(config.out_channels, 3, 3, padding=1)
+
+    def forward(self, warped: Tensor) -> Tensor:
+        hidden = self.fc(warped)
+        for index in range(MIDDLE_BLOCKS):
+            hidden = self.get_submodule(f"G_middle_{index}")(hidden, warped)
+        for block in (self.up_0, self.up_1):
+            hidden = block(functional.interpolate(hidden, scale_factor=2.0, mode="nearest"), warped)
+        return self.conv_img(functional.leaky_relu(hidden, SLOPE)).sigmoid()
