@@ -12,7 +12,6 @@ from svp_portrait.svp_models.config import SchedulerConfig
 from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import parameter_group
-from svp_portrait.svp_models.training import train_diffusion
 from svp_portrait.svp_models.training.config import StagePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import SampleIndex, stack
 from svp_portrait.svp_models.training.train_diffusion import StageTraining, clip_noise, snr_weight
@@ -231,9 +230,9 @@ def test_the_noise_offset_is_one_number_for_a_channel_of_the_clip():
     assert len({round(float(each), 4) for each in offset[0, :, 0, 0]}) == 4
 
 
-def test_validation_is_the_mean_loss_on_test_people_and_changes_nothing(model, train_clips, test_clips, monkeypatch):
-    monkeypatch.setattr(train_diffusion, "VALIDATION_STEPS", 2)
-    phase, of_test = stage(model, train_clips, test_clips), stage(model, test_clips, test_clips)
+def test_validation_is_the_mean_loss_on_test_people_and_changes_nothing(model, train_clips, test_clips):
+    phase = stage(model, train_clips, test_clips, replace(STAGE, validation_batches=2))
+    of_test = stage(model, test_clips, test_clips)
     losses = []
     for step in range(2):
         batch = stack([of_test.sample(SampleIndex(0, "validation", step, place, 2)) for place in range(2)])
