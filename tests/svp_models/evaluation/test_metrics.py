@@ -30,6 +30,23 @@ def test_ssim_of_flat_pictures_in_closed_form():
     assert mean_ssim(light, light) == pytest.approx(1)
 
 
+def test_ssim_of_one_window_written_out():
+    """11 x 11 pixels are one place of the window: weighted means, variances and covariance, C1 = 0.01^2, C2 = 0.03^2."""
+    rng = np.random.default_rng(2)
+    first, second = (rng.integers(0, 256, (1, 11, 11, 3), dtype=np.uint8) for _ in range(2))
+    bell = np.exp(-0.5 * (np.arange(-5, 6) / 1.5) ** 2)
+    weights = np.outer(bell, bell)[..., None] / bell.sum() ** 2  # h w 1
+
+    def mean(values):
+        return (weights * values).sum((0, 1))
+
+    x, y = first[0] / 255, second[0] / 255
+    a, b = mean(x), mean(y)
+    spread = mean(x**2) - a**2 + mean(y**2) - b**2
+    both = (2 * a * b + 1e-4) * (2 * (mean(x * y) - a * b) + 9e-4) / ((a**2 + b**2 + 1e-4) * (spread + 9e-4))
+    assert mean_ssim(first, second) == pytest.approx(both.mean(), abs=1e-5)
+
+
 def test_ssim_falls_with_noise():
     rng = np.random.default_rng(0)
     true = rng.integers(64, 192, (2, 48, 48, 3), dtype=np.uint8)

@@ -41,6 +41,13 @@ def test_a_picture_of_one_colour_has_that_colour_everywhere(portrait):
     np.testing.assert_allclose(found[COLOURS].reshape(-1, 3), [(0.2, 0.4, 0.8)] * len(PLACES))
 
 
+def test_a_few_odd_frames_do_not_count(portrait):
+    frames, landmarks = np.repeat(portrait.images, 5, axis=0), np.repeat(portrait.landmarks, 5, axis=0)
+    expected = identity_descriptor(portrait.images, portrait.landmarks)
+    frames[1], landmarks[3] = 0, landmarks[3] * (0.5, 1) + 20
+    np.testing.assert_allclose(identity_descriptor(frames, landmarks), expected, atol=1e-9)
+
+
 def test_places_are_where_their_names_say(portrait):
     # In a picture whose colour is the position, the colours tell where they were taken.
     ramp = np.zeros((1, 128, 128, 3), np.uint8)

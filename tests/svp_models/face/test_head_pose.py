@@ -117,3 +117,16 @@ def test_a_profile_has_edges_too():
 def test_eyes_on_one_spot_are_refused():
     with pytest.raises(PortraitError, match="one spot"):
         face_edges(np.zeros((2, 2)), np.ones((2, 2)), np.full((5, 2), 3.0))
+
+
+def test_what_lies_behind_the_eyes_looks_nearer_together():
+    """Seen from 60 cm: the edges of the face lie 5.48 cm behind the eyes, the tip of the nose 4.12 cm before them."""
+    assert np.isclose(TEMPLATE[2, 0], 7.74 / 6.3 * 60 / 65.48)
+    assert np.isclose(TEMPLATE[7, 1], (2.62 + 0.46) / 6.3 * 60 / 55.88)
+
+
+def test_an_edge_beyond_the_end_of_a_side_is_that_end():
+    five = np.array([[-30.0, 0], [30, 0], [0, 30], [-20, 60], [20, 60]])
+    right = np.array([[80.0, 20], [70, 30]])  # the lower height is at 60 times LOWER_HEIGHT
+    assert UPPER_HEIGHT * 60 < 20 and LOWER_HEIGHT * 60 > 30
+    assert np.allclose(face_edges(right * (-1, 1), right, five), [[-80, 20], [-70, 30], [80, 20], [70, 30]])
