@@ -170,7 +170,7 @@ def encode_video(frames: np.ndarray, crf: int, scratch: Path) -> bytes:
     """Frames n h w 3 (uint8 RGB, even sides) -> MP4. scratch: a folder for the file while it is written."""
     path = scratch / "clip.mp4"
     try:
-        with VideoWriter(path, frames.shape[2], frames.shape[1], FPS, crf=crf, x264=X264, lossless=crf == 0) as writer:
+        with VideoWriter(path, frames.shape[2], frames.shape[1], FPS, crf=crf or None, x264=X264) as writer:
             writer.write(frames)
         return path.read_bytes()
     finally:

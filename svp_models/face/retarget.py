@@ -24,9 +24,9 @@ def retarget(motion: HeadMotion, portrait: HeadMotion, mode: str) -> HeadMotion:
     portrait: the points of the portrait, one frame. mode:
     `fix`: the portrait's points in every frame: the head keeps still.
     `offset`: the portrait's points plus the driving points' movement since their first frame, scaled by the ratio of
-        the face sizes in that frame. Frame 0 equals the portrait; its proportions are kept.
+        the face sizes in that frame. Frame 0 equals the portrait; its proportions stay.
     `rescale`: the driving points themselves, moved and scaled as one so that size and centre fit the portrait's in the
-        driving frame whose pose is nearest to the portrait's. The driving proportions and poses are kept.
+        driving frame whose pose is nearest to the portrait's. The proportions and poses of the driver stay.
     `vexpress offset`, `vexpress naive`: the two modes of V-Express, see `vexpress_transfer`: eyes and nose are those of
         V-Express, and the other five points move with them. Its third mode, fix_face, is `fix`.
     """

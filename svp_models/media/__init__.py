@@ -1,1 +1,1 @@
-"""Sound and video in and out."""
+"""Audio, images and video: read and written."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-# Containers that hold their sound and pictures themselves. Play lists (hls, dash, concat, image2 ...) would open further files,
-# which a file from somewhere else may name at will.
+# Containers that hold audio and video themselves. Playlists (hls, dash, concat, image2 ...) would open further files, and a file
+# from an unknown source could name any.
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,av1,obu,ivf,flv,live_flv,asf,ogg,mxf,gxf,dv,rm,"
     "nut,mjpeg,mjpeg_2000,gif,apng,yuv4mpegpipe,wtv,nsv,film_cpk,swf,h263,h261,cavsvideo,vc1,vc1test,dirac,"
@@ -29,16 +29,16 @@ CONTAINERS = (
 OPTIONS = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
 Track = TypeVar("Track", "AudioStream", "VideoStream")
 Source = str | Path | BytesIO
-MAX_JUMP_SECONDS = 600.0  # a longer hole between two time stamps is a broken file, not a pause
+MAX_JUMP_SECONDS = 600.0  # a longer gap between two time stamps is a broken file, not a pause
 
 
 @contextmanager
 def open_media(path: Source) -> Iterator[InputContainer]:
-    """The opened container. What libav raises meanwhile becomes a PortraitError naming the file and the cure."""
+    """The opened container. Errors of libav in the block become a PortraitError that names the file and the cure."""
     if isinstance(path, BytesIO):
         path.seek(0)
     try:
-        # Absolute: nothing that could be an address.
+        # Absolute, so that it cannot be taken for a URL.
         with av.open(path if isinstance(path, BytesIO) else os.path.abspath(path), options=OPTIONS) as container:
             yield container
     except (av.error.FileNotFoundError, av.error.PermissionError, av.error.IsADirectoryError) as error:
@@ -57,18 +57,16 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The moving picture, None without one; the cover art of a music file does not count."""
+    """The video track, None without one; the cover art of a music file does not count."""
     best = container.streams.best("video")
     if not isinstance(best, av.VideoStream) or best.disposition & best.disposition.attached_pic:
-        pictures = (
-            track for track in container.streams.video if not track.disposition & track.disposition.attached_pic
-        )
-        best = next(pictures, None)
+        tracks = (track for track in container.streams.video if not track.disposition & track.disposition.attached_pic)
+        best = next(tracks, None)
     return _decodable(best, container)
 
 
 def _decodable(stream: Track | None, container: InputContainer) -> Track | None:
-    """The same, unless it is in a codec that nothing here reads."""
+    """The same track; one with an unknown codec raises PortraitError."""
     if stream is not None and stream.codec_context is None:
         raise PortraitError(
             f"{container.name}: the codec of its {stream.type} track is unknown: convert the file to MP4 (H.264 + AAC)"

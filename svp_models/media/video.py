@@ -1,4 +1,4 @@
-"""Frames from any video file: upright, square pixels, at a constant frame rate, together with their sound."""
+"""Frames from any video file: upright, square pixels, at a constant frame rate, together with their audio."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FALLBACK_RATE = Fraction(25)  # files that name no rate at all
 HD_LINES = 720  # untagged video from here up is BT.709, below BT.601, as players assume
 COLORSPACE_UNSPECIFIED = 2
-NO_FRAMES = "the video holds 0 frames: choose a clip with at least one picture"
+NO_FRAMES = "the video holds 0 frames: choose a clip with at least one frame"
 CLOCK_FUZZ = 1e-4  # seconds: times of frames are fractions, limits are not
 Item = TypeVar("Item")
 Size = Callable[[int, int], tuple[int, int]]
@@ -46,8 +46,8 @@ class Video:
 
 
 def load_video(path: str | Path, fps: float | None = None, max_frames: int | None = None) -> Video:
-    """A whole clip with its sound (None without a track). fps None keeps the file's rate; another resamples by time
-    stamps. A clip cut by `max_frames` has its sound cut to the same length."""
+    """A whole clip with its audio (None without a track). fps None keeps the rate of the file; another rate resamples by time
+    stamps. A clip shortened by `max_frames` has its audio shortened to the same length."""
     frames = list(iter_frames(path, fps, max_frames))
     rate, origin = rate_and_origin(path)
     rate = as_rate(fps) if fps is not None else rate
@@ -72,20 +72,20 @@ def iter_frames(
     every: int = 1,
     size: Size | None = None,
 ) -> Iterator[np.ndarray]:
-    """The frames one by one, h w 3, uint8 RGB, at a constant rate (the file's own if fps is None).
+    """The frames one by one, h w 3, uint8 RGB, at a constant rate (that of the file if fps is None).
 
-    Output frame i shows what is on the screen at the middle of its time, (i + 0.5) / fps after the first frame. There
-    are round(seconds x fps) of them. Rotation and mirroring that the file asks for are done, pixels made square.
+    Output frame i is the frame on the screen at the middle of its time, (i + 0.5) / fps after the first frame. There
+    are round(seconds x fps) of them. Rotation and mirroring tags of the file are applied, pixels are made square.
 
-    start, seconds: only what lies so many seconds after the first frame, and so many of it (0: to the end); of these frames
-    `skip` are left out, and every `every`th of the rest is given. size: (width, height) as shown -> those wanted.
+    start, seconds: the range after the first frame (seconds 0: to the end); of its frames `skip` are left out, and every
+    `every`th of the rest is returned. size: a function (width, height) of the upright frames -> the output size.
     """
     if max_frames is not None and max_frames < 1:
         raise PortraitError(f"max_frames is {max_frames}: it must be at least 1")
     wanted = as_rate(fps) if fps is not None else None
     with open_media(path) as container:
         stream = _require_video(video_stream(container), path)
-        stream.thread_type = "SLICE"  # threads by frame lose the error of a file that was cut off
+        stream.thread_type = "SLICE"  # threads by frame lose the error of a truncated file
         rate = wanted or stream_rate(stream)
         decoded = ((_start(frame), _duration(frame, stream), frame) for frame in container.decode(stream))
         convert = _Converter(stream, size)
@@ -103,7 +103,7 @@ def iter_frames(
 def _between(
     timed: Iterator[tuple[Fraction | None, Fraction, Item]], start: float, seconds: float
 ) -> Iterator[tuple[Fraction | None, Fraction, Item]]:
-    """Of (start in seconds or None, duration, item) those that begin from `start` seconds after the first on, for `seconds`."""
+    """The items of (start in seconds or None, duration, item) from `start` seconds after the first one on, for `seconds`."""
     first, end = None, Fraction(0)
     low, high = start - CLOCK_FUZZ, start + seconds - CLOCK_FUZZ
     for begins, duration, item in timed:
@@ -123,7 +123,7 @@ def resample_frames(
 
     Output i is the latest item that starts at or before the middle of its time, (i + 0.5) / rate after the first item.
     """
-    index, held, first, end = 0, None, None, Fraction(0)
+    index, current, first, end = 0, None, None, Fraction(0)
     for start, duration, item in timed:
         first = (start or Fraction(0)) if first is None else first
         begins = start - first if start is not None else end
@@ -132,13 +132,13 @@ def resample_frames(
                 f"{path}: the time stamps jump by {float(begins - end):.0f} s after frame {index}: "
                 "convert the video to a constant frame rate"
             )
-        while held is not None and (index + Fraction(1, 2)) / rate < begins:
-            yield held[0]
+        while current is not None and (index + Fraction(1, 2)) / rate < begins:
+            yield current[0]
             index += 1
-        held, end = (item,), begins + duration
-    if held is not None:
+        current, end = (item,), begins + duration
+    if current is not None:
         for _ in range(index, max(1, int(end * rate + Fraction(1, 2)))):
-            yield held[0]
+            yield current[0]
 
 
 def as_rate(fps: float | Fraction) -> Fraction:
@@ -169,7 +169,7 @@ def rate_and_origin(path: Source) -> tuple[Fraction, float]:
 
 
 def seconds_of(path: Source) -> float:
-    """The length of the picture as the header says it; 0 where it does not."""
+    """The length of the video track in the header; 0 where it is not there."""
     with open_media(path) as container:
         stream = _require_video(video_stream(container), path)
         if stream.duration and stream.time_base:
@@ -181,7 +181,7 @@ def seconds_of(path: Source) -> float:
 
 def _require_video(stream: VideoStream | None, path: Source) -> VideoStream:
     if stream is None:
-        raise PortraitError(f"{path}: there is no video stream: choose a video file, this one holds only other data")
+        raise PortraitError(f"{path}: there is no video stream: choose a video file, this one has only other data")
     return stream
 
 
@@ -194,13 +194,13 @@ def _duration(frame: av.VideoFrame, stream: VideoStream) -> Fraction:
 
 
 class _Converter:
-    """libav frame -> upright RGB array of the first frame's size; a frame shown twice is converted once."""
+    """libav frame -> upright RGB array of the first frame's size; a repeated frame is converted once."""
 
     def __init__(self, stream: VideoStream, size: Size | None = None) -> None:
-        self._stream, self._wanted = stream, size
-        self._reformatter = reformatter.VideoReformatter()  # kept: setting one up costs more than a small frame
+        self._stream, self._output_size = stream, size
+        self._reformatter = reformatter.VideoReformatter()  # reused: a new one costs more than a small frame
         self._size: tuple[int, int] | None = None
-        self._turn = (1, 0, 0, 1)
+        self._orientation = (1, 0, 0, 1)
         self._last: tuple[av.VideoFrame, np.ndarray] | None = None
 
     def __call__(self, frame: av.VideoFrame) -> np.ndarray:
@@ -212,14 +212,14 @@ class _Converter:
         if self._size is None:
             aspect = self._stream.sample_aspect_ratio or Fraction(1)
             self._size = (max(1, round(frame.width * aspect)), frame.height)
-            # Asked once: a frame that was asked for its side data lives on until Python looks for cycles of references.
-            self._turn = _orientation(frame, self._stream)
-            if self._wanted is not None:
-                lies = _lies(self._turn)
-                shown = self._wanted(*(self._size[::-1] if lies else self._size))
-                self._size = shown[::-1] if lies else shown
+            # Read once: a frame whose side data was read stays in memory until the next garbage collection.
+            self._orientation = _orientation(frame, self._stream)
+            if self._output_size is not None:
+                swapped = _swaps_axes(self._orientation)
+                shown = self._output_size(*(self._size[::-1] if swapped else self._size))
+                self._size = shown[::-1] if swapped else shown
         untagged = frame.colorspace == COLORSPACE_UNSPECIFIED and not frame.format.is_rgb
-        picture = self._reformatter.reformat(
+        image = self._reformatter.reformat(
             frame,
             width=self._size[0],
             height=self._size[1],
@@ -228,7 +228,7 @@ class _Converter:
             interpolation="BICUBIC",
             threads=1,
         ).to_ndarray()  # h w 3
-        return upright(picture, self._turn)
+        return upright(image, self._orientation)
 
 
 def _orientation(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int, int, int]:
@@ -243,17 +243,17 @@ def _orientation(frame: av.VideoFrame, stream: VideoStream) -> tuple[int, int, i
     return ((1, 0, 0, 1), (0, 1, -1, 0), (-1, 0, 0, -1), (0, -1, 1, 0))[quarters]
 
 
-def _lies(orientation: tuple[int, int, int, int]) -> bool:
-    """Whether width and height change places."""
+def _swaps_axes(orientation: tuple[int, int, int, int]) -> bool:
+    """Whether width and height are swapped."""
     a, b, c, d = orientation
     return abs(b) + abs(c) > abs(a) + abs(d)
 
 
-def upright(picture: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
-    """The picture (h w 3) turned and mirrored, in quarter turns, as the display matrix (a, b, c, d) asks."""
+def upright(image: np.ndarray, orientation: tuple[int, int, int, int]) -> np.ndarray:
+    """The image (h w 3) rotated in quarter turns and mirrored by the display matrix (a, b, c, d)."""
     a, b, c, d = orientation
-    if _lies(orientation):
-        picture, a, d = picture.transpose(1, 0, 2), c, b  # w h 3: x and y change places
-    picture = picture[:, ::-1] if a < 0 else picture
-    picture = picture[::-1] if d < 0 else picture
-    return np.ascontiguousarray(picture)
+    if _swaps_axes(orientation):
+        image, a, d = image.transpose(1, 0, 2), c, b  # w h 3: x and y are swapped
+    image = image[:, ::-1] if a < 0 else image
+    image = image[::-1] if d < 0 else image
+    return np.ascontiguousarray(image)

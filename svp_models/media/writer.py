@@ -1,4 +1,4 @@
-"""Writing a clip frame by frame: H.264 + AAC, complete or not at all."""
+"""Writing a video frame by frame: H.264 + AAC, complete or not at all."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from .audio import check_audio, to_mono
 from .video import as_rate
 
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}
-AAC_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # Hz that every player takes
+AAC_RATES = (16000, 22050, 24000, 32000, 44100, 48000)  # Hz that every player supports
 AAC_BITS_PER_SAMPLE = 4  # bit rate per channel and Hz: 192 kbit/s for 48 kHz mono
 MAX_AAC_BIT_RATE = 192_000
-BEST_CRF = 1  # below, x264 writes the profile High 4:4:4 Predictive, which phones and televisions do not play
+BEST_CRF = 1  # below, x264 writes the profile High 4:4:4 Predictive, which phones and televisions do not support
 
 
 class VideoWriter:
     """Context manager that writes frames as they come and leaves either a complete file or none.
 
-    The file appears under its name only when the block ends well; an exception in the block, a full disk or a
-    cancellation leaves nothing behind. Frame i is at i / fps seconds, exactly; the sound begins with frame 0 (the AAC
-    encoder's delay is removed by the container's edit list) and is cut or padded with silence to frames / fps seconds.
-    Odd sizes grow by one repeated column or row, because yuv420p halves the colours. Sound beyond +-1 is clipped; more
-    than two channels are mixed to one. crf: 0 (best) to 51 (worst); the profile is High, which every player takes, and 0 is
-    as good as that allows. lossless: without any loss after the conversion to yuv420p instead, for files that are not
-    played. x264: further options of the encoder, for example {"g": "12"}. metadata: texts by name, stored in the container.
+    The file appears under its name only when the block ends without an error; an exception in the block, a full disk or a
+    cancellation leaves nothing behind. Frame i is at i / fps seconds, exactly; the audio begins with frame 0 (the delay of the
+    AAC encoder is removed by the edit list of the container) and is cut or padded with silence to frames / fps seconds.
+    Odd sizes grow by one repeated column or row, because yuv420p halves the colours. Audio beyond +-1 is clipped; more
+    than two channels are mixed to one. crf: 0 (best) to 51 (worst) in the profile High, which every player supports; None is
+    lossless after the conversion to yuv420p, for files that are not played. x264: further options of the encoder, for example
+    {"g": "12"}. metadata: texts by name, stored in the container.
     """
 
     def __init__(
@@ -44,28 +44,27 @@ class VideoWriter:
         height: int,
         fps: float | Fraction,
         audio: Audio | None = None,
-        crf: int = 18,
+        crf: int | None = 18,
         x264: Mapping[str, str] | None = None,
-        lossless: bool = False,
         metadata: Mapping[str, str] | None = None,
     ) -> None:
         self.path = Path(path)
         self.width, self.height, self.rate, self.metadata = width, height, as_rate(fps), dict(metadata or {})
-        quality = {"crf": "0"} if lossless else {"crf": str(max(crf, BEST_CRF)), "profile": "high"}
+        quality = {"crf": "0"} if crf is None else {"crf": str(max(crf, BEST_CRF)), "profile": "high"}
         self._x264 = {**(x264 or {}), **quality}
         self.frames_written = 0
         if self.path.suffix.lower() not in CONTAINERS:
             raise PortraitError(f"{path}: the ending must be one of {', '.join(CONTAINERS)}: rename the output")
         if width < 1 or height < 1:
             raise PortraitError(f"{path}: the frames are {width} x {height} pixels: both must be at least 1")
-        if not 0 <= crf <= 51:
+        if crf is not None and not 0 <= crf <= 51:
             raise PortraitError(f"{path}: crf is {crf}: it must be between 0 (best) and 51 (worst)")
         if audio is not None:
-            check_audio(audio, f"sound for {path}")
+            check_audio(audio, f"audio for {path}")
         silent: tuple[np.ndarray, int] = (np.zeros((0, 0), np.float32), 0)
-        self._sound, self._sound_rate = _playable(audio) if audio is not None else silent
+        self._samples, self._sample_rate = _playable(audio) if audio is not None else silent
         self._samples_written = 0
-        self._reformatter = reformatter.VideoReformatter()  # kept: setting one up costs more than a small frame
+        self._reformatter = reformatter.VideoReformatter()  # reused: a new one costs more than a small frame
 
     def __enter__(self) -> VideoWriter:
         if not self.path.parent.is_dir():
@@ -82,7 +81,7 @@ class VideoWriter:
             stack.callback(self._close)
             self._container.metadata.update(self.metadata)
             self._video = self._add_video()
-            self._audio = self._add_audio() if len(self._sound) else None
+            self._audio = self._add_audio() if len(self._samples) else None
             self._file = stack.pop_all()
         return self
 
@@ -90,12 +89,12 @@ class VideoWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is not None:
-            self._file.__exit__(kind, error, trace)  # throws the file away
+            self._file.__exit__(kind, error, trace)  # removes the file
             return
         try:
             with self._file:
                 self._finish()
-        except OSError as failure:  # the finished file cannot take its place
+        except OSError as failure:  # the complete file cannot replace the target
             raise self._failure(failure) from failure
 
     def write(self, frames: np.ndarray) -> None:
@@ -107,22 +106,22 @@ class VideoWriter:
                 f"n x {self.height} x {self.width} x 3"
             )
         odd = ((0, 0), (0, self.height % 2), (0, self.width % 2), (0, 0))
-        for picture in np.pad(frames, odd, mode="edge") if self.height % 2 or self.width % 2 else frames:
+        for image in np.pad(frames, odd, mode="edge") if self.height % 2 or self.width % 2 else frames:
             frame = self._reformatter.reformat(
-                av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24"),
+                av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24"),
                 format="yuv420p",
                 dst_colorspace=reformatter.Colorspace.ITU709,
                 dst_color_range=reformatter.ColorRange.MPEG,
                 dst_color_primaries=reformatter.ColorPrimaries.BT709,
                 dst_color_trc=reformatter.ColorTrc.BT709,
                 interpolation="BICUBIC",
-                threads=1,  # one picture is too little work to share
+                threads=1,  # one frame is too little work to share
             )
             frame.pts, frame.time_base = self.frames_written, 1 / self.rate
             self._mux(self._video, frame)
             self.frames_written += 1
-            if self._audio is not None and self._sound_due() - self._samples_written >= self._sound_rate:
-                self._write_sound(self._audio)  # a second at a time, so that neither stream waits long for the other
+            if self._audio is not None and self._samples_due() - self._samples_written >= self._sample_rate:
+                self._write_audio(self._audio)  # a second at a time, so that neither stream waits long for the other
 
     def _add_video(self) -> av.VideoStream:
         stream = self._container.add_stream("libx264", rate=self.rate, options=self._x264)
@@ -135,31 +134,31 @@ class VideoWriter:
         return stream
 
     def _add_audio(self) -> av.AudioStream:
-        channels = len(self._sound)
-        stream = self._container.add_stream("aac", rate=self._sound_rate, layout="mono" if channels == 1 else "stereo")
-        stream.bit_rate = channels * min(MAX_AAC_BIT_RATE, AAC_BITS_PER_SAMPLE * self._sound_rate)
+        channels = len(self._samples)
+        stream = self._container.add_stream("aac", rate=self._sample_rate, layout="mono" if channels == 1 else "stereo")
+        stream.bit_rate = channels * min(MAX_AAC_BIT_RATE, AAC_BITS_PER_SAMPLE * self._sample_rate)
         return stream
 
-    def _sound_due(self) -> int:
-        """Samples that belong to the frames written so far."""
-        return round(self.frames_written / self.rate * self._sound_rate)
+    def _samples_due(self) -> int:
+        """Samples for the frames written so far."""
+        return round(self.frames_written / self.rate * self._sample_rate)
 
-    def _write_sound(self, stream: av.AudioStream) -> None:
-        due = self._sound_due()
-        samples = np.zeros((len(self._sound), due - self._samples_written), np.float32)
-        stored = self._sound[:, self._samples_written : due]
+    def _write_audio(self, stream: av.AudioStream) -> None:
+        due = self._samples_due()
+        samples = np.zeros((len(self._samples), due - self._samples_written), np.float32)
+        stored = self._samples[:, self._samples_written : due]
         samples[:, : stored.shape[1]] = stored.clip(-1, 1)
         frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono" if len(samples) == 1 else "stereo")
         frame.sample_rate, frame.pts, frame.time_base = (
-            self._sound_rate,
+            self._sample_rate,
             self._samples_written,
-            Fraction(1, self._sound_rate),
+            Fraction(1, self._sample_rate),
         )
         self._mux(stream, frame)
         self._samples_written = due
 
     def _mux(self, stream: av.VideoStream | av.AudioStream, frame: Any) -> None:
-        """Encode a frame of the stream's kind (None: the encoder's rest) and hand the packets to the file."""
+        """Encode a frame of the kind of the stream (None: flush the encoder) and write the packets."""
         try:
             for packet in stream.encode(frame):
                 self._container.mux(packet)
@@ -170,8 +169,8 @@ class VideoWriter:
         if self.frames_written == 0:
             raise PortraitError(f"{self.path}: 0 frames were written: a video needs at least one")
         if self._audio is not None:
-            if self._sound_due() > self._samples_written:
-                self._write_sound(self._audio)
+            if self._samples_due() > self._samples_written:
+                self._write_audio(self._audio)
             self._mux(self._audio, None)
         self._mux(self._video, None)
         try:
@@ -180,7 +179,7 @@ class VideoWriter:
             raise self._failure(error) from error
 
     def _close(self) -> None:
-        with suppress(av.error.FFmpegError, OSError):  # the file is thrown away, or has been closed well
+        with suppress(av.error.FFmpegError, OSError):  # the file is removed, or was closed before
             self._container.close()
 
     def _failure(self, error: Exception) -> PortraitError:
@@ -191,7 +190,7 @@ class VideoWriter:
 
 
 def _playable(audio: Audio) -> tuple[np.ndarray, int]:
-    """channels x samples and the sample rate, both as AAC takes them; no copy where nothing has to change."""
+    """channels x samples and the sample rate, both supported by AAC; no copy where nothing has to change."""
     if audio.waveform.shape[0] <= 2 and audio.sample_rate in AAC_RATES:
         return audio.waveform.float().numpy(), audio.sample_rate
     rate = audio.sample_rate if audio.sample_rate in AAC_RATES else AAC_RATES[-1]

@@ -1,1 +1,1 @@
-"""Ways to find faces, one file each, behind one interface (`face.detection.FaceBackend`)."""
+"""Face detectors behind one interface (`face.detection.FaceBackend`)."""

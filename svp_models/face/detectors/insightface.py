@@ -107,15 +107,15 @@ class _Network:
         return [np.asarray(output, np.float32) for output in self._session.run(None, {self._input: image})]
 
     def points(self, image: np.ndarray, count: int, dimensions: int) -> np.ndarray:
-        """The last `count` points of the only answer, from [-1, 1] to continuous pixels of the input: count dimensions."""
-        answer = self.run(image)[0]
-        if answer.size < count * dimensions or answer.size % dimensions:
+        """The last `count` points of the only output, from [-1, 1] to continuous pixels of the input: count dimensions."""
+        output = self.run(image)[0]
+        if output.size < count * dimensions or output.size % dimensions:
             raise PortraitError(
-                f"{self.path}: its answer holds {answer.size} numbers, {count} x {dimensions} or more are needed: use the "
+                f"{self.path}: its output has {output.size} numbers, {count} x {dimensions} or more are needed: use the "
                 "file of buffalo_l"
             )
-        # 0 is the first pixel's centre there: these networks learned from pictures that OpenCV moved together with points
-        return (answer.reshape(-1, dimensions)[-count:] + 1) * (LANDMARK_SIDE / 2) + 0.5
+        # 0 is the first pixel's centre there: these networks learned from images that OpenCV moved together with their points
+        return (output.reshape(-1, dimensions)[-count:] + 1) * (LANDMARK_SIDE / 2) + 0.5
 
 
 def detector_input(frame: np.ndarray, side: int) -> tuple[np.ndarray, float]:

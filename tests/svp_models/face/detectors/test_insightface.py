@@ -179,7 +179,7 @@ def test_wrong_files_are_named(files, tmp_path):
     with pytest.raises(PortraitError, match="broken.onnx is no usable ONNX model"):
         InsightFaceBackend(broken, *files[1:])
     short = fixed_points(tmp_path / "short.onnx", np.zeros((5, 2)))
-    with pytest.raises(PortraitError, match="short.onnx: its answer holds 10 numbers, 106 x 2"):
+    with pytest.raises(PortraitError, match="short.onnx: its output has 10 numbers, 106 x 2"):
         next(InsightFaceBackend(files[0], short, files[2]).detect(frame_with((1, 2))[None]))
 
 
