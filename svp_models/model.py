@@ -14,6 +14,7 @@ from .networks.denoiser import Denoiser
 from .networks.pose_guider import PoseGuider
 from .networks.style_extractor import StyleExtractor, StyleProjection
 from .networks.unet import ReferenceNet
+from .networks.vae import Vae
 
 
 class PortraitNetworks(nn.Module):
@@ -39,7 +40,7 @@ class PortraitModel:
 
     config: ModelConfig
     networks: PortraitNetworks
-    vae: nn.Module
+    vae: Vae
     face_analyzer: bytes | None
     style_space: str
     metadata: dict[str, str] = field(default_factory=dict)

@@ -84,8 +84,8 @@ class TransformerBlock(nn.Module):
             self.style_norm = nn.LayerNorm(channels)
             self.style_attn = attention(channels, heads, context, config.style_width)
             # Zero output: before stage 3 the style layers change nothing.
-            nn.init.zeros_(self.style_attn.to_out[0].weight)
-            nn.init.zeros_(self.style_attn.to_out[0].bias)
+            for parameter in self.style_attn.to_out[0].parameters():
+                nn.init.zeros_(parameter)
         self.norm3 = nn.LayerNorm(channels)
         self.ff = feed_forward(channels)
 

@@ -15,6 +15,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -227,7 +228,7 @@ class WhisperAudioEncoder(AudioEncoder):
     def __init__(self, model: nn.Module) -> None:
         from transformers import WhisperFeatureExtractor  # lazy: the import takes seconds
 
-        config = model.config
+        config: Any = model.config
         size = config.max_source_positions
         super().__init__(model, config.d_model * (config.encoder_layers + 1), Segments.of_size(size))
         self.spectrogram = WhisperFeatureExtractor(
@@ -263,9 +264,10 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
     kind = "wav2vec2"
 
     def __init__(self, model: nn.Module, normalize: bool = True) -> None:
-        super().__init__(model, model.config.hidden_size, Segments())
+        config: Any = model.config
+        super().__init__(model, config.hidden_size, Segments())
         self.normalize = normalize
-        kernels, strides = model.config.conv_kernel, model.config.conv_stride
+        kernels, strides = config.conv_kernel, config.conv_stride
         # samples that one position depends on
         self.receptive_field = 1 + sum((kernel - 1) * math.prod(strides[:i]) for i, kernel in enumerate(kernels))
 
@@ -296,14 +298,15 @@ class Wav2Vec2AudioEncoder(AudioEncoder):
     @contextmanager
     def _global_norm(self, values: Tensor) -> Iterator[None]:
         """Within it, the first convolution's norm, which runs over time, uses the statistics of all samples (1 x samples)."""
-        first = self.model.feature_extractor.conv_layers[0]
+        extractor: Any = self.model.feature_extractor
+        first = extractor.conv_layers[0]
         norm = getattr(first, "layer_norm", None)
         if not isinstance(norm, nn.GroupNorm):  # the large models normalise each position by itself
             yield
             return
         mean, variance = _convolved_moments(first.conv, values)
 
-        def normalize(layer: nn.Module, inputs: tuple[Tensor], output: Tensor) -> Tensor:
+        def normalize(layer: nn.GroupNorm, inputs: tuple[Tensor], output: Tensor) -> Tensor:
             return functional.batch_norm(inputs[0], mean, variance, layer.weight, layer.bias, eps=layer.eps)
 
         hook = norm.register_forward_hook(normalize)

@@ -44,10 +44,10 @@ class Denoiser(UNet):
         """
         self._check(latents, conditions)
         batch, frames = latents.shape[:2]
-        if self.reference_concat:
+        if self.reference_concat and conditions.reference_latent is not None:
             portrait = conditions.reference_latent[:, None].expand(-1, frames, -1, -1, -1)
             latents = torch.cat([latents, portrait], dim=2)  # b f 2c h w
-        if self.reference_warp:
+        if self.reference_warp and conditions.reference_warped is not None:
             latents = torch.cat([latents, conditions.reference_warped], dim=2)  # b f 3c h w
         images = self.conv_in(latents.flatten(0, 1)) + conditions.kps.flatten(0, 1)  # (b f) c0 h w
         time = self.embed_time(timestep).repeat_interleave(frames, dim=0)  # (b f) 4*c0

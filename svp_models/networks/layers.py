@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from ..errors import PortraitError
+
 MAX_PERIOD = 10000  # of the slowest wave of a timestep
 
 
@@ -35,6 +37,8 @@ class ResnetBlock(nn.Module):
         """images: n c h w; time: n size."""
         hidden = self.conv1(functional.silu(self.norm1(images)))
         if self.time_emb_proj is not None:
+            if time is None:
+                raise PortraitError("a block with a time embedding got no time: pass one embedding per image")
             hidden = hidden + self.time_emb_proj(functional.silu(time))[:, :, None, None]
         hidden = self.conv2(functional.silu(self.norm2(hidden)))
         return hidden + (images if self.conv_shortcut is None else self.conv_shortcut(images))

@@ -18,6 +18,8 @@ STORED_ENCODING = "places"  # name of the positional encoding in model files
 class TemporalBlock(nn.Module):
     """Two temporal self-attentions and a feed-forward on n f c, each after its norm and with a residual."""
 
+    positional_encoding: Tensor | None
+
     def __init__(self, channels: int, heads: int, positions: int) -> None:
         super().__init__()
         self.positions = positions  # longest window in frames
@@ -37,7 +39,7 @@ class TemporalBlock(nn.Module):
                 f"layers: set window to {self.positions} or less"
             )
         if self.positional_encoding is None:
-            encodings = [sinusoidal_encoding(frames, channels, hidden)] * 2
+            encodings = sinusoidal_encoding(frames, channels, hidden).expand(2, -1, -1)
         else:
             encodings = self.positional_encoding[:, :frames].to(hidden)
         for norm, attend, encoding in zip(self.norms, self.attention_blocks, encodings, strict=True):

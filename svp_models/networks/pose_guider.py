@@ -26,7 +26,7 @@ class PoseGuider(nn.Module):
             self.blocks.append(nn.Conv2d(channels, wider, 3, padding=1, stride=2))
         self.conv_out = nn.Conv2d(widths[-1], out_channels, 3, padding=1)
         nn.init.zeros_(self.conv_out.weight)
-        nn.init.zeros_(self.conv_out.bias)
+        nn.init.zeros_(self.conv_out.get_parameter("bias"))
 
     def forward(self, images: Tensor) -> Tensor:
         """b f 3 H W in [0, 1] -> b f out H/8 W/8 (with the four widths of the presets)"""

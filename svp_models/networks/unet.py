@@ -193,6 +193,7 @@ class ReferenceNet(UNet):
         """Scaled portrait latent b c h w -> bank: for every transformer block the input of its cross-attention, b t c."""
         batch = len(latent)
         time = self.embed_time(torch.zeros(batch, device=latent.device))
-        context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim), bank=[])
+        bank: list[Tensor] = []
+        context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim), bank=bank)
         self.backbone(self.conv_in(latent), time, context)
-        return tuple(context.bank)
+        return tuple(bank)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -34,6 +36,9 @@ class RunningNorm(nn.Module):
 
     A batch's own statistics (BatchNorm) would hide its mean colour from the decoder.
     """
+
+    mean: Tensor
+    variance: Tensor
 
     def __init__(self, channels: int, momentum: float = 0.01):
         super().__init__()
@@ -92,8 +97,8 @@ class PortraitVae(nn.Module):
         self.patch_encoder = nn.Conv2d(patch, config.latent_channels, 1)
         self.patch_decoder = nn.Conv2d(config.latent_channels, patch, 1)
         for last in (self.encoder[-1], self.decoder[-1]):  # training starts from the linear path alone
-            nn.init.zeros_(last.weight)
-            nn.init.zeros_(last.bias)
+            for parameter in last.parameters():
+                nn.init.zeros_(parameter)
         self.statistics = RunningNorm(config.latent_channels)
 
     def encode(self, images: Tensor) -> Tensor:
@@ -117,19 +122,19 @@ class PortraitVae(nn.Module):
         count = self.config.latent_channels
         deviations, components = variances[-count:].sqrt(), components[:, -count:].T  # c, c 192
         self.patch_encoder.weight.copy_((components / deviations[:, None])[..., None, None])
-        self.patch_encoder.bias.copy_(-(components @ mean) / deviations)
+        self.patch_encoder.get_parameter("bias").copy_(-(components @ mean) / deviations)
         self.patch_decoder.weight.copy_((components.T * deviations)[..., None, None])
-        self.patch_decoder.bias.copy_(mean)
+        self.patch_decoder.get_parameter("bias").copy_(mean)
 
     @torch.no_grad()
     def rescale(self, factors: Tensor) -> None:
         """Multiplies each latent channel by its factor (c); decoded images stay the same."""
         self.statistics.variance /= factors.square()
         for first in (self.decoder[0], self.patch_decoder):
-            first.weight /= factors[:, None, None]
+            first.get_parameter("weight").div_(factors[:, None, None])
 
 
-def _autoencoder_kl(widths: tuple[int, ...], layers: int, latent_channels: int, scale: float) -> nn.Module:
+def _autoencoder_kl(widths: tuple[int, ...], layers: int, latent_channels: int, scale: float) -> Any:
     """Stable Diffusion's autoencoder."""
     from diffusers import AutoencoderKL  # lazy: the import takes seconds, and only full-size models need it
 
@@ -161,13 +166,16 @@ class StableDiffusionVae(nn.Module):
         return self.autoencoder.decode(latents).sample
 
 
-def build_vae(config: VaeConfig) -> nn.Module:
+Vae: TypeAlias = PortraitVae | StableDiffusionVae
+
+
+def build_vae(config: VaeConfig) -> Vae:
     """The autoencoder that `config.kind` names."""
-    return {"portrait": PortraitVae, "sd15": StableDiffusionVae}[config.kind](config)
+    return PortraitVae(config) if config.kind == "portrait" else StableDiffusionVae(config)
 
 
 @torch.no_grad()
-def encode_images(vae: nn.Module, images: Tensor) -> Tensor:
+def encode_images(vae: Vae, images: Tensor) -> Tensor:
     """`vae.encode` on the VAE's device and dtype; the result is float32 on the images' device."""
     weight = next(vae.parameters())
     return vae.encode(images.to(weight)).to(images.device, torch.float32)
