@@ -20,6 +20,7 @@ from ..io.file_names import printable
 from ..io.strict_config import json_value, shown
 from ..model import PortraitModel, PortraitNetworks, build_networks
 from ..networks.layers import shapes_only
+from ..networks.vae import Vae
 from .model_file import load_model, save_model, style_space_of
 from .model_zoo import ENTRIES
 from .safetensors_io import FORMAT, load_strict, sha256_of
@@ -175,7 +176,7 @@ def init_from_sd15(
         for prefix, module in _fresh_networks(config).items():
             zero = ", output zero" if prefix == "guider." else ""
             add(prefix[:-1].replace("_", " "), f"random{zero}", module.state_dict(), prefix)
-    if mid_block and temporal:
+    if motion is not None and mid_block and temporal:
         notes.append(
             f"{motion.files[0].name} has no temporal layers for the mid block: they are fresh, with output zero"
         )
@@ -366,5 +367,5 @@ def _loaded(part: str, module: nn.Module, source: str) -> str:
     return ReportRow(part, source, len(tensors), sum(tensor.numel() for tensor in tensors)).line("loaded")
 
 
-def _model(config: ModelConfig, networks: PortraitNetworks, vae: nn.Module) -> PortraitModel:
+def _model(config: ModelConfig, networks: PortraitNetworks, vae: Vae) -> PortraitModel:
     return PortraitModel(config, networks, vae, None, style_space_of(networks.style_extractor))

@@ -22,7 +22,7 @@ from .safetensors_io import sha256_of
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 # Broken connections raise the base class of the HTTP library that this release of huggingface_hub uses.
-FAILURES = (OSError, *HfHubHTTPError.__bases__)
+FAILURES: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
 
 
 def download(
@@ -41,10 +41,10 @@ def download(
         )
     folder = Path(root) / entry.folder
     with locked_folder(folder, f"svp download {entry.name}"):  # two processes would spoil each other's partial file
-        return [_fetch(entry, file, folder, endpoint, progress) for file in entry.files]
+        return [_fetch(entry.repository, file, folder, endpoint, progress) for file in entry.files]
 
 
-def _fetch(entry: Entry, file: WeightFile, folder: Path, endpoint: str | None, progress: Progress | None) -> Path:
+def _fetch(repository: str, file: WeightFile, folder: Path, endpoint: str | None, progress: Progress | None) -> Path:
     target = folder / file.name
     if target.is_file():
         if file.sha256 is not None and (have := sha256_of(target, progress)) != file.sha256:
@@ -53,7 +53,7 @@ def _fetch(entry: Entry, file: WeightFile, folder: Path, endpoint: str | None, p
                 "move it away and download again"
             )
         return target
-    url = hf_hub_url(entry.repository, file.remote or file.name, endpoint=endpoint)
+    url = hf_hub_url(repository, file.remote or file.name, endpoint=endpoint)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         published = get_hf_file_metadata(url, token=False)

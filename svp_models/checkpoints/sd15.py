@@ -20,7 +20,7 @@ from ..networks.attention import sinusoidal_encoding
 from ..networks.denoiser import Denoiser
 from ..networks.layers import shapes_only
 from ..networks.unet import ReferenceNet
-from ..networks.vae import StableDiffusionVae, build_vae
+from ..networks.vae import StableDiffusionVae
 from .model_zoo import missing_file_error
 from .safetensors_io import DATA_PARALLEL, check_tensors, load_strict
 from .third_party import SUFFIXES, find_weights, read_json, read_weights
@@ -249,7 +249,7 @@ def load_vae(path: Path | str, config: VaeConfig) -> tuple[VaeConfig, StableDiff
     if (path / "config.json").is_file():
         config = _vae_config(config, path / "config.json")
     with shapes_only():
-        vae = build_vae(config)
+        vae = StableDiffusionVae(config)
     published = read_vae(path, config)
     tensors = {name: tensor.float() for name, tensor in published.tensors.items()}
     load_strict(vae.autoencoder, tensors, published.files[0])
@@ -366,7 +366,7 @@ def _positions_of(path: Path, encodings: dict[str, Tensor]) -> int:
             raise PortraitError(f"{path}: {name} has shape {list(encoding.shape)}, 1 x positions x channels is needed")
         if encoding.is_meta:
             continue
-        expected = sinusoidal_encoding(*encoding.shape[1:], torch.empty(0, device=encoding.device))
+        expected = sinusoidal_encoding(encoding.shape[1], encoding.shape[2], torch.empty(0, device=encoding.device))
         difference = float((encoding[0].float() - expected).abs().max())
         if not difference <= ENCODING_TOLERANCE:
             raise PortraitError(

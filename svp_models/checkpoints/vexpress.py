@@ -17,6 +17,7 @@ from ..model import PortraitModel, PortraitNetworks, build_networks
 from ..networks.attention import sinusoidal_encoding
 from ..networks.denoiser import Denoiser
 from ..networks.layers import shapes_only
+from ..networks.motion_module import TemporalBlock
 from ..networks.style_extractor import StyleExtractor, StyleProjection
 from .model_file import style_space_of
 from .safetensors_io import check_numbers, check_tensors, load_strict
@@ -124,7 +125,8 @@ def audio_names(names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         if not name.startswith("layers."):
             renamed[name] = (name,)
             continue
-        layer, rest = re.match(r"(layers\.\d+)\.(.*)", name).groups()
+        _, number, rest = name.split(".", 2)
+        layer = f"layers.{number}"
         part, kind = rest.rsplit(".", 1)
         if part in (KEYS, VALUES):
             renamed[f"{layer}.{KEYS_AND_VALUES}.{kind}"] = (f"{layer}.{KEYS}.{kind}", f"{layer}.{VALUES}.{kind}")
@@ -181,12 +183,18 @@ def _positional_encodings(denoiser: Denoiser) -> dict[str, Tensor]:
     for theirs, name in denoiser_names(denoiser.state_dict()).items():
         if match := re.match(r"(.*attention_blocks\.\d+)\.to_q\.weight$", theirs):
             channels = denoiser.get_parameter(name).shape[1]
-            block = denoiser.get_submodule(name.split(".attention_blocks")[0])
-            size = (block.positions, channels)
+            size = (_temporal_block(denoiser, name.split(".attention_blocks")[0]).positions, channels)
             if size not in computed:
                 computed[size] = sinusoidal_encoding(*size, torch.zeros(()))[None]
             encodings[f"{match[1]}.{POSITIONAL_ENCODING}"] = computed[size]
     return encodings
+
+
+def _temporal_block(denoiser: Denoiser, name: str) -> TemporalBlock:
+    block = denoiser.get_submodule(name)
+    if not isinstance(block, TemporalBlock):
+        raise PortraitError(f"{name} of the denoiser is no temporal block: the files belong to another kind of model")
+    return block
 
 
 def _check_encodings(encodings: Mapping[str, Tensor], tensors: Mapping[str, Tensor], path: Path) -> None:
@@ -259,7 +267,7 @@ def vexpress_tensors(model: PortraitModel) -> dict[str, dict[str, Tensor]]:
         file[theirs] = denoiser[name]
         if ".motion_modules." in name and theirs.endswith(QUERY):
             block, attention = name.removesuffix(f".{QUERY}").split(".attention_blocks.")
-            stored = networks.denoiser.get_submodule(block).positional_encoding
+            stored = _temporal_block(networks.denoiser, block).positional_encoding
             computed = sinusoidal_encoding(positions, denoiser[name].shape[1], torch.empty(0))
             encoding = computed if stored is None else stored[int(attention)]
             file[theirs.removesuffix(QUERY) + POSITIONAL_ENCODING] = encoding[None].to(denoiser[name].dtype)

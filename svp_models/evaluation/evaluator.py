@@ -11,7 +11,8 @@ from einops import rearrange
 
 from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
 from ..diffusion.style import extract_style, sample_style
-from ..face.detection import FaceTrack
+from ..errors import PortraitError
+from ..face.detection import FaceTrack, given
 from ..face.detectors.built_in import FaceAnalyzer
 from ..model import PortraitModel
 from ..synthetic.clips import Clip, DrawnClip, act, make_clip, neutral_portrait
@@ -49,11 +50,16 @@ class Evaluator:
     def __init__(self, model: PortraitModel, sampling: SamplerOptions, on_step: Callable[[], None]):
         self.model, self.sampling, self.on_step = model, sampling, on_step
         self.size, self.fps = model.config.size, model.config.fps
+        if model.face_analyzer is None:
+            raise PortraitError(
+                f"the model {model.config.name!r} has no face analyser to measure with: evaluate a model that has one, such as the "
+                "built-in model"
+            )
         self.analyzer = FaceAnalyzer(model.face_analyzer)
 
     def prior_of(self, clip: Clip) -> StylePrior:
         """Style of a clip as a user gets it: from the expressions read from its pixels, and its audio."""
-        expression = torch.from_numpy(self.read(clip.images).expression)
+        expression = torch.from_numpy(self.expression(clip.images))
         return extract_style(self.model, expression, audio_of(clip), clip.fps)
 
     def generate(
@@ -71,6 +77,10 @@ class Evaluator:
 
     def read(self, frames: np.ndarray) -> FaceTrack:
         return self.analyzer.analyze(frames)
+
+    def expression(self, frames: np.ndarray) -> np.ndarray:
+        """n 64"""
+        return given(self.read(frames).expression, "expression")
 
 
 def audio_of(clip: Clip) -> Audio:

@@ -153,7 +153,7 @@ def _colours(
     spots = centres[:, :, None] + PATCH @ axes[:, None]  # n places 25 2
     grid = (spots - 0.5).astype(np.float32)  # the first pixel's centre is at (0.5, 0.5)
     found = [
-        cv2.remap(frame.astype(np.float32), patches, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        cv2.remap(frame.astype(np.float32), patches, np.empty(0), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         for frame, patches in zip(frames, grid, strict=True)
     ]
     return np.stack(found).mean(2).reshape(len(frames), -1) / 255

@@ -157,10 +157,10 @@ def measured(name: str, kind: str, ours: Tensor, theirs: Tensor, note: str = "")
 
 def largest(measures: list[Measure], kind: str) -> Measure:
     """The measure of a kind with the largest error; one that is no number counts as the largest."""
-    found = [measure for measure in measures if measure.kind == kind and measure.error is not None]
+    found = [(measure, measure.error) for measure in measures if measure.kind == kind and measure.error is not None]
     if not found:
         raise PortraitError(f"nothing of the kind '{kind}' could be compared: the folder is not complete")
-    return max(found, key=lambda measure: math.inf if math.isnan(measure.error) else measure.error)
+    return max(found, key=lambda pair: math.inf if math.isnan(pair[1]) else pair[1])[0]
 
 
 def remaining(folder: ParityFolder, measures: Sequence[Measure]) -> Iterator[Measure]:

@@ -17,12 +17,16 @@ from ..diffusion.conditioning import ClipConditions, KpsFeatureCache
 from ..diffusion.guidance import guided_prediction
 from ..diffusion.noise_schedule import SamplingSchedule, alphas_cumprod, inference_timesteps, pred_x0, sampling_schedule
 from ..diffusion.pipeline import SamplerOptions, WindowedDenoiser, condition_weights
-from ..diffusion.samplers import ddim_step, sample_ddim
+from ..diffusion.samplers import Frames, ddim_step, sample_ddim
 from ..errors import PortraitError
 from ..face.keypoints import draw_vexpress_keypoints
+from ..io.memory_map import as_tensor
 from ..model import PortraitModel, PortraitNetworks
 from ..networks.attention import TransformerBlock
 from ..networks.conditions import Conditions, ConditionWeights, cat
+from ..networks.layers import shapes_only
+from ..networks.unet import ReferenceNet
+from ..networks.vae import build_vae
 from .parity import LOOP, NETWORK, PROCESSING, Measure, ParityFolder, check_inputs, compared
 from .parity_processing import stored_audio_windows, whole_windows
 
@@ -55,7 +59,7 @@ def check_networks(folder: ParityFolder, config: ModelConfig, networks: Portrait
         yield from _check_steps(folder, config, networks, bank)
 
 
-def _run_reference(reference: nn.Module, latents: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+def _run_reference(reference: ReferenceNet, latents: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
     """The bank, and the network's own output, which nothing but this check reads: b c h w."""
     last = f"up_blocks.{len(reference.up_blocks) - 1}"
     with recorded(reference, {last}) as outputs:
@@ -163,7 +167,9 @@ def check_loops(folder: ParityFolder, config: ModelConfig, networks: PortraitNet
         bank = networks.reference(folder["loop.reference_latents"])
     yield compared(folder, "loop.audio_embeddings", tokens, NETWORK)
     conditions = ClipConditions(tuple(bank), None, tokens, None, kps)
-    model = PortraitModel(config, networks, nn.Identity(), None, "")
+    with shapes_only():
+        vae = build_vae(config.vae)  # nothing is decoded
+    model = PortraitModel(config, networks, vae, None, "")
     guidance = max(1.0, float(folder.setting("loop", "guidance")))  # V-Express has none below 1
     for name, scale in (("loop", guidance), ("loop_no_cfg", 1.0)):
         if name == "loop" or folder.below(f"{name}."):
@@ -179,8 +185,8 @@ def _check_loop(
     latents: list[Tensor] = []
     if whole_windows(len(noise), window, overlap):
 
-        def record(step: int, x: Tensor) -> None:
-            latents.append(x.clone())
+        def record(step: int, x: Frames) -> None:
+            latents.append(as_tensor(x).clone())
 
         denoiser = WindowedDenoiser(model, conditions, options, schedule)
         sample_ddim(denoiser, noise.clone(), schedule, record)
@@ -226,14 +232,15 @@ def replayed_latents(
         holding[window] += 1
     latents, after = noise.clone(), []
     for timestep, a, next_a in zip(schedule.timesteps, schedule.alphas, schedule.next_alphas, strict=True):
-        done, pending = torch.zeros(len(noise)), {}
+        done = torch.zeros(len(noise))
+        pending: dict[int, Tensor] = {}
         for window in windows:
             given = conditions.window(window, noise)
             part = guided_prediction(denoiser, latents[window][None], timestep[None], given, weights, options.cfg)
             done[window] += 1
             stepped, predictions = [], []
             for frame, prediction in zip(window, part[0] / holding[window, None, None, None], strict=True):
-                pending[frame] = pending.get(frame, 0) + prediction
+                pending[frame] = pending.get(frame, torch.zeros(())) + prediction
                 if done[frame] == holding[frame]:
                     stepped.append(frame)
                     predictions.append(pending.pop(frame))

@@ -14,7 +14,7 @@ import torch
 
 from ..diffusion.pipeline import SamplerOptions
 from ..diffusion.style import extract_style, interpolate_styles, sample_style
-from ..face.detection import FaceTrack
+from ..face.detection import FaceTrack, given
 from ..model import PortraitModel
 from ..synthetic.clips import act, make_clip
 from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
@@ -89,11 +89,12 @@ class StyleStudy:
         """true: the case's clip as the analyser reads it; styled, plain: the relaxed portrait generated with its style
         (frames n h w 3) and without (as read); seed: of the noise behind them."""
         frames, number = len(styled), len(self.read)
-        self.read.append(true.expression)
+        expression = given(true.expression, "expression")
+        self.read.append(expression)
         self.performed.append(case.clip.states.expression)
-        wanted = style_code(self.evaluator, true.expression[:frames])
+        wanted = style_code(self.evaluator, expression[:frames])
         for name, track in zip(self.alike, (self.evaluator.read(styled), plain), strict=True):
-            self.alike[name].append(cosine(style_code(self.evaluator, track.expression), wanted))
+            self.alike[name].append(cosine(style_code(self.evaluator, given(track.expression, "expression")), wanted))
         if number < self.size.leaks:
             self._add_leak(case, styled, seed, np.random.default_rng((self.seed, number)))
         if number < self.size.blends:
@@ -109,7 +110,7 @@ class StyleStudy:
         prior = evaluator.prior_of(other)
 
         def described(images: np.ndarray) -> np.ndarray:
-            return identity_descriptor(images, evaluator.read(images).landmarks)
+            return identity_descriptor(images, given(evaluator.read(images).landmarks, "landmarks"))
 
         def shown(prior: StylePrior, temperature: float) -> np.ndarray:
             return described(self._moving(case, sample_style(prior, case.seed, temperature), frames, seed))
@@ -125,11 +126,13 @@ class StyleStudy:
 
         def expression(start: float, end: float, frames: int) -> np.ndarray:
             style = interpolate_styles(case.style, case.wrong_style, start, end)
-            return self.evaluator.read(self._moving(case, style, frames, seed)).expression
+            return self.evaluator.expression(self._moving(case, style, frames, seed))
 
         count = max(1, round(self.size.weight_seconds * case.clip.fps))
         self.at_weights.append(np.stack([expression(weight, weight, count).mean(0) for weight in WEIGHTS]))
-        self.changes.append((largest_change(expression(0, 1, frames)), largest_change(true.expression[:frames])))
+        self.changes.append(
+            (largest_change(expression(0, 1, frames)), largest_change(given(true.expression, "expression")[:frames]))
+        )
 
     def _moving(self, case: Case, style: Style, frames: int, seed: int) -> np.ndarray:
         return self.evaluator.generate(case.portrait, case.clip, audio_of(case.clip), style, frames, seed)
@@ -257,7 +260,9 @@ def evaluate(
         opening = mouth_opening(clip.landmarks)
         tracks = {name: evaluator.read(images) for name, images in zip(lags, (made, swapped, clip.images), strict=True)}
         for name, track in tracks.items():
-            lags[name].append(lagged_correlation(mouth_opening(track.landmarks), opening, LAG_REACH))
+            lags[name].append(
+                lagged_correlation(mouth_opening(given(track.landmarks, "landmarks")), opening, LAG_REACH)
+            )
 
         def moving(style: Style | None, case: Case = case, seed: int = seed + index, still: int = still) -> np.ndarray:
             return evaluator.generate(case.portrait, case.clip, audio_of(case.clip), style, still, seed)
@@ -271,14 +276,14 @@ def evaluate(
             {
                 "psnr": psnr(made, clip.images),
                 "ssim": mean_ssim(made, clip.images),
-                "emotion_acc": shows(evaluator.read(styled).expression),
-                "emotion_acc_no_style": shows(plain.expression),
-                "emotion_acc_wrong_style": shows(wrong.expression),
+                "emotion_acc": shows(evaluator.expression(styled)),
+                "emotion_acc_no_style": shows(given(plain.expression, "expression")),
+                "emotion_acc_wrong_style": shows(given(wrong.expression, "expression")),
                 "kps_error": keypoint_error(tracks["generated"].head_keypoints, clip.head_keypoints, evaluator.size),
                 "analyser_kps_error": keypoint_error(
                     tracks["analyser"].head_keypoints, clip.head_keypoints, evaluator.size
                 ),
-                "analyser_emotion_acc": shows(tracks["analyser"].expression),
+                "analyser_emotion_acc": shows(given(tracks["analyser"].expression, "expression")),
             }
         )
         if study is not None:

@@ -6,6 +6,7 @@ Coordinates are continuous pixels: (0, 0) is the top left corner of the image. A
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import PortraitError
 from ..optional_deps import cv2, transform
@@ -34,13 +35,13 @@ def fit_rotation(source: np.ndarray, target: np.ndarray) -> np.ndarray:
     return rotation.as_matrix()
 
 
-def fit_affine_camera(points: np.ndarray, model: np.ndarray, depth_ridge: float = 0.0) -> np.ndarray:
+def fit_affine_camera(points: np.ndarray, model: ArrayLike, depth_ridge: float = 0.0) -> np.ndarray:
     """The orthographic cameras that show a model (k 3, k > 3, not in one plane) at points (... k 2): ... 4 2, float64.
 
     Least squares; (x, y, z, 1) times a camera is a point. depth_ridge: regularisation of the column for z, which keeps a
     model that is almost flat from being taken for a wild turn.
     """
-    homogeneous = np.column_stack([np.asarray(model, np.float64), np.ones(len(model))])  # k 4
+    homogeneous = np.insert(np.asarray(model, np.float64), 3, 1.0, axis=1)  # k 4
     normal = homogeneous.T @ homogeneous + np.diag([0, 0, depth_ridge, 0])
     return np.linalg.solve(normal, homogeneous.T @ np.asarray(points, np.float64))
 

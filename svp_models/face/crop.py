@@ -8,7 +8,7 @@ edge of the image.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -153,8 +153,8 @@ def crop_around(
                 f"the square of the face, {square.side} pixels at {square.left}, {square.top}, lies outside the image of {width} x "
                 f"{height}: give points that are in it"
             )
-    missing = present is not None and not present.all()
-    return FaceCrop(tuple(squares), width, height, tuple(present.tolist()) if missing else ())
+    shown = () if present is None or present.all() else tuple(present.tolist())
+    return FaceCrop(tuple(squares), width, height, shown)
 
 
 def scale_crop(crop: FaceCrop, width: int, height: int) -> FaceCrop:
@@ -360,7 +360,7 @@ def _resize_mask(mask: np.ndarray, side: int) -> np.ndarray:
     return cv2.resize(np.ascontiguousarray(mask), (side, side), interpolation=kind).clip(0, 1)
 
 
-def _check_square(what: str, size: tuple[int, int]) -> None:
+def _check_square(what: str, size: Sequence[int]) -> None:
     if size[0] != size[1] or not size[0]:
         raise PortraitError(
             f"the {what} have {size[1]} x {size[0]} pixels, and only squares fit where squares were cropped: scale them without "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -94,7 +94,14 @@ class FaceBackend(Protocol):
         ...
 
 
-def _mapped(face: FaceDetection | FaceTrack, function: PointMap) -> dict[str, np.ndarray | None]:
+def given(values: np.ndarray | None, what: str) -> np.ndarray:
+    """What not every backend detects, where it is needed; PortraitError names it where it is missing."""
+    if values is None:
+        raise PortraitError(f"this face analyser detects no {what}: choose the backend 'built-in'")
+    return values
+
+
+def _mapped(face: FaceDetection | FaceTrack, function: PointMap) -> dict[str, Any]:
     points = {name: getattr(face, name) for name in ("head_keypoints", "five_points", "landmarks")}
     return {name: None if value is None else function(value) for name, value in points.items()}
 
@@ -128,7 +135,8 @@ def build_track(faces: Sequence[FaceDetection | None], width: int, height: int) 
 def concatenate_tracks(tracks: Sequence[FaceTrack]) -> FaceTrack:
     """The tracks of consecutive parts of a clip as one track."""
     names = [item.name for item in fields(FaceTrack) if isinstance(getattr(tracks[0], item.name), np.ndarray)]
-    return replace(tracks[0], **{name: np.concatenate([getattr(track, name) for track in tracks]) for name in names})
+    joined: dict[str, Any] = {name: np.concatenate([getattr(track, name) for track in tracks]) for name in names}
+    return replace(tracks[0], **joined)
 
 
 def check_frames(frames: Frames) -> None:
@@ -223,8 +231,7 @@ def _longest_tracked(found: Sequence[list[FaceDetection]]) -> list[FaceDetection
                 live[old].add(frame, faces[new])
                 free.remove(int(new))
                 iou[old], iou[:, new] = -1, -1
-        for new in free:
-            tracked.append(_TrackedFace({frame: faces[new]}, frame))
+        tracked += [_TrackedFace({frame: faces[index]}, frame) for index in free]
     best = max(tracked, key=_TrackedFace.rank, default=None)
     return [None if best is None else best.faces.get(frame) for frame in range(len(found))]
 

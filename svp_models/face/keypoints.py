@@ -278,7 +278,9 @@ def _draw_vexpress(points: np.ndarray, width: int, height: int) -> np.ndarray:
         angle = int(math.degrees(math.atan2(down, across)))
         centre = tuple(int(value) for value in points[[start, end]].mean(axis=0))
         ellipse = cv2.ellipse2Poly(centre, (int(length / 2), VEXPRESS_LIMB_WIDTH), angle, 0, 360, 1)
-        cv2.fillConvexPoly(canvas, ellipse, [int(value * VEXPRESS_LIMB_BRIGHTNESS) for value in VEXPRESS_COLORS[start]])
+        cv2.fillConvexPoly(
+            canvas, np.asarray(ellipse), [int(value * VEXPRESS_LIMB_BRIGHTNESS) for value in VEXPRESS_COLORS[start]]
+        )
     for point, color in zip(points, VEXPRESS_COLORS, strict=True):
         cv2.circle(canvas, (int(point[0]), int(point[1])), VEXPRESS_RADIUS, color, cv2.FILLED)
     return canvas

@@ -184,15 +184,16 @@ def add_demo_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_demo(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     started = time.perf_counter()
-    clips = {}
+    clips: dict[str, Path] = {}
     for style, file in STYLES.items():
         assignments = [f"Style clip.file={file}", f"SVPVideoCombine.filename_prefix=demo_{style}"]
         saved = run_workflow(
             WORKFLOWS / "api" / "portrait.json", open_nodes, WORKFLOWS / "assets", args.out, assignments
         )
-        clips[style] = next((path for path in saved if path.suffix == ".mp4"), None)
-        if clips[style] is None:
+        videos = [path for path in saved if path.suffix == ".mp4"]
+        if not videos:
             raise PortraitError("the portrait workflow saved no mp4: its SVPVideoCombine node is missing")
+        clips[style] = videos[0]
         print(printable(clips[style]), flush=True)  # now, because an interruption leaves it
     with reserved_file(args.out, "demo_contact_sheet", "jpg") as sheet, whole_file(sheet) as temporary:
         Image.fromarray(contact_sheet(clips)).save(temporary, format="JPEG", quality=92)

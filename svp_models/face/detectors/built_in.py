@@ -19,7 +19,15 @@ from ...media.frame_stream import Frames
 from ...optional_deps import cv2, onnxruntime
 from ..affine import invert_affine, transform_points, warp_image
 from ..crop import Square, crop_square, from_letterbox, from_square, letterbox, portrait_square
-from ..detection import FaceBackend, FaceDetection, FaceTrack, boxes_around, check_frames, concatenate_tracks
+from ..detection import (
+    FaceBackend,
+    FaceDetection,
+    FaceTrack,
+    boxes_around,
+    check_frames,
+    concatenate_tracks,
+    given,
+)
 from ..keypoints import five_points_from_68
 
 if TYPE_CHECKING:
@@ -67,16 +75,16 @@ def open_session(
     available = ort.get_available_providers()
     try:
         return ort.InferenceSession(model, options, providers=[name for name in providers if name in available])
-    except (*_load_errors(), OSError) as error:
+    except _load_errors() as error:
         raise PortraitError(f"{what} is no usable ONNX model: {cure}") from error
 
 
 def _load_errors() -> tuple[type[Exception], ...]:
-    """The exceptions of onnxruntime for a model that it cannot use."""
+    """The exceptions for a model that onnxruntime cannot use."""
     from onnxruntime.capi import onnxruntime_pybind11_state as errors
 
     names = "Fail InvalidArgument InvalidGraph InvalidProtobuf NotImplemented NoSuchFile RuntimeException"
-    return tuple(getattr(errors, name) for name in names.split())
+    return (OSError, *(getattr(errors, name) for name in names.split()))
 
 
 class FaceAnalyzer:
@@ -159,9 +167,9 @@ class BuiltInBackend:
                     box=track.boxes[row],
                     head_keypoints=track.head_keypoints[row],
                     five_points=track.five_points[row],
-                    landmarks=track.landmarks[row],
-                    pose=track.pose[row],
-                    expression=track.expression[row],
+                    landmarks=given(track.landmarks, "landmarks")[row],
+                    pose=given(track.pose, "head pose")[row],
+                    expression=given(track.expression, "expression")[row],
                 )
                 yield [face] if track.present[row] else []
 
@@ -195,7 +203,7 @@ class PortraitSearch:
         if faces and portrait_square(face_box(faces[0])).side >= FILLING * max(frame.shape[:2]):
             return faces
         tiles = search_tiles(frame.shape[1], frame.shape[0])
-        found = [pair for pair in zip(self._look(frame, tiles), tiles, strict=True) if pair[0] is not None]
+        found = [(face, tile) for face, tile in zip(self._look(frame, tiles), tiles, strict=True) if face is not None]
         order = distinct_faces([face for face, _ in found], [-_mismatch(face, tile) for face, tile in found])
         candidates = [found[index] for index in order[:MAX_CANDIDATES]]
         refined = self._refine(frame, [face for face, _ in candidates], [tile.side for _, tile in candidates])
@@ -272,7 +280,7 @@ class PortraitSearch:
 
 def face_box(face: FaceDetection) -> np.ndarray:
     """From the brows to the chin: left, top, right, bottom, float64."""
-    return boxes_around(face.landmarks).astype(np.float64)
+    return boxes_around(given(face.landmarks, "landmarks")).astype(np.float64)
 
 
 def search_tiles(width: int, height: int) -> list[Square]:
@@ -326,7 +334,8 @@ def _distance(face: FaceDetection, other: FaceDetection | None) -> float:
     if other is None:
         return float("inf")
     box = face_box(face)
-    return float(np.linalg.norm(face.landmarks - other.landmarks, axis=1).mean() / max(*(box[2:] - box[:2]), 1e-6))
+    apart = given(face.landmarks, "landmarks") - given(other.landmarks, "landmarks")
+    return float(np.linalg.norm(apart, axis=1).mean() / max(*(box[2:] - box[:2]), 1e-6))
 
 
 def _face_from_square(face: FaceDetection, square: Square) -> FaceDetection:
@@ -339,6 +348,6 @@ def _rotated_face(face: FaceDetection, matrix: np.ndarray, tilt: float) -> FaceD
     moved = face.map_points(lambda points: transform_points(points, matrix).astype(np.float32))
     return replace(
         moved,
-        box=boxes_around(np.concatenate([moved.head_keypoints, moved.landmarks])),
-        pose=face.pose + np.array([0, 0, tilt], np.float32),
+        box=boxes_around(np.concatenate([moved.head_keypoints, given(moved.landmarks, "landmarks")])),
+        pose=given(face.pose, "head pose") + np.array([0, 0, tilt], np.float32),
     )

@@ -160,7 +160,7 @@ def decode_level(
 def suppress(scores: np.ndarray, boxes: np.ndarray, max_iou: float = NMS_IOU) -> np.ndarray:
     """Non-maximum suppression: indices of the chosen boxes (n 4: left, top, right, bottom), best score first."""
     corner_and_size = np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).astype(np.float64)
-    chosen = cv2.dnn.NMSBoxes(corner_and_size, scores.astype(np.float64), 0.0, max_iou)
+    chosen = cv2.dnn.NMSBoxes(corner_and_size.tolist(), scores.astype(np.float64).tolist(), 0.0, max_iou)
     return np.asarray(chosen, dtype=int).reshape(-1)
 
 

@@ -77,7 +77,7 @@ class ClassicalBackend:
             small, scale = _scaled_down(upright, FACE_SIDE / max(width, height))
             boxes = self._faces.detectMultiScale(small, 1.1, 5, minSize=(smallest, smallest))
             back = cv2.getRotationMatrix2D((width / 2, height / 2), -tilt, 1.0)
-            found = [self._face(upright, box / scale, back) for box in boxes]
+            found = [self._face(upright, np.asarray(box) / scale, back) for box in boxes]
             error = max(found, key=lambda pair: pair[0].area)[1] if found else np.inf
             if error < lowest or not best:
                 best, lowest = [face for face, _ in found], error
