@@ -16,7 +16,8 @@ import pytest
 from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.checkpoints.model_zoo import ENTRIES
 from svp_portrait.svp_models.cli.main import COMMANDS
-from svp_portrait.svp_models.training.config import PHASES, load_recipe
+from svp_portrait.svp_models.training.config import PHASES
+from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe
 
 from .test_architecture import LEVELS
 
@@ -169,7 +170,9 @@ def test_recipes_phases_and_keys_exist():
     text = TEXTS["docs/training.md"]
     listed = re.findall(r"^\| `recipes/(\w+)\.toml`", text, re.MULTILINE)
     assert sorted(listed) == sorted(path.stem for path in (ROOT / "recipes").glob("*.toml"))
-    assert tuple(re.findall(r"^\| `([a-z_]\w*)` \| ", text, re.MULTILINE)) == PHASES
+    phases, renamed = text.split("### Renamed keys")
+    assert tuple(re.findall(r"^\| `([a-z_]\w*)` \| ", phases, re.MULTILINE)) == PHASES
+    assert dict(re.findall(r"\| `(\w+)` \| `(\w+)` ", renamed)) == ALIASES
     for page in TEXTS.values():
         for override in re.findall(r"--set ([a-z_]\w*\.[\w.]+=[\w.-]+)", page):
             load_recipe(ROOT / "recipes" / "svp.toml", [override])
