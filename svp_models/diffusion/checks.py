@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import PortraitError
-from ..io.memory_map import FrameArray, ReorderedFrames
+from ..io.memory_map import FrameArray, ReorderedFrames, as_tensor
 from ..media.audio import check_audio
 from ..model import PortraitModel
 from ..types import HeadMotion, Style, StylePrior
@@ -104,7 +104,7 @@ def check_motion(
     if isinstance(motion, HeadMotion):
         _check_keypoints(motion)
     else:
-        _check_kps_images(motion.frames if isinstance(motion, ReorderedFrames) else motion, size)
+        _check_kps_images(as_tensor(motion.frames if isinstance(motion, ReorderedFrames) else motion), size)
 
 
 def _check_keypoints(motion: HeadMotion) -> None:

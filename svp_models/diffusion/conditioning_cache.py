@@ -23,6 +23,10 @@ class ConditioningCache:
     Another clip takes its place. It belongs to one model, whose networks do not change.
     """
 
+    _key: tuple[Any, ...]
+    _inputs: ClipInputs | None
+    _conditions: ClipConditions | None
+
     def __init__(self) -> None:
         self._forget()
 
@@ -60,9 +64,7 @@ class ConditioningCache:
         )
 
     def _forget(self) -> None:
-        self._key: tuple[Any, ...] = ()
-        self._inputs: ClipInputs | None = None
-        self._conditions: ClipConditions | None = None
+        self._key, self._inputs, self._conditions = (), None, None
 
 
 def equal(first: Any, second: Any) -> bool:

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -56,6 +57,16 @@ class SamplerOptions:
     window: int | None = None
     overlap: int | None = None
     blend: str = "average"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedOptions(SamplerOptions):
+    """Options with nothing left open, see `resolve_options`."""
+
+    steps: int
+    cfg: float
+    window: int
+    overlap: int
 
 
 class PortraitPipeline:
@@ -133,17 +144,20 @@ class PortraitPipeline:
         the work. plan: how the denoiser keeps within the memory there is, see `choose_plan`.
         """
         model, config = self.model, self.model.config
-        options = resolve_options(config, options)
+        resolved = resolve_options(config, options)
         start = inputs.portrait_latent if inputs.warped is None else inputs.warped
         x = clip_noise(inputs.frames, tuple(inputs.portrait_latent.shape[1:]), seed, self.storage)
 
         def preview(step: int, first: int, x0: Tensor) -> None:
-            on_latents(step, first, postprocess_latents(x0, broadcast(start, slice(first, first + len(x0))), config))
+            if on_latents is not None:
+                on_latents(
+                    step, first, postprocess_latents(x0, broadcast(start, slice(first, first + len(x0))), config)
+                )
 
-        schedule = sampling_schedule(config.scheduler, options.steps)
+        schedule = sampling_schedule(config.scheduler, resolved.steps)
         on_x0 = None if on_latents is None else preview
-        denoiser = WindowedDenoiser(model, conditions, options, schedule, plan, self.storage, progress, on_x0)
-        latents = sampler_named(options.scheduler)(denoiser, x, schedule)
+        denoiser = WindowedDenoiser(model, conditions, resolved, schedule, plan, self.storage, progress, on_x0)
+        latents = sampler_named(resolved.scheduler)(denoiser, x, schedule)
         for block in blocks(inputs.frames):
             latents[block] = postprocess_latents(latents[block], broadcast(start, block), config)
             check_latents(
@@ -177,13 +191,12 @@ class WindowedDenoiser:
     """The model as samplers call it: (x, step) -> x_0, both f c h w on the CPU, scaled.
 
     Every step predicts the windows of the clip one after the other and fuses their predictions by `blend_weights`; a frame
-    whose last window is done goes on as x_0. options: with nothing left open, see `resolve_options`; progress(done, total) is
-    called after every window of every step; on_x0(step, first, x0): with the frames that a window has completed.
+    whose last window is done goes on as x_0. progress(done, total) is called after every window of every step; on_x0(step, first, x0): with the frames that a window has completed.
     """
 
     model: PortraitModel
     conditions: ClipConditions
-    options: SamplerOptions
+    options: ResolvedOptions
     schedule: SamplingSchedule
     plan: MemoryPlan = FASTEST
     storage: Storage = IN_MEMORY
@@ -239,13 +252,14 @@ def condition_weights(options: SamplerOptions, config: ModelConfig) -> Condition
     return ConditionWeights(reference, options.audio_weight * config.audio_weight, options.style_weight)
 
 
-def resolve_options(config: ModelConfig, options: SamplerOptions) -> SamplerOptions:
+def resolve_options(config: ModelConfig, options: SamplerOptions) -> ResolvedOptions:
     """The options with nothing left open: steps, cfg, window and overlap are the model's where they are None. PortraitError
     names the first that cannot be."""
     window, overlap = resolve_windows(config, options)
     steps = config.steps if options.steps is None else options.steps
     cfg = config.cfg if options.cfg is None else options.cfg
-    resolved = replace(options, steps=steps, cfg=cfg, window=window, overlap=overlap)
+    values: dict[str, Any] = {**vars(options), "steps": steps, "cfg": cfg, "window": window, "overlap": overlap}
+    resolved = ResolvedOptions(**values)
     for name in ("cfg", "reference_weight", "audio_weight", "style_weight"):
         value = getattr(resolved, name)
         if not (math.isfinite(value) and value >= 0):

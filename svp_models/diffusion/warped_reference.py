@@ -12,7 +12,7 @@ from torch import Tensor
 from ..face.keypoints import find_head_keypoints
 from ..face.tracking import FaceTracker, track_face_if_any
 from ..face.warp import warp_to_keypoints
-from ..io.memory_map import IN_MEMORY, FrameArray, ReorderedFrames, Storage, first_equal
+from ..io.memory_map import IN_MEMORY, FrameArray, ReorderedFrames, Storage, as_tensor, first_equal
 from ..io.progress import Progress, in_chunks, shared
 from ..io.resampling import interpolate_missing
 from ..model import PortraitModel
@@ -76,7 +76,7 @@ def target_keypoints(
         return motion.keypoints * motion.keypoints.new_tensor([width / motion.width, height / motion.height])
     if isinstance(motion, ReorderedFrames):
         return target_keypoints(motion.frames, width, height, progress)[list(motion.order)]
-    points = in_chunks(find_head_keypoints, motion, CHUNK, progress)
+    points = as_tensor(in_chunks(find_head_keypoints, motion, CHUNK, progress))
     found = points.isfinite().all(-1).all(-1)  # f
     if found.any() and not found.all():
         points = torch.from_numpy(interpolate_missing(points.numpy(), found.numpy())[0])

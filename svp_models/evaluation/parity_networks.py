@@ -16,7 +16,7 @@ from ..config import ModelConfig, SchedulerConfig
 from ..diffusion.conditioning import ClipConditions, KpsFeatureCache
 from ..diffusion.guidance import guided_prediction
 from ..diffusion.noise_schedule import SamplingSchedule, alphas_cumprod, inference_timesteps, pred_x0, sampling_schedule
-from ..diffusion.pipeline import SamplerOptions, WindowedDenoiser, condition_weights
+from ..diffusion.pipeline import ResolvedOptions, WindowedDenoiser, condition_weights
 from ..diffusion.samplers import Frames, ddim_step, sample_ddim
 from ..errors import PortraitError
 from ..face.keypoints import draw_vexpress_keypoints
@@ -181,7 +181,7 @@ def _check_loop(
 ) -> Iterator[Measure]:
     window, overlap, steps = (int(folder.setting("loop", name)) for name in ("context", "overlap", "steps"))
     schedule, note = vexpress_schedule(model.config.scheduler, steps)
-    options = SamplerOptions(steps=steps, cfg=guidance, scheduler="ddim", window=window, overlap=overlap)
+    options = ResolvedOptions(steps=steps, cfg=guidance, scheduler="ddim", window=window, overlap=overlap)
     latents: list[Tensor] = []
     if whole_windows(len(noise), window, overlap):
 
@@ -218,7 +218,7 @@ def replayed_latents(
     conditions: ClipConditions,
     schedule: SamplingSchedule,
     windows: list[list[int]],
-    options: SamplerOptions,
+    options: ResolvedOptions,
 ) -> list[Tensor]:
     """V-Express' loop as it is, noise f c h w -> latents after every step, for windows that repeat frames.
 

@@ -33,7 +33,7 @@ def shared(progress: Progress | None, *shares: float) -> list[Progress | None]:
 
 def in_chunks(
     work: Callable[[Tensor], Tensor],
-    rows: Tensor,
+    rows: Tensor | MappedFrames,
     size: int,
     progress: Progress | None = None,
     storage: Storage = IN_MEMORY,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -158,7 +158,7 @@ class Clips:
                     raise PortraitError(
                         f"{self.info[clip].key} has frames {frames.shape}, the manifest says {expected}: prepare the data again"
                     )
-                file.write(frames)
+                file.write(np.ascontiguousarray(frames).data)
 
 
 @dataclass(frozen=True)
@@ -320,6 +320,6 @@ def predict_expressions(
         return Expressions(clips, {int(name): stored[name] for name in stored.files})
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(path: Path, arrays: dict[str, Any]) -> None:
     with path.open("wb") as file:  # a file and not a name, to which numpy would add an ending
         np.savez(file, **arrays)

@@ -30,7 +30,7 @@ from ..io.files import locked_folder
 from ..io.progress import Progress
 from ..model import PortraitModel, build_networks
 from ..networks.face_landmarks import FaceAnalyzerNetwork
-from ..networks.vae import build_vae
+from ..networks.vae import PortraitVae, build_vae
 from .checkpoint import write_atomically
 from .config import DataRecipe, Recipe, StagePhase, StartModel, StylePhase, TrainSettings
 from .dataset import Clips, Expressions, predict_expressions
@@ -167,6 +167,11 @@ class Run:
         with_test = settings.validate_steps or settings.sample_steps
         test = self._clips("test", model) if with_test else clips  # otherwise it is not used
         if name == "autoencoder":
+            if not isinstance(model.vae, PortraitVae):
+                raise PortraitError(
+                    f"phase 'autoencoder' trains the pack's small VAE, and {model.config.name!r} has the VAE of Stable Diffusion: "
+                    "remove that phase from the recipe"
+                )
             return AutoencoderTraining(model.vae, clips, test, config, seed)
         if name == "analyzer":
             with torch.random.fork_rng(devices=[]):
@@ -224,6 +229,8 @@ def style_phase(
 ) -> StylePhase:
     """The paper's training of the style extractor with these settings."""
     phase = load_recipe(PAPER).style
+    if phase is None:
+        raise PortraitError(f"{PAPER} has no phase 'style': restore the file")
     min_frames = min(phase.min_frames, model.config.style.max_frames // 2)
     settings = _settings(phase, steps=steps, batch_size=batch_size, learning_rate=learning_rate)
     return replace(phase, settings=settings, temperature=temperature, min_frames=min_frames)
@@ -268,7 +275,8 @@ def train_phase(
     # Labels of synthetic people are exact, but a style is later extracted from the predictions of the model's analyser.
     synthetic = manifest.card["options"]["drawn"] is not None
     data = DataRecipe(str(request.dataset), predict_expressions=synthetic and model.face_analyzer is not None)
-    recipe = Recipe(folder.name, data, request.seed, StartModel(file=str(folder / START)), **{name: phase})
+    trained: dict[str, Any] = {name: phase}
+    recipe = Recipe(folder.name, data, request.seed, StartModel(file=str(folder / START)), **trained)
     values = {"phase": name, "settings": json.loads(config_to_json(phase))}
     record = {"model": weights_digest(model), "seed": request.seed, "data": manifest.card, **values}
     run = Run(recipe, folder, LOG.info, progress)

@@ -191,7 +191,7 @@ class StageModule(nn.Module):
         conditions = self._conditions(batch, portrait, warped, generators, frames).mask(conditional)
         fraction = uniform_numbers(generators) ** self.stage.timestep_power
         timestep = ((config.scheduler.train_steps - 1) * fraction).round().long().to(target.device)
-        start = warped if self.warped else portrait[:, None]
+        start = portrait[:, None] if warped is None else warped
         clean = (target - start if config.residual else target) * config.vae.scale
         offset = self.stage.noise_offset
         noise = torch.stack([clip_noise(clean.shape[1:], generator, offset) for generator in generators]).to(clean)
@@ -337,6 +337,9 @@ class ProjectionsTraining:
 
 class Standardiser(nn.Module):
     """Values ... n -> (values - mean) / standard deviation, both taken from rows m n."""
+
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, rows: np.ndarray):
         super().__init__()

@@ -25,7 +25,8 @@ def _random_view(rng: np.random.Generator, size: int, max_zoom: float, max_shift
     zoom = np.exp(rng.uniform(-max_zoom, max_zoom))
     shift = rng.uniform(-max_shift, max_shift, 2) * size
     middle = size / 2
-    return np.float32([[zoom, 0, middle * (1 - zoom) + shift[0]], [0, zoom, middle * (1 - zoom) + shift[1]]])
+    moved = middle * (1 - zoom) + shift
+    return np.array([[zoom, 0, moved[0]], [0, zoom, moved[1]]], np.float32)
 
 
 def _degrade(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -73,9 +74,11 @@ class AnalyzerTraining:
         present = rng.random() >= config.no_face_prob
         if not present:
             image = _no_face(image, rng)
-        half = np.float32([[0, 0, 0.5], [0, 0, 0.5]]) * (view[0, 0] - 1)  # OpenCV counts from pixel centres
-        flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REPLICATE}
-        image = _degrade(cv2.warpAffine(image, view + half, (size, size), **flags), rng)
+        half = np.array([[0, 0, 0.5], [0, 0, 0.5]], np.float32) * (view[0, 0] - 1)  # OpenCV counts from pixel centres
+        image = cv2.warpAffine(
+            image, view + half, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
+        image = _degrade(image, rng)
         image_tensor = rearrange(torch.from_numpy(image), "h w c -> c h w").float() / 255
         if size != ANALYZER_SIZE:
             image_tensor = functional.interpolate(image_tensor[None], (ANALYZER_SIZE, ANALYZER_SIZE), mode="area")[0]
@@ -144,7 +147,7 @@ def export_onnx(network: FaceAnalyzerNetwork) -> bytes:
     torch.onnx.export(
         network.eval(),
         (torch.zeros(1, 3, ANALYZER_SIZE, ANALYZER_SIZE),),
-        buffer,
+        buffer,  # type: ignore[arg-type]  # torch takes a buffer, its types do not say so
         input_names=["image"],
         output_names=list(OUTPUTS),
         dynamic_axes={name: {0: "n"} for name in ("image", *OUTPUTS)},

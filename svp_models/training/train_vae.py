@@ -56,7 +56,8 @@ class AutoencoderTraining:
     def finish(self) -> None:
         """Balances the latent channels, see channel_factors."""
         rng = np.random.default_rng(self.seed)
-        first, second = [], []
+        first: list[Tensor] = []
+        second: list[Tensor] = []
         for clip in rng.choice(self.clips.with_video, size=INIT_FRAMES):
             for images in (first, second):
                 frame = int(rng.integers(self.clips.info[clip].frames))

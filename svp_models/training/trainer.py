@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -40,8 +40,12 @@ class Phase(Protocol):
     all scalars; what requires a gradient in it is trained, everything else is frozen."""
 
     name: str
-    module: nn.Module
-    clips: Clips
+
+    @property
+    def module(self) -> nn.Module: ...
+
+    @property
+    def clips(self) -> Clips: ...
 
     def sample(self, index: SampleIndex) -> Sample:
         """The sample at one position of one step's batch; all its randomness comes from the index."""
@@ -256,8 +260,8 @@ class _Run:
     def save(self) -> None:
         """Writes a checkpoint of everything that the rest of the run depends on."""
         with self.ema.applied():
-            averaged = get_model_state_dict(self.module, options=FULL)
-            averaged = {key: value.clone() for key, value in averaged.items()}
+            tensors: dict[str, Any] = get_model_state_dict(self.module, options=FULL)
+            averaged = {key: value.clone() for key, value in tensors.items()}
         state = {
             "phase": self.phase.name,
             "seed": self.seed,
@@ -279,7 +283,7 @@ class _Run:
             return 0
         state = load_checkpoint(saved[-1])
         for key, value in (("phase", self.phase.name), ("seed", self.seed), ("config", self.config)):
-            same = same_run(state[key], value) if key == "config" else state[key] == value
+            same = same_run(state[key], str(value)) if key == "config" else state[key] == value
             if not same:
                 raise PortraitError(
                     f"{saved[-1]} is of another {key} ({state[key]}) than this run ({value}): choose another folder or remove it"
@@ -292,7 +296,7 @@ class _Run:
         self.report(f"{self.phase.name}: resumes at step {state['step']} of {self.settings.steps}")
         return state["step"]
 
-    def _load(self, tensors: dict[str, Tensor], path: Path) -> None:
+    def _load(self, tensors: dict[str, Any], path: Path) -> None:
         """Loads trained weights and buffers into the module; frozen weights are not in a checkpoint."""
         expected = set(get_model_state_dict(self.module, options=FULL))
         if expected != set(tensors):
@@ -321,7 +325,11 @@ def make_optimizer(parameters: list[nn.Parameter], settings: TrainSettings) -> t
     """The optimiser of the settings; the 8-bit one needs the optional package bitsandbytes."""
     if not parameters:
         raise PortraitError("there is nothing to train: every parameter is frozen")
-    shared = {"lr": settings.learning_rate, "betas": settings.betas, "weight_decay": settings.weight_decay}
+    shared: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": settings.betas,
+        "weight_decay": settings.weight_decay,
+    }
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, **shared)
     if settings.optimizer == "adamw":
