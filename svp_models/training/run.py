@@ -275,8 +275,8 @@ def train_phase(
     # Labels of synthetic people are exact, but a style is later extracted from the predictions of the model's analyser.
     synthetic = manifest.card["options"]["drawn"] is not None
     data = DataRecipe(str(request.dataset), predict_expressions=synthetic and model.face_analyzer is not None)
-    trained: dict[str, Any] = {name: phase}
-    recipe = Recipe(folder.name, data, request.seed, StartModel(file=str(folder / START)), **trained)
+    phases: dict[str, Any] = {name: phase}
+    recipe = Recipe(folder.name, data, request.seed, StartModel(file=str(folder / START)), **phases)
     values = {"phase": name, "settings": json.loads(config_to_json(phase))}
     record = {"model": weights_digest(model), "seed": request.seed, "data": manifest.card, **values}
     run = Run(recipe, folder, LOG.info, progress)
