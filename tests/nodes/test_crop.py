@@ -133,8 +133,10 @@ def test_grey_and_transparent_pictures(analyzer):
     images = film([(30, 20)])
     with_alpha = torch.cat([images, torch.zeros(1, 48, 80, 1)], dim=-1)
     faces, _, place = crop(with_alpha, analyzer())
-    assert faces.shape == (1, 16, 16, 3)
-    assert SVPPasteBack.execute(with_alpha, torch.ones(1, 8, 8, 1), place, 0.0).args[0].shape == (1, 48, 80, 3)
+    assert faces.shape == (1, 16, 16, 3) and torch.equal(faces, crop(images, analyzer())[0])
+    pasted = SVPPasteBack.execute(with_alpha, torch.ones(1, 8, 8, 1), place, 0.0).args[0]
+    assert torch.equal(pasted, SVPPasteBack.execute(images, torch.ones(1, 8, 8, 3), place, 0.0).args[0])
+    assert pasted.shape == (1, 48, 80, 3) and (pasted == 1).all(-1).sum() == 256  # the square of 16 x 16 is white
 
 
 def test_a_model_finds_a_drawn_face_and_says_what_a_turned_one_needs(folders):

@@ -176,6 +176,8 @@ def test_sampler_takes_pictures_and_other_sizes(loaded, clip):
     assert latent["samples"].shape == (10, 4, 4, 6)
     short = first(sample(loaded, clip, pictures, width=48, height=32, length="shortest"))
     assert short["samples"].shape == (3, 4, 4, 6)
+    black = first(sample(loaded, clip, torch.zeros_like(pictures), width=48, height=32))
+    assert not torch.equal(latent["samples"], black["samples"])
 
 
 def test_sampler_follows_its_seed_and_style(loaded, clip, prior):

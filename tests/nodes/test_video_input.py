@@ -63,8 +63,11 @@ def test_frames_sound_rate_and_count(path, changes, frames, fps, seconds, kind):
 
 
 def test_the_size(path):
-    assert load(InputImpl.VideoFromFile(path), width=32, frame_load_cap=1)[0].shape == (1, 24, 32, 3)
-    assert load(InputImpl.VideoFromFile(path), width=30, height=40, frame_load_cap=1)[0].shape == (1, 40, 30, 3)
+    """One side alone keeps the proportions; the picture is all of the frame, whose grey is 20 + 7 x 5."""
+    for changes, shape in (({"width": 32}, (1, 24, 32, 3)), ({"width": 30, "height": 40}, (1, 40, 30, 3))):
+        images = load(InputImpl.VideoFromFile(path), skip_first_frames=5, frame_load_cap=1, **changes)[0]
+        assert images.shape == shape
+        torch.testing.assert_close(images, torch.full(shape, 55 / 255), rtol=0, atol=3 / 255)
 
 
 def test_nothing_left_and_no_sound(path, folders):

@@ -147,8 +147,10 @@ def test_faces_of_other_sizes_have_the_same_light():
 
 
 def test_without_a_size_the_largest_square_gives_it():
-    crop = FaceCrop((Square(0, 0, 12), Square(0, 0, 16)), 30, 20)
-    assert crop_faces(torch.rand(2, 20, 30, 3), crop).shape == (2, 16, 16, 3)
+    crop, images = FaceCrop((Square(0, 0, 12), Square(0, 0, 16)), 30, 20), torch.rand(2, 20, 30, 3)
+    faces = crop_faces(images, crop)
+    assert faces.shape == (2, 16, 16, 3) and torch.equal(faces, crop_faces(images, crop, 16))
+    torch.testing.assert_close(faces[1], images[1, :16, :16], rtol=0, atol=1e-5)
 
 
 def test_a_face_outside_the_picture_is_refused():

@@ -121,8 +121,14 @@ def test_float_wav_keeps_values_beyond_one_and_refuses_nan(tmp_path):
 
 
 def test_surround_becomes_stereo(tmp_path):
-    write_sound(tmp_path / "a.wav", np.full((6, 400), 0.1), 48000, "pcm_f32le", "5.1")
-    assert load_audio(tmp_path / "a.wav").waveform.shape == (2, 400)
+    """The centre goes to both sides, 3 dB quieter."""
+    samples = np.zeros((6, 400))
+    samples[0], samples[2] = 0.1, 0.2  # front left, centre
+    write_sound(tmp_path / "a.wav", samples, 48000, "pcm_f32le", "5.1")
+    left, right = load_audio(tmp_path / "a.wav").waveform
+    assert len(left) == len(right) == 400
+    assert left[200].item() == pytest.approx(0.1 + 0.2 * 0.5**0.5, abs=1e-4)
+    assert right[200].item() == pytest.approx(0.2 * 0.5**0.5, abs=1e-4)
 
 
 @pytest.mark.parametrize(

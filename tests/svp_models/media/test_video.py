@@ -162,7 +162,8 @@ def test_non_square_pixels_are_made_square(tmp_path):
         stream.codec_context.sample_aspect_ratio = Fraction(2)
 
     write_frames(path, [quarters()], [0], setup=anamorphic)
-    assert load_video(path).frames.shape == (1, 32, 128, 3)
+    frames = load_video(path).frames
+    assert frames.shape == (1, 32, 128, 3) and corners(frames[0]) == [RED, GREEN, BLUE, WHITE]
 
 
 @pytest.mark.parametrize(
