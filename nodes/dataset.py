@@ -1,4 +1,4 @@
-"""Training data: films, or drawn people, prepared into a folder below the output folder."""
+"""Training data: videos or synthetic people, prepared into a folder below the output folder."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..svp_models.data.schema import (
     BACKENDS,
     DEEP3D,
     FPS,
-    LARGEST_SIZE,
-    LONGEST_SECONDS,
+    MAX_SECONDS,
+    MAX_SIZE,
+    MIN_FRAMES,
     OF_BACKEND,
-    SHORTEST_FRAMES,
-    DrawnOptions,
-    FilmOptions,
     OutputOptions,
-    Recipe,
+    PrepareConfig,
+    SyntheticOptions,
+    VideoOptions,
 )
-from ..svp_models.data.sources import MOST_FOLDERS, newest_change
+from ..svp_models.data.sources import MAX_FOLDERS, newest_change
 from . import host
 from .host import folder_paths, io
 from .loaders import encoder_path, encoders
 from .types import ADVANCED, DatasetSocket, PreparedDataset, seed_input
 
 FOLDER = "svp_data"
-DRAWN, NONE = "synthetic", "none"
+SYNTHETIC, NONE = "synthetic", "none"
 NAME = re.compile(r"\w[\w .-]*")
 
 
@@ -45,19 +45,19 @@ def output_path(*parts: str) -> Path:
     return Path(folder_paths.get_output_directory(), *parts)
 
 
-def film_folder(source: str) -> Path:
-    """The folder of films that is meant: an absolute one, or one below the input folder."""
+def video_folder(source: str) -> Path:
+    """The folder of videos: an absolute path, or one below the input folder."""
     return Path(folder_paths.get_input_directory()) / source
 
 
-def drawn_people(people: int, clips: int, test_share: float, seed: int) -> DrawnOptions:
-    """Of so many people, a share is kept for tests: at least one unless it is 0, and never all of them."""
+def synthetic_options(people: int, clips: int, test_share: float, seed: int) -> SyntheticOptions:
+    """Synthetic people, a share of them in the test split: at least one unless it is 0, and never all."""
     test = min(people - 1, max(1, round(people * test_share))) if test_share else 0
-    return DrawnOptions(people - test, test, clips, seed)
+    return SyntheticOptions(people - test, test, clips, seed)
 
 
 class SVPPrepareDataset(io.ComfyNode):
-    """Films or drawn people -> SVP_DATASET."""
+    """Videos or synthetic people -> SVP_DATASET."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -71,9 +71,9 @@ class SVPPrepareDataset(io.ComfyNode):
             inputs=[
                 io.String.Input(
                     "source",
-                    default=DRAWN,
+                    default=SYNTHETIC,
                     tooltip="A folder of films, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
-                    f"HDTF's own layout. New films are noticed in its first {MOST_FOLDERS} folders. Or the word {DRAWN}: drawn people with "
+                    f"HDTF's own layout. New films are noticed in its first {MAX_FOLDERS} folders. Or the word {SYNTHETIC}: drawn people with "
                     "exact labels.",
                 ),
                 io.String.Input(
@@ -83,15 +83,15 @@ class SVPPrepareDataset(io.ComfyNode):
                     "size",
                     default=256,
                     min=64,
-                    max=LARGEST_SIZE,
+                    max=MAX_SIZE,
                     step=16,
                     tooltip="Pixels per side of the clips; the model's own size is best: 128 built-in, 512 Stable Diffusion 1.5.",
                 ),
                 io.Float.Input(
                     "seconds",
                     default=4.0,
-                    min=SHORTEST_FRAMES / FPS,
-                    max=LONGEST_SECONDS,
+                    min=MIN_FRAMES / FPS,
+                    max=MAX_SECONDS,
                     step=0.2,
                     extra_dict=ADVANCED,
                     tooltip="Longest clip of a film in seconds; the length of each drawn one.",
@@ -116,7 +116,7 @@ class SVPPrepareDataset(io.ComfyNode):
                 io.Combo.Input(
                     "backend",
                     options=list(BACKENDS),
-                    default=FilmOptions.backend,
+                    default=VideoOptions.backend,
                     tooltip="Films: who finds the faces, as in Load Face Analyzer; insightface or mediapipe for photographs.",
                 ),
                 io.Combo.Input(
@@ -152,14 +152,14 @@ class SVPPrepareDataset(io.ComfyNode):
         )
 
     @classmethod
-    def validate_inputs(cls, name: str | None, source: str | None = DRAWN) -> bool | str:
-        if source not in (None, DRAWN) and not film_folder(source).is_dir():
-            return f"source: there is no folder {film_folder(source)}: name the folder that holds the films, or {DRAWN}"
+    def validate_inputs(cls, name: str | None, source: str | None = SYNTHETIC) -> bool | str:
+        if source not in (None, SYNTHETIC) and not video_folder(source).is_dir():
+            return f"source: there is no folder {video_folder(source)}: name the folder that holds the videos, or {SYNTHETIC}"
         return check_name(name)
 
     @classmethod
-    def fingerprint_inputs(cls, source: str = DRAWN, **others: object) -> float:
-        return 0.0 if source == DRAWN else newest_change(film_folder(source))
+    def fingerprint_inputs(cls, source: str = SYNTHETIC, **others: object) -> float:
+        return 0.0 if source == SYNTHETIC else newest_change(video_folder(source))
 
     @classmethod
     def execute(
@@ -169,13 +169,20 @@ class SVPPrepareDataset(io.ComfyNode):
         output = OutputOptions(
             size=size, seconds=seconds, audio_encoder="" if audio_encoder == NONE else encoder_path(audio_encoder)
         )
-        if source == DRAWN:
-            root, recipe = None, Recipe(output, drawn=drawn_people(people, clips_per_person, test_share, seed))
+        if source == SYNTHETIC:
+            root, people_options = None, synthetic_options(people, clips_per_person, test_share, seed)
+            config = PrepareConfig(output, synthetic=people_options)
         else:
-            films = FilmOptions(backend=backend, expression=expression, test_share=test_share)
-            root, recipe = film_folder(source), Recipe(output, films=films)
+            root = video_folder(source)
+            videos = VideoOptions(backend=backend, expression=expression, test_share=test_share)
+            config = PrepareConfig(output, videos=videos)
         models = [Path(folder_paths.models_dir)]
         manifest = prepare(
-            root, output_path(FOLDER, name), recipe, models=models, progress=host.progress(), look=host.check_cancelled
+            root,
+            output_path(FOLDER, name),
+            config,
+            models=models,
+            progress=host.progress(),
+            check_stop=host.check_cancelled,
         )
         return io.NodeOutput(PreparedDataset(manifest.folder), "\n".join(summary(manifest)))

@@ -1,11 +1,9 @@
-"""A film -> its clips, with every label; read twice side by side, so that only a clip of it is in memory.
+"""A video -> its labelled clips. The video is decoded twice side by side, so that only one clip of it is in memory.
 
-The first reading finds shots and faces, the second, a piece behind, cuts the pieces out. Frame i of the film is what is on the
-screen at (i + 0.5) / 25 s after its first frame, whatever its own rate; the sound begins at that frame, too.
+The first pass finds shots and faces; the second, one segment behind, crops the segments. Frame i is what is on the screen at
+(i + 0.5) / 25 s after the video's first frame, whatever its own frame rate; the audio begins at that frame, too.
 
-What films are read with: a face backend, and the networks that read expression and sound; loaded once per process.
-
-What few preparations need is imported where it is needed: every worker process pays for it.
+Modules that few preparations need are imported inside functions: every process would pay for them.
 """
 
 from __future__ import annotations
@@ -14,25 +12,26 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from ..checkpoints.model_zoo import locate, missing_file_error
 from ..errors import PortraitError
-from ..face.crop import Square, crop_square, square_around, to_square
-from ..face.detection import FaceBackend, FaceTrack, face_boxes
+from ..face.crop import Square, crop_square, square_around
+from ..face.detection import FaceBackend, face_boxes
 from ..face.detectors.built_in import BuiltInBackend
 from ..face.detectors.insightface import FILES, InsightFaceBackend
 from ..face.detectors.mediapipe import MediaPipeBackend
 from ..face.detectors.opencv import ClassicalBackend
 from ..face.expression import predict_expression
-from ..media.audio import audio_rate
+from ..media.audio import audio_chunks, audio_rate
 from ..media.video import iter_frames, rate_and_origin
-from ..optional_deps import cv2
+from ..networks.audio_encoder import AudioEncoder
+from ..networks.deep3d import Deep3DNetwork
+from ..optional_deps import cv2, soxr
 from ..types import Audio
-from .labels import SoundReader, coverage, face_outline, mouth_outline
+from .labels import in_square, labels_of
 from .schema import (
     AUDIO,
     DEEP3D,
@@ -45,110 +44,106 @@ from .schema import (
     VIDEO,
     ClipInfo,
     ClipLabels,
-    Recipe,
-    Reject,
+    PrepareConfig,
     Sample,
+    Skipped,
     check_labels,
 )
-from .segments import Piece, Unreadable, pieces_of, stretches
+from .segments import Segment, UnreadableVideo, iter_shots, segments_of
 from .shards import encode_audio, encode_features, encode_info, encode_labels, encode_video
-from .sources import MOST_OUTSIDE, Source, outside_share
+from .sources import Source, outside_share
 
-if TYPE_CHECKING:
-    from ..networks.audio_encoder import AudioEncoder
-    from ..networks.deep3d import Deep3DNetwork
-
-SILENCE = 1e-4  # a clip whose sound stays below has none
-MOST_SILENT_END = 0.1  # share of a clip that the sound may lack at its end
-FROZEN = 0.05  # median change from frame to frame, of 255, below which a clip stands still
-FROZEN_SIDE = 64  # pixels a side at which that is measured
+FEATURE_ROWS = {"whisper": 1, "wav2vec2": 2}  # per frame, as in the presets' AudioConfig
+CHANGE_SIDE = 64  # pixels a side at which the change between frames is measured
 
 
-def film_clips(
-    root: Path, source: Source, recipe: Recipe, instruments: Instruments, scratch: Path
-) -> Iterator[Sample | Reject]:
-    """The clips of a film and the stretches that gave none, in the order of time. scratch: a folder for passing files."""
-    at = 0
+def video_clips(
+    root: Path, source: Source, config: PrepareConfig, preprocessors: Preprocessors, scratch: Path
+) -> Iterator[Sample | Skipped]:
+    """The clips of a video and what was skipped, in the order of time. scratch: a folder for temporary files."""
+    limits, position = config.videos.limits, 0
     try:
-        sound = open_sound(root, source)
-        if sound is None:
-            yield Reject(source.title, 0.0, "no sound", "neither in the film nor beside it")
+        audio = open_audio(root, source)
+        if audio is None:
+            yield Skipped(source.title, 0.0, "no sound", "neither in the video nor beside it")
             return
-        behind, reached = _readable(root / source.path), 0
-        for stretch in stretches(_readable(root / source.path), instruments.backend, recipe.output.frames):
-            at = stretch.start
-            for piece in pieces_of(stretch, source.title, recipe):
-                if isinstance(piece, Reject):
-                    yield piece
+        frames, second_pass = _frames_of(root / source.path), _frames_of(root / source.path)
+        reached = 0  # by the second pass
+        for shot in iter_shots(frames, preprocessors.backend, config.output.frames, limits):
+            position = shot.start
+            for segment in segments_of(shot, source.title, config):
+                if isinstance(segment, Skipped):
+                    yield segment
                     continue
-                square = square_around(
-                    face_boxes(piece.track), stretch.width, stretch.height, margin=recipe.films.margin
-                )
-                outside = outside_share(square, stretch.width, stretch.height)
-                if outside > MOST_OUTSIDE:
-                    yield Reject(
-                        source.title, piece.start / FPS, "face at the edge", f"{outside:.0%} of the crop is outside"
+                square = square_around(face_boxes(segment.track), shot.width, shot.height, margin=config.videos.margin)
+                outside = outside_share(square, shot.width, shot.height)
+                if outside > limits.max_outside:
+                    yield Skipped(
+                        source.title, segment.start / FPS, "face at the edge", f"{outside:.0%} of the crop is outside"
                     )
                     continue
-                frames = cut_frames(islice(behind, piece.start - reached, None), square, len(piece.track), recipe)
-                reached = piece.start + len(piece.track)
-                yield clip_of(piece, square, frames, sound, source, recipe, instruments, scratch)
-            at = stretch.start + len(stretch.found)
-    except Unreadable as error:
-        yield Reject(source.title, at / FPS, "unreadable", str(error))
+                cropped = crop_frames(
+                    islice(second_pass, segment.start - reached, None), square, len(segment.track), config
+                )
+                reached = segment.start + len(segment.track)
+                yield build_clip(segment, square, cropped, audio, source, config, preprocessors, scratch)
+            position = shot.start + len(shot.faces)
+    except UnreadableVideo as error:
+        yield Skipped(source.title, position / FPS, "unreadable", str(error))
 
 
-def open_sound(root: Path, source: Source) -> SoundReader | None:
-    """The film's own sound, or the sound file beside it; None without either."""
-    film = root / source.path
+def open_audio(root: Path, source: Source) -> AudioReader | None:
+    """The video's own audio, or the audio file beside it; None without either."""
+    video = root / source.path
     try:
-        if audio_rate(film) is not None:
-            return SoundReader(film, rate_and_origin(film)[1])
-        if source.sound and audio_rate(root / source.sound) is not None:
-            return SoundReader(root / source.sound, None)
+        if audio_rate(video) is not None:
+            return AudioReader(video, rate_and_origin(video)[1])
+        if source.audio_file and audio_rate(root / source.audio_file) is not None:
+            return AudioReader(root / source.audio_file, None)
     except PortraitError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableVideo(str(error)) from error
     return None
 
 
-def cut_frames(frames: Iterator[np.ndarray], square: Square, count: int, recipe: Recipe) -> np.ndarray:
-    """The next `count` frames of a film through a square: n size size 3, uint8."""
-    size = recipe.output.size
-    cut = np.empty((count, size, size, 3), np.uint8)
+def crop_frames(frames: Iterator[np.ndarray], square: Square, count: int, config: PrepareConfig) -> np.ndarray:
+    """The next `count` frames of a video, cropped to a square: n size size 3, uint8."""
+    size = config.output.size
+    cropped = np.empty((count, size, size, 3), np.uint8)
     for index in range(count):
-        cut[index] = crop_square(next(frames), square, size)
-    return cut
+        cropped[index] = crop_square(next(frames), square, size)
+    return cropped
 
 
-def clip_of(
-    piece: Piece,
+def build_clip(
+    segment: Segment,
     square: Square,
     frames: np.ndarray,
-    sound: SoundReader,
+    audio: AudioReader,
     source: Source,
-    recipe: Recipe,
-    instruments: Instruments,
+    config: PrepareConfig,
+    preprocessors: Preprocessors,
     scratch: Path,
-) -> Sample | Reject:
-    """The finished clip of a piece whose cut frames are n size size 3."""
-    start = piece.start / FPS
-    count, size = len(frames), recipe.output.size
-    change = stillness(frames)
-    if change < FROZEN:
-        return Reject(source.title, start, "frozen", f"frames differ by {change:.3f} of 255")
-    wanted = count * SAMPLES_PER_FRAME
+) -> Sample | Skipped:
+    """The finished clip of a segment whose cropped frames are n size size 3."""
+    start = segment.start / FPS
+    count, size = len(frames), config.output.size
+    change = median_change(frames)
+    limits = config.videos.limits
+    if change < limits.min_change:
+        return Skipped(source.title, start, "frozen", f"frames differ by {change:.3f} of 255")
+    expected = count * SAMPLES_PER_FRAME
     try:
-        samples = sound.read(piece.start * SAMPLES_PER_FRAME, wanted)
+        samples = audio.read(segment.start * SAMPLES_PER_FRAME, expected)
     except PortraitError as error:
-        raise Unreadable(str(error)) from error
-    if len(samples) < (1 - MOST_SILENT_END) * wanted or np.abs(samples).max() < SILENCE:
-        return Reject(source.title, start, "no sound", f"{len(samples) / SAMPLE_RATE:.2f} of {count / FPS:g} s")
-    samples = np.pad(samples, (0, wanted - len(samples)))
-    track = in_square(piece.track, square, size)
-    if instruments.recon is not None:
-        expression, pose = predict_expression(instruments.recon, frames, track)
+        raise UnreadableVideo(str(error)) from error
+    if len(samples) < (1 - limits.max_missing_audio) * expected or np.abs(samples).max() < limits.min_audio_level:
+        return Skipped(source.title, start, "no sound", f"{len(samples) / SAMPLE_RATE:.2f} of {count / FPS:g} s")
+    samples = np.pad(samples, (0, expected - len(samples)))
+    track = in_square(segment.track, square, size)
+    if preprocessors.deep3d is not None:
+        expression, pose = predict_expression(preprocessors.deep3d, frames, track)
         track = replace(track, expression=expression, pose=pose if track.pose is None else track.pose)
-    labels, unknown = labels_of(track, piece.interpolated, size)
+    labels, unknown = labels_of(track, segment.interpolated, size)
     info = ClipInfo(
         identity=source.identity,
         emotion=source.emotion,
@@ -160,10 +155,10 @@ def clip_of(
         split=source.split,
         group=source.group,
         unknown=unknown,
-        feature_rows=instruments.feature_rows,
+        feature_rows=preprocessors.feature_rows,
     )
-    name = f"{plain(source.identity)}-{source.id}-{piece.start:06}"
-    return sample_of(name, info, frames, samples, labels, recipe, instruments, scratch)
+    name = f"{key_name(source.identity)}-{source.id}-{segment.start:06}"
+    return sample_of(name, info, frames, samples, labels, config, preprocessors, scratch)
 
 
 def sample_of(
@@ -172,89 +167,91 @@ def sample_of(
     frames: np.ndarray | None,
     samples: np.ndarray,
     labels: ClipLabels,
-    recipe: Recipe,
-    instruments: Instruments,
+    config: PrepareConfig,
+    preprocessors: Preprocessors,
     scratch: Path,
 ) -> Sample:
-    """A clip with its members encoded. frames n size size 3 uint8, or None for one without pictures; samples: mono, 16 kHz."""
+    """A clip with its members encoded. frames n size size 3 uint8, or None for a clip without video; samples: mono, 16 kHz."""
     check_labels(labels, info.frames, info.size, key)
-    members = {} if frames is None else {VIDEO: encode_video(frames, recipe.output.crf, scratch)}
+    members = {} if frames is None else {VIDEO: encode_video(frames, config.output.crf, scratch)}
     members |= {AUDIO: encode_audio(samples), LABELS: encode_labels(labels), INFO: encode_info(info)}
-    if instruments.encoder is not None:
-        sound = Audio(torch.from_numpy(samples)[None], SAMPLE_RATE)
-        rows = instruments.encoder.features(sound, info.frames, FPS, instruments.feature_rows)
+    if preprocessors.encoder is not None:
+        audio = Audio(torch.from_numpy(samples)[None], SAMPLE_RATE)
+        rows = preprocessors.encoder.features(audio, info.frames, FPS, preprocessors.feature_rows)
         members[FEATURES] = encode_features(rows.numpy())
     return Sample(key, info, members)
 
 
-def in_square(track: FaceTrack, square: Square, size: int) -> FaceTrack:
-    """The track in the pixels of the cut pictures."""
-
-    def moved(points: np.ndarray | None) -> np.ndarray | None:
-        return None if points is None else to_square(points, square, size)
-
-    return replace(
-        track,
-        boxes=moved(track.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
-        landmarks=moved(track.landmarks),
-        head_keypoints=moved(track.head_keypoints),
-        five_points=moved(track.five_points),
-        width=size,
-        height=size,
-    )
-
-
-def labels_of(track: FaceTrack, interpolated: np.ndarray, size: int) -> tuple[ClipLabels, tuple[str, ...]]:
-    """The labels of a track in pictures of `size` pixels, and the names of those it does not know, which are NaN."""
-    count = len(track)
-    known = {
-        "landmarks": track.landmarks,
-        "expression": track.expression,
-        "pose": None if track.pose is None else track.pose[:, :3],
-    }
-    unknown = {"landmarks": (68, 2), "expression": (64,), "pose": (3,)}
-    arrays = {
-        name: np.full((count, *unknown[name]), np.nan, np.float32) if value is None else np.float32(value)
-        for name, value in known.items()
-    }
-    labels = ClipLabels(
-        head_keypoints=np.float32(track.head_keypoints),
-        mouth_mask=np.stack([coverage(mouth_outline(track, row), size) for row in range(count)]),
-        face_mask=np.stack([coverage(face_outline(track, row), size) for row in range(count)]),
-        interpolated=np.asarray(interpolated, bool),
-        **arrays,
-    )
-    return labels, tuple(name for name, value in known.items() if value is None)
-
-
-def stillness(frames: np.ndarray) -> float:
+def median_change(frames: np.ndarray) -> float:
     """Median over a clip (n h w 3, uint8) of the mean change from frame to frame, of 255."""
-    side = (FROZEN_SIDE, FROZEN_SIDE)
-    small = [cv2.resize(each, side, interpolation=cv2.INTER_AREA).astype(np.float32) for each in frames]
+    side = (CHANGE_SIDE, CHANGE_SIDE)
+    small = [cv2.resize(frame, side, interpolation=cv2.INTER_AREA).astype(np.float32) for frame in frames]
     return float(np.median([np.abs(after - before).mean() for before, after in pairwise(small)]))
 
 
-def plain(name: str) -> str:
-    """A name as it may stand in a key: letters, digits, dashes and underscores, at most 40."""
-    return "".join(each if each.isascii() and (each.isalnum() or each == "_") else "-" for each in name)[:40]
+def key_name(name: str) -> str:
+    """A name in the form allowed in a key: letters, digits, dashes and underscores, at most 40."""
+    return "".join(mark if mark.isascii() and (mark.isalnum() or mark == "_") else "-" for mark in name)[:40]
 
 
-def _readable(path: Path) -> Iterator[np.ndarray]:
+def _frames_of(path: Path) -> Iterator[np.ndarray]:
     try:
         yield from iter_frames(path, FPS)
     except PortraitError as error:
-        raise Unreadable(str(error)) from error
+        raise UnreadableVideo(str(error)) from error
 
 
-FEATURE_ROWS = {"whisper": 1, "wav2vec2": 2}  # per frame, as the presets' AudioConfig has them
+class AudioReader:
+    """The audio of a file of any length as 16 kHz mono, read in order, with only a moment of it in memory.
+
+    Each read begins where the one before began, or later. origin: the time stamp in seconds of sample 0, None for the beginning
+    of the audio. end: number of all samples, known once they have been read.
+    """
+
+    def __init__(self, path: Path, origin: float | None) -> None:
+        self._chunks = _resampled(path, origin)
+        self._buffer = np.zeros(0, np.float32)
+        self._first = 0  # sample that `_buffer` begins with
+        self.end: int | None = None
+
+    def read(self, first: int, count: int) -> np.ndarray:
+        """`count` samples from sample `first`, or as many as there are: float32."""
+        if first < self._first:
+            raise ValueError(f"samples from {first} were requested, those before {self._first} are gone")
+        while self.end is None and self._first + len(self._buffer) < first + count:
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                self.end = self._first + len(self._buffer)
+                break
+            self._buffer = np.concatenate([self._buffer, chunk])
+            self._drop_before(first)
+        self._drop_before(first)
+        return self._buffer[:count].copy()
+
+    def _drop_before(self, first: int) -> None:
+        count = min(first - self._first, len(self._buffer))
+        self._buffer, self._first = self._buffer[count:], self._first + count
+
+
+def _resampled(path: Path, origin: float | None) -> Iterator[np.ndarray]:
+    stream = None
+    for chunk, rate in audio_chunks(path, origin):
+        mono = chunk.mean(axis=0, dtype=np.float32)
+        if rate == SAMPLE_RATE:
+            yield mono
+            continue
+        stream = stream or soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
+        yield stream.resample_chunk(mono)
+    if stream is not None:
+        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 @dataclass(frozen=True)
-class Instruments:
-    """backend: None where nothing is looked for (drawn clips); recon, encoder: None where they are not asked for."""
+class Preprocessors:
+    """Networks and detectors that label videos. backend: None for synthetic clips; deep3d, encoder: None where not wanted."""
 
     backend: FaceBackend | None = None
-    recon: Deep3DNetwork | None = None
+    deep3d: Deep3DNetwork | None = None
     encoder: AudioEncoder | None = None
 
     @property
@@ -263,20 +260,20 @@ class Instruments:
         return FEATURE_ROWS[self.encoder.kind] if self.encoder is not None else 0
 
 
-def load_instruments(recipe: Recipe, models: Sequence[Path]) -> Instruments:
-    """models: folders in which published weights are looked for, laid out as `svp download` leaves them."""
-    encoder = recon = None
-    if recipe.output.audio_encoder:
+def load_preprocessors(config: PrepareConfig, models: Sequence[Path]) -> Preprocessors:
+    """models: folders with published weights, laid out as `svp download` writes them."""
+    encoder = deep3d = None
+    if config.output.audio_encoder:
         from ..checkpoints.audio_encoder import load_audio_encoder
 
-        encoder = load_audio_encoder(recipe.output.audio_encoder)
-    if recipe.films is None:
-        return Instruments(encoder=encoder)
-    if recipe.films.expression == DEEP3D:
+        encoder = load_audio_encoder(config.output.audio_encoder)
+    if config.videos is None:
+        return Preprocessors(encoder=encoder)
+    if config.videos.expression == DEEP3D:
         from ..checkpoints.third_party import load_deep3d
 
-        recon, _ = load_deep3d(_located(DEEP3D, models))
-    return Instruments(_backend(recipe.films.backend, models), recon, encoder)
+        deep3d, _ = load_deep3d(_located(DEEP3D, models))
+    return Preprocessors(_backend(config.videos.backend, models), deep3d, encoder)
 
 
 def _backend(name: str, models: Sequence[Path]) -> FaceBackend:
@@ -292,7 +289,7 @@ def _backend(name: str, models: Sequence[Path]) -> FaceBackend:
     if name == MediaPipeBackend.name:
         return MediaPipeBackend(_located("mediapipe", models))
     folder = _located("buffalo_l", models)
-    return InsightFaceBackend(*(folder / each for each in FILES))
+    return InsightFaceBackend(*(folder / name for name in FILES))
 
 
 def _located(name: str, models: Sequence[Path]) -> Path:

@@ -1,23 +1,21 @@
-"""Outlines of the face and the mouth in a track, and how much of each cell of a grid they cover.
-
-The sound of a film of any length as 16 kHz mono, read in order with a moment of it in memory at a time.
-"""
+"""Labels of a tracked face in the frames of a clip: points, expression and pose in the crop's pixels, masks of face and mouth."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 
+from ..face.crop import Square, to_square
 from ..face.detection import FaceTrack, face_points
-from ..media.audio import audio_chunks
-from ..optional_deps import cv2, soxr
-from .schema import MASK_CELL, SAMPLE_RATE
+from ..optional_deps import cv2
+from .schema import MASK_CELL, ClipLabels
 
 FOREHEAD = 0.3  # of the way from the chin to the brows, how far the face reaches above them
 BROWS, JAW, CHIN, LIPS = slice(17, 27), slice(0, 17), 8, slice(48, 60)
-MOUTH_HALF_HEIGHT = 0.35  # without landmarks the lips' outline is an ellipse so many mouth widths high on either side
+MOUTH_HALF_HEIGHT = (
+    0.35  # without landmarks the lips' outline is an ellipse of this height, in mouth widths, on either side
+)
 CANVAS = 2048  # pixels per side that outlines are filled at, at least
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 
@@ -42,7 +40,7 @@ def mouth_outline(track: FaceTrack, row: int) -> np.ndarray:
 
 
 def coverage(outline: np.ndarray, size: int) -> np.ndarray:
-    """An outline (k 2 pixels) in a picture of `size` pixels a side -> size/8 size/8, uint8: covered area, 255 is all."""
+    """An outline (k 2 pixels) in a frame of `size` pixels a side -> size/8 size/8, uint8: covered area, 255 is all."""
     factor = max(1, CANVAS // size)
     canvas = np.zeros((size * factor, size * factor), np.uint8)
     fixed = np.rint((outline * factor - 0.5) * 2**SHIFT).astype(np.int32)  # OpenCV's 0 is the first pixel's centre
@@ -59,46 +57,41 @@ def _hull(points: np.ndarray) -> np.ndarray:
     return cv2.convexHull(points.astype(np.float32))[:, 0]
 
 
-class SoundReader:
-    """read(first, count): samples of a file at 16 kHz; each read begins where or after the one before began.
+def in_square(track: FaceTrack, square: Square, size: int) -> FaceTrack:
+    """The track in the pixels of the cropped frames."""
 
-    origin: the time stamp in seconds of sample 0, None for the sound's own beginning. end: samples there are in all, known
-    once they have been read.
-    """
+    def moved(points: np.ndarray | None) -> np.ndarray | None:
+        return None if points is None else to_square(points, square, size)
 
-    def __init__(self, path: Path, origin: float | None) -> None:
-        self._chunks = _resampled(path, origin)
-        self._held = np.zeros(0, np.float32)
-        self._first = 0  # sample that `_held` begins with
-        self.end: int | None = None
-
-    def read(self, first: int, count: int) -> np.ndarray:
-        """`count` samples from sample `first`, or as many as there are: float32."""
-        if first < self._first:
-            raise ValueError(f"samples from {first} were asked for, those before {self._first} are gone")
-        while self.end is None and self._first + len(self._held) < first + count:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                self.end = self._first + len(self._held)
-                break
-            self._held = np.concatenate([self._held, chunk])
-            self._forget(first)
-        self._forget(first)
-        return self._held[:count].copy()
-
-    def _forget(self, first: int) -> None:
-        gone = min(first - self._first, len(self._held))
-        self._held, self._first = self._held[gone:], self._first + gone
+    return replace(
+        track,
+        boxes=moved(track.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
+        landmarks=moved(track.landmarks),
+        head_keypoints=moved(track.head_keypoints),
+        five_points=moved(track.five_points),
+        width=size,
+        height=size,
+    )
 
 
-def _resampled(path: Path, origin: float | None) -> Iterator[np.ndarray]:
-    stream = None
-    for chunk, rate in audio_chunks(path, origin):
-        mono = chunk.mean(axis=0, dtype=np.float32)
-        if rate == SAMPLE_RATE:
-            yield mono
-            continue
-        stream = stream or soxr.ResampleStream(rate, SAMPLE_RATE, 1, dtype="float32", quality="HQ")
-        yield stream.resample_chunk(mono)
-    if stream is not None:
-        yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+def labels_of(track: FaceTrack, interpolated: np.ndarray, size: int) -> tuple[ClipLabels, tuple[str, ...]]:
+    """The labels of a track in frames of `size` pixels, and the names of the unknown ones, which are NaN."""
+    count = len(track)
+    known = {
+        "landmarks": track.landmarks,
+        "expression": track.expression,
+        "pose": None if track.pose is None else track.pose[:, :3],
+    }
+    unknown = {"landmarks": (68, 2), "expression": (64,), "pose": (3,)}
+    arrays = {
+        name: np.full((count, *unknown[name]), np.nan, np.float32) if value is None else np.float32(value)
+        for name, value in known.items()
+    }
+    labels = ClipLabels(
+        head_keypoints=np.float32(track.head_keypoints),
+        mouth_mask=np.stack([coverage(mouth_outline(track, row), size) for row in range(count)]),
+        face_mask=np.stack([coverage(face_outline(track, row), size) for row in range(count)]),
+        interpolated=np.asarray(interpolated, bool),
+        **arrays,
+    )
+    return labels, tuple(name for name, value in known.items() if value is None)

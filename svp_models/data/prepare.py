@@ -1,7 +1,4 @@
-"""A preparation from beginning to end: units found, done or found done, shards written, manifest last.
-
-A data set compared with its manifest: every byte, every label, and that no person is in both splits.
-"""
+"""A whole preparation: jobs found and run, shards written, manifest last. And the check of a data set against its manifest."""
 
 from __future__ import annotations
 
@@ -19,117 +16,132 @@ from typing import Any
 from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
-from .executor import Job, Unit, do_units, finished_unit
+from .executor import Job, JobContext, finished_job, run_jobs
 from .manifest import (
     FILE,
     Manifest,
     SampleEntry,
     ShardEntry,
-    make_card,
+    make_metadata,
     open_manifest,
-    read_json,
+    read_record,
     write_json,
     write_manifest,
 )
-from .schema import AUDIO, INFO, LABELS, SAMPLES_PER_FRAME, VIDEO, Recipe, Reject, check_labels
+from .schema import AUDIO, INFO, LABELS, SAMPLES_PER_FRAME, VIDEO, PrepareConfig, Skipped, check_labels
 from .shards import decode_audio, decode_frames, decode_info, decode_labels, read_member, write_shards
 from .sources import find_sources
-from .synthetic_clips import drawn_people
+from .synthetic_clips import synthetic_people
 
-WORK, CARD = "work", "card.json"
+WORK, METADATA = "work", "metadata.json"
+OLD_METADATA = "card.json"  # of preparations that version 0.1.0 has not finished
 
 
 def prepare(
     root: Path | None,
     out: Path,
-    recipe: Recipe,
-    workers: int = 1,
+    config: PrepareConfig,
+    processes: int = 1,
     ray: str = "",
     models: Sequence[Path] = (),
     progress: Progress | None = None,
-    look: Callable[[], None] = lambda: None,
+    check_stop: Callable[[], None] = lambda: None,
 ) -> Manifest:
-    """Prepares the films below `root` (None: drawn clips) into shards in `out`; a killed run goes on when repeated.
+    """Prepares the videos below `root` (None: synthetic people) as shards in `out`; repeated after an interruption, it resumes.
 
-    One process at a time works on a folder; another one is told which. ray: see workers.do_units; models: see
-    instruments.load_instruments; progress(units done, units in all). look: called for each folder that is looked into and
-    each clip that this process makes; both may raise to stop. A folder that was begun with other options, other films or
-    another version raises PortraitError.
+    Only one process at a time works on a folder. processes, ray: see executor.run_jobs; models: see
+    extract.load_preprocessors; progress(jobs done, all jobs). check_stop: called for each folder that is searched and each
+    clip that this process makes; it and progress may raise to stop. A folder that was begun with other options, other videos
+    or another version raises PortraitError.
     """
-    units, outside = find_sources(root, recipe.films, look) if root is not None else (drawn_people(recipe.drawn), [])
-    card = make_card(asdict(recipe), _digest(root, units), len(units))
-    if _finished(out, card):
+    if root is None:
+        jobs, unusable = synthetic_people(config.synthetic), []
+    else:
+        jobs, unusable = find_sources(root, config.videos, check_stop)
+    metadata = make_metadata(asdict(config), _digest(root, jobs), len(jobs))
+    if _finished(out, metadata):
         return open_manifest(out)
     _check_free(out)
     work = out / WORK
     with locked_folder(work, "svp prepare"):
-        if _finished(out, card):  # by whoever had it before
+        if _finished(out, metadata):  # by another process, meanwhile
             return open_manifest(out)
-        if read_json(work / CARD) is None:
-            write_json(work / CARD, card)
+        if _begun(out) is None:
+            write_json(work / METADATA, metadata)
         _clear(work)
         _clear(out)
-        waiting = [each for each in units if finished_unit(each, work) is None]
-        done = len(units) - len(waiting)
+        waiting = [job for job in jobs if finished_job(job, work) is None]
+        done = len(jobs) - len(waiting)
         if progress is not None:
-            progress(done, len(units))
-        job = Job((root or Path()).resolve(), recipe, work.resolve(), tuple(each.resolve() for each in models))
+            progress(done, len(jobs))
+        context = JobContext(
+            (root or Path()).resolve(), config, work.resolve(), tuple(folder.resolve() for folder in models)
+        )
         try:
-            with closing(do_units(job, waiting, workers, ray, look)) as finishing:
+            with closing(run_jobs(context, waiting, processes, ray, check_stop)) as finishing:
                 for _ in finishing:
                     done += 1
                     if progress is not None:
-                        progress(done, len(units))
+                        progress(done, len(jobs))
         finally:
-            _clear(work)  # what ended workers have left half-written
-        manifest = _assembled(out, card, units, outside, recipe)
+            _clear(work)  # unfinished files of processes that were ended
+        manifest = _assembled(out, metadata, jobs, unusable, config)
     shutil.rmtree(work, ignore_errors=True)
     return manifest
 
 
-def _finished(out: Path, card: dict[str, Any]) -> bool:
-    """Whether `out` holds the finished data set; one that was begun with another card raises PortraitError."""
-    finished = read_json(out / FILE)
-    found = read_json(out / WORK / CARD) if finished is None else {name: finished.get(name) for name in card}
-    if found is not None and found != card:
+def _finished(out: Path, metadata: dict[str, Any]) -> bool:
+    """Whether `out` holds the finished data set; one that was begun with other metadata raises PortraitError."""
+    finished = read_record(out / FILE)
+    found = _begun(out) if finished is None else {name: finished.get(name) for name in metadata}
+    if found is not None and found != metadata:
         raise PortraitError(
-            f"{out} was begun with other options ({difference(found, card)}): repeat those, or choose another --out"
+            f"{out} was begun with other options ({difference(found, metadata)}): use those, or choose another --out"
         )
     return finished is not None
 
 
+def _begun(out: Path) -> dict[str, Any] | None:
+    """The metadata of an unfinished preparation, None where there is none."""
+    return read_record(out / WORK / METADATA) or read_record(out / WORK / OLD_METADATA)
+
+
 def _check_free(out: Path) -> None:
     """Raises PortraitError for a folder that holds something and no preparation."""
-    begun = (out / WORK / CARD).exists() or not out.exists()
-    if not begun and any(each.name != WORK for each in out.iterdir()):
+    begun = _begun(out) is not None
+    if not begun and out.exists() and any(path.name != WORK for path in out.iterdir()):
         raise PortraitError(f"{out}: it holds other files and no preparation: choose an empty folder")
 
 
-def _assembled(out: Path, card: dict[str, Any], units: list[Unit], outside: list[Reject], recipe: Recipe) -> Manifest:
-    finished = [finished_unit(each, out / WORK) for each in units]
-    samples = [(split, each.path, entry) for each in finished for split, entry in each.samples]
-    rejects = [*outside, *(reject for each in finished for reject in each.rejects)]
+def _assembled(
+    out: Path, metadata: dict[str, Any], jobs: list[Job], unusable: list[Skipped], config: PrepareConfig
+) -> Manifest:
+    results = [result for job in jobs if (result := finished_job(job, out / WORK)) is not None]
+    samples = [(split, result.path, entry) for result in results for split, entry in result.samples]
+    skipped = [*unusable, *(item for result in results for item in result.skipped)]
     if not samples:
-        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(each.reason for each in rejects).items())
-        first = f"; the first: {rejects[0].source}: {rejects[0].detail}" if rejects else ""
+        reasons = ", ".join(f"{reason} {count}" for reason, count in Counter(item.reason for item in skipped).items())
+        first = f"; the first: {skipped[0].source}: {skipped[0].detail}" if skipped else ""
         raise PortraitError(
-            f"none of the {len(units)} units gave a clip (rejects: {reasons or 'none'}{first}): choose other films or options, "
+            f"none of the {len(jobs)} jobs gave a clip (skipped: {reasons or 'none'}{first}): choose other videos or options, "
             f"and another --out or remove {out}"
         )
-    shards = write_shards(out, samples, recipe.output)
-    manifest = Manifest(out, card, tuple(shards), tuple(sorted(rejects, key=lambda each: (each.source, each.start))))
+    shards = write_shards(out, samples, config.output)
+    manifest = Manifest(
+        out, metadata, tuple(shards), tuple(sorted(skipped, key=lambda item: (item.source, item.start)))
+    )
     write_manifest(manifest)
     return manifest
 
 
-def _digest(root: Path | None, units: Sequence[Unit]) -> str:
-    """A hash of the units, and of the sizes of their films."""
-    lines = [f"{each} {(root / each.path).stat().st_size}" if root is not None else str(each) for each in units]
+def _digest(root: Path | None, jobs: Sequence[Job]) -> str:
+    """A hash of the jobs, and of the sizes of their videos."""
+    lines = [job.digest_text + ("" if root is None else f" {(root / job.path).stat().st_size}") for job in jobs]
     return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
 
 def difference(found: Any, wanted: Any, name: str = "") -> str:
-    """The first value that two nested records, such as cards, do not share."""
+    """The first value in which two nested records differ."""
     if not (isinstance(found, dict) and isinstance(wanted, dict)):
         return f"{name}: {found!r} there, {wanted!r} now"
     for key in [*wanted, *found]:
@@ -139,15 +151,15 @@ def difference(found: Any, wanted: Any, name: str = "") -> str:
 
 
 def _clear(folder: Path) -> None:
-    for each in folder.glob(".*.part"):
-        shutil.rmtree(each) if each.is_dir() else each.unlink(missing_ok=True)
+    for path in folder.glob(".*.part"):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-PIECE = 1 << 22  # bytes read at a time
+CHUNK = 1 << 22  # bytes read at a time
 
 
 def check(folder: Path | str, progress: Progress | None = None) -> Manifest:
-    """Raises PortraitError that names the first thing that is wrong; progress(shards done, shards in all)."""
+    """Checks every byte and label of a data set; PortraitError names the first error. progress(shards done, all shards)."""
     manifest = open_manifest(folder)
     splits: dict[str, str] = {}
     for number, shard in enumerate(manifest.shards):
@@ -162,7 +174,7 @@ def check(folder: Path | str, progress: Progress | None = None) -> Manifest:
 
 
 def check_shard(folder: Path, shard: ShardEntry) -> None:
-    """Size, SHA-256, and that a reader who goes through the tar meets the members where the manifest has them."""
+    """Checks size, SHA-256, and that the members lie in the tar where the manifest has them."""
     path = folder / shard.name
     if not path.is_file():
         raise PortraitError(f"{path}: the shard is missing: copy it again")
@@ -171,43 +183,45 @@ def check_shard(folder: Path, shard: ShardEntry) -> None:
         raise PortraitError(f"{path}: {size} bytes, the manifest says {shard.bytes}: copy it again")
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
     found = digest.hexdigest()
     if found != shard.sha256:
         raise PortraitError(
             f"{path}: SHA-256 {found[:16]}..., the manifest says {shard.sha256[:16]}...: it is damaged, copy it again"
         )
     with tarfile.open(path) as tar:
-        met = [(each.name, each.offset_data, each.size) for each in tar]
-    wanted = [
+        found_members = [(member.name, member.offset_data, member.size) for member in tar]
+    expected = [
         (f"{sample.key}.{ending}", *place) for sample in shard.samples for ending, place in sample.members.items()
     ]
-    if met != wanted:
+    if found_members != expected:
         raise PortraitError(
-            f"{path}: its {len(met)} members are not the {len(wanted)} of the manifest: prepare it again"
+            f"{path}: its {len(found_members)} members are not the {len(expected)} of the manifest: prepare it again"
         )
 
 
 def check_sample(folder: Path, shard: ShardEntry, sample: SampleEntry) -> None:
-    """A clip's description, labels, length of sound and last picture."""
+    """Checks a clip's description, labels, length of audio and last frame."""
     info = decode_info(read_member(folder, shard, sample, INFO))
-    told = (info.identity, info.emotion, info.intensity, info.frames, info.group, info.split)
+    described = (info.identity, info.emotion, info.intensity, info.frames, info.group, info.split)
     listed = (sample.identity, sample.emotion, sample.intensity, sample.frames, sample.group, shard.split)
-    if told != listed:
-        raise PortraitError(f"{shard.name}: {sample.key} says {told}, the manifest {listed}: prepare the data again")
+    if described != listed:
+        raise PortraitError(
+            f"{shard.name}: {sample.key} says {described}, the manifest {listed}: prepare the data again"
+        )
     check_labels(decode_labels(read_member(folder, shard, sample, LABELS)), info.frames, info.size, sample.key)
     samples = decode_audio(read_member(folder, shard, sample, AUDIO)).waveform.shape[-1]
     if samples != info.frames * SAMPLES_PER_FRAME:
         raise PortraitError(
-            f"{shard.name}: {sample.key} has {samples} samples of sound for {info.frames} frames, "
+            f"{shard.name}: {sample.key} has {samples} samples of audio for {info.frames} frames, "
             f"{info.frames * SAMPLES_PER_FRAME} are needed: prepare the data again"
         )
     if VIDEO not in sample.members:
         return
-    picture = decode_frames(read_member(folder, shard, sample, VIDEO), info.frames - 1, 1)
-    if picture.shape[1:] != (info.size, info.size, 3):
+    frame = decode_frames(read_member(folder, shard, sample, VIDEO), info.frames - 1, 1)
+    if frame.shape[1:] != (info.size, info.size, 3):
         raise PortraitError(
-            f"{shard.name}: {sample.key} has pictures of {picture.shape[2]} x {picture.shape[1]}, {info.size} are needed: "
+            f"{shard.name}: {sample.key} has frames of {frame.shape[2]} x {frame.shape[1]}, {info.size} are needed: "
             "prepare the data again"
         )

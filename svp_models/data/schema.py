@@ -1,7 +1,4 @@
-"""What a prepared clip holds: constants, its description (`json`) and its labels (`labels.npz`).
-
-What is to be prepared and how: frozen dataclasses whose values, all of them, decide what the shards hold.
-"""
+"""The format of a prepared clip (description and labels), and the options of a preparation, which decide what shards hold."""
 
 from __future__ import annotations
 
@@ -19,9 +16,9 @@ FORMAT_VERSION = 1
 FPS = 25
 SAMPLE_RATE = 16000
 SAMPLES_PER_FRAME = SAMPLE_RATE // FPS
-SHORTEST_FRAMES = 40  # 1.6 s
-MOST_FRAMES = 100_000  # of a clip that is believed to be one
-MASK_CELL = 8  # pixels per side that one number of a mask stands for
+MIN_FRAMES = 40  # 1.6 s
+MAX_FRAMES = 100_000  # of a valid clip
+MASK_CELL = 8  # pixels per side of one cell of a mask
 GOP = 12  # frames from one key frame to the next
 
 VIDEO, AUDIO, LABELS, INFO, FEATURES = "video.mp4", "audio.flac", "labels.npz", "json", "features.npy"
@@ -31,10 +28,10 @@ VIDEO, AUDIO, LABELS, INFO, FEATURES = "video.mp4", "audio.flac", "labels.npz", 
 class ClipInfo(Checked):
     """Description of a clip.
 
-    identity: who, a name that no other person of the data set has; emotion: one of synthetic.emotions.EMOTIONS or "";
-    intensity: 1 to 3, 0 where nobody knows; source: path of the film relative to the prepared folder; start_seconds: where the
+    identity: the person, a unique name in the data set; emotion: one of synthetic.emotions.EMOTIONS or "";
+    intensity: 1 to 3, 0 where unknown; source: path of the video relative to the prepared folder; start_seconds: where the
     clip begins in it; group: clips (and segments) of one group come from one recording, so they are positives of each other
-    where no emotion is known; text: what is said, where known; unknown: labels that the face backend does not give, which
+    where no emotion is known; text: the spoken words, where known; unknown: labels that the face backend does not give, which
     are NaN; feature_rows: rows of `features.npy` per frame, 0 without it.
     """
 
@@ -43,7 +40,7 @@ class ClipInfo(Checked):
     intensity: int = limited(low=0, high=3)
     source: str = required()
     start_seconds: float = limited(low=0, high=1e9)
-    frames: int = limited(low=1, high=MOST_FRAMES)
+    frames: int = limited(low=1, high=MAX_FRAMES)
     size: int = limited(low=MASK_CELL, high=8192)
     split: str = required()
     group: str = required()
@@ -63,12 +60,12 @@ class ClipInfo(Checked):
 
 @dataclass(frozen=True)
 class ClipLabels:
-    """What is known of every frame of a clip; positions in pixels of its pictures, continuous, (0, 0) the top left corner.
+    """The labels of every frame of a clip; positions in pixels of its frames, continuous, (0, 0) the top left corner.
 
     landmarks: n 68 2, iBUG order; head_keypoints: n 8 2, see face.keypoints; expression: n 64; pose: n 3, yaw, pitch, roll in
     degrees as face.detection.FaceTrack has them; all float32. mouth_mask, face_mask: n size/8 size/8, uint8, how much of each
     cell lies inside the lips' outline and the face's, 255 is all. interpolated: n bool, frames in which no face was found and
-    whose numbers lie between their neighbours'. A label that `ClipInfo.unknown` names is NaN.
+    whose labels are interpolated. A label that `ClipInfo.unknown` names is NaN.
     """
 
     landmarks: np.ndarray
@@ -86,7 +83,7 @@ class ClipLabels:
 def check_labels(labels: ClipLabels, frames: int, size: int, name: str = "labels") -> None:
     """Raises PortraitError unless every array has its shape and type for a clip of `frames` frames of `size` pixels."""
     cells = size // MASK_CELL
-    wanted = {
+    expected = {
         "landmarks": ((frames, 68, 2), "float32"),
         "head_keypoints": ((frames, 8, 2), "float32"),
         "expression": ((frames, 64), "float32"),
@@ -95,11 +92,11 @@ def check_labels(labels: ClipLabels, frames: int, size: int, name: str = "labels
         "face_mask": ((frames, cells, cells), "uint8"),
         "interpolated": ((frames,), "bool"),
     }
-    for each in fields(labels):
-        found = getattr(labels, each.name)
-        if (found.shape, str(found.dtype)) != wanted[each.name]:
+    for item in fields(labels):
+        found = getattr(labels, item.name)
+        if (found.shape, str(found.dtype)) != expected[item.name]:
             raise PortraitError(
-                f"{name}: {each.name} is {found.dtype} {found.shape}, {wanted[each.name][1]} {wanted[each.name][0]} is "
+                f"{name}: {item.name} is {found.dtype} {found.shape}, {expected[item.name][1]} {expected[item.name][0]} is "
                 f"needed for {frames} frames of {size} pixels: prepare the data again"
             )
 
@@ -114,8 +111,8 @@ class Sample:
 
 
 @dataclass(frozen=True)
-class Reject:
-    """A stretch of a film that gave no clip. start: seconds; reason: one of REASONS; detail: numbers, for a person."""
+class Skipped:
+    """A part of a video that gave no clip. start: seconds; reason: one of REASONS; detail: the numbers behind it."""
 
     source: str
     start: float
@@ -138,18 +135,18 @@ REASONS = (
 
 LAYOUTS = ("auto", "mead", "hdtf", "folders")
 BACKENDS = ("built-in", "insightface", "mediapipe", "classical")
-ONE_FACE = "one"  # refuse pieces that show several
+ONE_FACE = "one"  # skip segments that show several
 FACES = (*FACE_CHOICES, ONE_FACE)
-OF_BACKEND, DEEP3D = "backend", "deep3d"  # where expression comes from
-MOST_PEOPLE, MOST_CLIPS = 10**6, 10**4  # of a split; of a person: their numbers have to fit into keys
-LARGEST_SHARD = 10**6
-LARGEST_SIZE, LONGEST_SECONDS = 2048, 60.0  # a clip's pictures are in memory at once
+OF_BACKEND, DEEP3D = "backend", "deep3d"  # the source of the expression coefficients
+MAX_PEOPLE, MAX_CLIPS = 10**6, 10**4  # of a split; of a person: their numbers have to fit into keys
+MAX_SHARD = 10**6
+MAX_SIZE, MAX_SECONDS = 2048, 60.0  # all frames of a clip are in memory at once
 
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """size: pixels per side; seconds: the longest clip; crf: quality of the video; shard_mb (10^6 bytes) and shard_clips (0: any
-    number): when a shard is full; audio_encoder: a folder as transformers saves it, "" for no features."""
+    """size: pixels per side; seconds: of the longest clip; crf: quality of the video; shard_mb (10^6 bytes) and shard_clips (0: any
+    number): when a shard is full; audio_encoder: a folder in the format of transformers, "" for no features."""
 
     size: int = 512
     seconds: float = 10.0
@@ -159,38 +156,58 @@ class OutputOptions:
     audio_encoder: str = ""
 
     def __post_init__(self) -> None:
-        if not 64 <= self.size <= LARGEST_SIZE or self.size % 16:
-            raise PortraitError(f"--size is {self.size}: it must be a multiple of 16 from 64 to {LARGEST_SIZE}")
-        if not SHORTEST_FRAMES / FPS <= self.seconds <= LONGEST_SECONDS:
-            raise PortraitError(
-                f"--seconds is {self.seconds:g}: it must be from {SHORTEST_FRAMES / FPS} to {LONGEST_SECONDS:g}"
-            )
+        if not 64 <= self.size <= MAX_SIZE or self.size % 16:
+            raise PortraitError(f"--size is {self.size}: it must be a multiple of 16 from 64 to {MAX_SIZE}")
+        if not MIN_FRAMES / FPS <= self.seconds <= MAX_SECONDS:
+            raise PortraitError(f"--seconds is {self.seconds:g}: it must be from {MIN_FRAMES / FPS} to {MAX_SECONDS:g}")
         if not 0 <= self.crf <= 51:
             raise PortraitError(f"--crf is {self.crf}: it must be from 0 (lossless) to 51 (worst)")
-        if not (1 <= self.shard_mb <= LARGEST_SHARD and 0 <= self.shard_clips <= LARGEST_SHARD):
+        if not (1 <= self.shard_mb <= MAX_SHARD and 0 <= self.shard_clips <= MAX_SHARD):
             raise PortraitError(
-                f"--shard-mb is {self.shard_mb} and --shard-clips {self.shard_clips}: they must be from 1 and 0 to {LARGEST_SHARD}"
+                f"--shard-mb is {self.shard_mb} and --shard-clips {self.shard_clips}: they must be from 1 and 0 to {MAX_SHARD}"
             )
 
     @property
     def frames(self) -> int:
-        """Of the longest clip."""
+        """Frames of the longest clip."""
         return round(self.seconds * FPS)
 
     @property
     def cells(self) -> int:
-        """Numbers per side of a mask."""
+        """Cells per side of a mask."""
         return self.size // MASK_CELL
 
 
 @dataclass(frozen=True)
-class FilmOptions:
-    """How films are read.
+class ClipLimits(Checked):
+    """Thresholds that decide which parts of a video become clips.
 
-    layout: one of LAYOUTS; views: camera positions of MEAD; test_identities: who belongs to the test split, none: a share
-    `test_share` of all, chosen by a hash of their names. backend, expression, smoothing: who finds the face and reads it; face,
-    face_index: which of several, see `face.selection`, or `one`. min_face: least size of a face in pixels of the film, 0: a
-    quarter of the output's size. margin: side of the crop, in faces (see `face.crop`).
+    shot_min_change, shot_ratio: see segments.detect_shots. max_gap: frames without the face that are bridged; a longer gap ends
+    a segment. second_face_area: of the chosen face's area, a smaller face is in the background; max_second_face: share of the
+    frames that may show a second face, since detectors err. max_outside: share of the crop outside the frame.
+    min_audio_level: of the loudest sample. max_missing_audio: share of a clip that may lack audio at its end. min_change:
+    median change from frame to frame, of 255, below which a clip is a still.
+    """
+
+    shot_min_change: float = limited(6.0, 0, 255)
+    shot_ratio: float = limited(4.0, 0, 1e6)  # heads that turn fast reach 3.3
+    max_gap: int = limited(12, 0, MAX_FRAMES)
+    second_face_area: float = limited(0.25, 0, 1e6)
+    max_second_face: float = limited(0.1, 0, 1)
+    max_outside: float = limited(1 / 3, 0, 1)
+    min_audio_level: float = limited(1e-4, 0, 1)
+    max_missing_audio: float = limited(0.1, 0, 1)
+    min_change: float = limited(0.05, 0, 255)
+
+
+@dataclass(frozen=True)
+class VideoOptions:
+    """How videos are processed.
+
+    layout: one of LAYOUTS; views: camera positions of MEAD; test_identities: people of the test split, none: a share
+    `test_share` of all, chosen by a hash of their names. backend, expression, smoothing: how faces are found and measured; face,
+    face_index: which of several faces, one of FACES. min_face: least size of a face in pixels of the video, 0: a quarter of the
+    output's size. margin: side of the crop, in faces (see `face.crop`).
     """
 
     layout: str = "auto"
@@ -204,6 +221,7 @@ class FilmOptions:
     face_index: int = 0
     min_face: int = 0
     margin: float = 1.7
+    limits: ClipLimits = ClipLimits()
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -226,11 +244,11 @@ class FilmOptions:
 
 
 @dataclass(frozen=True)
-class DrawnOptions:
-    """Procedural data: train and test people, clips of each, and the seed that draws emotions and sentences.
+class SyntheticOptions:
+    """Synthetic data: train and test people, clips of each, and the seed that chooses emotions and sentences.
 
-    takes: how often each clip is performed once more without pictures, by the same person in the same manner with other words:
-    what styles are learnt from, at a fraction of the cost of drawing.
+    takes: further performances of each clip without video, by the same person in the same style with other words. Styles are
+    learnt from them at a fraction of the cost of rendering.
     """
 
     speakers: int = TRAIN_SPEAKERS
@@ -241,23 +259,23 @@ class DrawnOptions:
 
     def __post_init__(self) -> None:
         for name, least, most in (
-            ("speakers", 0, MOST_PEOPLE),
-            ("test_speakers", 0, MOST_PEOPLE),
-            ("clips_per_speaker", 1, MOST_CLIPS),
-            ("takes", 0, MOST_CLIPS),
+            ("speakers", 0, MAX_PEOPLE),
+            ("test_speakers", 0, MAX_PEOPLE),
+            ("clips_per_speaker", 1, MAX_CLIPS),
+            ("takes", 0, MAX_CLIPS),
             ("seed", 0, LARGEST_SEED),
         ):
             if not least <= getattr(self, name) <= most:
                 option = name.replace("_", "-")
                 raise PortraitError(f"--{option} is {getattr(self, name)}: it must be from {least} to {most}")
         if self.speakers + self.test_speakers == 0:
-            raise PortraitError("0 speakers were asked for: --speakers or --test-speakers must be at least 1")
+            raise PortraitError("0 speakers were requested: --speakers or --test-speakers must be at least 1")
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """A preparation: output, and how its films are read or what is drawn (the other is None)."""
+class PrepareConfig:
+    """A preparation: the output, and either videos or synthetic people (the other is None)."""
 
     output: OutputOptions
-    films: FilmOptions | None = None
-    drawn: DrawnOptions | None = None
+    videos: VideoOptions | None = None
+    synthetic: SyntheticOptions | None = None

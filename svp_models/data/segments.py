@@ -1,7 +1,4 @@
-"""Pieces of a film that show one face: shots cut to length, faces found while the film is read, gaps bridged.
-
-Where one shot ends and the next begins, frame by frame while a film is read.
-"""
+"""Segments of a video that show one face: shot detection, faces found while the video is decoded, short gaps bridged."""
 
 from __future__ import annotations
 
@@ -16,48 +13,48 @@ from ..face.detection import FaceBackend, FaceDetection, FaceTrack, build_track,
 from ..face.tracking import smooth_track
 from ..io.resampling import interpolate_missing
 from ..optional_deps import cv2
-from .schema import FPS, ONE_FACE, SHORTEST_FRAMES, FilmOptions, Recipe, Reject
+from .schema import FPS, MIN_FRAMES, ONE_FACE, ClipLimits, PrepareConfig, Skipped, VideoOptions
 
-BATCH_PIXELS = 64_000_000  # of the frames that a backend is given at once
+BATCH_PIXELS = 64_000_000  # of the frames that a backend gets at once
 BATCH_FRAMES = 32
-LONGEST_GAP = 12  # frames without the face that are bridged; a longer gap ends a piece
-SECOND_FACE = 0.25  # of the chosen face's area: a smaller one is in the background
-SECOND_FRAMES = 0.1  # share of the frames that may show a second one: detectors err
+THUMBNAIL_SIDE = 48  # pixels a side at which frames are compared
+FRAMES_BEFORE, FRAMES_AFTER = 12, 4  # whose changes define the usual change
+REPEATED = 0.05  # a smaller change is a repeated frame, which does not count for the usual change
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """Frames start .. start + len(found) - 1 of one shot and the faces found in each; pictures of width x height."""
+class Shot:
+    """Frames start .. start + len(faces) - 1 of one shot, or of a part of a long one, and the faces in each; pixels of the video."""
 
     start: int
-    found: list[list[FaceDetection]]
+    faces: list[list[FaceDetection]]
     width: int
     height: int
 
 
 @dataclass(frozen=True)
-class Piece:
-    """Frames start .. start + len(track) - 1 of a film, all with the face: gaps are filled and listed in `interpolated`."""
+class Segment:
+    """Frames start .. start + len(track) - 1 of a video, all with the face: gaps are filled and marked in `interpolated`."""
 
     start: int
     track: FaceTrack
     interpolated: np.ndarray  # n bool
 
 
-class Unreadable(PortraitError):
-    """A film that cannot be decoded from some frame on."""
+class UnreadableVideo(PortraitError):
+    """A video that cannot be decoded from some frame on."""
 
 
-def stretches(frames: Iterable[np.ndarray], backend: FaceBackend, longest: int) -> Iterator[Stretch]:
-    """Cuts a film (frames h w 3, uint8) into shots, these into stretches of at most `longest` frames, and finds the faces."""
+def iter_shots(frames: Iterable[np.ndarray], backend: FaceBackend, longest: int, limits: ClipLimits) -> Iterator[Shot]:
+    """Splits a video (frames h w 3, uint8) into shots, long ones into parts of at most `longest` frames, and finds the faces."""
     start, index = 0, 0
     batch: list[np.ndarray] = []
     found: list[list[FaceDetection]] = []
-    for frame, cut in mark_cuts(frames):
+    for frame, is_first in detect_shots(frames, limits):
         height, width = frame.shape[:2]
-        if cut or index - start == longest:
+        if is_first or index - start == longest:
             found += _detect(backend, batch)
-            yield Stretch(start, found, width, height)
+            yield Shot(start, found, width, height)
             start, found = index, []
         batch.append(frame)
         index += 1
@@ -65,55 +62,53 @@ def stretches(frames: Iterable[np.ndarray], backend: FaceBackend, longest: int) 
             found += _detect(backend, batch)
     found += _detect(backend, batch)
     if found:
-        yield Stretch(start, found, width, height)
+        yield Shot(start, found, width, height)
 
 
-def pieces_of(stretch: Stretch, source: str, recipe: Recipe) -> Iterator[Piece | Reject]:
-    """What a stretch gives: pieces, or why there are none. source: the film's path, for the rejects."""
-    options = recipe.films
-    count = len(stretch.found)
+def segments_of(shot: Shot, source: str, config: PrepareConfig) -> Iterator[Segment | Skipped]:
+    """The segments of a shot, or why there are none. source: the path of the video, for the messages."""
+    options = config.videos
+    count = len(shot.faces)
 
-    def reject(reason: str, detail: str, start: int = stretch.start) -> Reject:
-        return Reject(source, start / FPS, reason, detail)
+    def skip(reason: str, detail: str, start: int = shot.start) -> Skipped:
+        return Skipped(source, start / FPS, reason, detail)
 
-    if count < SHORTEST_FRAMES:
-        yield reject("too short", f"{count} of {SHORTEST_FRAMES} frames")
+    if count < MIN_FRAMES:
+        yield skip("too short", f"{count} of {MIN_FRAMES} frames")
         return
     choice = "stays" if options.face == ONE_FACE else options.face
-    most = max(len(faces) for faces in stretch.found)
+    most = max(len(faces) for faces in shot.faces)
     if most <= (options.face_index if choice == "left to right" else 0):
-        yield reject("no face", f"at most {most} in each of {count} frames")
+        yield skip("no face", f"at most {most} in each of {count} frames")
         return
-    chosen = choose_faces(stretch.found, choice, options.face_index)
-    second = _frames_with_a_second(stretch.found, chosen)
-    if options.face == ONE_FACE and second > SECOND_FRAMES * count:
-        yield reject("several faces", f"in {second} of {count} frames")
+    chosen = choose_faces(shot.faces, choice, options.face_index)
+    second = _frames_with_second_face(shot.faces, chosen, config.videos.limits.second_face_area)
+    if options.face == ONE_FACE and second > config.videos.limits.max_second_face * count:
+        yield skip("several faces", f"in {second} of {count} frames")
         return
-    track = build_track(chosen, stretch.width, stretch.height)
-    runs = present_runs(track.present)
-    if all(stop - start < SHORTEST_FRAMES for start, stop in runs):
+    track = build_track(chosen, shot.width, shot.height)
+    runs = present_runs(track.present, config.videos.limits.max_gap)
+    if all(stop - start < MIN_FRAMES for start, stop in runs):
         longest = max(stop - start for start, stop in runs)
-        yield reject("no face", f"for {SHORTEST_FRAMES} frames; the longest time is {longest}")
+        yield skip("no face", f"for {MIN_FRAMES} frames; the longest time is {longest}")
         return
     for start, stop in runs:
-        if stop - start < SHORTEST_FRAMES:
-            yield reject(
-                "too short", f"{stop - start} of {SHORTEST_FRAMES} frames with the face", stretch.start + start
-            )
+        if stop - start < MIN_FRAMES:
+            yield skip("too short", f"{stop - start} of {MIN_FRAMES} frames with the face", shot.start + start)
             continue
         part = part_of(track, start, stop)
         missing = ~part.present
         part = without_gaps(smooth_track(part, FPS, options.smoothing) if options.smoothing else part)
         size = face_size(part)
-        if size < least_face(options, recipe.output.size):
-            least = least_face(options, recipe.output.size)
-            yield reject("face too small", f"{size:.0f} of {least} pixels", stretch.start + start)
+        if size < min_face_size(options, config.output.size):
+            least = min_face_size(options, config.output.size)
+            yield skip("face too small", f"{size:.0f} of {least} pixels", shot.start + start)
             continue
-        yield Piece(stretch.start + start, part, missing)
+        yield Segment(shot.start + start, part, missing)
 
 
-def least_face(options: FilmOptions, size: int) -> int:
-    """Pixels of the film that a face has to measure."""
+def min_face_size(options: VideoOptions, size: int) -> int:
+    """Least size of a face in pixels of the video."""
     return options.min_face or size // 4
 
 
@@ -123,11 +118,11 @@ def face_size(track: FaceTrack) -> float:
     return float(np.median((boxes[:, 2:] - boxes[:, :2]).max(axis=1)))
 
 
-def present_runs(present: np.ndarray) -> list[tuple[int, int]]:
-    """(start, stop) of the runs of frames with a face, gaps of at most LONGEST_GAP frames inside them: n bool."""
+def present_runs(present: np.ndarray, max_gap: int) -> list[tuple[int, int]]:
+    """present, n bool -> (start, stop) of the runs of frames with a face, which may have gaps of at most `max_gap` frames."""
     runs: list[list[int]] = []
     for index in np.flatnonzero(present).tolist():
-        if runs and index - runs[-1][1] <= LONGEST_GAP:
+        if runs and index - runs[-1][1] <= max_gap:
             runs[-1][1] = index + 1
         else:
             runs.append([index, index + 1])
@@ -151,7 +146,7 @@ def without_gaps(track: FaceTrack) -> FaceTrack:
 
 
 def _detect(backend: FaceBackend, batch: list[np.ndarray]) -> list[list[FaceDetection]]:
-    """The faces of the frames collected; the list is emptied."""
+    """The faces in the collected frames; empties the list."""
     if not batch:
         return []
     frames = np.stack(batch)
@@ -159,55 +154,52 @@ def _detect(backend: FaceBackend, batch: list[np.ndarray]) -> list[list[FaceDete
     return list(backend.detect(frames))
 
 
-def _frames_with_a_second(found: list[list[FaceDetection]], chosen: list[FaceDetection | None]) -> int:
+def _frames_with_second_face(
+    faces: list[list[FaceDetection]], chosen: list[FaceDetection | None], least_area: float
+) -> int:
     return sum(
-        best is not None and any(each is not best and each.area > SECOND_FACE * best.area for each in faces)
-        for faces, best in zip(found, chosen, strict=True)
+        best is not None and any(face is not best and face.area > least_area * best.area for face in found)
+        for found, best in zip(faces, chosen, strict=True)
     )
 
 
-SIDE = 48  # pixels a side that frames are compared at
-BEFORE, AFTER = 12, 4  # frames whose change tells what is usual here
-LEAST = 6.0  # mean difference of two frames of a cut, of 255
-RATIO = 4.0  # of a cut's difference to what is usual; heads that turn fast reach 3.3
-STILL = 0.05  # a frame that is repeated says nothing of what is usual
+def detect_shots(frames: Iterable[np.ndarray], limits: ClipLimits) -> Iterator[tuple[np.ndarray, bool]]:
+    """Yields each frame (h w 3, uint8) and whether a shot begins with it; the video's first frame does not count.
 
-
-def mark_cuts(frames: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Frames (h w 3, uint8) each with whether a shot begins with it; the film's first frame begins none.
-
-    A cut is a change from frame to frame (mean absolute difference of thumbnails) of at least LEAST that is more than RATIO
-    times the usual one: the larger of the medians over the 12 frames before and the 4 after. Dissolves are not found, nor
-    are cuts between pictures that differ no more than a head that turns.
+    A shot begins with a change from frame to frame (mean absolute difference of thumbnails) of at least `shot_min_change` that
+    is more than `shot_ratio` times the usual one: the larger of the medians over the 12 frames before and the 4 after.
+    Dissolves are not found, nor shots whose frames differ no more than when a head turns.
     """
-    held: deque[tuple[np.ndarray, float]] = deque()
-    before: deque[float] = deque(maxlen=BEFORE)
+    waiting: deque[tuple[np.ndarray, float]] = deque()
+    before: deque[float] = deque(maxlen=FRAMES_BEFORE)
     last = None
     for frame in frames:
         small = thumbnail(frame)
-        held.append((frame, 0.0 if last is None else float(np.abs(small - last).mean())))
+        waiting.append((frame, 0.0 if last is None else float(np.abs(small - last).mean())))
         last = small
-        if len(held) > AFTER:
-            yield _decided(held, before)
-    while held:
-        yield _decided(held, before)
+        if len(waiting) > FRAMES_AFTER:
+            yield _next_frame(waiting, before, limits)
+    while waiting:
+        yield _next_frame(waiting, before, limits)
 
 
 def thumbnail(frame: np.ndarray) -> np.ndarray:
     """48 48 3, float32."""
-    return cv2.resize(frame, (SIDE, SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    return cv2.resize(frame, (THUMBNAIL_SIDE, THUMBNAIL_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
 
 
-def _decided(held: deque[tuple[np.ndarray, float]], before: deque[float]) -> tuple[np.ndarray, bool]:
-    """The oldest frame held; `held` keeps those after it."""
-    frame, change = held.popleft()
-    usual = max(_median(before), _median(each for _, each in held))
-    cut = change >= LEAST and change > RATIO * usual
-    if not cut:
+def _next_frame(
+    waiting: deque[tuple[np.ndarray, float]], before: deque[float], limits: ClipLimits
+) -> tuple[np.ndarray, bool]:
+    """Takes the oldest frame off `waiting`, whose others are the frames after it."""
+    frame, change = waiting.popleft()
+    usual = max(_median(before), _median(later for _, later in waiting))
+    is_first = change >= limits.shot_min_change and change > limits.shot_ratio * usual
+    if not is_first:
         before.append(change)
-    return frame, cut
+    return frame, is_first
 
 
 def _median(changes: Iterable[float]) -> float:
-    moving = [each for each in changes if each > STILL]
+    moving = [change for change in changes if change > REPEATED]
     return float(np.median(moving)) if moving else 0.0

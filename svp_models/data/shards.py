@@ -1,8 +1,6 @@
-"""Tar files in WebDataset's convention whose bytes depend on their content alone, and the packing of clips into them.
+"""Shards: tar files in WebDataset's convention whose bytes depend on their content alone, and the codecs of their members.
 
-The members of a sample as bytes and back: the same values always give the same bytes.
-
-Prepared clips read one member at a time: a seek, no scan. Decoders for each member are handed on from `members`.
+webdataset's own TarWriter does not tell where a member begins, and the bytes of existing data sets differ from what it writes.
 """
 
 from __future__ import annotations
@@ -75,7 +73,7 @@ class TarWriter:
         self._whole.__exit__(kind, error, trace)
 
     def add(self, name: str, data: bytes) -> tuple[int, int]:
-        """Appends a member; returns (its first byte in the file, its number of bytes)."""
+        """Appends a member; returns (first byte in the file, number of bytes)."""
         header = tarfile.TarInfo(name)
         header.size, header.mode = len(data), 0o644
         try:
@@ -88,8 +86,8 @@ class TarWriter:
         return start, len(data)
 
     def add_sample(self, key: str, members: Iterable[tuple[str, bytes]]) -> dict[str, tuple[int, int]]:
-        """Appends all members of a sample, (ending, bytes); returns their places by ending."""
-        return {ending: self.add(f"{key}.{ending}", data) for ending, data in members}
+        """Appends all members of a sample, (extension, bytes) -> (first byte, number of bytes) by extension."""
+        return {extension: self.add(f"{key}.{extension}", data) for extension, data in members}
 
     def _write(self, data: bytes) -> None:
         self._file.write(data)
@@ -101,7 +99,7 @@ class TarWriter:
             return error
         return PortraitError(
             f"{self.path}: the disk is full after {self.bytes / MEGABYTE:.1f} MB of it ({error.strerror}): free some space and "
-            "repeat the command, it goes on where it stopped"
+            "repeat the command, it resumes where it stopped"
         )
 
 
@@ -115,7 +113,7 @@ def packed(samples: Iterable[SampleEntry], output: OutputOptions) -> Iterator[li
     full = output.shard_mb * MEGABYTE
     shard: list[SampleEntry] = []
     used = END
-    for sample in sorted(samples, key=lambda each: blake2b(each.key.encode()).digest()):
+    for sample in sorted(samples, key=lambda sample: blake2b(sample.key.encode()).digest()):
         more = member_bytes(size for _, size in sample.members.values())
         if shard and (used + more > full or len(shard) == output.shard_clips):
             yield shard
@@ -127,43 +125,43 @@ def packed(samples: Iterable[SampleEntry], output: OutputOptions) -> Iterator[li
 
 
 def write_shards(folder: Path, samples: list[tuple[str, Path, SampleEntry]], output: OutputOptions) -> list[ShardEntry]:
-    """Copies samples (split, tar they are in, their place there) into the shards of a folder."""
+    """Copies samples (split, their tar, their entry for it) into the shards of a folder."""
     written = []
     for split in SPLITS:
-        places = {entry.key: path for of, path, entry in samples if of == split}
+        paths = {entry.key: path for of, path, entry in samples if of == split}
         entries = [entry for of, _, entry in samples if of == split]
         for number, group in enumerate(packed(entries, output)):
             name = f"{split}-{number:06}.tar"
             moved = []
             with TarWriter(folder / name) as tar:
                 for entry in group:
-                    members = list(read_members(places[entry.key], entry))
+                    members = list(read_members(paths[entry.key], entry))
                     moved.append(SampleEntry(**{**vars(entry), "members": tar.add_sample(entry.key, members)}))
             written.append(ShardEntry(name, split, tar.bytes, tar.sha256, tuple(moved)))
     return written
 
 
 def read_members(path: Path, entry: SampleEntry) -> Iterator[tuple[str, bytes]]:
-    """(ending, bytes) of every member of a sample in a tar."""
+    """(extension, bytes) of every member of a sample in a tar."""
     with path.open("rb") as file:
-        for ending, (start, size) in entry.members.items():
+        for extension, (start, size) in entry.members.items():
             file.seek(start)
             data = file.read(size)
             if len(data) != size:
                 raise PortraitError(
-                    f"{path}: {entry.key}.{ending} has {len(data)} of {size} bytes: the file is cut off, remove it and repeat"
+                    f"{path}: {entry.key}.{extension} has {len(data)} of {size} bytes: the file is cut off, remove it and repeat"
                 )
-            yield ending, data
+            yield extension, data
 
 
-# One thread: how x264 shares out its work shows in what it writes.
+# One thread: the bytes that x264 writes depend on the number of threads.
 X264 = {"g": str(GOP), "keyint_min": str(GOP), "sc_threshold": "0", "threads": "1"}
-# What numpy and zipfile say to damaged or made-up arrays.
+# The exceptions of numpy and zipfile for damaged or malicious arrays.
 ARRAY_ERRORS = (
     *(ValueError, TypeError, OSError, EOFError, KeyError, MemoryError, NotImplementedError, RuntimeError),
     *(zipfile.BadZipFile, zlib.error, SyntaxError),
 )
-FULL = 32768  # of 16-bit sound
+FULL_SCALE = 32768  # of 16-bit audio
 
 
 def encode_video(frames: np.ndarray, crf: int, scratch: Path) -> bytes:
@@ -190,7 +188,7 @@ def decode_frames(data: bytes, start: int = 0, count: int | None = None) -> np.n
             if not (0 <= start and 0 < count and start + count <= total):
                 raise PortraitError(f"frames {start} to {start + count - 1} of a clip of {total} frames: choose others")
             ticks = 1 / (FPS * stream.time_base)  # of a frame
-            stream.thread_type = "SLICE"  # threads by frame would decode far ahead of what is wanted
+            stream.thread_type = "SLICE"  # frame threads would decode far too many frames
             if start:
                 container.seek(round(start * ticks), stream=stream)
             convert = reformatter.VideoReformatter()
@@ -200,9 +198,9 @@ def decode_frames(data: bytes, start: int = 0, count: int | None = None) -> np.n
                 if index >= start + count:
                     break
                 if index >= start:
-                    picture = convert.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1)
-                    found.append(picture.to_ndarray())
-    except (av.error.FFmpegError, ArithmeticError, IndexError, TypeError) as error:  # no pictures, or no time stamps
+                    image = convert.reformat(frame, format="rgb24", interpolation="BICUBIC", threads=1)
+                    found.append(image.to_ndarray())
+    except (av.error.FFmpegError, ArithmeticError, IndexError, TypeError) as error:  # no frames, or no time stamps
         raise PortraitError(
             f"a video member of {len(data)} bytes cannot be decoded ({error}): check the data"
         ) from error
@@ -212,15 +210,15 @@ def decode_frames(data: bytes, start: int = 0, count: int | None = None) -> np.n
 
 
 def encode_audio(samples: np.ndarray) -> bytes:
-    """Sound (mono, 16 kHz, float32, clipped to [-1, 1]) -> FLAC of 16 bits."""
-    fixed = np.rint(np.clip(samples, -1, 1) * (FULL - 1)).astype(np.int16)
+    """Audio (mono, 16 kHz, float32, clipped to [-1, 1]) -> FLAC of 16 bits."""
+    fixed = np.rint(np.clip(samples, -1, 1) * (FULL_SCALE - 1)).astype(np.int16)
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="flac") as container:
         stream = container.add_stream("flac", rate=SAMPLE_RATE, layout="mono")
         frame = av.AudioFrame.from_ndarray(fixed[None], format="s16", layout="mono")
         frame.sample_rate = SAMPLE_RATE
-        for each in (frame, None):
-            for packet in stream.encode(each):
+        for item in (frame, None):  # None flushes the encoder
+            for packet in stream.encode(item):
                 container.mux(packet)
     return buffer.getvalue()
 
@@ -241,12 +239,12 @@ def decode_audio(data: bytes) -> Audio:
             f"an audio member of {len(data)} bytes cannot be decoded ({error}): check the data"
         ) from error
     fixed = np.concatenate(chunks, axis=1).astype(np.float32)
-    return Audio(torch.from_numpy(fixed / (FULL - 1)), SAMPLE_RATE)
+    return Audio(torch.from_numpy(fixed / (FULL_SCALE - 1)), SAMPLE_RATE)
 
 
 def encode_labels(labels: ClipLabels) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{each.name: getattr(labels, each.name) for each in fields(labels)})
+    np.savez_compressed(buffer, **{item.name: getattr(labels, item.name) for item in fields(labels)})
     return buffer.getvalue()
 
 
@@ -309,31 +307,33 @@ __all__ = [
 NAME_BYTES = 100  # of a USTAR header
 
 
-def read_member(folder: Path | str, shard: ShardEntry, sample: SampleEntry, ending: str) -> bytes:
+def read_member(folder: Path | str, shard: ShardEntry, sample: SampleEntry, extension: str) -> bytes:
     """The bytes of one member, for example `labels.npz`. folder: Manifest.folder.
 
     A shard that is missing, cut off or not the one that the manifest describes raises PortraitError.
     """
-    if ending not in sample.members:
-        raise PortraitError(f"{sample.key} has no {ending}, only {', '.join(sample.members)}: prepare the data with it")
-    path, (start, size) = Path(folder) / shard.name, sample.members[ending]
+    if extension not in sample.members:
+        raise PortraitError(
+            f"{sample.key} has no {extension}, only {', '.join(sample.members)}: prepare the data with it"
+        )
+    path, (start, size) = Path(folder) / shard.name, sample.members[extension]
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno()).st_size
-            if start + size <= found:  # what a manifest says is not believed before so much memory is taken
+            if start + size <= found:  # checked before a false manifest can allocate memory
                 file.seek(start - BLOCK)
                 block = file.read(BLOCK + size)
     except FileNotFoundError as error:
         raise PortraitError(f"{path}: the shard is missing: copy it again") from error
     if start + size > found or len(block) < BLOCK + size:
         raise PortraitError(
-            f"{path}: it is cut off, {found} of {shard.bytes} bytes are there, {sample.key}.{ending} ends at "
+            f"{path}: it is cut off, {found} of {shard.bytes} bytes are there, {sample.key}.{extension} ends at "
             f"{start + size}: copy it again"
         )
     name = block[:NAME_BYTES].rstrip(b"\0").decode("ascii", "replace")
-    if name != f"{sample.key}.{ending}":
+    if name != f"{sample.key}.{extension}":
         raise PortraitError(
-            f"{path}: at byte {start - BLOCK} is {name[:60]!r}, not {sample.key}.{ending}: shard and manifest are of "
+            f"{path}: at byte {start - BLOCK} is {name[:60]!r}, not {sample.key}.{extension}: shard and manifest are of "
             "different preparations, copy both again"
         )
     return block[BLOCK:]

@@ -1,4 +1,4 @@
-"""Procedural clips in the same format: labels are what the faces were drawn from, nothing is tracked."""
+"""Synthetic clips in the same format as those of videos, with exact labels from the renderer."""
 
 from __future__ import annotations
 
@@ -12,58 +12,65 @@ from ..synthetic.clips import Clip, act, make_clip
 from ..synthetic.identity import FaceStates
 from ..synthetic.performance import EMOTIONS, INTENSITIES
 from ..synthetic.speakers import SPLITS, speaker
-from .extract import Instruments, sample_of
+from .extract import Preprocessors, sample_of
 from .labels import coverage, shrink
-from .schema import FPS, MASK_CELL, ClipInfo, ClipLabels, DrawnOptions, Recipe, Sample
+from .schema import FPS, MASK_CELL, ClipInfo, ClipLabels, PrepareConfig, Sample, SyntheticOptions
 
-NOT_PERFORMED = ("landmarks", "head_keypoints")  # labels that a take without pictures lacks
-STRONG = (0.15, 0.2, 0.65)  # chances of the intensities: weak emotions alone would leave the style space undecided
+WITHOUT_VIDEO = ("landmarks", "head_keypoints")  # labels that a take without video lacks
+INTENSITY_PROBS = (0.15, 0.2, 0.65)  # mostly strong: weak emotions are hard to tell apart
 
 
 @dataclass(frozen=True)
-class DrawnPerson:
-    """All clips of one synthetic person. id: 12 characters, as a film's."""
+class SyntheticPerson:
+    """All clips of one synthetic person. id: 12 characters, like that of a video."""
 
     id: str
     index: int
     split: str
 
+    @property
+    def digest_text(self) -> str:
+        """The text that enters a data set's digest, as in version 0.1.0."""
+        return f"DrawnPerson(id={self.id!r}, index={self.index!r}, split={self.split!r})"
+
 
 @dataclass(frozen=True)
 class Role:
-    """One clip of a person: what is performed, and the seed that make_clip takes."""
+    """One clip of a person: the performance, and the seed of the clip."""
 
     emotion: str
     intensity: int
     seed: int
 
 
-def drawn_people(options: DrawnOptions) -> list[DrawnPerson]:
+def synthetic_people(options: SyntheticOptions) -> list[SyntheticPerson]:
     counts = dict(zip(SPLITS, (options.speakers, options.test_speakers), strict=True))
     return [
-        DrawnPerson(f"{split}-{index:0{11 - len(split)}}", index, split)
+        SyntheticPerson(f"{split}-{index:0{11 - len(split)}}", index, split)
         for split, count in counts.items()
         for index in range(count)
     ]
 
 
-def roles(person: DrawnPerson, options: DrawnOptions) -> list[Role]:
-    """The clips of a person: every emotion once, in random order, before any is shown again; mostly strong ones."""
+def roles(person: SyntheticPerson, options: SyntheticOptions) -> list[Role]:
+    """The clips of a person: every emotion once, in random order, before any is repeated; mostly strong ones."""
     rng = np.random.default_rng((options.seed, SPLITS.index(person.split), person.index))
-    shown: list[Role] = []
-    while len(shown) < options.clips_per_speaker:
+    found: list[Role] = []
+    while len(found) < options.clips_per_speaker:
         for emotion in rng.permutation(len(EMOTIONS)):
-            intensity = int(rng.choice(INTENSITIES, p=STRONG))
-            shown.append(Role(EMOTIONS[emotion], intensity, int(rng.integers(2**31))))
-    return shown[: options.clips_per_speaker]
+            intensity = int(rng.choice(INTENSITIES, p=INTENSITY_PROBS))
+            found.append(Role(EMOTIONS[emotion], intensity, int(rng.integers(2**31))))
+    return found[: options.clips_per_speaker]
 
 
-def drawn_clips(person: DrawnPerson, recipe: Recipe, instruments: Instruments, scratch: Path) -> Iterator[Sample]:
-    """The clips of a person, `recipe.output.frames` frames each."""
-    who, output = speaker(person.index, person.split), recipe.output
-    for number, role in enumerate(roles(person, recipe.drawn)):
+def synthetic_clips(
+    person: SyntheticPerson, config: PrepareConfig, preprocessors: Preprocessors, scratch: Path
+) -> Iterator[Sample]:
+    """The clips of a person, `config.output.frames` frames each."""
+    performer, output = speaker(person.index, person.split), config.output
+    for number, role in enumerate(roles(person, config.synthetic)):
         seconds = output.frames / FPS
-        clip = make_clip(who, role.emotion, role.intensity, role.seed, seconds, float(FPS), output.size)
+        clip = make_clip(performer, role.emotion, role.intensity, role.seed, seconds, float(FPS), output.size)
         info = ClipInfo(
             identity=f"{person.split}-{person.index:05}",
             emotion=role.emotion,
@@ -75,20 +82,22 @@ def drawn_clips(person: DrawnPerson, recipe: Recipe, instruments: Instruments, s
             split=person.split,
             group=f"{person.id}-{number}",
             text=clip.text,
-            feature_rows=instruments.feature_rows,
+            feature_rows=preprocessors.feature_rows,
         )
         key = f"{person.id}-{number:06}"
-        yield sample_of(key, info, clip.images, clip.audio, drawn_labels(clip), recipe, instruments, scratch)
-        for take in range(1, recipe.drawn.takes + 1):
-            text, speech, states = act(who, role.emotion, role.intensity, role.seed + take, output.frames, float(FPS))
+        yield sample_of(key, info, clip.images, clip.audio, synthetic_labels(clip), config, preprocessors, scratch)
+        for take in range(1, config.synthetic.takes + 1):
+            text, speech, states = act(
+                performer, role.emotion, role.intensity, role.seed + take, output.frames, float(FPS)
+            )
             source, group = f"{info.source}/take {take}", f"{info.group}-{take}"
-            told = replace(info, source=source, group=group, text=text, unknown=NOT_PERFORMED)
+            take_info = replace(info, source=source, group=group, text=text, unknown=WITHOUT_VIDEO)
             labels = performed_labels(states, output.size)
-            yield sample_of(f"{key}-{take}", told, None, speech.waveform, labels, recipe, instruments, scratch)
+            yield sample_of(f"{key}-{take}", take_info, None, speech.waveform, labels, config, preprocessors, scratch)
 
 
 def performed_labels(states: FaceStates, size: int) -> ClipLabels:
-    """Labels of a take without pictures: expression and pose as performed; NOT_PERFORMED are NaN, the masks 0."""
+    """Labels of a take without video: expression and pose as performed; WITHOUT_VIDEO are NaN, the masks 0."""
     count, cells = len(states.expression), size // MASK_CELL
     return ClipLabels(
         landmarks=np.full((count, 68, 2), np.nan, np.float32),
@@ -101,8 +110,8 @@ def performed_labels(states: FaceStates, size: int) -> ClipLabels:
     )
 
 
-def drawn_labels(clip: Clip) -> ClipLabels:
-    """Labels of a drawn clip, exact: the face's mask is the one it was drawn with, the mouth's is the lips' outline."""
+def synthetic_labels(clip: Clip) -> ClipLabels:
+    """Exact labels of a synthetic clip: the renderer's face mask, and the area inside the lips' outline."""
     size = clip.images.shape[1]
     lips = [coverage(points[48:60], size) for points in clip.landmarks]
     return ClipLabels(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..config import PRESETS
-from ..data.schema import FPS, LARGEST_SIZE, LONGEST_SECONDS, MOST_CLIPS, MOST_PEOPLE, SHORTEST_FRAMES
+from ..data.schema import FPS, MAX_CLIPS, MAX_PEOPLE, MAX_SECONDS, MAX_SIZE, MIN_FRAMES
 from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required, shown
 
@@ -214,12 +214,12 @@ class StartModel(Checked):
 class SyntheticData(Checked):
     """Synthetic people, see `svp prepare synthetic`."""
 
-    size: int = limited(low=64, high=LARGEST_SIZE)
-    seconds: float = limited(low=SHORTEST_FRAMES / FPS, high=LONGEST_SECONDS)
-    speakers: int = limited(low=0, high=MOST_PEOPLE)
-    test_speakers: int = limited(low=0, high=MOST_PEOPLE)
-    clips_per_speaker: int = limited(low=1, high=MOST_CLIPS)
-    takes: int = limited(0, 0, MOST_CLIPS)
+    size: int = limited(low=64, high=MAX_SIZE)
+    seconds: float = limited(low=MIN_FRAMES / FPS, high=MAX_SECONDS)
+    speakers: int = limited(low=0, high=MAX_PEOPLE)
+    test_speakers: int = limited(low=0, high=MAX_PEOPLE)
+    clips_per_speaker: int = limited(low=1, high=MAX_CLIPS)
+    takes: int = limited(0, 0, MAX_CLIPS)
     seed: int = limited(0, 0, LARGEST_SEED)
 
     def __post_init__(self) -> None:

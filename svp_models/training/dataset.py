@@ -63,8 +63,8 @@ class Clips:
             raise PortraitError(f"{folder}: it holds no clips of the {split} split: prepare more people")
         self._shards = [shard for shard, _ in entries]
         self.info: list[SampleEntry] = [sample for _, sample in entries]
-        self.size, self.fps = int(self.manifest.card["options"]["output"]["size"]), float(FPS)
-        self.version = f"{self.manifest.card['synthetic']}/{self.manifest.card['sources']['digest'][:16]}"
+        self.size, self.fps = int(self.manifest.metadata["options"]["output"]["size"]), float(FPS)
+        self.version = f"{self.manifest.metadata['synthetic']}/{self.manifest.metadata['sources']['digest'][:16]}"
         self.with_video = [number for number, info in enumerate(self.info) if VIDEO in info.members]
         self.labels = lru_cache(CACHED_CLIPS)(self._labels)
         self._cached_features = lru_cache(CACHED_CLIPS)(self._features)

@@ -21,10 +21,9 @@ from ..checkpoints.safetensors_io import read_metadata
 from ..checkpoints.vexpress import load_vexpress
 from ..config import PRESETS, config_to_json
 from ..data.manifest import FILE as MANIFEST
-from ..data.manifest import open_manifest, read_json, write_json
+from ..data.manifest import current_metadata, open_manifest, read_json, write_json
 from ..data.prepare import difference, prepare
-from ..data.schema import DrawnOptions, OutputOptions
-from ..data.schema import Recipe as PrepareOptions
+from ..data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
@@ -128,10 +127,10 @@ class Run:
         data, folder = self.recipe.data.synthetic, Path(self.recipe.data.folder)
         if data is None or (folder / MANIFEST).exists() or not this_process().is_main_process:
             return
-        people = DrawnOptions(data.speakers, data.test_speakers, data.clips_per_speaker, data.seed, data.takes)
+        people = SyntheticOptions(data.speakers, data.test_speakers, data.clips_per_speaker, data.seed, data.takes)
         output = OutputOptions(size=data.size, seconds=data.seconds)
         self.report(f"rendering {data.speakers + data.test_speakers} synthetic people into {folder}")
-        prepare(None, folder, PrepareOptions(output, drawn=people), self.jobs, look=self._check_stop)
+        prepare(None, folder, PrepareConfig(output, synthetic=people), self.jobs, check_stop=self._check_stop)
 
     def output(self, name: str) -> Path:
         """The model file of a phase."""
@@ -273,12 +272,12 @@ def train_phase(
     validate_steps = request.phase.settings.checkpoint_steps if manifest.samples("test") else 0
     phase = replace(request.phase, settings=replace(request.phase.settings, validate_steps=validate_steps))
     # Labels of synthetic people are exact, but a style is later extracted from the predictions of the model's analyser.
-    synthetic = manifest.card["options"]["drawn"] is not None
+    synthetic = manifest.metadata["options"]["synthetic"] is not None
     data = DataRecipe(str(request.dataset), predict_expressions=synthetic and model.face_analyzer is not None)
     phases: dict[str, Any] = {name: phase}
     recipe = Recipe(folder.name, data, request.seed, StartModel(file=str(folder / START)), **phases)
     values = {"phase": name, "settings": json.loads(config_to_json(phase))}
-    record = {"model": weights_digest(model), "seed": request.seed, "data": manifest.card, **values}
+    record = {"model": weights_digest(model), "seed": request.seed, "data": manifest.metadata, **values}
     run = Run(recipe, folder, LOG.info, progress)
     PartialState(cpu=cpu)
     with run.locked():
@@ -311,6 +310,7 @@ def _is_started(folder: Path, record: dict[str, Any]) -> bool:
         if others := [path.name for path in folder.glob("*") if not path.name.startswith((START, "."))]:
             raise PortraitError(f"{folder} holds {others[0]} and no training: choose another name")
         return False
+    found["data"] = current_metadata(found.get("data", {}))
     if found.get("phase") == record["phase"]:
         found["settings"] = completed_phase(record["phase"], found.get("settings"))
     found, wanted = without_changeable(found), without_changeable(record)

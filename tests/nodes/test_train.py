@@ -11,13 +11,13 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from svp_portrait.nodes.dataset import SVPPrepareDataset, drawn_people
+from svp_portrait.nodes.dataset import SVPPrepareDataset, synthetic_options
 from svp_portrait.nodes.host import ProgressBar, folder_paths
 from svp_portrait.nodes.loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel
 from svp_portrait.nodes.training import SVPTrainStage, SVPTrainStyleExtractor
 from svp_portrait.nodes.types import PreparedDataset
 from svp_portrait.svp_models.data.prepare import prepare
-from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.training.recipe import ALIASES
 
@@ -52,8 +52,8 @@ def as_in_the_host(monkeypatch):
 def dataset(tmp_path_factory) -> PreparedDataset:
     """2 + 1 drawn people with 2 clips each."""
     folder = tmp_path_factory.mktemp("data") / "drawn"
-    drawn = DrawnOptions(speakers=2, test_speakers=1, clips_per_speaker=2)
-    prepare(None, folder, Recipe(OutputOptions(size=64, seconds=1.6), drawn=drawn))
+    drawn = SyntheticOptions(speakers=2, test_speakers=1, clips_per_speaker=2)
+    prepare(None, folder, PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=drawn))
     return PreparedDataset(folder)
 
 
@@ -100,8 +100,8 @@ def test_drawn_people_are_prepared_and_found_again(folders, cancel_after):
 
 
 def test_the_share_for_tests():
-    assert [drawn_people(10, 1, share, 0).test_speakers for share in (0.0, 0.01, 0.1, 0.5)] == [0, 1, 1, 5]
-    assert (drawn_people(2, 3, 0.5, 4).speakers, drawn_people(2, 3, 0.5, 4).clips_per_speaker) == (1, 3)
+    assert [synthetic_options(10, 1, share, 0).test_speakers for share in (0.0, 0.01, 0.1, 0.5)] == [0, 1, 1, 5]
+    assert (synthetic_options(2, 3, 0.5, 4).speakers, synthetic_options(2, 3, 0.5, 4).clips_per_speaker) == (1, 3)
 
 
 @pytest.mark.parametrize("name", ["../out", "a/b", "", ".hidden", "C:x"])
@@ -193,7 +193,9 @@ def test_a_training_of_version_0_1_0_goes_on(folders, loaded, dataset):
     phase["settings"] = {earlier.get(key, key): value for key, value in phase["settings"].items()}
     del phase["region_margin"], phase["settings"]["log_smoothing"]
     assert {"trains", "unconditional"} < phase.keys() and "batch" in phase["settings"]
-    path.write_text(json.dumps({**record, "settings": phase}))
+    data = record["data"]
+    data["options"] = {"output": data["options"]["output"], "films": None, "drawn": data["options"]["synthetic"]}
+    path.write_text(json.dumps({**record, "settings": phase, "data": data}))
     (folders / "output" / "svp" / file).unlink()
     assert changed(trained, SVPTrainStage.execute(loaded[0], dataset, **{**STAGE, "steps": 2}).args[0]) == set()
 

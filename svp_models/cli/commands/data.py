@@ -1,14 +1,13 @@
-"""svp prepare: training data. What it writes and how is in svp_models/dataset.
-
-svp synthesize: one clip of a synthetic person, as training and evaluation see them, written as a video.
-"""
+"""svp prepare: training data, see svp_models/data. svp synthesize: one clip of a synthetic person as a video."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -22,10 +21,10 @@ from ...data.schema import (
     FACES,
     LAYOUTS,
     OF_BACKEND,
-    DrawnOptions,
-    FilmOptions,
     OutputOptions,
-    Recipe,
+    PrepareConfig,
+    SyntheticOptions,
+    VideoOptions,
 )
 from ...errors import PortraitError
 from ...io.file_names import printable
@@ -39,33 +38,33 @@ from ...synthetic.speech import SAMPLE_RATE
 from ...types import Audio
 from ..runner import OpenNodes
 
-MOST_WORKERS = 1024
-DRAWN = "synthetic"
-DRAWN_SIZE, DRAWN_SECONDS = 256, 4.0  # drawing takes long
+MAX_JOBS = 1024
+SYNTHETIC = "synthetic"
+SYNTHETIC_SIZE, SYNTHETIC_SECONDS = 256, 4.0  # rendering takes long
 MEANING = """\
-SOURCE is a folder of films: MEAD (M003/video/front/angry/level_1/001.mp4, sound beside it in M003/audio), HDTF
-(WDA_JimMcGovern1_000.mp4, RD_Radio10_000.mp4, ...) or any other (one folder for each person, or films of one person each); or
-the word synthetic for drawn people with exact labels (a folder of that name is ./synthetic). Films are cut into shots and
-these into clips that show one face; each is cropped to a square around the face at 25 fps with 16 kHz sound, landmarks, head
-keypoints, expression, pose and masks, and written to WebDataset shards with a manifest. A run that was interrupted goes on when
-it is repeated with the same options. --check compares every byte of finished shards with their manifest.
+SOURCE is a folder of videos: MEAD (M003/video/front/angry/level_1/001.mp4, audio beside it in M003/audio), HDTF
+(WDA_JimMcGovern1_000.mp4, RD_Radio10_000.mp4, ...) or any other (one folder for each person, or videos of one person each); or
+the word synthetic for synthetic people with exact labels (a folder of that name is ./synthetic). Videos are split into shots
+and these into clips that show one face; each clip is cropped to a square around the face at 25 fps with 16 kHz audio,
+landmarks, head keypoints, expression, pose and masks, and written to WebDataset shards with a manifest. An interrupted run
+resumes when it is repeated with the same options. --check compares every byte of finished shards with their manifest.
 """
 
 
 def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MEANING
-    parser.add_argument("source", nargs="?", metavar="SOURCE", help="folder of films, or: synthetic")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where shards and manifest go")
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="folder of videos, or: synthetic")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for shards and manifest")
     parser.add_argument("--check", type=Path, metavar="DIR", help="check a finished data set instead")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
+    parser.add_argument("--jobs", "--workers", type=int, default=os.cpu_count() or 1, help="processes (%(default)s)")
     parser.add_argument(
         "--ray",
         nargs="?",
         const=LOCAL_RAY,
         default="",
         metavar="ADDRESS",
-        help="spread the work over a Ray cluster (auto: the one of this machine); no address: a Ray of its own here. SOURCE, "
-        "--out and --models have to be on disks that all machines see",
+        help="distribute the work over a Ray cluster (auto: the one of this machine); no address: a new Ray here. SOURCE, --out and "
+        "--models have to be on disks that all machines see",
     )
     parser.add_argument(
         "--models",
@@ -75,15 +74,15 @@ def add_prepare_arguments(parser: argparse.ArgumentParser) -> None:
         help="models folder (./models), may be given several times",
     )
     _add_output(parser.add_argument_group("output"))
-    _add_films(parser.add_argument_group("films"))
-    _add_drawn(parser.add_argument_group("synthetic"))
+    _add_videos(parser.add_argument_group("videos"))
+    _add_synthetic(parser.add_argument_group("synthetic"))
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     standard = OutputOptions()
-    group.add_argument("--size", type=int, help=f"pixels per side ({standard.size}; synthetic {DRAWN_SIZE})")
+    group.add_argument("--size", type=int, help=f"pixels per side ({standard.size}; synthetic {SYNTHETIC_SIZE})")
     group.add_argument(
-        "--seconds", type=float, help=f"longest clip ({standard.seconds:g}); synthetic: of each ({DRAWN_SECONDS:g})"
+        "--seconds", type=float, help=f"longest clip ({standard.seconds:g}); synthetic: of each ({SYNTHETIC_SECONDS:g})"
     )
     group.add_argument(
         "--crf", type=int, default=standard.crf, help="quality of the video, 0 is lossless (%(default)s)"
@@ -102,36 +101,38 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def _add_films(group: argparse._ArgumentGroup) -> None:
-    standard = FilmOptions()
-    group.add_argument("--layout", choices=LAYOUTS, help=f"how films are named ({standard.layout})")
+def _add_videos(group: argparse._ArgumentGroup) -> None:
+    standard = VideoOptions()
+    group.add_argument("--layout", choices=LAYOUTS, help=f"how videos are named ({standard.layout})")
     group.add_argument("--views", metavar="A,B,...", help=f"camera positions of MEAD ({','.join(standard.views)})")
-    group.add_argument("--test-identities", metavar="A,B,...", help="who is in the test split (a share of all)")
+    group.add_argument("--test-identities", metavar="A,B,...", help="people of the test split (a share of all)")
     group.add_argument(
-        "--test-share", type=float, help=f"share of the identities that is, by a hash ({standard.test_share})"
+        "--test-share",
+        type=float,
+        help=f"share of the identities in the test split, chosen by a hash ({standard.test_share})",
     )
-    group.add_argument("--backend", choices=BACKENDS, help=f"who finds faces ({standard.backend})")
+    group.add_argument("--backend", choices=BACKENDS, help=f"detector of the faces ({standard.backend})")
     group.add_argument(
-        "--expression", choices=(OF_BACKEND, DEEP3D), help=f"where its coefficients come from ({standard.expression})"
+        "--expression",
+        choices=(OF_BACKEND, DEEP3D),
+        help=f"source of the expression coefficients ({standard.expression})",
     )
     group.add_argument("--smoothing", type=float, help=f"of the points, 0 is off, 1 strongest ({standard.smoothing:g})")
     group.add_argument(
-        "--face", choices=FACES, help=f"which of several; one: refuse pieces that show several ({standard.face})"
+        "--face", choices=FACES, help=f"which of several faces; one: skip segments that show several ({standard.face})"
     )
     group.add_argument("--face-index", type=int, help="for 'left to right': 0 is the leftmost (0)")
-    group.add_argument("--min-face", type=int, help="least size of a face in pixels of the film (a quarter of --size)")
+    group.add_argument("--min-face", type=int, help="least size of a face in pixels of the video (a quarter of --size)")
     group.add_argument("--margin", type=float, help=f"side of the crop, in faces ({standard.margin:g})")
 
 
-def _add_drawn(group: argparse._ArgumentGroup) -> None:
-    standard = DrawnOptions()
+def _add_synthetic(group: argparse._ArgumentGroup) -> None:
+    standard = SyntheticOptions()
     group.add_argument("--speakers", type=int, help=f"people of the train split ({standard.speakers})")
     group.add_argument("--test-speakers", type=int, help=f"people of the test split ({standard.test_speakers})")
     group.add_argument("--clips-per-speaker", type=int, help=f"({standard.clips_per_speaker})")
-    group.add_argument(
-        "--takes", type=int, help=f"further performances of each clip, without pictures ({standard.takes})"
-    )
-    group.add_argument("--seed", type=int, help=f"draws emotions and sentences ({standard.seed})")
+    group.add_argument("--takes", type=int, help=f"further performances of each clip, without video ({standard.takes})")
+    group.add_argument("--seed", type=int, help=f"chooses emotions and sentences ({standard.seed})")
 
 
 def run_prepare(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
@@ -139,21 +140,21 @@ def run_prepare(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
         if args.source is not None or args.out is not None:
             raise PortraitError("--check takes the folder of finished shards and neither SOURCE nor --out")
         with tqdm(desc="check", unit="shard", disable=None) as bar:
-            manifest = check(args.check, lambda done, total: _show(bar, done, total))
+            manifest = check(args.check, lambda done, total: _update(bar, done, total))
         print("\n".join(summary(manifest)))
-        print(f"{len(manifest.shards)} shards are as their manifest says")
+        print(f"{len(manifest.shards)} shards match their manifest")
         return
     if args.source is None or args.out is None:
-        raise PortraitError("svp prepare needs SOURCE (a folder of films, or: synthetic) and --out DIR")
-    if not 1 <= args.workers <= MOST_WORKERS:
-        raise PortraitError(f"--workers is {args.workers}: 1 to {MOST_WORKERS} are allowed")
-    drawn = args.source == DRAWN
-    recipe = recipe_of(args, drawn)
-    root = None if drawn else Path(args.source)
+        raise PortraitError("svp prepare needs SOURCE (a folder of videos, or: synthetic) and --out DIR")
+    if not 1 <= args.jobs <= MAX_JOBS:
+        raise PortraitError(f"--jobs is {args.jobs}: 1 to {MAX_JOBS} are allowed")
+    synthetic = args.source == SYNTHETIC
+    config = config_from_arguments(args, synthetic)
+    root = None if synthetic else Path(args.source)
     models = args.models or [Path("models")]
-    with tqdm(desc="prepare", unit="person" if drawn else "film", disable=None) as bar:
+    with tqdm(desc="prepare", unit="person" if synthetic else "video", disable=None) as bar:
         manifest = prepare(
-            root, args.out, recipe, args.workers, args.ray, models, lambda done, total: _show(bar, done, total)
+            root, args.out, config, args.jobs, args.ray, models, lambda done, total: _update(bar, done, total)
         )
     print("\n".join(summary(manifest)))
     for split in ("train", "test"):
@@ -162,30 +163,30 @@ def run_prepare(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     print(manifest.folder / FILE)
 
 
-def recipe_of(args: argparse.Namespace, drawn: bool) -> Recipe:
-    """The options given, others at their defaults; those of the other kind of source raise PortraitError."""
-    films = {name: getattr(args, name) for name in FilmOptions.__dataclass_fields__}
-    people = {name: getattr(args, name) for name in DrawnOptions.__dataclass_fields__}
-    stray = [name for name, value in (films if drawn else people).items() if value is not None]
-    if stray:
-        kind = "films, not for synthetic" if drawn else "synthetic, not for films"
-        raise PortraitError(f"--{stray[0].replace('_', '-')} is for {kind}: leave it out")
+def config_from_arguments(args: argparse.Namespace, synthetic: bool) -> PrepareConfig:
+    """The given options, others at their defaults; options for the other kind of source raise PortraitError."""
+    videos = _given(args, VideoOptions)
+    people = _given(args, SyntheticOptions)
+    if wrong := [*(videos if synthetic else people)]:
+        kind = "videos, not for synthetic" if synthetic else "synthetic, not for videos"
+        raise PortraitError(f"--{wrong[0].replace('_', '-')} is for {kind}: leave it out")
     for name in ("views", "test_identities"):
-        if films[name] is not None:
-            films[name] = tuple(each for each in films[name].split(",") if each)
-    given = {"size": args.size, "seconds": args.seconds}
-    if drawn:
-        given = {"size": args.size or DRAWN_SIZE, "seconds": args.seconds or DRAWN_SECONDS}
-    rest = {name: getattr(args, name) for name in ("crf", "shard_mb", "shard_clips", "audio_encoder")}
-    output = OutputOptions(**{name: value for name, value in given.items() if value is not None}, **rest)
-    if drawn:
-        return Recipe(
-            output, drawn=DrawnOptions(**{name: value for name, value in people.items() if value is not None})
-        )
-    return Recipe(output, films=FilmOptions(**{name: value for name, value in films.items() if value is not None}))
+        if name in videos:
+            videos[name] = tuple(item for item in videos[name].split(",") if item)
+    values = _given(args, OutputOptions)
+    if synthetic:
+        output = OutputOptions(**{"size": SYNTHETIC_SIZE, "seconds": SYNTHETIC_SECONDS, **values})
+        return PrepareConfig(output, synthetic=SyntheticOptions(**people))
+    return PrepareConfig(OutputOptions(**values), videos=VideoOptions(**videos))
 
 
-def _show(bar: tqdm, done: int, total: int) -> None:
+def _given(args: argparse.Namespace, options: type) -> dict[str, Any]:
+    """The values of a dataclass's fields that are options of the command and have been given."""
+    values = {field.name: getattr(args, field.name, None) for field in fields(options)}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _update(bar: tqdm, done: int, total: int) -> None:
     bar.total = total
     bar.update(done - bar.n)
     bar.refresh()

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.data.extract import Instruments
-from svp_portrait.svp_models.data.schema import FilmOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.data.extract import Preprocessors
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, VideoOptions
 from svp_portrait.svp_models.face.detection import FaceDetection
 from svp_portrait.svp_models.media.writer import VideoWriter
 from svp_portrait.svp_models.synthetic.clips import make_clip
@@ -29,7 +29,7 @@ def people():
     return [make_clip(speaker(index, "train"), "happy", 3, 5, FRAMES / 25, 25.0, SIZE) for index in (3, 7)]
 
 
-def write_film(path: Path, frames: np.ndarray, fps: float = 25, sound: np.ndarray | None = None, crf: int = 4) -> Path:
+def write_video(path: Path, frames: np.ndarray, fps: float = 25, sound: np.ndarray | None = None, crf: int = 4) -> Path:
     """frames n h w 3; sound: mono at 16 kHz."""
     path.parent.mkdir(parents=True, exist_ok=True)
     audio = None if sound is None else Audio(torch.from_numpy(np.float32(sound))[None], 16000)
@@ -92,9 +92,9 @@ def face_at(x: float, y: float, radius: float) -> FaceDetection:
 
 
 @pytest.fixture
-def instruments() -> Instruments:
-    return Instruments(MarkerBackend())
+def preprocessors() -> Preprocessors:
+    return Preprocessors(MarkerBackend())
 
 
-def recipe_for(size: int = 64, seconds: float = 10.0, **films) -> Recipe:
-    return Recipe(OutputOptions(size=size, seconds=seconds, crf=4), FilmOptions(**films))
+def recipe_for(size: int = 64, seconds: float = 10.0, **films) -> PrepareConfig:
+    return PrepareConfig(OutputOptions(size=size, seconds=seconds, crf=4), VideoOptions(**films))

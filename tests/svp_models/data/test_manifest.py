@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import pytest
 
 from svp_portrait.svp_models.data import manifest
+from svp_portrait.svp_models.data.schema import ClipLimits, Skipped
 from svp_portrait.svp_models.errors import PortraitError
 
+OLD = Path(__file__).parent / "manifest_0.1.0.json"
 SAMPLE = {
     "key": "anna-0", "identity": "anna", "emotion": "", "intensity": 0, "frames": 40, "group": "g",
     "members": {"json": [512, 100]},
 }  # fmt: skip
 SHARD = {"name": "train-000000.tar", "split": "train", "bytes": 2048, "sha256": "0" * 64, "samples": [SAMPLE]}
 CONTENT = {
-    "format": 1, "svp-portrait": "1", "synthetic": "1", "options": {"output": {"size": 64}, "films": None, "drawn": {}},
+    "format": 1, "svp-portrait": "1", "synthetic": "1", "options": {"output": {"size": 64}, "videos": None, "synthetic": {}},
     "sources": {"count": 1, "digest": "x"}, "totals": {}, "shards": [SHARD],
-    "rejects": [{"source": "a", "start": 0, "reason": "r", "detail": ""}],
+    "skipped": [{"source": "a", "start": 0, "reason": "r", "detail": ""}],
 }  # fmt: skip
 
 
@@ -32,6 +36,22 @@ def test_a_manifest_is_read_as_it_is_written(tmp_path):
     assert found.samples()[0][1].members == {"json": (512, 100)} and found.shards[0].bytes == 2048
     manifest.write_manifest(found)
     assert manifest.open_manifest(tmp_path) == found
+
+
+def test_a_manifest_of_version_0_1_0_is_read(tmp_path):
+    """With the earlier names of its keys, and without the limits that came later."""
+    old = json.loads(OLD.read_text())
+    assert "rejects" in old and {"films", "drawn"} < old["options"].keys()
+    (tmp_path / "manifest.json").write_text(OLD.read_text())
+    found = manifest.open_manifest(tmp_path)
+    assert [sample.identity for _, sample in found.samples()] == ["ben", "anna", "ben", "ben"]
+    assert found.metadata["options"]["videos"] == {**old["options"]["films"], "limits": asdict(ClipLimits())}
+    assert found.metadata["options"]["synthetic"] is None
+    assert found.skipped == tuple(Skipped(**values) for values in old["rejects"])
+    manifest.write_manifest(found)
+    assert manifest.open_manifest(tmp_path) == found and "rejects" not in json.loads(
+        (tmp_path / "manifest.json").read_text()
+    )
 
 
 @pytest.mark.parametrize("name", ["../x.tar", "/etc/x.tar", "a/b.tar", "..tar", "x.tar\0", "x", 3, None])
@@ -51,7 +71,7 @@ def test_shards_lie_in_the_folder(tmp_path, name):
         ({"frames": -1}, "anna-0 has -1 frames: 1 to 100000 are allowed"),
         ({"frames": True}, "has True frames"),
         ({"key": "../a"}, "sample '../a': letters, digits, - and _ are needed"),
-        ({"emotion": "joy"}, "emotion 'joy' and intensity 0, which are those of no clip"),
+        ({"emotion": "joy"}, "emotion 'joy' and intensity 0, which are not valid"),
         ({"identity": 5}, "is of identity 5"),
         ({"more": 1}, "missing or of another kind"),
     ],
@@ -65,8 +85,8 @@ def test_samples_that_cannot_be_are_named(tmp_path, change, message):
     "changes",
     [
         {"shards": None}, {"shards": [1]}, {"shards": [{**SHARD, "split": "dev"}]}, {"shards": [{**SHARD, "sha256": "x"}]},
-        {"rejects": [[]]}, {"rejects": [{"source": 1, "start": 0, "reason": "r"}]}, {"options": []},
-        {"options": {"output": {"size": 10**12}, "drawn": None}}, {"options": {"output": {"size": 64}}}, {"sources": 3},
+        {"skipped": [[]]}, {"skipped": [{"source": 1, "start": 0, "reason": "r"}]}, {"options": []},
+        {"options": {"output": {"size": 10**12}, "synthetic": None}}, {"options": {"output": {"size": 64}}}, {"sources": 3},
         {"format": [1]},
     ],
 )  # fmt: skip
@@ -91,4 +111,4 @@ def test_a_pack_that_is_not_installed_knows_its_version(monkeypatch):
     installed = version("svp-portrait")
     monkeypatch.setattr(manifest, "version", missing)
     assert manifest.own_version() == installed
-    assert manifest.make_card({}, "digest", 1)["svp-portrait"] == installed
+    assert manifest.make_metadata({}, "digest", 1)["svp-portrait"] == installed

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.data.extract import Instruments, film_clips
-from svp_portrait.svp_models.data.schema import FilmOptions, OutputOptions, Recipe, Sample
+from svp_portrait.svp_models.data.extract import Preprocessors, video_clips
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, Sample, VideoOptions
 from svp_portrait.svp_models.data.shards import decode_audio, decode_frames, decode_labels
 from svp_portrait.svp_models.data.sources import find_sources
 from svp_portrait.svp_models.face.detection import build_track, face_boxes
@@ -50,12 +50,12 @@ def test_boxes_without_landmarks_are_near_those_with_them(name):
 def test_a_real_film(name, tmp_path):
     if not CLIPS.is_dir():
         pytest.skip("the real clips are not at hand")
-    recipe = Recipe(OutputOptions(size=256, seconds=4.0), FilmOptions())
-    sources, _ = find_sources(CLIPS, recipe.films)
+    recipe = PrepareConfig(OutputOptions(size=256, seconds=4.0), VideoOptions())
+    sources, _ = find_sources(CLIPS, recipe.videos)
     source = next(each for each in sources if each.path == f"{name}/video.mp4")
     assert source.identity == name
-    instruments = Instruments(StoredMesh(CLIPS / name / "landmarks.npz"))
-    first = next(film_clips(CLIPS, source, recipe, instruments, tmp_path))
+    preprocessors = Preprocessors(StoredMesh(CLIPS / name / "landmarks.npz"))
+    first = next(video_clips(CLIPS, source, recipe, preprocessors, tmp_path))
     assert isinstance(first, Sample) and first.info.frames == 100 and first.info.unknown == ("expression",)
     pictures, labels = decode_frames(first.members["video.mp4"]), decode_labels(first.members["labels.npz"])
     with np.load(CLIPS / name / "landmarks.npz") as stored:

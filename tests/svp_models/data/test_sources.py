@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from svp_portrait.svp_models.data import sources as sources_module
-from svp_portrait.svp_models.data.schema import FilmOptions
-from svp_portrait.svp_models.data.sources import find_sources, id_of, in_test, newest_change
+from svp_portrait.svp_models.data.schema import VideoOptions
+from svp_portrait.svp_models.data.sources import find_sources, id_of, in_test, newest_change, outside_share
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.face.crop import Square
 
 
 def tree(root: Path, *paths: str) -> Path:
@@ -19,7 +20,7 @@ def tree(root: Path, *paths: str) -> Path:
 
 
 def found(root: Path, **options) -> dict[str, tuple]:
-    sources, _ = find_sources(root, FilmOptions(**options))
+    sources, _ = find_sources(root, VideoOptions(**options))
     return {each.path: (each.identity, each.emotion, each.intensity, each.split) for each in sources}
 
 
@@ -33,14 +34,14 @@ def test_mead(tmp_path):
         "W009/video/front/joyful/level_1/001.mp4",
         "notes/read.txt",
     )
-    sources, rejects = find_sources(root, FilmOptions(test_identities=("W009",)))
+    sources, skipped = find_sources(root, VideoOptions(test_identities=("W009",)))
     assert [vars(each) for each in sources] == [
         {**vars(sources[0]), "path": "M003/video/front/angry/level_1/001.mp4", "identity": "M003", "emotion": "angry",
-         "intensity": 1, "split": "train", "sound": "M003/audio/angry/level_1/001.m4a"},
+         "intensity": 1, "split": "train", "audio_file": "M003/audio/angry/level_1/001.m4a"},
         {**vars(sources[1]), "path": "MEAD/W009/video/front/neutral/level_1/012.mp4", "identity": "W009",
-         "emotion": "neutral", "intensity": 1, "split": "test", "sound": ""},
+         "emotion": "neutral", "intensity": 1, "split": "test", "audio_file": ""},
     ]  # fmt: skip
-    assert [(each.source, each.reason) for each in rejects] == [
+    assert [(each.source, each.reason) for each in skipped] == [
         ("W009/video/front/joyful/level_1/001.mp4", "outside the layout")
     ]
     assert list(found(root, views=("left_30",))) == ["M003/video/left_30/angry/level_1/001.mp4"]
@@ -55,7 +56,7 @@ def test_hdtf(tmp_path):
         "RD/Radio10_0.mp4",
         "RD/Radio11_0.mp4",
     )
-    sources, _ = find_sources(root, FilmOptions(test_identities=("Radio10",)))
+    sources, _ = find_sources(root, VideoOptions(test_identities=("Radio10",)))
     assert {each.path: (each.identity, each.group, each.split) for each in sources} == {
         "RD/Radio10_0.mp4": ("Radio10", "Radio10", "test"),
         "RD/Radio11_0.mp4": ("Radio11", "Radio11", "test"),  # nobody knows whether the two show one person
@@ -99,21 +100,21 @@ def test_what_cannot_be_read_is_left_out_with_its_reason(tmp_path):
     (root / "anna/gone.mp4").symlink_to(root / "nowhere")
     (root / "folder.mp4").mkdir()
     os.mkfifo(root / "anna/pipe.mp4")  # would be waited for for ever
-    sources, rejects = find_sources(root, FilmOptions(test_share=0))
+    sources, skipped = find_sources(root, VideoOptions(test_share=0))
     assert [each.path for each in sources] == ["anna/a.mp4"]
-    assert [(each.source, each.reason) for each in rejects] == [
+    assert [(each.source, each.reason) for each in skipped] == [
         ("anna/gone.mp4", "unreadable"),
         ("anna/pipe.mp4", "unreadable"),
     ]
-    assert "a link to nothing" in rejects[0].detail and rejects[1].detail == "not a file"
+    assert "a link to nothing" in skipped[0].detail and skipped[1].detail == "not a file"
     (root / "anna/a.mp4").unlink()
-    with pytest.raises(PortraitError, match="holds no film .*anna/gone.mp4: a link to nothing"):
-        find_sources(root, FilmOptions())
+    with pytest.raises(PortraitError, match="holds no video .*anna/gone.mp4: a link to nothing"):
+        find_sources(root, VideoOptions())
 
 
 def test_names_that_are_no_text_are_told_as_text(tmp_path):
     name = os.fsdecode(b"caf\xe9.mp4")
-    source = find_sources(tree(tmp_path, name), FilmOptions(test_share=0))[0][0]
+    source = find_sources(tree(tmp_path, name), VideoOptions(test_share=0))[0][0]
     assert (source.path, source.title, source.identity) == (name, r"caf\xe9.mp4", r"caf\xe9")
     assert source.id == id_of(name) != id_of(r"caf\xe9.mp4")
 
@@ -124,7 +125,7 @@ def test_looking_for_changes_stops_somewhere(tmp_path, monkeypatch):
     os.utime(tmp_path / "a/b", (2e9, 2e9))
     os.utime(tmp_path / ".hidden", (3e9, 3e9))
     assert newest_change(tmp_path) == 2e9
-    monkeypatch.setattr(sources_module, "MOST_FOLDERS", 2)
+    monkeypatch.setattr(sources_module, "MAX_FOLDERS", 2)
     assert newest_change(tmp_path) < 2e9
     assert newest_change(tmp_path / "none") == 0
 
@@ -134,18 +135,31 @@ def test_the_walk_can_be_stopped(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        find_sources(tree(tmp_path, "a/b.mp4"), FilmOptions(), stop)
+        find_sources(tree(tmp_path, "a/b.mp4"), VideoOptions(), stop)
 
 
 def test_errors_name_what_is_wrong(tmp_path):
     with pytest.raises(PortraitError, match="no such folder"):
-        find_sources(tmp_path / "nowhere", FilmOptions())
-    with pytest.raises(PortraitError, match="holds no film"):
-        find_sources(tmp_path, FilmOptions())
+        find_sources(tmp_path / "nowhere", VideoOptions())
+    with pytest.raises(PortraitError, match="holds no video"):
+        find_sources(tmp_path, VideoOptions())
     root = tree(tmp_path, "anna/a.mp4")
     with pytest.raises(PortraitError, match="names zoe, who is not among the 1 identities"):
-        find_sources(root, FilmOptions(test_identities=("zoe",)))
-    with pytest.raises(PortraitError, match="none of its 1 films is named as those of layout mead"):
-        find_sources(root, FilmOptions(layout="mead"))
+        find_sources(root, VideoOptions(test_identities=("zoe",)))
+    with pytest.raises(PortraitError, match="none of its 1 videos is named as those of layout mead"):
+        find_sources(root, VideoOptions(layout="mead"))
     with pytest.raises(PortraitError, match="--layout is 'other'"):
-        FilmOptions(layout="other")
+        VideoOptions(layout="other")
+
+
+@pytest.mark.parametrize(
+    "square, share",
+    [
+        (Square(0, 0, 200), 0),
+        (Square(-40, 40, 200), 0.2),
+        (Square(412, 412, 200), 0.75),
+        (Square(600, 0, 100), 1),
+    ],
+)
+def test_the_share_of_the_square_that_is_outside(square, share):
+    assert outside_share(square, 512, 512) == pytest.approx(share)

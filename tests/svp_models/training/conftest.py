@@ -10,7 +10,7 @@ import torch
 from svp_portrait.svp_models.checkpoints.model_file import style_space_of
 from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.data.prepare import prepare
-from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.training.dataset import Clips, Expressions
@@ -22,8 +22,8 @@ SIZE = 64
 def dataset(tmp_path_factory):
     """Folder of 3 + 2 drawn people with 3 clips each, 64 pixels, 40 frames; two shards of train clips or more."""
     folder = tmp_path_factory.mktemp("data") / "shards"
-    drawn = DrawnOptions(speakers=3, test_speakers=2, clips_per_speaker=3, seed=1)
-    prepare(None, folder, Recipe(OutputOptions(size=SIZE, seconds=1.6, shard_clips=5), drawn=drawn))
+    drawn = SyntheticOptions(speakers=3, test_speakers=2, clips_per_speaker=3, seed=1)
+    prepare(None, folder, PrepareConfig(OutputOptions(size=SIZE, seconds=1.6, shard_clips=5), synthetic=drawn))
     return folder
 
 

@@ -19,7 +19,7 @@ from svp_portrait.svp_models.training.run import Run
 
 @pytest.fixture
 def values(model, dataset, tmp_path):
-    """A recipe on the tiny model and dataset, as plain values."""
+    """A recipe on the tiny model and dataset, as key_name values."""
     start = tmp_path / "start.safetensors"
     save_model(start, model, {"step": "3"}, torch.float32)
     settings = {"steps": 2, "batch_size": 2, "warmup_steps": 1}

@@ -76,11 +76,11 @@ def test_an_unknown_group_is_refused(model, train_clips, test_clips):
 def test_untrained_style_layers_leave_the_loss_as_it_is(model, train_clips, test_clips):
     phase = stage(model, train_clips, test_clips)
     batch = batch_of(phase)
-    plain = {key: value for key, value in batch.items() if not key.startswith("style_")}
+    key_name = {key: value for key, value in batch.items() if not key.startswith("style_")}
     phase.module.stage = replace(STAGE, deterministic=True)  # a draw of the code would move the other draws
-    assert torch.equal(phase.module(batch)[0], phase.module(plain)[0])
+    assert torch.equal(phase.module(batch)[0], phase.module(key_name)[0])
     awake(model)
-    assert not torch.equal(phase.module(batch)[0], phase.module(plain)[0])
+    assert not torch.equal(phase.module(batch)[0], phase.module(key_name)[0])
 
 
 def test_without_temporal_layers_every_frame_is_by_itself(model, train_clips, test_clips):
@@ -224,8 +224,8 @@ def test_pure_noise_still_counts_for_velocities():
 
 
 def test_the_noise_offset_is_one_number_for_a_channel_of_the_clip():
-    plain = clip_noise(torch.Size((3, 4, 8, 8)), torch.Generator().manual_seed(1), 0.0)
-    offset = clip_noise(torch.Size((3, 4, 8, 8)), torch.Generator().manual_seed(1), 0.1) - plain
+    key_name = clip_noise(torch.Size((3, 4, 8, 8)), torch.Generator().manual_seed(1), 0.0)
+    offset = clip_noise(torch.Size((3, 4, 8, 8)), torch.Generator().manual_seed(1), 0.1) - key_name
     assert torch.allclose(offset, offset[:1, :, :1, :1].expand_as(offset), atol=1e-6)
     assert len({round(float(each), 4) for each in offset[0, :, 0, 0]}) == 4
 

@@ -124,12 +124,12 @@ def test_a_finished_run_is_taken_as_it_is(tmp_path):
 
 
 def test_it_ends_with_the_moving_average(tmp_path):
-    plain = run(tmp_path / "plain", settings=replace(SETTINGS, ema_decay=0.0))
+    key_name = run(tmp_path / "key_name", settings=replace(SETTINGS, ema_decay=0.0))
     averaged = run(tmp_path / "averaged")
-    assert not torch.equal(plain.module.layer.weight, averaged.module.layer.weight)
+    assert not torch.equal(key_name.module.layer.weight, averaged.module.layer.weight)
     state = load_checkpoint(checkpoints(tmp_path / "averaged")[-1])
     assert torch.equal(state["ema"]["layer.weight"], averaged.module.layer.weight)
-    assert torch.equal(state["module"]["layer.weight"], plain.module.layer.weight)  # averaging does not steer
+    assert torch.equal(state["module"]["layer.weight"], key_name.module.layer.weight)  # averaging does not steer
 
 
 def test_frozen_weights_stay_and_are_not_in_the_checkpoint(tmp_path):
@@ -189,11 +189,11 @@ def test_a_checkpoint_of_version_0_1_0_is_resumed_to_the_same_bits(tmp_path):
 
 
 def test_phases_of_one_process_may_have_different_precisions(tmp_path):
-    plain = run(tmp_path / "no").module.layer.weight
+    key_name = run(tmp_path / "no").module.layer.weight
     mixed = run(tmp_path / "bf16", settings=replace(SETTINGS, precision="bf16")).module.layer.weight
     again = run(tmp_path / "again").module.layer.weight
-    assert torch.equal(plain, again) and not torch.equal(plain, mixed)
-    assert torch.allclose(plain, mixed, atol=0.02) and mixed.dtype == torch.float32
+    assert torch.equal(key_name, again) and not torch.equal(key_name, mixed)
+    assert torch.allclose(key_name, mixed, atol=0.02) and mixed.dtype == torch.float32
 
 
 def test_the_moving_average_in_closed_form():

@@ -14,13 +14,13 @@ def prepare(*arguments: str) -> int:
 
 def test_drawn_data_is_written_and_checked(tmp_path, capsys):
     out = str(tmp_path / "out")
-    size = ("--size", "64", "--seconds", "1.6", "--clips-per-speaker", "1", "--workers", "1")
+    size = ("--size", "64", "--seconds", "1.6", "--clips-per-speaker", "1", "--jobs", "1")
     assert prepare("synthetic", "--out", out, "--speakers", "1", "--test-speakers", "0", *size) == 0
     printed = capsys.readouterr()
     assert printed.out.splitlines()[0] == "1 clips, 0.00 h, 1 shards" and f"{out}/manifest.json" in printed.out
     assert "the test split is empty" in printed.err
     assert prepare("--check", out) == 0
-    assert "1 shards are as their manifest says" in capsys.readouterr().out
+    assert "1 shards match their manifest" in capsys.readouterr().out
     shard = tmp_path / "out" / "train-000000.tar"
     shard.write_bytes(shard.read_bytes()[:-1])
     assert prepare("--check", out) == 1
@@ -32,8 +32,8 @@ def test_films_that_give_nothing_are_told(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     with VideoWriter(tmp_path / "in" / "a.mp4", 64, 64, 25) as writer:
         writer.write(np.zeros((50, 64, 64, 3), np.uint8))
-    assert prepare(str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--workers", "1") == 1
-    assert "none of the 1 units gave a clip (rejects: no sound 1" in capsys.readouterr().err
+    assert prepare(str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--jobs", "1") == 1
+    assert "none of the 1 jobs gave a clip (skipped: no sound 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -42,11 +42,11 @@ def test_films_that_give_nothing_are_told(tmp_path, capsys):
         (("--out", "x"), "needs SOURCE"),
         (("synthetic",), "needs SOURCE"),
         (("--check", "x", "--out", "y"), "neither SOURCE nor --out"),
-        (("synthetic", "--out", "x", "--backend", "insightface"), "--backend is for films"),
+        (("synthetic", "--out", "x", "--backend", "insightface"), "--backend is for videos"),
         (("films", "--out", "x", "--speakers", "3"), "--speakers is for synthetic"),
         (("films", "--out", "x", "--size", "100"), "multiple of 16"),
         (("films", "--out", "x", "--seconds", "1"), "--seconds is 1: it must be from 1.6 to 60"),
-        (("films", "--out", "x", "--workers", "0"), "--workers is 0"),
+        (("films", "--out", "x", "--jobs", "0"), "--jobs is 0"),
         (("nowhere", "--out", "x"), "there is no such folder"),
     ],
 )

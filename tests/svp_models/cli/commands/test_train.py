@@ -18,7 +18,7 @@ from svp_portrait.svp_models.cli.commands.train import stoppable
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.data.prepare import prepare
-from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.io.files import locked_folder
 from svp_portrait.svp_models.io.signals import Interrupted
@@ -42,7 +42,7 @@ PEOPLE = "synthetic = { size = 256, seconds = 8.0, speakers = 4, test_speakers =
 @pytest.fixture(scope="module")
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("data") / "shards"
-    prepare(None, folder, Recipe(OutputOptions(size=64, seconds=1.6), drawn=DrawnOptions(1, 1, 1)))
+    prepare(None, folder, PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(1, 1, 1)))
     return folder
 
 
@@ -154,8 +154,8 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, dataset):
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert listing(tmp_path) == {"decoded"}
     clips = Clips(dataset, "train", AudioConfig(features="mel"), tmp_path / "decoded")
-    plain = Clips(dataset, "train", AudioConfig(features="mel"))
-    assert np.array_equal(clips.pixels(0, range(40)), plain.pixels(0, range(40)))
+    key_name = Clips(dataset, "train", AudioConfig(features="mel"))
+    assert np.array_equal(clips.pixels(0, range(40)), key_name.pixels(0, range(40)))
     path = tmp_path / "decoded/train-64.npy"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PortraitError, match="train-64.npy: not the frames of the data"):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.data.labels import coverage, face_outline, mouth_outline
-from svp_portrait.svp_models.data.synthetic_clips import drawn_labels
+from svp_portrait.svp_models.data.synthetic_clips import synthetic_labels
 from svp_portrait.svp_models.face.detection import FaceDetection, build_track, face_boxes
 from svp_portrait.svp_models.face.keypoints import five_points_from_68
 
@@ -58,7 +58,7 @@ def test_boxes_reach_from_brows_to_chin(people):
 
 def test_drawn_labels_are_what_was_drawn(people):
     clip = people[0]
-    labels = drawn_labels(clip)
+    labels = synthetic_labels(clip)
     assert np.array_equal(labels.landmarks, clip.landmarks) and np.array_equal(labels.pose, clip.states.pose[:, :3])
     area = labels.face_mask.sum(axis=(1, 2)) / 255 * 64  # pixels
     assert np.allclose(area, (clip.masks > 0).sum(axis=(1, 2)), rtol=0.01)

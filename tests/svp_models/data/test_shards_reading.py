@@ -8,7 +8,7 @@ import pytest
 
 from svp_portrait.svp_models.data.manifest import open_manifest
 from svp_portrait.svp_models.data.prepare import check, prepare
-from svp_portrait.svp_models.data.schema import DrawnOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.data.shards import decode_frames, decode_info, read_member
 from svp_portrait.svp_models.errors import PortraitError
 
@@ -17,7 +17,11 @@ from svp_portrait.svp_models.errors import PortraitError
 def folder(tmp_path_factory):
     """Two people, two clips each, a shard for every clip of the train split."""
     out = tmp_path_factory.mktemp("drawn") / "out"
-    prepare(None, out, Recipe(OutputOptions(size=64, seconds=1.6, shard_clips=1), drawn=DrawnOptions(1, 1, 2)))
+    prepare(
+        None,
+        out,
+        PrepareConfig(OutputOptions(size=64, seconds=1.6, shard_clips=1), synthetic=SyntheticOptions(1, 1, 2)),
+    )
     return out
 
 

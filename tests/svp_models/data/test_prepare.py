@@ -19,14 +19,14 @@ import pytest
 
 from svp_portrait.svp_models.data.manifest import open_manifest
 from svp_portrait.svp_models.data.prepare import check, prepare
-from svp_portrait.svp_models.data.schema import DrawnOptions, FilmOptions, OutputOptions, Recipe
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions, VideoOptions
 from svp_portrait.svp_models.data.shards import decode_audio, decode_frames, decode_info, decode_labels, read_member
 from svp_portrait.svp_models.errors import PortraitError
 
-from .conftest import noise, write_film
+from .conftest import noise, write_video
 
 OUTPUT = OutputOptions(size=128, shard_clips=3)
-RECIPE = Recipe(OUTPUT, FilmOptions(test_identities=("W009",), min_face=30))
+RECIPE = PrepareConfig(OUTPUT, VideoOptions(test_identities=("W009",), min_face=30))
 
 
 @pytest.fixture(scope="module")
@@ -34,14 +34,14 @@ def mead(people, tmp_path_factory) -> Path:
     """Two actors, two emotions each; one film is silent with the sound beside it, one is cut, one shows nobody."""
     root = tmp_path_factory.mktemp("mead")
     images = [each.images for each in people]
-    write_film(root / "M003/video/front/happy/level_3/001.mp4", images[0], 25, people[0].audio)
-    write_film(root / "M003/video/front/sad/level_1/001.mp4", images[0][::-1], 25)
-    sound = write_film(root / "sound.mp4", np.zeros((56, 32, 32, 3), np.uint8), 25, noise(56))
+    write_video(root / "M003/video/front/happy/level_3/001.mp4", images[0], 25, people[0].audio)
+    write_video(root / "M003/video/front/sad/level_1/001.mp4", images[0][::-1], 25)
+    sound = write_video(root / "sound.mp4", np.zeros((56, 32, 32, 3), np.uint8), 25, noise(56))
     (root / "M003/audio/sad/level_1").mkdir(parents=True)
     sound.rename(root / "M003/audio/sad/level_1/001.m4a")
     film = np.concatenate([images[1], images[0][:45, :, ::-1]])
-    write_film(root / "W009/video/front/fear/level_2/003.mp4", film, 25, noise(101))
-    write_film(root / "W009/video/front/angry/level_2/004.mp4", 0 * film[:50], 25, noise(50))
+    write_video(root / "W009/video/front/fear/level_2/003.mp4", film, 25, noise(101))
+    write_video(root / "W009/video/front/angry/level_2/004.mp4", 0 * film[:50], 25, noise(50))
     return root
 
 
@@ -63,7 +63,7 @@ def test_a_tree_becomes_labelled_shards(done, mead, people):
     assert sorted(files(done)) == ["manifest.json", "test-000000.tar", "train-000000.tar"]
     totals = manifest.totals()
     assert (totals["samples"], totals["frames"]) == (4, 56 + 56 + 56 + 45)
-    assert totals["by_emotion"] == {"fear": 2, "happy": 1, "sad": 1} and totals["rejects"] == {"no face": 1}
+    assert totals["by_emotion"] == {"fear": 2, "happy": 1, "sad": 1} and totals["skipped"] == {"no face": 1}
     assert {name: each["split"] for name, each in totals["by_identity"].items()} == {"M003": "train", "W009": "test"}
     assert json.loads((done / "manifest.json").read_text())["totals"] == totals
     starts = set()
@@ -111,15 +111,47 @@ def test_an_interrupted_run_goes_on_and_ends_with_the_same_bytes(done, mead, tmp
     assert files(out) == files(done)
 
 
+def as_in_0_1_0(path: Path) -> None:
+    """Rewrites a record with the keys of version 0.1.0."""
+    record = json.loads(path.read_text())
+    if "skipped" in record:
+        record["rejects"] = record.pop("skipped")
+    if "options" in record:
+        options = record["options"]
+        record["options"] = {"output": options["output"], "films": options["videos"], "drawn": options["synthetic"]}
+        record["options"]["films"].pop("limits")
+    path.write_text(json.dumps(record))
+
+
+def test_preparations_of_version_0_1_0_go_on(done, mead, tmp_path):
+    """A finished one is taken as it is, an unfinished one is resumed; both have the earlier names of keys and files."""
+    out = tmp_path / "finished"
+    shutil.copytree(done, out)
+    as_in_0_1_0(out / "manifest.json")
+    before = files(out)
+    prepare(mead, out, RECIPE)
+    assert files(out) == before and check(out).totals()["samples"] == 4
+
+    out = tmp_path / "unfinished"
+    with pytest.raises(KeyboardInterrupt):
+        prepare(mead, out, RECIPE, progress=lambda count, total: raise_interrupt() if count == 2 else None)
+    for path in (out / "work").glob("*.json"):
+        as_in_0_1_0(path)
+    (out / "work" / "metadata.json").rename(out / "work" / "card.json")
+    counts = []
+    prepare(mead, out, RECIPE, progress=lambda count, total: counts.append(count))
+    assert counts == [2, 3, 4] and files(out) == files(done)
+
+
 def test_two_processes_give_the_same_bytes_as_one(done, mead, tmp_path):
-    prepare(mead, tmp_path / "out", RECIPE, workers=2)
+    prepare(mead, tmp_path / "out", RECIPE, processes=2)
     assert files(tmp_path / "out") == files(done)
 
 
 def test_a_killed_command_goes_on(done, mead, tmp_path):
     out = tmp_path / "out"
     arguments = ["prepare", str(mead), "--out", str(out), "--size", "128", "--shard-clips", "3", "--min-face", "30"]
-    arguments += ["--test-identities", "W009", "--workers", "1"]
+    arguments += ["--test-identities", "W009", "--jobs", "1"]
     code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.DEVNULL)
     try:
@@ -148,7 +180,7 @@ def processes_with(mark: str) -> list[int]:
 def test_a_signal_ends_the_workers_too(tmp_path, number, to_all):
     """Whether it comes to the command alone or, as from a terminal, to all of its processes."""
     out, mark = tmp_path / "out", f"SVP_TEST_MARK={uuid.uuid4().hex}"
-    arguments = ["prepare", "synthetic", "--out", str(out), "--size", "256", "--seconds", "8", "--workers", "2"]
+    arguments = ["prepare", "synthetic", "--out", str(out), "--size", "256", "--seconds", "8", "--jobs", "2"]
     code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
     environment = {**os.environ, **dict([mark.split("=")])}
     process = subprocess.Popen(
@@ -175,7 +207,7 @@ def test_one_process_at_a_time_works_on_a_folder(done, mead, tmp_path):
         if count == 1:
             code = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"
             arguments = ["prepare", str(mead), "--out", str(out), "--size", "128", "--shard-clips", "3"]
-            arguments += ["--min-face", "30", "--test-identities", "W009", "--workers", "1"]
+            arguments += ["--min-face", "30", "--test-identities", "W009", "--jobs", "1"]
             tried.append(subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True))
 
     prepare(mead, out, RECIPE, progress=second)
@@ -213,17 +245,17 @@ def test_films_that_cannot_be_read_are_listed(done, mead, tmp_path):
         decode_info(read_member(manifest.folder, shard, sample, "json")).source for shard, sample in manifest.samples()
     }
     assert r"W009/video/front/fear/level_2/\xe9.mp4" in sources
-    assert {each.source: each.detail for each in manifest.rejects}["M003/gone.mp4"].startswith("a link to nothing")
+    assert {each.source: each.detail for each in manifest.skipped}["M003/gone.mp4"].startswith("a link to nothing")
 
 
 def test_ray_gives_the_same_bytes(done, mead, tmp_path):
     pytest.importorskip("ray.data", reason="ray is not installed: pip install 'svp-portrait[ray]'")
-    prepare(mead, tmp_path / "out", RECIPE, workers=2, ray="local")
+    prepare(mead, tmp_path / "out", RECIPE, processes=2, ray="local")
     assert files(tmp_path / "out") == files(done)
 
 
 def test_other_options_and_foreign_folders_are_refused(done, mead, tmp_path):
-    other = Recipe(OutputOptions(size=64, shard_clips=3), RECIPE.films)
+    other = PrepareConfig(OutputOptions(size=64, shard_clips=3), RECIPE.videos)
     with pytest.raises(PortraitError, match=r"begun with other options \(options\.output\.size: 128 there, 64 now\)"):
         prepare(mead, done, other)
     (tmp_path / "mine.txt").touch()
@@ -233,27 +265,27 @@ def test_other_options_and_foreign_folders_are_refused(done, mead, tmp_path):
 
 
 def test_no_clip_at_all_is_an_error_with_the_reasons(tmp_path):
-    write_film(tmp_path / "in/anna/a.mp4", np.zeros((50, 64, 64, 3), np.uint8), 25, noise(50))
+    write_video(tmp_path / "in/anna/a.mp4", np.zeros((50, 64, 64, 3), np.uint8), 25, noise(50))
     with pytest.raises(
-        PortraitError, match=r"none of the 1 units gave a clip \(rejects: no face 1; the first: anna/a.mp4"
+        PortraitError, match=r"none of the 1 jobs gave a clip \(skipped: no face 1; the first: anna/a.mp4"
     ):
-        prepare(tmp_path / "in", tmp_path / "out", RECIPE.__class__(OUTPUT, FilmOptions()))
+        prepare(tmp_path / "in", tmp_path / "out", RECIPE.__class__(OUTPUT, VideoOptions()))
     assert not list((tmp_path / "out").glob("*.tar"))
 
 
 def test_hdtf_and_plain_trees(people, tmp_path):
     clip = people[0]
     for name in ("WDA_AnnaBell0_000", "WDA_AnnaBell0_001", "RD_Radio7_000"):
-        write_film(tmp_path / f"hdtf/{name}.mp4", clip.images, 25, clip.audio)
-    films = FilmOptions(test_identities=("Radio7",), min_face=30)
-    manifest = prepare(tmp_path / "hdtf", tmp_path / "out", Recipe(OutputOptions(size=64), films))
+        write_video(tmp_path / f"hdtf/{name}.mp4", clip.images, 25, clip.audio)
+    films = VideoOptions(test_identities=("Radio7",), min_face=30)
+    manifest = prepare(tmp_path / "hdtf", tmp_path / "out", PrepareConfig(OutputOptions(size=64), films))
     found = sorted((shard.split, sample.identity, sample.group) for shard, sample in manifest.samples())
     assert found == [("test", "Radio7", "Radio7"), *[("train", "AnnaBell", "AnnaBell0")] * 2]
     check(tmp_path / "out")
 
 
 def test_drawn_people(tmp_path):
-    recipe = Recipe(OutputOptions(size=64, seconds=1.6), drawn=DrawnOptions(1, 1, 2, 3))
+    recipe = PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(1, 1, 2, 3))
     manifest = check(prepare(None, tmp_path / "out", recipe).folder)
     samples = manifest.samples()
     assert [(shard.split, sample.identity, sample.frames) for shard, sample in samples] == [
@@ -266,7 +298,7 @@ def test_drawn_people(tmp_path):
 
 
 def test_takes_are_clips_without_pictures_of_the_same_person_and_manner(tmp_path):
-    recipe = Recipe(OutputOptions(size=64, seconds=1.6), drawn=DrawnOptions(1, 0, 2, 3, takes=2))
+    recipe = PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(1, 0, 2, 3, takes=2))
     manifest = prepare(None, tmp_path / "out", recipe)
     check(tmp_path / "out")
     samples = [sample for _, sample in manifest.samples("train")]
