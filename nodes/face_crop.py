@@ -199,14 +199,14 @@ class SVPPasteBack(io.ComfyNode):
                 io.Image.Input(
                     "faces", tooltip="The faces, square, of any size: one for all pictures, or one for each."
                 ),
-                CropSocket.Input("crop", tooltip="Where they belong, from Crop Face."),
+                CropSocket.Input("crop", tooltip="The positions of the faces, from Crop Face."),
                 feather_input(
                     "Share of the square's side over which face and picture blend at its edges; 0 is a hard edge."
                 ),
                 io.Mask.Input(
                     "mask",
                     optional=True,
-                    tooltip="How much of the faces goes back, from 0 to 1, as square as they are; multiplied with the feather.",
+                    tooltip="Opacity of the faces from 0 to 1, as square as they are; multiplied by the feather.",
                 ),
             ],
             outputs=[io.Image.Output("images", tooltip="The whole pictures, in the size of those that came in.")],

@@ -88,8 +88,10 @@ class SVPHeadKpsExtract(io.ComfyNode):
             node_id="SVPHeadKpsExtract",
             display_name="Extract Head Motion (SVP)",
             category="SVP Portrait/motion",
-            description="Follows 8 keypoints of the head through a clip or a whole video. Frames without a face are filled in "
-            "from their neighbours.",
+            description=(
+                "Tracks 8 keypoints of the head through a clip or a whole video. Frames without a face "
+                "are interpolated from their neighbours."
+            ),
             inputs=[
                 SvpModel.Input("model", tooltip="The model whose face analyser is used."),
                 io.MultiType.Input(
@@ -142,7 +144,7 @@ class SVPHeadKpsRetarget(io.ComfyNode):
             node_id="SVPHeadKpsRetarget",
             display_name="Retarget Head Motion (SVP)",
             category="SVP Portrait/motion",
-            description="Fits the motion of another head to the portrait: its place, size and proportions.",
+            description="Fits the motion of another head to the portrait's position, size and proportions.",
             inputs=[
                 HeadMotionSocket.Input("head_motion", tooltip="The driving motion, of any face and picture size."),
                 io.MultiType.Input(
@@ -203,7 +205,7 @@ class SVPHeadKpsManual(io.ComfyNode):
                     "fractions of width and height if no number is above 1.",
                 ),
             ],
-            outputs=[HeadMotionSocket.Output("head_motion", tooltip="One frame, which the sampler holds still.")],
+            outputs=[HeadMotionSocket.Output("head_motion", tooltip="One frame; the sampler keeps the head still.")],
         )
 
     @classmethod
@@ -234,7 +236,9 @@ class SVPHeadKpsRender(io.ComfyNode):
                     min=0,
                     max=1_000_000,
                     step=1,
-                    tooltip="How many frames; 0 draws all. With more than there are the motion goes back and forth.",
+                    tooltip=(
+                        "Number of frames; 0 draws all. If there are fewer, the motion plays forwards and backwards."
+                    ),
                 ),
                 SvpModel.Input("model", optional=True, tooltip="Draws what this model sees; without, the 8 points."),
             ],
@@ -298,7 +302,7 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
             node_id="SVPLoadFaceAnalyzer",
             display_name="Load Face Analyzer (SVP)",
             category="SVP Portrait/motion",
-            description="Chooses how faces are found in photographs and films, and which of several faces is meant.",
+            description=("Chooses how faces are found in photographs and videos, and which of several faces is used."),
             inputs=[
                 io.Combo.Input(
                     "backend",
@@ -330,8 +334,10 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     extra_dict=ADVANCED,
-                    tooltip="Takes the trembling out of the points of a resting head, fast movement stays. A share: 0 is off, "
-                    "0.3 mild, 1 strongest.",
+                    tooltip=(
+                        "Removes jitter from the points of a resting head; fast motion stays. A factor: 0 is off, 0.3 mild, "
+                        "1 strongest."
+                    ),
                 ),
                 io.Combo.Input(
                     "expression",

@@ -138,8 +138,10 @@ class SVPSaveStyleLayer(io.ComfyNode):
             node_id="SVPSaveStyleLayer",
             display_name="Save Style Layers (SVP)",
             category="SVP Portrait/style",
-            description="Keeps what a model has learnt about styles, without the rest of it, for other models of its widths: "
-            "about 50 MB at the size of Stable Diffusion 1.5.",
+            description=(
+                "Saves what a model has learned about styles, without the rest of it, for other models of "
+                "the same widths: about 50 MB at the size of Stable Diffusion 1.5."
+            ),
             is_output_node=True,
             inputs=[
                 SvpModel.Input("model", tooltip="A model with trained style layers."),
@@ -176,7 +178,9 @@ class SVPLoadStyleLayer(io.ComfyNode):
             description="Puts style layers from a file into a model of the same widths, in place of those it has. Extract styles "
             "with the model that comes out: the style space is that of the layers.",
             inputs=[
-                SvpModel.Input("model", tooltip="The base; it stays as it is and can be used beside the result."),
+                SvpModel.Input(
+                    "model", tooltip="The base model; it does not change and can be used next to the result."
+                ),
                 io.Combo.Input(
                     "style_layer",
                     options=found,
@@ -261,7 +265,7 @@ class SVPLoadAudioEncoder(io.ComfyNode):
             node_id="SVPLoadAudioEncoder",
             display_name="Load Audio Encoder (SVP)",
             category="SVP Portrait",
-            description="Loads whisper-tiny or wav2vec2-base-960h for the models that hear through one of them.",
+            description="Loads whisper-tiny or wav2vec2-base-960h for the models that use one of them.",
             inputs=[
                 io.Combo.Input(
                     "audio_encoder",
@@ -296,12 +300,12 @@ class SVPApplyAudioEncoder(io.ComfyNode):
             node_id="SVPApplyAudioEncoder",
             display_name="Apply Audio Encoder (SVP)",
             category="SVP Portrait",
-            description="Gives a model the encoder it hears through. The built-in model needs none.",
+            description="Adds the audio encoder that a model needs. The built-in model needs none.",
             inputs=[
                 SvpModel.Input("model", tooltip="A model that reads Whisper or wav2vec2 features, such as V-Express."),
                 AudioEncoderSocket.Input("audio_encoder", tooltip="From Load Audio Encoder."),
             ],
-            outputs=[SvpModel.Output("model", tooltip="The model, ready to hear.")],
+            outputs=[SvpModel.Output("model", tooltip="The model with its audio encoder.")],
         )
 
     @classmethod

@@ -77,15 +77,19 @@ class SVPSampler(io.ComfyNode):
                 SvpModel.Input("model", tooltip="From Load Portrait Model."),
                 io.Vae.Input("vae", tooltip="The VAE that encodes the portrait; the one of the model."),
                 io.Image.Input(
-                    "portrait", tooltip="Who speaks. Other shapes are cut around the centre to width x height."
+                    "portrait",
+                    tooltip="The portrait. Other aspect ratios are cropped around the centre to width x height.",
                 ),
-                io.Audio.Input("audio", tooltip="What is said; it sets the length of the clip."),
+                io.Audio.Input("audio", tooltip="The voice; it sets the length of the clip."),
                 io.MultiType.Input(
                     "head_motion",
                     types=[io.Image, HeadMotionSocket],
                     optional=True,
-                    tooltip="How the head moves: a head motion in the portrait's picture, or pictures of keypoints, one per frame. "
-                    "A motion shorter than the voice goes back and forth. Without, or with one frame: the head keeps still.",
+                    tooltip=(
+                        "How the head moves: a head motion fitted to the portrait, or keypoint images, one per "
+                        "frame. A motion that is shorter than the voice plays forwards and backwards. If not "
+                        "connected, or with one frame, the head stays still."
+                    ),
                 ),
                 seed_input("The same seed gives the same clip."),
                 io.Int.Input(
@@ -109,7 +113,7 @@ class SVPSampler(io.ComfyNode):
                     options=list(SAMPLERS),
                     default="euler",
                     extra_dict=ADVANCED,
-                    tooltip="How the steps are taken.",
+                    tooltip="The sampling method.",
                 ),
                 weight_input("reference", "the portrait's looks"),
                 weight_input("audio", "the voice"),
@@ -149,7 +153,7 @@ class SVPSampler(io.ComfyNode):
                     tooltip="audio: as long as the voice. shortest: no longer than the head motion either.",
                 ),
                 StyleSocket.Input(
-                    "style", optional=True, tooltip="How it is said; without, the model's neutral manner."
+                    "style", optional=True, tooltip="The speaking style; if not connected, the model's neutral style."
                 ),
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",

@@ -46,7 +46,7 @@ class SVPStyleExtract(io.ComfyNode):
             node_id="SVPStyleExtract",
             display_name="Extract Speaking Style (SVP)",
             category="SVP Portrait/style",
-            description="Reads how someone speaks - emotion, liveliness, habits - from a clip of face, voice or both.",
+            description=("Extracts a speaking style (emotion, liveliness, habits) from a clip of face, voice or both."),
             inputs=[
                 SvpModel.Input(
                     "model", tooltip="The model that will use the style; styles of other models do not fit."
@@ -55,13 +55,19 @@ class SVPStyleExtract(io.ComfyNode):
                     "frames",
                     types=[io.Image, io.Video],
                     optional=True,
-                    tooltip="The style clip, one face in view: its frames, or the video of Load Video, which is read frame by frame "
-                    "and may be long. Without: from the voice alone.",
+                    tooltip=(
+                        "The style clip with one visible face: its frames, or the output of Load Video, which is "
+                        "read frame by frame and may be long. If not connected, the style comes from the voice "
+                        "alone."
+                    ),
                 ),
                 io.Audio.Input(
                     "audio",
                     optional=True,
-                    tooltip="Voice of the style clip. Without: the sound of the video; with pictures from the frames alone.",
+                    tooltip=(
+                        "The voice of the style clip. If not connected, the audio of the video is used; with "
+                        "images, the style comes from the frames alone."
+                    ),
                 ),
                 io.Float.Input(
                     "fps",
@@ -113,17 +119,19 @@ class SVPStyleSample(io.ComfyNode):
             node_id="SVPStyleSample",
             display_name="Sample Speaking Style (SVP)",
             category="SVP Portrait/style",
-            description="Draws one style from a style prior. Another seed gives another rendering of the same manner.",
+            description=(
+                "Samples one style from a style prior. Another seed gives another variation of the same speaking style."
+            ),
             inputs=[
                 StylePriorSocket.Input("style_prior", tooltip="From Extract Speaking Style or Load Style."),
-                seed_input("The same seed draws the same style."),
+                seed_input("The same seed gives the same style."),
                 io.Float.Input(
                     "temperature",
                     default=1.0,
                     min=0.0,
                     max=4.0,
                     step=0.05,
-                    tooltip="Factor on the spread of the prior: 0 is its mean, 1 as learnt, above 1 more daring.",
+                    tooltip="A factor for the spread of the prior: 0 is its mean, 1 as learned, above 1 more varied.",
                 ),
             ],
             outputs=[StyleSocket.Output("style", tooltip="One style, constant over the clip.")],
@@ -151,13 +159,13 @@ class SVPStyleInterpolate(io.ComfyNode):
                 io.Float.Input(
                     "start",
                     default=0.0,
-                    tooltip="Share of style_b at the first frame, 0 to 1; outside it exaggerates.",
+                    tooltip="Weight of style_b in the first frame, 0 to 1; values outside exaggerate.",
                     **weight,
                 ),
                 io.Float.Input(
                     "end",
                     default=1.0,
-                    tooltip="Share of style_b at the last frame, 0 to 1; outside it exaggerates.",
+                    tooltip="Weight of style_b in the last frame, 0 to 1; values outside exaggerate.",
                     **weight,
                 ),
                 io.Combo.Input(
@@ -195,10 +203,10 @@ class SVPStyleSave(io.ComfyNode):
             node_id="SVPStyleSave",
             display_name="Save Style (SVP)",
             category="SVP Portrait/style",
-            description="Keeps a style prior as a small file in the output folder, for Load Style.",
+            description="Saves a style prior as a small file in the output folder, for Load Style.",
             is_output_node=True,
             inputs=[
-                StylePriorSocket.Input("style_prior", tooltip="The style prior to keep."),
+                StylePriorSocket.Input("style_prior", tooltip="The style prior to save."),
                 io.String.Input(
                     "filename_prefix",
                     default=f"{STYLE_FOLDER}/style",

@@ -32,7 +32,7 @@ KEPT = (
 def common_inputs(name: str) -> list[Any]:
     """The inputs that all training nodes begin with."""
     return [
-        SvpModel.Input("model", tooltip="Where training begins; it stays as it is."),
+        SvpModel.Input("model", tooltip="The model to start from; it does not change."),
         DatasetSocket.Input("dataset", tooltip="From Prepare Training Data."),
         io.String.Input(
             "name",

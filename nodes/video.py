@@ -182,7 +182,7 @@ class SVPLoadVideo(io.ComfyNode):
                     min=0,
                     max=MOST_FRAMES,
                     step=1,
-                    tooltip="Frames left out at the beginning, counted after frame_rate is applied.",
+                    tooltip="Frames to skip at the beginning, counted after frame_rate is applied.",
                 ),
                 io.Int.Input(
                     "frame_load_cap",
@@ -190,7 +190,7 @@ class SVPLoadVideo(io.ComfyNode):
                     min=0,
                     max=MOST_FRAMES,
                     step=1,
-                    tooltip="Largest number of frames that come out; 0 is all of them.",
+                    tooltip="Maximum number of frames to load; 0 loads all of them.",
                 ),
                 io.Int.Input(
                     "select_every_nth",
@@ -211,8 +211,8 @@ class SVPLoadVideo(io.ComfyNode):
             outputs=[
                 io.Image.Output("images", tooltip="The frames."),
                 io.Audio.Output("audio", tooltip="The sound of these frames; empty if the video has none."),
-                io.Float.Output("fps", tooltip="Frames per second of the frames that come out."),
-                io.Int.Output("frame_count", tooltip="How many frames come out."),
+                io.Float.Output("fps", tooltip="Frame rate of the output."),
+                io.Int.Output("frame_count", tooltip="Number of frames in the output."),
             ],
         )
 
