@@ -23,6 +23,6 @@ def pytest_configure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    skipped = [each for each in terminalreporter.stats.get("skipped", []) if NOT_SET in str(each.longrepr)]
+    skipped = [item for item in terminalreporter.stats.get("skipped", []) if NOT_SET in str(item.longrepr)]
     if skipped:
         terminalreporter.write_line(f"{len(skipped)} tests skipped: {NOT_SET}")

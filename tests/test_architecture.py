@@ -86,16 +86,18 @@ def outside_imports() -> list[tuple[str, str]]:
 
 def test_imports_inside_the_package_are_relative():
     own = {"svp_portrait", "svp_models", "nodes"}
-    assert [each for each in outside_imports() if each[1] in own] == []
+    assert [entry for entry in outside_imports() if entry[1] in own] == []
 
 
 def test_only_the_host_file_imports_the_host():
-    wrong = [each for each in outside_imports() if each[1] in HOST_MODULES and not each[0].startswith("nodes/host.py:")]
+    wrong = [
+        entry for entry in outside_imports() if entry[1] in HOST_MODULES and not entry[0].startswith("nodes/host.py:")
+    ]
     assert wrong == []
 
 
 def test_torchvision_and_torchaudio_are_not_imported():
-    assert [each for each in outside_imports() if each[1] in ("torchvision", "torchaudio")] == []
+    assert [entry for entry in outside_imports() if entry[1] in ("torchvision", "torchaudio")] == []
 
 
 def test_svp_models_knows_nothing_of_the_nodes():
@@ -109,7 +111,7 @@ def test_svp_models_knows_nothing_of_the_nodes():
 
 
 def test_imports_run_from_high_levels_to_low_ones():
-    assert [each for each in package_imports() if LEVEL[each[2]] > LEVEL[each[1]]] == []
+    assert [entry for entry in package_imports() if LEVEL[entry[2]] > LEVEL[entry[1]]] == []
 
 
 def test_peers_do_not_import_each_other_in_turn():
@@ -181,11 +183,11 @@ def test_exceptions_are_caught_by_name():
         for node in ast.walk(tree):
             if isinstance(node, ast.ExceptHandler):
                 names = (
-                    {each.id for each in ast.walk(node.type) if isinstance(each, ast.Name)}
+                    {part.id for part in ast.walk(node.type) if isinstance(part, ast.Name)}
                     if node.type
                     else {"Exception"}
                 )
-                again = any(isinstance(each, ast.Raise) for each in node.body)
+                again = any(isinstance(item, ast.Raise) for item in node.body)
                 if names & {"Exception", "BaseException"} and not again:
                     wrong.append(f"{name}:{node.lineno}")
     assert wrong == []
@@ -197,7 +199,11 @@ def test_weights_load_strictly_and_safely():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call):
                 called = ast.unparse(node.func)
-                given = {each.arg: each.value.value for each in node.keywords if isinstance(each.value, ast.Constant)}
+                given = {
+                    keyword.arg: keyword.value.value
+                    for keyword in node.keywords
+                    if isinstance(keyword.value, ast.Constant)
+                }
                 lax = called.endswith("load_state_dict") and given.get("strict") is False
                 if lax or (called == "torch.load" and given.get("weights_only") is not True):
                     wrong.append(f"{name}:{node.lineno}")
@@ -211,8 +217,8 @@ def test_the_package_list_is_the_tree():
 
 def test_dependencies_have_lower_bounds_only():
     listed = [*PROJECT["project"]["dependencies"], *sum(PROJECT["project"]["optional-dependencies"].values(), [])]
-    wanted = [each.partition(";")[0] for each in listed if not each.startswith("svp-portrait[")]  # without markers
+    wanted = [item.partition(";")[0] for item in listed if not item.startswith("svp-portrait[")]  # without markers
     wanted = [
-        each.removesuffix(",<5") if each.startswith("opencv") else each for each in wanted
+        item.removesuffix(",<5") if item.startswith("opencv") else item for item in wanted
     ]  # 5 has no face cascades
-    assert [each for each in wanted if ">=" not in each or any(mark in each for mark in ("<", "==", "~", "!"))] == []
+    assert [item for item in wanted if ">=" not in item or any(mark in item for mark in ("<", "==", "~", "!"))] == []

@@ -36,7 +36,7 @@ sys.exit(int(os.environ["PIP_CODE"]))
 
 
 def names(requirements: list[str]) -> set[str]:
-    return {re.match(r"[\w.-]+", each)[0] for each in requirements}
+    return {re.match(r"[\w.-]+", item)[0] for item in requirements}
 
 
 def load_install():
@@ -48,12 +48,12 @@ def load_install():
 
 def test_requirements_are_those_of_the_project():
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    assert [each for each in lines if each and each[0] != "#"] == PROJECT["dependencies"]
+    assert [item for item in lines if item and item[0] != "#"] == PROJECT["dependencies"]
 
 
 def test_no_requirement_replaces_what_a_host_has():
-    assert not [each for each in PROJECT["dependencies"] if each.startswith(FAMILIES)]
-    assert {re.match(r"[a-z]+", each)[0] for each in EXTRAS["standalone"]} == set(FAMILIES)
+    assert not [item for item in PROJECT["dependencies"] if item.startswith(FAMILIES)]
+    assert {re.match(r"[a-z]+", item)[0] for item in EXTRAS["standalone"]} == set(FAMILIES)
 
 
 def test_one_table_of_packages():
@@ -61,7 +61,7 @@ def test_one_table_of_packages():
     assert set(optional_deps.REQUIRED.values()) == names(PROJECT["dependencies"])
     install = load_install()
     assert list(install.BRINGS.values()) == EXTRAS["standalone"]
-    assert {module: re.match(r"[\w.-]+", each)[0] for module, each in install.BRINGS.items()} == optional_deps.ANY_OF
+    assert {module: re.match(r"[\w.-]+", item)[0] for module, item in install.BRINGS.items()} == optional_deps.ANY_OF
 
 
 @pytest.fixture
@@ -76,8 +76,8 @@ def environment(tmp_path):
     (modules / "pip" / "__main__.py").write_text(FAKE_PIP)
 
     def run(*there: str, code: int = 0) -> tuple[subprocess.CompletedProcess, list[str]]:
-        for each in there:
-            (modules / f"{each}.py").write_text("raise SystemExit('imported')")
+        for item in there:
+            (modules / f"{item}.py").write_text("raise SystemExit('imported')")
         variables = {**os.environ, "PYTHONPATH": str(modules), "PIP_LOG": str(log), "PIP_CODE": str(code)}
         command = [str(python), str(ROOT / "install.py")]
         done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60)
@@ -95,7 +95,7 @@ def test_what_can_be_imported_is_left_alone(environment):
 @pytest.mark.parametrize("there, brought", [("cv2", "onnxruntime"), ("onnxruntime", "opencv-python-headless")])
 def test_only_what_is_missing_is_brought(environment, there, brought):
     done, asked = environment(there)
-    (requirement,) = [each for each in EXTRAS["standalone"] if each.startswith(brought)]
+    (requirement,) = [item for item in EXTRAS["standalone"] if item.startswith(brought)]
     assert done.returncode == 0 and asked == ["install", requirement]
     assert done.stdout.strip() == f"SVP Portrait: installed {requirement}"
 
@@ -118,8 +118,8 @@ def missing(monkeypatch):
     def take(*gone: str) -> None:
         find = importlib.util.find_spec
         monkeypatch.setattr(optional_deps, "find_spec", lambda name: None if name in gone else find(name))
-        for each in gone:
-            monkeypatch.delitem(sys.modules, each, raising=False)
+        for item in gone:
+            monkeypatch.delitem(sys.modules, item, raising=False)
 
     return take
 

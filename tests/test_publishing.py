@@ -94,7 +94,7 @@ def test_only_install_py_calls_pip():
     """It runs before the host does; nothing of the pack imports it."""
     tree = ast.parse((ROOT / "install.py").read_text(encoding="utf-8"))
     assert imported(tree) == {"__future__", "subprocess", "sys", "importlib"} and not calls(tree) & FROM_TEXT
-    assert not [name for name, each in TREES.items() if "install" in imported(each)]
+    assert not [name for name, path in TREES.items() if "install" in imported(path)]
 
 
 @for_all(lambda: {name: name for name in TREES})
@@ -116,7 +116,7 @@ def test_downloads_belong_to_the_command_line():
         for node in ast.walk(tree)
         if isinstance(node, ast.ImportFrom) and node.level and (node.module or "").endswith("checkpoints.hub")
     }
-    assert users and all(each.startswith("svp_models/cli/commands/") for each in users)
+    assert users and all(item.startswith("svp_models/cli/commands/") for item in users)
 
 
 def test_a_start_imports_little_and_touches_nothing(tmp_path):
@@ -168,30 +168,30 @@ def traced(code: str, home: Path) -> list[str]:
 
 
 def went_out(calls: list[str]) -> list[str]:
-    return [each for each in calls if "AF_INET" in each or re.search(r"\b(connect|sendto|sendmsg|sendmmsg)\(", each)]
+    return [text for text in calls if "AF_INET" in text or re.search(r"\b(connect|sendto|sendmsg|sendmmsg)\(", text)]
 
 
 def wrote(calls: list[str]) -> list[str]:
     """Calls that make, change or remove something; a library may try whether the folder for temporary files can be written."""
     change = re.compile(r"\b(mkdir|rename|unlink|link|symlink|chmod|truncate)\w*\(|O_(WRONLY|RDWR|CREAT)")
     allowed = re.compile(rf'"/dev/|"{re.escape(tempfile.gettempdir())}/[a-z0-9_]{{8}}"|"/tmp/torchinductor_')
-    return [each for each in calls if change.search(each) and " = -1 " not in each and not allowed.search(each)]
+    return [text for text in calls if change.search(text) and " = -1 " not in text and not allowed.search(text)]
 
 
 def test_below_python_a_start_opens_no_native_library_and_nothing_goes_out(tmp_path):
     calls = traced("import asyncio, svp_portrait\nasyncio.run(svp_portrait.comfy_entrypoint())", tmp_path)
-    assert any("openat" in each and "registry" in each for each in calls), "the nodes were read"
+    assert any("openat" in text and "registry" in text for text in calls), "the nodes were read"
     assert went_out(calls) == [] and wrote(calls) == []
-    opened = [each for each in calls if re.search(r"openat\(.*\.so[\w.]*\"", each) and " = -1 " not in each]
-    assert opened and not [each for each in opened if any(name in each for name in NATIVE)]
+    opened = [text for text in calls if re.search(r"openat\(.*\.so[\w.]*\"", text) and " = -1 " not in text]
+    assert opened and not [text for text in opened if any(name in text for name in NATIVE)]
 
 
 def test_below_python_the_face_analyser_is_silent_too(tmp_path):
     """onnxruntime looks up a server and writes an identity into the home folder unless it is told not to."""
     calls = traced(ANALYSE, tmp_path)
-    assert any("onnxruntime" in each for each in calls)
+    assert any("onnxruntime" in text for text in calls)
     assert went_out(calls) == [] and wrote(calls) == []
-    assert [each.name for each in tmp_path.iterdir()] == ["calls.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == ["calls.txt"]
 
 
 def test_what_the_registry_is_told():
@@ -202,7 +202,7 @@ def test_what_the_registry_is_told():
     assert project["description"] and project["readme"] == "README.md" and project["requires-python"]
     assert "Operating System :: OS Independent" in project["classifiers"]
     assert comfy["PublisherId"] and comfy["DisplayName"] and re.fullmatch(r">=\d+\.\d+\.\d+", comfy["requires-comfyui"])
-    assert not any("==" in each or "<" in each for each in project["dependencies"]), "the host's versions are its own"
+    assert not any("==" in item or "<" in item for item in project["dependencies"]), "the host's versions are its own"
 
 
 def test_icon_and_banner():
@@ -227,10 +227,10 @@ def test_the_archive_is_small_and_whole():
     if listed.returncode:
         pytest.skip("not a git checkout")
     lines = [
-        each for each in (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines() if each and each[0] != "#"
+        text for text in (ROOT / ".comfyignore").read_text(encoding="utf-8").splitlines() if text and text[0] != "#"
     ]
-    files = [each for each in listed.stdout.split("\0") if each and (ROOT / each).is_file()]
-    kept = [each for each in files if not any(ignores(line, each) for line in lines)]
+    files = [text for text in listed.stdout.split("\0") if text and (ROOT / text).is_file()]
+    kept = [file for file in files if not any(ignores(line, file) for line in lines)]
     assert {
         "__init__.py",
         "pyproject.toml",
@@ -240,8 +240,8 @@ def test_the_archive_is_small_and_whole():
         "LICENSE",
         "svp_models/checkpoints/weights/demo.safetensors",
     } <= set(kept)
-    assert not [each for each in kept if each.startswith(("tests/", ".github/"))]
-    sizes = {each: (ROOT / each).stat().st_size for each in kept if not each.endswith(".safetensors")}
+    assert not [path for path in kept if path.startswith(("tests/", ".github/"))]
+    sizes = {path: (ROOT / path).stat().st_size for path in kept if not path.endswith(".safetensors")}
     assert sum(sizes.values()) < 20e6 and max(sizes.values()) < 4e6, max(sizes, key=sizes.get)
 
 
@@ -292,7 +292,7 @@ def test_the_guides_steps_add_a_node(example, tmp_path):
     )
     assert done.returncode == 0, done.stderr[-2000:]
     nodes: list[dict[str, Any]] = json.loads(done.stdout)["nodes"]
-    assert [each["node_id"] for each in nodes] == [*(each.__name__ for each in NODE_CLASSES), "SVPMirror"]
+    assert [node["node_id"] for node in nodes] == [*(node.__name__ for node in NODE_CLASSES), "SVPMirror"]
 
 
 @for_all(lambda: {name: name for name in ("bug.yml", "feature.yml")})
@@ -300,7 +300,7 @@ def test_issue_templates_are_forms(name):
     yaml = pytest.importorskip("yaml")
     form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / name).read_text(encoding="utf-8"))
     assert form["name"] and form["description"]
-    ids = [each["id"] for each in form["body"] if each["type"] != "markdown"]
-    assert len(ids) == len(set(ids)) and all(each["attributes"].get("label") for each in form["body"] if "id" in each)
+    ids = [item["id"] for item in form["body"] if item["type"] != "markdown"]
+    assert len(ids) == len(set(ids)) and all(item["attributes"].get("label") for item in form["body"] if "id" in item)
     if name == "bug.yml":
         assert {"workflow", "log", "host", "pack"} <= set(ids)

@@ -71,7 +71,7 @@ class Memory:
 
 
 def svp(*arguments: object) -> None:
-    assert main(lambda *given: [], [str(each) for each in arguments]) == 0
+    assert main(lambda *given: [], [str(item) for item in arguments]) == 0
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def published(place) -> Path:
         vae = build_vae(PRESETS["vexpress"].vae).autoencoder
     tensors = {name: draw(name, list(tensor.shape)) for name, tensor in vae.state_dict().items()}
     save_file(tensors, folder / "sd-vae-ft-mse.safetensors")
-    LOG.info("published: %.2f GB", sum(each.stat().st_size for each in folder.iterdir()) / 1e9)
+    LOG.info("published: %.2f GB", sum(path.stat().st_size for path in folder.iterdir()) / 1e9)
     return folder
 
 
@@ -152,7 +152,7 @@ def test_a_published_half_precision_folder_is_mapped(published):
         model = load_vexpress(published, torch.float16)
     LOG.info("load_vexpress, float16: %s", memory)
     assert model.networks.reference.conv_in.weight.dtype == torch.float16
-    assert memory.peak < 0.25 * sum(each.stat().st_size for each in published.iterdir())
+    assert memory.peak < 0.25 * sum(path.stat().st_size for path in published.iterdir())
 
 
 def test_a_model_file_is_mapped(native):
@@ -185,7 +185,7 @@ def test_the_files_come_back_bit_for_bit(published, native, place):
         svp("convert", native, "--to", "vexpress", "--out", folder)
     LOG.info("convert --to vexpress: %s", memory)
     for stem in FILES:
-        first, second = (torch.load(each / f"{stem}.bin", weights_only=True, mmap=True) for each in (published, folder))
+        first, second = (torch.load(item / f"{stem}.bin", weights_only=True, mmap=True) for item in (published, folder))
         assert first.keys() == second.keys()
         for name, tensor in first.items():
             assert second[name].dtype == tensor.dtype and torch.equal(second[name], tensor), f"{stem}: {name}"

@@ -20,7 +20,7 @@ from ..looping import for_all
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / svp_portrait.WEB_DIRECTORY / "docs"
-SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
+SCHEMAS = {node.__name__: node.define_schema() for node in NODE_CLASSES}
 WORDS = {  # headings, and the words that the tables and examples use
     "en": SimpleNamespace(
         headings=["Inputs", "Outputs", "Example", "Common mistakes", "In the paper"],
@@ -114,7 +114,7 @@ def test_there_are_no_other_pages():
     english = {path.stem for path in DOCS.glob("*.md")}
     folders = {path.name for path in DOCS.iterdir() if path.is_dir()} - {"images"}
     assert english == set(SCHEMAS) and folders <= set(SCHEMAS)
-    assert {path.name for path in DOCS.glob("SVP*/*")} <= {f"{each}.md" for each in WORDS}
+    assert {path.name for path in DOCS.glob("SVP*/*")} <= {f"{name}.md" for name in WORDS}
 
 
 @for_all(pages)
@@ -126,7 +126,7 @@ def test_it_has_the_title_that_the_interface_shows(page):
 @for_all(pages)
 def test_it_has_all_sections_in_order(page):
     wanted = WORDS[page.language].headings
-    assert [each for each in page.headings if each in wanted] == wanted
+    assert [name for name in page.headings if name in wanted] == wanted
     introduction = page.text.split("\n## ")[0].splitlines()[1:]
     assert any(introduction), "what the node does comes first"
     assert page.sections["Common mistakes"].count("\n- **") >= 2
@@ -136,50 +136,50 @@ def test_it_has_all_sections_in_order(page):
 def test_every_input_and_output_is_explained(page):
     """Sockets come first, then widgets, both as on the node; outputs have no facts but their type."""
     inputs, outputs = entries(page.sections["Inputs"]), entries(page.sections["Outputs"])
-    sockets = [each.id for each in page.schema.inputs if not is_widget(each)]
-    widgets = [each.id for each in page.schema.inputs if is_widget(each)]
+    sockets = [given.id for given in page.schema.inputs if not is_widget(given)]
+    widgets = [given.id for given in page.schema.inputs if is_widget(given)]
     assert list(inputs) == [*sockets, *widgets]
-    assert list(outputs) == [each.id for each in page.schema.outputs]
-    for each in (*inputs.values(), *outputs.values()):
-        assert each.text.endswith((".", "。"))
+    assert list(outputs) == [output.id for output in page.schema.outputs]
+    for given in (*inputs.values(), *outputs.values()):
+        assert given.text.endswith((".", "。"))
 
 
 @for_all(pages)
 def test_types_of_sockets_are_right(page):
     inputs, outputs = entries(page.sections["Inputs"]), entries(page.sections["Outputs"])
-    for each in page.schema.inputs:
-        if not is_widget(each):
-            (fact,) = inputs[each.id].facts
-            assert re.findall(r"[A-Z_]{3,}", fact) == each.get_io_type().split(","), each.id
-            assert (WORDS[page.language].optional in fact) == bool(each.optional), each.id
-    for each in page.schema.outputs:
-        assert outputs[each.id].facts == [each.get_io_type()], each.id
+    for given in page.schema.inputs:
+        if not is_widget(given):
+            (fact,) = inputs[given.id].facts
+            assert re.findall(r"[A-Z_]{3,}", fact) == given.get_io_type().split(","), given.id
+            assert (WORDS[page.language].optional in fact) == bool(given.optional), given.id
+    for output in page.schema.outputs:
+        assert outputs[output.id].facts == [output.get_io_type()], output.id
 
 
 @for_all(pages)
 def test_numbers_and_choices_of_widgets_are_right(page):
     inputs = entries(page.sections["Inputs"])
-    for each in filter(is_widget, page.schema.inputs):
-        widget, (default, span) = each.as_dict(), inputs[each.id].facts
-        assert default.startswith(f"{WORDS[page.language].default} "), each.id
+    for given in filter(is_widget, page.schema.inputs):
+        widget, (default, span) = given.as_dict(), inputs[given.id].facts
+        assert default.startswith(f"{WORDS[page.language].default} "), given.id
         told = CODE.findall(default)
-        if each.get_io_type() in ("INT", "FLOAT"):
-            assert [float(number) for number in told] == [widget["default"]], each.id
-            assert [float(number) for number in CODE.findall(span)] == [widget["min"], widget["max"]], each.id
+        if given.get_io_type() in ("INT", "FLOAT"):
+            assert [float(number) for number in told] == [widget["default"]], given.id
+            assert [float(number) for number in CODE.findall(span)] == [widget["min"], widget["max"]], given.id
             continue
-        listed = (page.node, each.id) in FILE_LISTS
+        listed = (page.node, given.id) in FILE_LISTS
         if widget.get("options") and not listed:
-            assert CODE.findall(span) == widget["options"], each.id
+            assert CODE.findall(span) == widget["options"], given.id
         if widget["default"] != EXAMPLE_POINTS and not (listed and not told):
-            assert told == [str(widget["default"])], each.id
+            assert told == [str(widget["default"])], given.id
 
 
 @for_all(pages)
 def test_inputs_and_outputs_are_called_as_the_interface_calls_them(page):
     texts = localized(page.node, page.language)
     outputs = [texts.get("outputs", {}).get(str(place), {}) for place in range(len(page.schema.outputs))]
-    known = [(each.id, texts.get("inputs", {}).get(each.id, {}), "Inputs") for each in page.schema.inputs]
-    known += [(each.id, text, "Outputs") for each, text in zip(page.schema.outputs, outputs, strict=True)]
+    known = [(given.id, texts.get("inputs", {}).get(given.id, {}), "Inputs") for given in page.schema.inputs]
+    known += [(output.id, text, "Outputs") for output, text in zip(page.schema.outputs, outputs, strict=True)]
     for name, text, section in known:
         shown = text.get("name", name)
         assert entries(page.sections[section])[name].shown == ("" if shown == name else shown), name
@@ -191,14 +191,14 @@ def test_links_lead_somewhere(page):
     for words, source in IMAGE.findall(page.text):
         assert words and '"' not in words
         assert (DOCS / source).is_file(), source
-    assert all(each.startswith("https://") for each in LINK.findall(page.text))
+    assert all(text.startswith("https://") for text in LINK.findall(page.text))
 
 
 @for_all(pages)
 def test_templates_exist(page):
     word = WORDS[page.language].template
     named = re.findall(rf"{word}[^`.。]*`(\w+)`", page.text)
-    assert all((ROOT / "workflows" / f"{each}.json").is_file() for each in named), named
+    assert all((ROOT / "workflows" / f"{item}.json").is_file() for item in named), named
 
 
 @cache
@@ -207,16 +207,16 @@ def messages() -> str:
     found = []
     for folder in ("nodes", "svp_models"):
         for path in (ROOT / folder).rglob("*.py"):
-            for each in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if isinstance(each, ast.JoinedStr):
+            for item in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(item, ast.JoinedStr):
                     found.append(
                         "".join(
                             getattr(part, "value", "") if isinstance(part, ast.Constant) else "\0"
-                            for part in each.values
+                            for part in item.values
                         )
                     )
-                elif isinstance(each, ast.Constant) and isinstance(each.value, str):
-                    found.append(each.value)
+                elif isinstance(item, ast.Constant) and isinstance(item.value, str):
+                    found.append(item.value)
     return "\n".join(found)
 
 
@@ -232,9 +232,9 @@ def test_quoted_messages_are_those_of_the_software(page):
 def test_the_three_models_are_described_as_they_are(language):
     text = page_path("SVPLoadModel", language).read_text(encoding="utf-8")
     lines = re.findall(r"^- \*\*[^*]+\*\*(.* x .*)$", text, flags=re.MULTILINE)
-    told = [[float(each) for each in re.findall(r"\d+\.?\d*", line)[:5]] for line in lines]
-    wanted = [PRESETS[each] for each in ("demo", "sd15", "vexpress")]
-    assert told == [[each.size, each.size, each.fps, each.steps, each.cfg] for each in wanted]
+    told = [[float(item) for item in re.findall(r"\d+\.?\d*", line)[:5]] for line in lines]
+    wanted = [PRESETS[item] for item in ("demo", "sd15", "vexpress")]
+    assert told == [[item.size, item.size, item.fps, item.steps, item.cfg] for item in wanted]
 
 
 @for_all(languages)

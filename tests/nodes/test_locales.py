@@ -16,8 +16,8 @@ from svp_portrait.nodes.translations import LOCALES, NOTES, english_texts, finge
 from ..looping import for_all
 
 PAGE_LANGUAGES = set("en zh zh-TW ru ja ko fr es ar tr pt-BR".split())  # that the web page can be set to
-LANGUAGES = sorted(each.name for each in LOCALES.iterdir() if each.is_dir())
-TRANSLATIONS = [each for each in LANGUAGES if each != "en"]
+LANGUAGES = sorted(item.name for item in LOCALES.iterdir() if item.is_dir())
+TRANSLATIONS = [item for item in LANGUAGES if item != "en"]
 SCRIPTS = {"zh": r"[\u4e00-\u9fff]", "zh-TW": r"[\u4e00-\u9fff]", "ja": r"[\u3040-\u30ff]", "ko": r"[\uac00-\ud7a3]", "ru": r"[\u0400-\u04ff]"}  # fmt: skip
 ESCAPED = re.compile(r"\{'[{}@|$]'\}")
 NUMBER = re.compile(r"\d+(?:\.\d+)?")
@@ -53,8 +53,8 @@ def test_the_languages_are_known_to_the_web_page():
 def test_the_folders_hold_what_the_host_reads_in_one_format():
     """The format is that of `translations.write`, so that a change shows as the lines that changed."""
     for language in LANGUAGES:
-        files = {each.name: each for each in (LOCALES / language).iterdir()}
-        assert set(files) == {f"{each}.json" for each in (*FILES, *([] if language == "en" else [NOTES]))}
+        files = {path.name: path for path in (LOCALES / language).iterdir()}
+        assert set(files) == {f"{name}.json" for name in (*FILES, *([] if language == "en" else [NOTES]))}
         for file in files.values():
             text = file.read_text(encoding="utf-8")
             assert text == json.dumps(json.loads(text), ensure_ascii=False, indent=2) + "\n", file
@@ -98,9 +98,9 @@ def test_sentences_are_translated(both):
 @for_all(translations_of_all)
 def test_names_tell_nodes_and_inputs_apart(translated):
     names = [translated[f"nodeDefs.{node}.display_name"] for node in SCHEMAS]
-    assert all(each.endswith(" (SVP)") for each in names) and len(set(names)) == len(names)
+    assert all(name.endswith(" (SVP)") for name in names) and len(set(names)) == len(names)
     for node, schema in SCHEMAS.items():
-        inputs = [translated[f"nodeDefs.{node}.inputs.{each.id}.name"] for each in schema.inputs]
+        inputs = [translated[f"nodeDefs.{node}.inputs.{given.id}.name"] for given in schema.inputs]
         assert len(set(inputs)) == len(inputs), node
 
 
@@ -111,7 +111,7 @@ def test_numbers_files_and_paths_are_kept(translated):
         lost = {
             path: missing
             for path in prose()
-            if (missing := without_partner(*(Counter(pattern.findall(each[path])) for each in (TEXTS, translated))))
+            if (missing := without_partner(*(Counter(pattern.findall(item[path])) for item in (TEXTS, translated))))
         }
         assert lost == {}
 
@@ -121,9 +121,9 @@ def test_options_are_named_as_the_page_shows_them(translated):
     """The page does not translate what is in a list, so a tooltip that explains an option has to name it in English."""
     lost = []
     for node, schema in SCHEMAS.items():
-        for each in schema.inputs:
-            path = f"nodeDefs.{node}.inputs.{each.id}.tooltip"
-            options = each.as_dict().get("options") or []
+        for given in schema.inputs:
+            path = f"nodeDefs.{node}.inputs.{given.id}.tooltip"
+            options = given.as_dict().get("options") or []
             explained = [option for option in options if re.search(rf"(?<!\w){re.escape(option)}[:,']", TEXTS[path])]
             lost += [(path, option) for option in explained if option not in translated[path]]
     assert lost == []
@@ -139,9 +139,9 @@ def test_other_nodes_and_inputs_are_called_what_they_are_called(translated):
         for title in set(titles.findall(TEXTS[path])):
             called = translated[f"nodeDefs.{NODE_NAMES[title]}.display_name"].removesuffix(" (SVP)")
             wrong += [(path, called)] if called not in translated[path] else []
-        for each in SCHEMAS[node].inputs:
-            called = translated[f"nodeDefs.{node}.inputs.{each.id}.name"]
-            named = "_" in each.id and re.search(rf"\b{each.id}\b", TEXTS[path])
+        for given in SCHEMAS[node].inputs:
+            called = translated[f"nodeDefs.{node}.inputs.{given.id}.name"]
+            named = "_" in given.id and re.search(rf"\b{given.id}\b", TEXTS[path])
             wrong += [(path, called)] if named and called not in translated[path] else []
     assert wrong == []
 
@@ -161,7 +161,7 @@ def test_special_characters_are_escaped(text, shown):
 def test_the_command_writes_english_and_notes_what_is_translated(tmp_path, monkeypatch):
     monkeypatch.setattr(translations, "LOCALES", tmp_path)
     translations.main([])
-    assert sorted(each.relative_to(tmp_path).as_posix() for each in tmp_path.rglob("*.json")) == [
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.json")) == [
         "en/main.json",
         "en/nodeDefs.json",
     ]
@@ -171,6 +171,6 @@ def test_the_command_writes_english_and_notes_what_is_translated(tmp_path, monke
 
 
 def test_a_changed_english_text_has_another_fingerprint():
-    before, after = ({"nodeDefs": {"SVPSampler": {"display_name": each}}} for each in ("Sampler", "The Sampler"))
+    before, after = ({"nodeDefs": {"SVPSampler": {"display_name": item}}} for item in ("Sampler", "The Sampler"))
     assert list(fingerprints(before)) == ["nodeDefs.SVPSampler.display_name"]
     assert fingerprints(before) != fingerprints(after)

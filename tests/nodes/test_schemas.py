@@ -30,16 +30,16 @@ UNITS = re.compile(
 def described(schema: Any) -> dict[str, Any]:
     """What a saved graph relies on: names and types in order, bounds, fixed choices, and the places of widget values."""
     inputs = []
-    for each in schema.inputs:
-        entry = {"id": each.id, "type": each.get_io_type(), "optional": bool(each.optional)}
-        options = each.as_dict()
+    for given in schema.inputs:
+        entry = {"id": given.id, "type": given.get_io_type(), "optional": bool(given.optional)}
+        options = given.as_dict()
         entry |= {
-            key: options[key] for key in ("min", "max", "options") if key in options and each.id not in FILE_LISTS
+            key: options[key] for key in ("min", "max", "options") if key in options and given.id not in FILE_LISTS
         }
         inputs.append(entry)
     return {
         "inputs": inputs,
-        "outputs": [[each.id, each.get_io_type()] for each in schema.outputs],
+        "outputs": [[output.id, output.get_io_type()] for output in schema.outputs],
         "widgets": widget_places(schema),
     }
 
@@ -47,12 +47,12 @@ def described(schema: Any) -> dict[str, Any]:
 def widget_places(schema: Any) -> list[str]:
     """The input behind each of a saved node's widget values, as the front end counts them: required ones first."""
     places = []
-    for each in sorted(schema.inputs, key=lambda given: bool(given.optional)):
-        options = each.as_dict()
+    for item in sorted(schema.inputs, key=lambda given: bool(given.optional)):
+        options = item.as_dict()
         if "default" in options and not options.get("forceInput"):
-            places.append(each.id)
-            if options.get("control_after_generate", each.id in SEEDS):
-                places.append(f"{each.id}: control_after_generate")
+            places.append(item.id)
+            if options.get("control_after_generate", item.id in SEEDS):
+                places.append(f"{item.id}: control_after_generate")
     return places
 
 
@@ -61,7 +61,7 @@ def nodes() -> dict[str, Any]:
 
 
 def test_all_nodes_are_frozen():
-    assert {each.__name__ for each in NODE_CLASSES} == set(FROZEN), (
+    assert {node.__name__ for node in NODE_CLASSES} == set(FROZEN), (
         f"run `python {Path(__file__).name}` and commit the file"
     )
 
@@ -70,13 +70,13 @@ def test_all_nodes_are_frozen():
 def test_what_was_released_is_still_there(node):
     stored, now = FROZEN[node.__name__], described(node.define_schema())
     count = len(stored["inputs"])
-    assert [each["id"] for each in now["inputs"][:count]] == [each["id"] for each in stored["inputs"]]
+    assert [given["id"] for given in now["inputs"][:count]] == [given["id"] for given in stored["inputs"]]
     for old, new in zip(stored["inputs"], now["inputs"][:count], strict=True):
         assert set(old["type"].split(",")) <= set(new["type"].split(",")), old["id"]
         assert new["optional"] or not old["optional"], f"{old['id']} was optional"
         assert set(old.get("options", ())) <= set(new.get("options", ())), old["id"]
         assert "min" not in old or (new["min"] <= old["min"] and old["max"] <= new["max"]), old["id"]
-    assert all(each["optional"] for each in now["inputs"][count:]), "new inputs are optional"
+    assert all(given["optional"] for given in now["inputs"][count:]), "new inputs are optional"
     assert now["outputs"][: len(stored["outputs"])] == stored["outputs"]
     assert now["widgets"][: len(stored["widgets"])] == stored["widgets"], "values of saved graphs would move"
 
@@ -86,50 +86,50 @@ def test_everything_is_explained(node):
     schema = node.define_schema()
     assert schema.node_id == node.__name__ and schema.display_name.endswith("(SVP)")
     assert schema.category.startswith("SVP Portrait") and schema.description.endswith(".")
-    assert all(each.tooltip and each.tooltip.endswith(".") for each in (*schema.inputs, *schema.outputs))
+    assert all(given.tooltip and given.tooltip.endswith(".") for given in (*schema.inputs, *schema.outputs))
 
 
 @for_all(nodes)
 def test_widgets_have_bounds_and_a_default_within(node):
-    for each in node.define_schema().inputs:
-        widget = each.as_dict()
-        if each.get_io_type() in ("INT", "FLOAT"):
-            assert widget["min"] <= widget["default"] <= widget["max"], each.id
-            assert 0 < widget["step"] <= widget["max"] - widget["min"], each.id
-            assert UNITS.search(each.tooltip), f"the unit of {each.id}"
-        if each.get_io_type() == "COMBO":
+    for given in node.define_schema().inputs:
+        widget = given.as_dict()
+        if given.get_io_type() in ("INT", "FLOAT"):
+            assert widget["min"] <= widget["default"] <= widget["max"], given.id
+            assert 0 < widget["step"] <= widget["max"] - widget["min"], given.id
+            assert UNITS.search(given.tooltip), f"the unit of {given.id}"
+        if given.get_io_type() == "COMBO":
             assert widget["default"] in widget["options"]
 
 
 @for_all(nodes)
 def test_few_widgets_are_open(node):
-    inputs = [each.as_dict() for each in node.define_schema().inputs]
-    assert sum("default" in each and not each.get("advanced") for each in inputs) <= MOST_OPEN
+    inputs = [given.as_dict() for given in node.define_schema().inputs]
+    assert sum("default" in given and not given.get("advanced") for given in inputs) <= MOST_OPEN
 
 
 @for_all(nodes)
 def test_seeds_say_who_changes_them(node):
     """A seed that moves by itself is for sampling; another seed in data or training is work from the beginning."""
-    for each in node.define_schema().inputs:
-        if each.id in SEEDS:
+    for given in node.define_schema().inputs:
+        if given.id in SEEDS:
             makes_files = node.define_schema().category.endswith("training")
-            assert each.as_dict()["control_after_generate"] is not makes_files
+            assert given.as_dict()["control_after_generate"] is not makes_files
 
 
 @for_all(nodes)
 def test_execute_takes_the_inputs_of_the_schema(node):
     schema = node.define_schema()
     given = inspect.signature(node.execute).parameters
-    assert set(given) == {each.id for each in schema.inputs}
-    for each in schema.inputs:
-        assert (given[each.id].default is not inspect.Parameter.empty) == each.optional, each.id
+    assert set(given) == {item.id for item in schema.inputs}
+    for item in schema.inputs:
+        assert (given[item.id].default is not inspect.Parameter.empty) == item.optional, item.id
 
 
 @for_all(nodes)
 def test_execute_is_short(node):
     """A node unpacks, makes one call, returns; so many statements that none has to be packed into another."""
     body = ast.parse(textwrap.dedent(inspect.getsource(node.execute))).body[0].body
-    assert sum(isinstance(each, ast.stmt) for statement in body for each in ast.walk(statement)) <= 25
+    assert sum(isinstance(part, ast.stmt) for statement in body for part in ast.walk(statement)) <= 25
 
 
 if __name__ == "__main__":

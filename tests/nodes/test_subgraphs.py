@@ -13,7 +13,7 @@ from svp_portrait.nodes.registry import NODE_CLASSES
 from ..looping import for_all
 
 FOLDER = Path(__file__).resolve().parents[2] / "subgraphs"
-SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
+SCHEMAS = {node.__name__: node.define_schema() for node in NODE_CLASSES}
 OUTSIDE = (-10, -20)  # ids of a subgraph's own inputs and outputs
 
 
@@ -25,24 +25,24 @@ def blueprints() -> dict[str, dict[str, Any]]:
 def test_it_is_one_node_named_as_its_file(blueprint):
     (node,), (subgraph,) = blueprint["nodes"], blueprint["definitions"]["subgraphs"]
     assert node["type"] == subgraph["id"] and (FOLDER / f"{subgraph['name']}.json").is_file()
-    assert [each["name"] for each in node["inputs"]] == [each["name"] for each in subgraph["inputs"]]
+    assert [given["name"] for given in node["inputs"]] == [given["name"] for given in subgraph["inputs"]]
     assert "BlueprintDescription" in blueprint["extra"]
-    ids = {str(each["id"]): each for each in subgraph["nodes"]}
+    ids = {str(item["id"]): item for item in subgraph["nodes"]}
     for inner, name in node["properties"]["proxyWidgets"]:
-        assert name in {each.id for each in SCHEMAS[ids[inner]["type"]].inputs}
+        assert name in {given.id for given in SCHEMAS[ids[inner]["type"]].inputs}
 
 
 @for_all(blueprints)
 def test_it_asks_for_portrait_and_speech_first(blueprint):
     (subgraph,) = blueprint["definitions"]["subgraphs"]
-    assert [each["name"] for each in subgraph["inputs"]][:2] == ["portrait", "speech"]
-    nodes = {each["id"]: each for each in subgraph["nodes"]}
-    links = {each["id"]: each for each in subgraph["links"]}
+    assert [item["name"] for item in subgraph["inputs"]][:2] == ["portrait", "speech"]
+    nodes = {node["id"]: node for node in subgraph["nodes"]}
+    links = {link["id"]: link for link in subgraph["links"]}
     for given in subgraph["inputs"][2:]:  # what follows may stay open
-        for target in (links[each] for each in given["linkIds"]):
+        for target in (links[item] for item in given["linkIds"]):
             name = nodes[target["target_id"]]["inputs"][target["target_slot"]]["name"]
             kind = nodes[target["target_id"]]["type"]
-            assert next(each for each in SCHEMAS[kind].inputs if each.id == name).optional, given["name"]
+            assert next(item for item in SCHEMAS[kind].inputs if item.id == name).optional, given["name"]
     assert len(nodes) == 3 and blueprint["extra"]["BlueprintSearchAliases"]
 
 
@@ -50,7 +50,7 @@ def test_it_asks_for_portrait_and_speech_first(blueprint):
 def test_its_nodes_are_as_their_schemas(blueprint):
     """Values for all widgets, links between sockets that exist, and everything required is linked."""
     (subgraph,) = blueprint["definitions"]["subgraphs"]
-    nodes = {each["id"]: each for each in subgraph["nodes"]}
+    nodes = {item["id"]: item for item in subgraph["nodes"]}
     linked = set()
     for link in subgraph["links"]:
         if link["origin_id"] not in OUTSIDE:
@@ -60,13 +60,13 @@ def test_its_nodes_are_as_their_schemas(blueprint):
             target = nodes[link["target_id"]]["inputs"][link["target_slot"]]
             assert target["link"] == link["id"]
             linked.add((link["target_id"], target["name"]))
-    for node in (each for each in nodes.values() if each["type"] in SCHEMAS):
+    for node in (item for item in nodes.values() if item["type"] in SCHEMAS):
         required_first = sorted(SCHEMAS[node["type"]].inputs, key=lambda given: given.optional)
-        options = [(each, each.as_dict()) for each in required_first]
+        options = [(item, item.as_dict()) for item in required_first]
         wanted = sum(("default" in given) + bool(given.get("control_after_generate")) for _, given in options)
         assert len(node["widgets_values"]) == wanted, node["type"]
-        for each, given in options:
-            assert "default" in given or each.optional or (node["id"], each.id) in linked, (node["type"], each.id)
+        for option, given in options:
+            assert "default" in given or option.optional or (node["id"], option.id) in linked, (node["type"], option.id)
 
 
 def test_other_words_are_given_to_hosts_that_know_them(monkeypatch):

@@ -28,7 +28,7 @@ WEIGHTS = [  # what a graph needs beside the built-in model, where `svp download
     "audio_encoders/wav2vec2-base-960h/model.safetensors",
 ]
 ASSETS = ["portrait.png", "portrait_wide.png", "speech.wav", "style_happy.mp4", "style_sad.mp4", "driving.mp4"]
-SCHEMAS = {each.__name__: each.define_schema() for each in NODE_CLASSES}
+SCHEMAS = {node.__name__: node.define_schema() for node in NODE_CLASSES}
 CORE_WIDGETS = {  # the first widgets of each node; others only show
     "LoadImage": ["image"],
     "LoadAudio": ["audio"],
@@ -68,11 +68,11 @@ def widget_names(node_type: str) -> list[str | None]:
         return list(CORE_WIDGETS.get(node_type, ()))
     names: list[str | None] = []
     required_first = sorted(SCHEMAS[node_type].inputs, key=lambda given: given.optional)  # the host's order
-    for each in required_first:
-        options = each.as_dict()
+    for item in required_first:
+        options = item.as_dict()
         if "default" in options:
-            names.append(each.id)
-        if options.get("control_after_generate", each.id in SEEDS):
+            names.append(item.id)
+        if options.get("control_after_generate", item.id in SEEDS):
             names.append(None)
     return names
 
@@ -81,10 +81,10 @@ def as_api(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the host's front end posts for a drawn graph."""
     sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
     nodes = {}
-    for node in (each for each in graph["nodes"] if each["type"] not in NOTES):
+    for node in (item for item in graph["nodes"] if item["type"] not in NOTES):
         names = widget_names(node["type"])  # of core nodes those that count, which come first
         inputs = dict(zip(names, node["widgets_values"][: len(names)], strict=True))
-        inputs.update({each["name"]: sources[each["link"]] for each in node["inputs"] if each["link"] is not None})
+        inputs.update({given["name"]: sources[given["link"]] for given in node["inputs"] if given["link"] is not None})
         inputs.pop(None, None)
         nodes[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}
     return nodes
@@ -106,8 +106,8 @@ def problems(path: Path, folder: Path) -> list[str]:
 def put_models(folder: Path, files: list[str]) -> None:
     """Empty files below `models` of that folder, which the nodes then look in."""
     folder_paths.use(folder, folder / "models")
-    for each in files:
-        path = folder / "models" / each
+    for file in files:
+        path = folder / "models" / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
 
@@ -145,7 +145,7 @@ def test_missing_weights_are_told_with_their_cure(folders):
 
 
 def test_the_note_names_the_downloads_of_its_graph():
-    (note,) = [each for each in drawn("vexpress_portrait")["nodes"] if each["type"] in NOTES]
+    (note,) = [node for node in drawn("vexpress_portrait")["nodes"] if node["type"] in NOTES]
     (text,) = note["widgets_values"]
     assert "svp download vexpress sd-vae-ft-mse wav2vec2-base-960h --models" in text
     assert entry_named("buffalo_l").source in text and entry_named("buffalo_l").folder in text
@@ -175,10 +175,10 @@ def test_links_and_slots_agree(name):
         assert kind in given["type"].split(",")
     for node in graph["nodes"]:
         if node["type"] in SCHEMAS:
-            types = {each.id: each.get_io_type() for each in SCHEMAS[node["type"]].inputs}
-            assert {each["name"]: each["type"] for each in node["inputs"]}.items() <= types.items()
-            wanted = [each.get_io_type() for each in SCHEMAS[node["type"]].outputs]
-            assert [each["type"] for each in node["outputs"]] == wanted
+            types = {item.id: item.get_io_type() for item in SCHEMAS[node["type"]].inputs}
+            assert {item["name"]: item["type"] for item in node["inputs"]}.items() <= types.items()
+            wanted = [item.get_io_type() for item in SCHEMAS[node["type"]].outputs]
+            assert [item["type"] for item in node["outputs"]] == wanted
 
 
 Box = tuple[float, float, float, float]  # left, top, width, height, with the title bar
@@ -224,8 +224,8 @@ def socket_at(box: Box, node: dict[str, Any], slot: int) -> Point:
     given = node["inputs"][slot]
     if "widget" not in given:
         return box[0], box[1] + TITLE_BAR + FIRST_SLOT + SLOT * slot
-    sockets = max(sum("widget" not in each for each in node["inputs"]), len(node["outputs"]))
-    shown = [each for each in widget_names(node["type"]) if each is not None]
+    sockets = max(sum("widget" not in item for item in node["inputs"]), len(node["outputs"]))
+    shown = [name for name in widget_names(node["type"]) if name is not None]
     return box[0], box[1] + TITLE_BAR + SLOT * sockets + ROW * (shown.index(given["name"]) + 0.75)
 
 
@@ -235,7 +235,7 @@ def curve(start: Point, end: Point) -> list[Point]:
     corners = np.array([start, (start[0] + reach, start[1]), (end[0] - reach, end[1]), end])
     t = np.linspace(0, 1, 33)[:, None]
     weights = np.hstack([(1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3])
-    return [tuple(each) for each in weights @ corners]
+    return [tuple(item) for item in weights @ corners]
 
 
 def wire(graph: dict[str, Any], link: list[Any], nodes: dict[int, dict[str, Any]]) -> list[Point]:
@@ -245,8 +245,8 @@ def wire(graph: dict[str, Any], link: list[Any], nodes: dict[int, dict[str, Any]
     left, top, width, _ = places[source]
     start = (left + width, top + TITLE_BAR + FIRST_SLOT + SLOT * output)
     end = socket_at(places[target], nodes[target], slot)
-    dots = {each["id"]: each for each in graph["extra"].get("reroutes", [])}
-    last = {each["id"]: each["parentId"] for each in graph["extra"].get("linkExtensions", [])}.get(number)
+    dots = {entry["id"]: entry for entry in graph["extra"].get("reroutes", [])}
+    last = {entry["id"]: entry["parentId"] for entry in graph["extra"].get("linkExtensions", [])}.get(number)
     if last is None:
         return curve(start, end)
     path = [end]
@@ -256,7 +256,7 @@ def wire(graph: dict[str, Any], link: list[Any], nodes: dict[int, dict[str, Any]
         last = dots[last].get("parentId")
     path = [*path, start][::-1]
     between = np.linspace(0, 1, 33)[:, None]
-    return [tuple(each) for a, b in itertools.pairwise(path) for each in np.array(a) + between * (np.array(b) - a)]
+    return [tuple(item) for a, b in itertools.pairwise(path) for item in np.array(a) + between * (np.array(b) - a)]
 
 
 def inside(point: Point, box: Box) -> bool:
@@ -268,14 +268,14 @@ def inside(point: Point, box: Box) -> bool:
 def test_no_wire_runs_behind_a_node_or_a_group(name):
     graph = drawn(name)
     nodes = {node["id"]: node for node in graph["nodes"]}
-    groups = [tuple(each["bounding"]) for each in graph["groups"]]
+    groups = [tuple(item["bounding"]) for item in graph["groups"]]
     for link in graph["links"]:
         points = wire(graph, link, nodes)
         crossed = {
-            nodes[key]["title"] for key, box in boxes(graph).items() if any(inside(each, box) for each in points)
+            nodes[key]["title"] for key, box in boxes(graph).items() if any(inside(point, box) for point in points)
         }
         assert not crossed, f"{nodes[link[1]]['title']} to {nodes[link[3]]['title']}: behind {sorted(crossed)}"
-        assert not any(inside(each, group) for each in points for group in groups)
+        assert not any(inside(point, group) for point in points for group in groups)
 
 
 @for_all(names)
@@ -297,7 +297,7 @@ def test_clips_are_decoded_by_the_pack_alone(name):
 @for_all(names)
 def test_notes_can_be_read_everywhere(name):
     """Without inline code, which Nodes 2.0 shows in the colour of its ground."""
-    (note,) = [each for each in drawn(name)["nodes"] if each["type"] in NOTES]
+    (note,) = [node for node in drawn(name)["nodes"] if node["type"] in NOTES]
     assert "`" not in note["widgets_values"][0] and len(note["widgets_values"][0]) > 100
 
 
@@ -305,19 +305,19 @@ def test_notes_can_be_read_everywhere(name):
 def test_the_page_is_given_the_media_that_are_used(name):
     graph = drawn(name)
     used = {
-        each["widgets_values"][0] for each in graph["nodes"] if each["type"] in ("LoadImage", "LoadAudio", "LoadVideo")
+        node["widgets_values"][0] for node in graph["nodes"] if node["type"] in ("LoadImage", "LoadAudio", "LoadVideo")
     }
     assert set(graph["extra"]["svp_media"]) == used <= set(ASSETS)
-    assert all((WORKFLOWS / "assets" / each).is_file() for each in used)
+    assert all((WORKFLOWS / "assets" / item).is_file() for item in used)
 
 
 def test_the_page_is_given_the_weights_that_are_needed():
     """For its dialog of missing models: name, address, folder and sum as the catalogue has them."""
     graph = drawn("vexpress_portrait")
-    listed = {each["name"]: each for node in graph["nodes"] for each in node["properties"].get("models", [])}
+    listed = {item["name"]: item for node in graph["nodes"] for item in node["properties"].get("models", [])}
     assert list(listed.values()) == graph["models"]
     for entry in map(entry_named, ("vexpress", "sd-vae-ft-mse", "wav2vec2-base-960h")):
-        for file in (each for each in entry.files if each.name.endswith((".bin", ".safetensors"))):
+        for file in (path for path in entry.files if path.name.endswith((".bin", ".safetensors"))):
             folder, _, below = entry.folder.partition("/")
             given = listed.pop(f"{below}/{file.name}" if below else file.name)
             assert given["directory"] == folder and given.get("hash") == file.sha256

@@ -63,7 +63,7 @@ def test_places_are_where_their_names_say(portrait):
 def test_proportions_do_not_change_with_size_place_and_tilt(portrait):
     turn = 1.7 * np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
     moved = portrait.landmarks @ turn + (12, -7)
-    found, same = (identity_descriptor(portrait.images, each)[PROPORTIONS] for each in (portrait.landmarks, moved))
+    found, same = (identity_descriptor(portrait.images, item)[PROPORTIONS] for item in (portrait.landmarks, moved))
     np.testing.assert_allclose(found, same, atol=1e-6)
     assert np.all(np.diff(found[:3]) < 0)  # a face is widest at the temples
 

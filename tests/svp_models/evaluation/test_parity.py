@@ -54,10 +54,10 @@ def processing_of(folder, path):
 def measures(path, *checks) -> dict[str, Measure]:
     """The results of some checks by name; of all, and of the search for tensors they pass over, if none is named."""
     folder = open_folder(path)
-    found = [each for check in checks or (networks_of, loops_of, processing_of) for each in check(folder, path)]
+    found = [item for check in checks or (networks_of, loops_of, processing_of) for item in check(folder, path)]
     found += [] if checks else remaining(folder, found)
-    assert len({each.name for each in found}) == len(found)
-    return {each.name: each for each in found}
+    assert len({measure.name for measure in found}) == len(found)
+    return {measure.name: measure for measure in found}
 
 
 def change(path, **tensors) -> None:
@@ -120,7 +120,7 @@ def test_changed_outputs_are_the_only_misses_and_unknown_tensors_are_one(parity_
     )
     change(parity_folder, **{name.replace(".", "__"): lambda tensor: tensor * 1.001 for name in changed})
     change(parity_folder, novelty=lambda _: torch.ones(2))
-    missed = {each.name: each for each in measures(parity_folder).values() if each.missed}
+    missed = {measure.name: measure for measure in measures(parity_folder).values() if measure.missed}
     assert missed.keys() == {*changed, "novelty"} and missed["novelty"].note == "no check knows this tensor"
     for name in changed:
         assert missed[name].error == pytest.approx(1e-3, rel=0.05)
@@ -131,7 +131,7 @@ def test_a_changed_weight_spreads_to_what_it_feeds(parity_folder):
     weights = torch.load(path, weights_only=True)
     weights["conv_out.bias"] = weights["conv_out.bias"] + 0.1
     torch.save(weights, path)
-    missed = {each.name for each in measures(parity_folder).values() if each.missed}
+    missed = {measure.name for measure in measures(parity_folder).values() if measure.missed}
     assert missed == {"kps_guider.features", "loop.kps_features", "loop.latents_after_step1", "loop.final_latents",
                       "loop_no_cfg.final_latents"}  # fmt: skip
 
@@ -142,7 +142,7 @@ def test_a_moved_keypoint_and_another_schedule_are_missed(parity_folder):
     ddim["timesteps"]["4"][3] = 250
     ddim["alphas_cumprod"][-1] = 2**-24
     (parity_folder / "ddim.json").write_text(json.dumps(ddim))
-    missed = {each.name for each in measures(parity_folder, processing_of).values() if each.missed}
+    missed = {measure.name for measure in measures(parity_folder, processing_of).values() if measure.missed}
     assert missed == {"draw_kps_images", "ddim.timesteps.4", "ddim.alphas_cumprod.last"}
 
 
@@ -203,7 +203,7 @@ def test_outputs_of_other_shapes_and_unknown_modules_are_missed(parity_folder):
         loop__latents_after_step9=lambda _: torch.ones(1),
         median_filter__output=lambda t: t[:, :2],
     )
-    missed = {each.name: each.note for each in measures(parity_folder).values() if each.missed}
+    missed = {measure.name: measure.note for measure in measures(parity_folder).values() if measure.missed}
     assert missed == {
         "kps_guider.features": "ours has the shape [1, 32, 2, 8, 16], the reference [1, 32, 1, 8, 16]",
         "unet.cond.t981.stage.conv_act": "our denoiser has no such module",
@@ -270,7 +270,7 @@ def test_the_scan_keeps_the_turn_and_not_the_distance():
     def face(ratio: float) -> torch.Tensor:
         return torch.tensor([[-ratio, 0.0], [1.0, 0.0], [0.0, 0.0]])
 
-    driving = torch.stack([face(each) for each in (1.0, 1.5, 2.3, 4.0)])
+    driving = torch.stack([face(item) for item in (1.0, 1.5, 2.3, 4.0)])
     assert scanned_frame(driving, face(1.4)) == 2
 
 

@@ -91,8 +91,8 @@ def test_the_full_evaluation_gives_every_figure(evaluation):
     assert len(figures["interpolation"]) == 11
     assert figures["interpolation"][0] == 0 and figures["interpolation"][10] == pytest.approx(1)
     assert figures["interpolation_jump"] > 0
-    assert {name: set(each) for name, each in figures["clustering"].items()} == dict.fromkeys(INPUTS, set(EMOTIONS))
-    assert calls == [(each, len(calls)) for each in range(1, len(calls) + 1)]
+    assert {name: set(item) for name, item in figures["clustering"].items()} == dict.fromkeys(INPUTS, set(EMOTIONS))
+    assert calls == [(text, len(calls)) for text in range(1, len(calls) + 1)]
     assert json.loads(json.dumps(figures)) == figures
 
 

@@ -51,7 +51,7 @@ def test_clustering_falls_with_the_error_of_the_readings(evaluator):
     assert len(evaluator.steps) == 2
     for found in (sharp, blurred):
         assert tuple(found) == INPUTS
-        assert {name: set(each) for name, each in found.items()} == dict.fromkeys(INPUTS, set(EMOTIONS))
+        assert {name: set(measure) for name, measure in found.items()} == dict.fromkeys(INPUTS, set(EMOTIONS))
     mean = {name: [np.mean(list(found[name].values())) for found in (sharp, blurred)] for name in INPUTS}
     assert mean["audio"][0] == mean["audio"][1]  # the same people, sentences and sounds
     assert mean["expression"][0] > 2 * mean["expression"][1]
