@@ -23,9 +23,10 @@ test: $(INSTALLED)  ## the tests, without the slow ones
 test-slow: $(INSTALLED)  ## the slow tests
 	$(VENV)/bin/python -m pytest -q -m slow
 
-lint: $(INSTALLED)  ## check style and formatting
+lint: $(INSTALLED)  ## check style, formatting and types
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 format: $(INSTALLED)  ## format the code and fix what ruff can fix
 	$(VENV)/bin/ruff check --fix .

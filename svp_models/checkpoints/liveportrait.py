@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,7 +108,7 @@ def load_retargeting(path: Path | str) -> dict[str, KeypointMLP]:
     networks = {}
     for part, tensors in _retargeting_tensors(path).items():
         prefix = f"retarget_{part}."
-        sizes = Sizes(path, tensors, lambda part=part: KeypointMLP(RETARGETING[part]), prefix)
+        sizes = Sizes(path, tensors, partial(KeypointMLP, RETARGETING[part]), prefix)
         weights = [f"mlp.{index}.weight" for index in sizes.numbers("mlp")]
         widths = (sizes.axis("mlp.0.weight", 1), *(sizes.axis(name, 0) for name in weights))
         with shapes_only():

@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -63,7 +63,7 @@ def run_jobs(
     processes: int,
     ray: str = "",
     check_stop: Callable[[], None] = lambda: None,
-) -> Iterator[str]:
+) -> Generator[str, None, None]:
     """Runs all jobs; yields the id of each when it is finished. ray: an address, LOCAL_RAY, or "" for processes. check_stop:
     called after each clip that this process makes; it may raise to stop."""
     if ray:
@@ -129,7 +129,7 @@ def finished_job(job: Job, work: Path) -> JobResult | None:
     return JobResult(path, tuple(samples), skipped)
 
 
-def _in_processes(context: JobContext, jobs: Sequence[Job], processes: int) -> Iterator[str]:
+def _in_processes(context: JobContext, jobs: Sequence[Job], processes: int) -> Generator[str, None, None]:
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks but not the threads
     with _hangup_ignored():
@@ -192,7 +192,7 @@ class _RayActor:
         return {"job": run_job(self.context, self.jobs[row["id"]])}
 
 
-def _on_ray(context: JobContext, jobs: Sequence[Job], processes: int, address: str) -> Iterator[str]:
+def _on_ray(context: JobContext, jobs: Sequence[Job], processes: int, address: str) -> Generator[str, None, None]:
     if not jobs:
         return
     try:

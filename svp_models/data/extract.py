@@ -61,7 +61,7 @@ def video_clips(
     root: Path, source: Source, config: PrepareConfig, preprocessors: Preprocessors, scratch: Path
 ) -> Iterator[Sample | Skipped]:
     """The clips of a video and what was skipped, in the order of time. scratch: a folder for temporary files."""
-    limits, position = config.videos.limits, 0
+    limits, position = config.for_videos().limits, 0
     try:
         audio = open_audio(root, source)
         if audio is None:
@@ -69,13 +69,15 @@ def video_clips(
             return
         frames, second_pass = _frames_of(root / source.path), _frames_of(root / source.path)
         reached = 0  # by the second pass
-        for shot in iter_shots(frames, preprocessors.backend, config.output.frames, limits):
+        for shot in iter_shots(frames, preprocessors.face_backend(), config.output.frames, limits):
             position = shot.start
             for segment in segments_of(shot, source.title, config):
                 if isinstance(segment, Skipped):
                     yield segment
                     continue
-                square = square_around(face_boxes(segment.track), shot.width, shot.height, margin=config.videos.margin)
+                square = square_around(
+                    face_boxes(segment.track), shot.width, shot.height, margin=config.for_videos().margin
+                )
                 outside = outside_share(square, shot.width, shot.height)
                 if outside > limits.max_outside:
                     yield Skipped(
@@ -128,7 +130,7 @@ def build_clip(
     start = segment.start / FPS
     count, size = len(frames), config.output.size
     change = median_change(frames)
-    limits = config.videos.limits
+    limits = config.for_videos().limits
     if change < limits.min_change:
         return Skipped(source.title, start, "frozen", f"frames differ by {change:.3f} of 255")
     expected = count * SAMPLES_PER_FRAME
@@ -253,6 +255,12 @@ class Preprocessors:
     backend: FaceBackend | None = None
     deep3d: Deep3DNetwork | None = None
     encoder: AudioEncoder | None = None
+
+    def face_backend(self) -> FaceBackend:
+        """PortraitError where there is none, as for synthetic clips."""
+        if self.backend is None:
+            raise PortraitError("there is no face detector: videos need one")
+        return self.backend
 
     @property
     def feature_rows(self) -> int:

@@ -60,13 +60,13 @@ def _hull(points: np.ndarray) -> np.ndarray:
 def in_square(track: FaceTrack, square: Square, size: int) -> FaceTrack:
     """The track in the pixels of the cropped frames."""
 
-    def moved(points: np.ndarray | None) -> np.ndarray | None:
-        return None if points is None else to_square(points, square, size)
+    def moved(points: np.ndarray) -> np.ndarray:
+        return to_square(points, square, size)
 
     return replace(
         track,
         boxes=moved(track.boxes.reshape(-1, 2, 2)).reshape(-1, 4),
-        landmarks=moved(track.landmarks),
+        landmarks=None if track.landmarks is None else moved(track.landmarks),
         head_keypoints=moved(track.head_keypoints),
         five_points=moved(track.five_points),
         width=size,

@@ -130,7 +130,8 @@ def own_version() -> str:
     try:
         return version("svp-portrait")
     except PackageNotFoundError:
-        return re.search(r'^version = "(.+)"$', PROJECT.read_text(encoding="utf-8"), re.MULTILINE)[1]
+        found = re.search(r'^version = "(.+)"$', PROJECT.read_text(encoding="utf-8"), re.MULTILINE)
+        return found[1] if found else "unknown"
 
 
 def write_manifest(manifest: Manifest) -> None:

@@ -30,7 +30,7 @@ from .manifest import (
 )
 from .schema import AUDIO, INFO, LABELS, SAMPLES_PER_FRAME, VIDEO, PrepareConfig, Skipped, check_labels
 from .shards import decode_audio, decode_frames, decode_info, decode_labels, read_member, write_shards
-from .sources import find_sources
+from .sources import Source, find_sources
 from .synthetic_clips import synthetic_people
 
 WORK, METADATA = "work", "metadata.json"
@@ -54,10 +54,13 @@ def prepare(
     clip that this process makes; it and progress may raise to stop. A folder that was begun with other options, other videos
     or another version raises PortraitError.
     """
+    jobs: list[Job] = []
+    unusable: list[Skipped] = []
     if root is None:
-        jobs, unusable = synthetic_people(config.synthetic), []
+        jobs += synthetic_people(config.for_synthetic())
     else:
-        jobs, unusable = find_sources(root, config.videos, check_stop)
+        sources, unusable = find_sources(root, config.for_videos(), check_stop)
+        jobs += sources
     metadata = make_metadata(asdict(config), _digest(root, jobs), len(jobs))
     if _finished(out, metadata):
         return open_manifest(out)
@@ -136,7 +139,10 @@ def _assembled(
 
 def _digest(root: Path | None, jobs: Sequence[Job]) -> str:
     """A hash of the jobs, and of the sizes of their videos."""
-    lines = [job.digest_text + ("" if root is None else f" {(root / job.path).stat().st_size}") for job in jobs]
+    sizes = [
+        f" {(root / job.path).stat().st_size}" if root is not None and isinstance(job, Source) else "" for job in jobs
+    ]
+    lines = [job.digest_text + size for job, size in zip(jobs, sizes, strict=True)]
     return blake2b("\n".join(lines).encode(), digest_size=16).hexdigest()
 
 

@@ -279,3 +279,15 @@ class PrepareConfig:
     output: OutputOptions
     videos: VideoOptions | None = None
     synthetic: SyntheticOptions | None = None
+
+    def for_videos(self) -> VideoOptions:
+        """The options for videos; PortraitError where there are none."""
+        if self.videos is None:
+            raise PortraitError("this data set is of synthetic people: it has no options for videos")
+        return self.videos
+
+    def for_synthetic(self) -> SyntheticOptions:
+        """The options for synthetic people; PortraitError where there are none."""
+        if self.synthetic is None:
+            raise PortraitError("this data set is of videos: it has no options for synthetic people")
+        return self.synthetic

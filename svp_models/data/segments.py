@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def iter_shots(frames: Iterable[np.ndarray], backend: FaceBackend, longest: int,
 
 def segments_of(shot: Shot, source: str, config: PrepareConfig) -> Iterator[Segment | Skipped]:
     """The segments of a shot, or why there are none. source: the path of the video, for the messages."""
-    options = config.videos
+    options = config.for_videos()
     count = len(shot.faces)
 
     def skip(reason: str, detail: str, start: int = shot.start) -> Skipped:
@@ -82,12 +83,12 @@ def segments_of(shot: Shot, source: str, config: PrepareConfig) -> Iterator[Segm
         yield skip("no face", f"at most {most} in each of {count} frames")
         return
     chosen = choose_faces(shot.faces, choice, options.face_index)
-    second = _frames_with_second_face(shot.faces, chosen, config.videos.limits.second_face_area)
-    if options.face == ONE_FACE and second > config.videos.limits.max_second_face * count:
+    second = _frames_with_second_face(shot.faces, chosen, options.limits.second_face_area)
+    if options.face == ONE_FACE and second > options.limits.max_second_face * count:
         yield skip("several faces", f"in {second} of {count} frames")
         return
     track = build_track(chosen, shot.width, shot.height)
-    runs = present_runs(track.present, config.videos.limits.max_gap)
+    runs = present_runs(track.present, options.limits.max_gap)
     if all(stop - start < MIN_FRAMES for start, stop in runs):
         longest = max(stop - start for start, stop in runs)
         yield skip("no face", f"for {MIN_FRAMES} frames; the longest time is {longest}")
@@ -131,13 +132,15 @@ def present_runs(present: np.ndarray, max_gap: int) -> list[tuple[int, int]]:
 
 def part_of(track: FaceTrack, start: int, stop: int) -> FaceTrack:
     """Frames start .. stop - 1 of a track."""
-    arrays = {name: value[start:stop] for name, value in vars(track).items() if isinstance(value, np.ndarray)}
+    arrays: dict[str, Any] = {
+        name: value[start:stop] for name, value in vars(track).items() if isinstance(value, np.ndarray)
+    }
     return replace(track, **arrays)
 
 
 def without_gaps(track: FaceTrack) -> FaceTrack:
     """The track with the frames without a face filled in between their neighbours; `present` is True everywhere."""
-    arrays = {
+    arrays: dict[str, Any] = {
         name: interpolate_missing(value, track.present)[0]
         for name, value in vars(track).items()
         if isinstance(value, np.ndarray) and name != "present"

@@ -89,7 +89,7 @@ def find_sources(
         found = read(root, path, options)
         if found is None:
             skipped.append(Skipped(readable(path), 0.0, "outside the layout", f"not named as videos of {layout} are"))
-        elif layout != "mead" or MEAD.fullmatch(path)[2] in options.views:
+        elif layout != "mead" or ((name := MEAD.fullmatch(path)) and name[2] in options.views):
             sources.append(found)
     if not sources:
         raise PortraitError(
@@ -115,7 +115,8 @@ def readable(path: str) -> str:
 def newest_change(root: Path) -> float:
     """When videos were last added or removed below a folder: the newest of the folders' times. At most MAX_FOLDERS of them, those
     nearest to the root first, and MAX_WATCHED names are checked."""
-    newest, names, seen, waiting = 0.0, 0, set(), deque([os.fspath(root)])
+    newest, names, waiting = 0.0, 0, deque([os.fspath(root)])
+    seen: set[tuple[int, int]] = set()
     while waiting and len(seen) < MAX_FOLDERS and names < MAX_WATCHED:
         folder = waiting.popleft()
         with suppress(OSError):  # gone, or not to be read
@@ -144,7 +145,10 @@ def in_test(split_key: str, share: float) -> bool:
 
 def _video_files(root: Path, check_stop: Callable[[], None]) -> tuple[list[str], list[Skipped]]:
     """The video files that can be read, in order, and those that cannot."""
-    found, walked, names_seen, closed = [], set(), 0, []
+    found: list[str] = []
+    walked: set[str] = set()
+    closed: list[OSError] = []
+    names_seen = 0
     for folder, below, names in os.walk(root, followlinks=True, onerror=closed.append):
         check_stop()
         real = os.path.realpath(folder)

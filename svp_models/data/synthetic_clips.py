@@ -68,7 +68,8 @@ def synthetic_clips(
 ) -> Iterator[Sample]:
     """The clips of a person, `config.output.frames` frames each."""
     performer, output = speaker(person.index, person.split), config.output
-    for number, role in enumerate(roles(person, config.synthetic)):
+    options = config.for_synthetic()
+    for number, role in enumerate(roles(person, options)):
         seconds = output.frames / FPS
         clip = make_clip(performer, role.emotion, role.intensity, role.seed, seconds, float(FPS), output.size)
         info = ClipInfo(
@@ -86,7 +87,7 @@ def synthetic_clips(
         )
         key = f"{person.id}-{number:06}"
         yield sample_of(key, info, clip.images, clip.audio, synthetic_labels(clip), config, preprocessors, scratch)
-        for take in range(1, config.synthetic.takes + 1):
+        for take in range(1, options.takes + 1):
             text, speech, states = act(
                 performer, role.emotion, role.intensity, role.seed + take, output.frames, float(FPS)
             )
