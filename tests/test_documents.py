@@ -19,6 +19,7 @@ from svp_portrait.svp_models.cli.main import COMMANDS
 from svp_portrait.svp_models.training.config import PHASES
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe
 
+from .nodes.test_help import messages
 from .test_architecture import LEVELS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,3 +203,12 @@ def test_the_layers_of_the_architecture_are_those_that_a_test_enforces():
     block = TEXTS["docs/architecture.md"].split("## Layers")[1].split("```")[1]
     layers = [set(re.findall(r"\w+", line.partition("#")[0])) for line in block.strip().splitlines()]
     assert layers == [{"nodes"}, *LEVELS[::-1]]
+
+
+def test_the_messages_in_the_table_of_the_weights_are_those_of_the_software():
+    known, table = messages(), TEXTS["docs/weights.md"].split("### Messages")[1]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert rows
+    for quoted in re.findall(r"`([^`]+)`", " ".join(rows)):
+        for piece in filter(None, (part.strip(" :") for part in quoted.split("..."))):
+            assert piece in known or "svp download" in piece, piece

@@ -13,6 +13,7 @@ from svp_portrait.svp_models.cli.commands import evaluate as command
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.pipeline import resolve_options
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.evaluation.evaluator import Evaluator
 from svp_portrait.svp_models.evaluation.metrics import keypoint_error
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, INPUTS, EvaluationSize, StudySize, evaluate
 from svp_portrait.svp_models.face.detection import require_face
@@ -62,6 +63,11 @@ def test_the_analyser_says_when_there_is_no_face(model, picture):
     track = FaceAnalyzer(model.face_analyzer).analyze(frames)
     with pytest.raises(PortraitError, match="no face found in the portrait"):
         require_face(track, "the portrait")
+
+
+def test_a_model_without_a_face_analyser_cannot_be_measured(model):
+    with pytest.raises(PortraitError, match="has no face analyser to measure with"):
+        Evaluator(replace(model, face_analyzer=None), AS_SHIPPED, lambda: None)
 
 
 @pytest.fixture(scope="module")

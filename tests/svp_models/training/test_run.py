@@ -6,13 +6,17 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
+from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.video import load_video
+from svp_portrait.svp_models.networks.layers import shapes_only
+from svp_portrait.svp_models.networks.vae import StableDiffusionVae
 from svp_portrait.svp_models.training.recipe import recipe_from_dict
 from svp_portrait.svp_models.training.run import Run
 
@@ -137,6 +141,15 @@ def test_a_phase_waits_for_the_one_before(values, tmp_path):
         run.phase("stage3")
     with pytest.raises(PortraitError, match="has no phase 'stage2'; it has style, projections, stage1, stage3"):
         run.phase("stage2")
+
+
+def test_only_the_packs_vae_is_trained(values, model, tmp_path):
+    settings = values["style"]["settings"]
+    run = Run(recipe_from_dict({**values, "autoencoder": {"settings": settings}}), tmp_path / "run")
+    with shapes_only():
+        large = StableDiffusionVae(PRESETS["sd15"].vae)
+    with pytest.raises(PortraitError, match="trains the pack's small VAE, and 'demo' has the VAE of Stable"):
+        run.build("autoencoder", replace(model, vae=large))
 
 
 def test_the_plan_of_a_phase(values, tmp_path):
