@@ -154,6 +154,6 @@ def test_training_is_cancelled_and_goes_on(server, host):
     step = int(kept.stem.removeprefix("checkpoint-"))
     assert 0 < step < 30 and "'host.safetensors'" not in str(server.get("/object_info/SVPLoadModel"))
     server.run(nodes)
-    assert f"goes on at step {step} of 30" in server.log()
+    assert f"resumes at step {step} of 30" in server.log()
     assert "'host.safetensors'" in str(server.get("/object_info/SVPLoadModel"))
     assert [*(server.base / "output/svp_style_layers").glob("train_style_*.safetensors")]
