@@ -64,7 +64,7 @@ def commands(text: str) -> list[list[str]]:
 
 def command_parser(name: str) -> ArgumentParser:
     parser = ArgumentParser(prog=f"svp {name}")
-    module = importlib.import_module(f"svp_portrait.svp_models.cli.commands.{COMMANDS[name][0]}")
+    module = importlib.import_module(f"svp_portrait.svp_models.cli.{COMMANDS[name][0]}")
     getattr(module, f"add_{name.replace('-', '_')}_arguments")(parser)
     return parser
 

@@ -1,6 +1,6 @@
-"""The few core nodes of the host that the workflows use, with the host's ids, inputs and outputs.
+"""Core nodes of the host that the workflows use, with the host's ids, inputs and outputs, for the command line.
 
-Values are the host's: IMAGE b h w c in [0, 1]; MASK b h w; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples":
+Types are the host's: IMAGE b h w c in [0, 1]; MASK b h w; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples":
 b c h w}; VIDEO anything with get_components() -> images, audio, frame_rate. Each node is bound to its folders.
 """
 
@@ -29,12 +29,12 @@ from .folders import Folders
 from .schema import HIDDEN_GRAPH, Hidden, InputSpec, NodeSpec, show_value
 
 LARGEST_SIDE = 16384  # pixels, the host's limit
-CHUNK = 32  # frames that are copied at a time
+CHUNK = 32  # frames per chunk
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a node returns: its outputs in order, and the files it saved."""
+    """Result of a node: its outputs in order, and the files it saved."""
 
     args: tuple[Any, ...] = ()
     ui: dict[str, list[dict[str, str]]] | None = None
@@ -51,7 +51,7 @@ class VideoComponents:
 
 @dataclass(frozen=True)
 class ComponentVideo:
-    """A VIDEO made of frames and sound."""
+    """A VIDEO of frames and audio."""
 
     components: VideoComponents
 
@@ -61,7 +61,7 @@ class ComponentVideo:
 
 @dataclass(frozen=True)
 class FileVideo:
-    """A VIDEO that lies in a file and is decoded when its components are asked for."""
+    """A VIDEO in a file, decoded by `get_components`."""
 
     path: Path
 
@@ -81,30 +81,30 @@ def audio_to_host(audio: Audio | None) -> dict[str, Any] | None:
 
 
 def audio_from_host(audio: dict[str, Any] | None) -> Audio | None:
-    """The first sound of an AUDIO value."""
+    """The first audio of an AUDIO value."""
     return None if audio is None else Audio(audio["waveform"][0].float().cpu(), int(audio["sample_rate"]))
 
 
 def images_to_uint8(images: Tensor, first: int = 0) -> np.ndarray:
-    """b h w c in [0, 1] -> b h w c uint8, rounded. first: the number of the first frame, for what is said of a bad one."""
+    """b h w c in [0, 1] -> b h w c uint8, rounded. first: number of the first frame, for error messages."""
     check_pictures(images, first)
     return images.detach().cpu().float().mul(255).round_().clamp_(0, 255).to(torch.uint8).numpy()
 
 
 @dataclass(frozen=True)
 class CoreNode:
-    """A core node and the folders it reads and writes. hidden: of the graph that runs, for nodes that ask for it."""
+    """A core node and its folders. hidden: the running graph, for nodes that save it."""
 
     folders: Folders
     hidden: Hidden = Hidden()
 
     def graph_texts(self) -> dict[str, str]:
-        """What is stored in a saved file, so that the graph can be had from it."""
+        """Metadata of a saved file: the graph that made it."""
         return {name: json.dumps(value) for name, value in vars(self.hidden).items() if value is not None}
 
     def save(self, images: Tensor, prefix: str, kind: str) -> Result:
-        """Writes every picture to a numbered PNG file in a folder."""
-        check_pictures(images)  # all of them before the first is written
+        """Writes each image to a numbered PNG file in a folder."""
+        check_pictures(images)  # all of them before the first is saved
         height, width = images.shape[1:3]
         target = self.folders.save_target(prefix, width, height, kind)
         saved = []
@@ -117,7 +117,7 @@ class CoreNode:
 
 
 class LoadImage(CoreNode):
-    """Every frame of a picture file that has the size of the first, and its transparency as a mask."""
+    """The frames of an image file that have the size of the first, and their transparency as a mask."""
 
     def define_schema(self) -> NodeSpec:
         return NodeSpec("LoadImage", (InputSpec("image", "COMBO"),), ("IMAGE", "MASK"))
@@ -131,7 +131,7 @@ class LoadImage(CoreNode):
 
 
 class LoadAudio(CoreNode):
-    """The sound of any audio or video file."""
+    """The audio of an audio or video file."""
 
     def define_schema(self) -> NodeSpec:
         return NodeSpec("LoadAudio", (InputSpec("audio", "COMBO"),), ("AUDIO",))
@@ -157,7 +157,7 @@ class LoadVideo(CoreNode):
 
 
 class GetVideoComponents(CoreNode):
-    """Frames, sound and frame rate of a video."""
+    """Frames, audio and frame rate of a video."""
 
     def define_schema(self) -> NodeSpec:
         return NodeSpec("GetVideoComponents", (InputSpec("video", "VIDEO"),), ("IMAGE", "AUDIO", "FLOAT"))
@@ -168,7 +168,7 @@ class GetVideoComponents(CoreNode):
 
 
 class CreateVideo(CoreNode):
-    """A video of frames, frame rate and, if given, sound."""
+    """A video of frames, frame rate and optionally audio."""
 
     def define_schema(self) -> NodeSpec:
         inputs = (
@@ -202,16 +202,17 @@ class SaveVideo(CoreNode):
         if not len(components.images):
             raise PortraitError("the video has no frames, so there is nothing to save")
         height, width = components.images.shape[1:3]
-        target, sound = self.folders.save_target(filename_prefix, width, height), audio_from_host(components.audio)
+        target = self.folders.save_target(filename_prefix, width, height)
+        audio = audio_from_host(components.audio)
         with target.reserved("mp4") as path:
-            with VideoWriter(path, width, height, components.frame_rate, sound, metadata=self.graph_texts()) as writer:
+            with VideoWriter(path, width, height, components.frame_rate, audio, metadata=self.graph_texts()) as writer:
                 for start in range(0, len(components.images), CHUNK):
                     writer.write(images_to_uint8(components.images[start : start + CHUNK, ..., :3], start))
         return Result(ui={"images": [target.saved(path)]})
 
 
 class VAEDecode(CoreNode):
-    """Latent to pictures, by the VAE itself."""
+    """Latent to images, by the VAE."""
 
     def define_schema(self) -> NodeSpec:
         return NodeSpec("VAEDecode", (InputSpec("samples", "LATENT"), InputSpec("vae", "VAE")), ("IMAGE",))
@@ -223,7 +224,7 @@ class VAEDecode(CoreNode):
 
 
 class VAEEncode(CoreNode):
-    """Pictures to latent, by the VAE itself."""
+    """Images to latent, by the VAE."""
 
     def define_schema(self) -> NodeSpec:
         return NodeSpec("VAEEncode", (InputSpec("pixels", "IMAGE"), InputSpec("vae", "VAE")), ("LATENT",))
@@ -233,7 +234,7 @@ class VAEEncode(CoreNode):
 
 
 class ImageScale(CoreNode):
-    """Pictures in another size; 0 for one side keeps the aspect, for both the size."""
+    """Images in another size; 0 for one side keeps the aspect ratio, 0 for both keeps the size."""
 
     def define_schema(self) -> NodeSpec:
         inputs = (
@@ -253,16 +254,16 @@ class ImageScale(CoreNode):
         height = height or max(1, round(high * width / wide))
         if crop == "center":
             image = _centre(image, width / height)
-        if upscale_method == "lanczos":  # as the host does it, on bytes that are cut off, not rounded
-            pages = (Image.fromarray((255 * each).clamp(0, 255).byte().cpu().numpy()) for each in image)
-            scaled = [np.asarray(each.resize((width, height), Image.Resampling.LANCZOS)) for each in pages]
+        if upscale_method == "lanczos":  # as in the host, on truncated bytes
+            frames = (Image.fromarray((255 * frame).clamp(0, 255).byte().cpu().numpy()) for frame in image)
+            scaled = [np.asarray(frame.resize((width, height), Image.Resampling.LANCZOS)) for frame in frames]
             return Result((torch.from_numpy(np.stack(scaled)).float() / 255,))
         channels_first = image.movedim(-1, 1)
         return Result((functional.interpolate(channels_first, (height, width), mode=upscale_method).movedim(1, -1),))
 
 
 class SaveImage(CoreNode):
-    """Writes pictures into the output folder as PNG."""
+    """Writes images into the output folder as PNG."""
 
     def define_schema(self) -> NodeSpec:
         inputs = (InputSpec("images", "IMAGE"), InputSpec("filename_prefix", "STRING"))
@@ -276,7 +277,7 @@ class SaveImage(CoreNode):
 
 
 class PreviewImage(CoreNode):
-    """Writes pictures into the temp folder, which is emptied after the run."""
+    """Writes images into the temp folder, which is removed after the run."""
 
     def define_schema(self) -> NodeSpec:
         return NodeSpec("PreviewImage", (InputSpec("images", "IMAGE"),), is_output_node=True)
@@ -302,7 +303,7 @@ CORE_NODES = (
 
 def core_nodes(folders: Folders) -> list[CoreNode]:
     """All core nodes, bound to these folders."""
-    return [each(folders) for each in CORE_NODES]
+    return [node(folders) for node in CORE_NODES]
 
 
 def _file_there(folders: Folders, name: str, what: str) -> bool | str:
@@ -310,7 +311,7 @@ def _file_there(folders: Folders, name: str, what: str) -> bool | str:
 
 
 def _centre(image: Tensor, aspect: float) -> Tensor:
-    """The middle of b h w c, as large as width / height = aspect allows; both borders lose the same number of pixels."""
+    """The largest centre crop of b h w c with width / height = aspect."""
     high, wide = image.shape[1:3]
     own = wide / high
     left = round((wide - wide * (aspect / own)) / 2) if own > aspect else 0

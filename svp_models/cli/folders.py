@@ -1,4 +1,4 @@
-"""Where the headless nodes read and write: the host's input, output and temp folders and its naming of files."""
+"""The host's input, output and temp folders for the command line, and its names of saved files."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..errors import PortraitError
 from ..io.file_names import fill_fields, prefix_problem
 from ..io.files import clear_leftovers, reserved_file
 
-_MARKED = re.compile(r"^(?P<name>.*?)\s*\[(?P<folder>input|output|temp)\]$")
+_ANNOTATED = re.compile(r"^(?P<name>.*?)\s*\[(?P<folder>input|output|temp)\]$")
 
 
 @dataclass(frozen=True)
 class Folders:
-    """The three folders of the host; all absolute. `earlier`: the output folder of other runs, whose models are found too."""
+    """The three folders of the host, absolute. earlier: the output folder of other runs, also searched for models."""
 
     input: Path
     output: Path
@@ -28,21 +28,21 @@ class Folders:
         return {"input": self.input, "output": self.output, "temp": self.temp}[kind]
 
     def find(self, name: str) -> Path:
-        """The file a load node names: below input, `name [output]` and `name [temp]` below those, or any path."""
-        marked = _MARKED.match(name)
-        if marked:
-            return self.of(marked["folder"]) / marked["name"]
+        """The file for a name in a load node: below input; below output or temp for `name [output]` or `name [temp]`; or a path."""
+        annotated = _ANNOTATED.match(name)
+        if annotated:
+            return self.of(annotated["folder"]) / annotated["name"]
         inside = self.input / name  # an absolute name stays as it is
         return inside if inside.exists() else Path(name).absolute()
 
     def has(self, name: str) -> bool:
         try:
             return self.find(name).is_file()
-        except (OSError, ValueError):  # a name that no file can have
+        except (OSError, ValueError):  # not a valid file name
             return False
 
     def prefix_problem(self, prefix: str | None) -> bool | str:
-        """For a save node's `validate_inputs`: True, or why nothing can be saved under this prefix. None: linked, not known."""
+        """For a save node's `validate_inputs`: True, or the problem of the prefix. None: an input that is not known yet."""
         return True if prefix is None else prefix_problem(self.output, prefix) or True
 
     def save_target(self, prefix: str, width: int, height: int, kind: str = "output") -> SaveTarget:
@@ -72,9 +72,9 @@ class SaveTarget:
     kind: str
 
     def reserved(self, suffix: str, index: int = 0) -> AbstractContextManager[Path]:
-        """The path of a file of its own, see `reserved_file`; index: which one of many that are saved together."""
+        """Reserves the path of a new file, see `reserved_file`. index: of a file among several that are saved together."""
         return reserved_file(self.folder, self.stem, suffix, self.counter + index, clear=False)
 
     def saved(self, path: Path) -> dict[str, str]:
-        """What a node's ui says of a file written here."""
+        """The entry of a saved file in a node's ui."""
         return {"filename": path.name, "subfolder": self.subfolder, "type": self.kind}

@@ -1,4 +1,4 @@
-"""An API-format workflow: reading it, changing its inputs, finding all that is wrong with it before it runs."""
+"""API-format workflows: reading, changing inputs, and finding every problem before the run."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from .schema import InputSpec, NodeSpec, convert_value, show_value, types_match
 
 # Values of buttons and players that the browser saves beside a node's inputs; no node receives them.
 BROWSER_WIDGETS = frozenset({"upload", "audioUI", "video-preview", "control_after_generate"})
-PICTURES, VIDEOS = (".png",), (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # saved files with the graph they were made by
-STORED = "prompt"  # its name in them
-DEEPEST = 50  # lists and objects within each other; a graph has about six
+IMAGES, VIDEOS = (".png",), (".mp4", ".m4v", ".mov", ".mkv", ".webm")  # saved files with a stored graph
+STORED = "prompt"  # its key in them
+MAX_DEPTH = 50  # of nested lists and objects; a graph has about six
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def load_graph(path: Path | str) -> Graph:
 
 def _graph_text(path: Path) -> str:
     suffix = path.suffix.lower()
-    if suffix in PICTURES:
+    if suffix in IMAGES:
         text = png_text(path, STORED)
     elif suffix in VIDEOS:
         with open_media(path) as container:
@@ -76,7 +76,7 @@ def _graph_text(path: Path) -> str:
     else:
         return path.read_text(encoding="utf-8")
     if text is None:
-        raise PortraitError(f"{path}: no workflow is stored in it: run the API-format workflow that it was made by")
+        raise PortraitError(f"{path}: no workflow is stored in it: run the API-format workflow that made it")
     return text
 
 
@@ -97,9 +97,7 @@ def graph_content(graph: Graph) -> dict[str, Any]:
 def parse_graph(content: Any, where: str = "workflow") -> Graph:
     """The graph in decoded JSON: `{id: {"class_type": ..., "inputs": {...}}}`, or that under the key `prompt`."""
     if _too_deep(content):
-        raise PortraitError(
-            f"{where}: lists and objects lie deeper than {DEEPEST} within each other: it is no workflow"
-        )
+        raise PortraitError(f"{where}: lists and objects are nested deeper than {MAX_DEPTH}: it is not a workflow")
     if isinstance(content, dict) and isinstance(content.get("nodes"), list):
         raise PortraitError(
             f"{where}: this is a workflow in the editor's format; in ComfyUI choose 'Workflow > Export (API)' "
@@ -127,7 +125,7 @@ def parse_graph(content: Any, where: str = "workflow") -> Graph:
 
 def _too_deep(content: Any) -> bool:
     level = [content]
-    for _ in range(DEEPEST):
+    for _ in range(MAX_DEPTH):
         level = [
             value
             for outer in level
@@ -157,7 +155,7 @@ def find_node(graph: Graph, name: str) -> GraphNode:
             return found[0]
         if found:
             raise PortraitError(
-                f"{name!r} names {len(found)} nodes ({', '.join(each.id for each in found)}): use the id"
+                f"{name!r} names {len(found)} nodes ({', '.join(node.id for node in found)}): use the id"
             )
     known = [*graph, *(node.title for node in graph.values() if node.title), *(n.class_type for n in graph.values())]
     raise PortraitError(f"no node {name!r} in the workflow{_suggest(name, known)}; nodes: {_overview(graph)}")
@@ -171,9 +169,9 @@ def set_input(graph: Graph, specs: Mapping[str, NodeSpec], assignment: str) -> N
         raise PortraitError(f"--set {assignment!r}: write NODE.INPUT=VALUE, for example SVPSampler.seed=7")
     node = find_node(graph, name)
     spec = specs.get(node.class_type)
-    wanted = spec.input(input_name) if spec else None
-    if spec and wanted is None:
-        known = [each.id for each in spec.inputs]
+    input_spec = spec.input(input_name) if spec else None
+    if spec and input_spec is None:
+        known = [known_input.id for known_input in spec.inputs]
         raise PortraitError(
             f"{node.label} has no input {input_name!r}{_suggest(input_name, known)}; inputs: {', '.join(known)}"
         )
@@ -182,15 +180,15 @@ def set_input(graph: Graph, specs: Mapping[str, NodeSpec], assignment: str) -> N
         value = text if _too_deep(value) else _parse_value(value)
     except (ValueError, RecursionError):
         value = text
-    if wanted and wanted.io_type in ("STRING", "COMBO") and not isinstance(value, Link):
-        value = text if wanted.options is None or value not in wanted.options else value
+    if input_spec and input_spec.io_type in ("STRING", "COMBO") and not isinstance(value, Link):
+        value = text if input_spec.options is None or value not in input_spec.options else value
     node.inputs[input_name] = value
 
 
 def check_graph(graph: Graph, specs: Mapping[str, NodeSpec], nodes: Mapping[str, Any]) -> list[str]:
-    """Everything wrong with a graph, one sentence each; values of the right kind are converted in place.
+    """All problems of a graph, one sentence for each. Values of fitting types are converted in place.
 
-    specs: class_type -> NodeSpec; nodes: class_type -> node class, asked through `validate_inputs` where it has that.
+    specs: class_type -> NodeSpec; nodes: class_type -> node class, whose `validate_inputs`, if any, is called.
     """
     problems: list[str] = []
     for node in graph.values():
@@ -198,8 +196,8 @@ def check_graph(graph: Graph, specs: Mapping[str, NodeSpec], nodes: Mapping[str,
         if spec is None:
             problems.append(f"{node.label}: unknown node class{_suggest(node.class_type, specs)}")
             continue
-        own = _check_inputs(node, spec, graph, specs, _arguments_checked_by(nodes[node.class_type]))
-        problems += own or _ask_node(node, nodes[node.class_type])
+        node_problems = _check_inputs(node, spec, graph, specs, _arguments_checked_by(nodes[node.class_type]))
+        problems += node_problems or _ask_node(node, nodes[node.class_type])
     problems += _cycles(graph)
     if not problems and not output_nodes(graph, specs):
         problems.append(
@@ -212,7 +210,7 @@ def _check_inputs(
     node: GraphNode, spec: NodeSpec, graph: Graph, specs: Mapping[str, NodeSpec], left_to_node: frozenset[str]
 ) -> list[str]:
     problems = []
-    known = [each.id for each in spec.inputs]
+    known = [known_input.id for known_input in spec.inputs]
     for name in node.inputs:
         if name not in known:
             problems.append(
@@ -252,16 +250,17 @@ def _link_problem(wanted: InputSpec, link: Link, graph: Graph, specs: Mapping[st
 
 
 def _arguments_checked_by(node: Any) -> frozenset[str]:
-    """Inputs that the node's own `validate_inputs` looks at: as in the host, their range is then its affair."""
+    """Inputs of the node's `validate_inputs`: as in the host, it also checks their range."""
     check = getattr(node, "validate_inputs", None)
     if check is None:
         return frozenset()
-    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return frozenset(name for name, each in inspect.signature(check).parameters.items() if each.kind in named)
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(check).parameters
+    return frozenset(name for name, parameter in parameters.items() if parameter.kind in kinds)
 
 
 def _ask_node(node: GraphNode, implementation: Any) -> list[str]:
-    """The node's own check of its typed-in values; linked inputs are not known yet and are given as None."""
+    """Problems from the node's `validate_inputs`; linked inputs are not known yet and are None."""
     names = _arguments_checked_by(implementation)
     arguments = {name: node.inputs[name] for name in names if name in node.inputs}
     if not arguments:
@@ -278,7 +277,7 @@ def output_nodes(graph: Graph, specs: Mapping[str, NodeSpec]) -> list[str]:
 
 
 def execution_order(graph: Graph, wanted: Iterable[str]) -> list[str]:
-    """Ids of `wanted` and all they depend on, each after what it needs. The graph must be free of cycles."""
+    """Ids of `wanted` and of all nodes they depend on, inputs first. The graph must have no cycles."""
     order: list[str] = []
     done: set[str] = set()
     stack = [(node_id, False) for node_id in reversed(list(wanted))]
@@ -296,20 +295,20 @@ def execution_order(graph: Graph, wanted: Iterable[str]) -> list[str]:
 
 
 def _cycles(graph: Graph) -> list[str]:
-    """One sentence for each cycle met on a depth-first walk."""
+    """One sentence for each cycle, found by depth-first search."""
     problems = []
-    finished: set[str] = set()
+    visited: set[str] = set()
     for start in graph:
-        path: dict[str, None] = {}  # in order, and quick to look into
+        path: dict[str, None] = {}  # an ordered set
         stack = [(start, False)]
         while stack:
             node_id, leaving = stack.pop()
             if leaving:
-                finished.add(path.popitem()[0])
+                visited.add(path.popitem()[0])
             elif node_id in path:
                 loop = [*list(path)[list(path).index(node_id) :], node_id]
                 problems.append(printable(f"cycle: {' <- '.join(loop)}; a node cannot depend on itself"))
-            elif node_id in graph and node_id not in finished:
+            elif node_id in graph and node_id not in visited:
                 path[node_id] = None
                 stack.append((node_id, True))
                 stack += [(link.node, False) for _, link in graph[node_id].links()]

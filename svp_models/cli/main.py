@@ -18,16 +18,16 @@ from ..optional_deps import check_libraries, missing_error
 if TYPE_CHECKING:
     from .runner import OpenNodes
 
-COMMANDS = {  # name -> module of its `add_NAME_arguments` and `run_NAME`, summary
+COMMANDS = {  # name -> module with `add_NAME_arguments` and `run_NAME`, and summary
     "generate": ("generate", "a portrait and a voice in, a video out"),
     "run": ("generate", "run an API-format workflow without ComfyUI"),
     "demo": ("generate", "a portrait speaks in two styles: the bundled graph with the bundled model"),
     "info": ("models", "describe a model or style file"),
-    "convert": ("models", "make a model file of published weights, or V-Express' files of a model file"),
-    "models": ("models", "list the published weights: which are there, which are missing, what they enable"),
+    "convert": ("models", "convert published weights to a model file, or a model file to V-Express' files"),
+    "models": ("models", "list the published weights: present or missing, and their use"),
     "download": ("models", "download published weights into the models folder"),
-    "evaluate": ("evaluate", "measure a model on generated clips"),
-    "prepare": ("data", "make training data of films: cropped, labelled clips in WebDataset shards"),
+    "evaluate": ("evaluate", "measure a model on synthetic clips"),
+    "prepare": ("data", "make training data from videos: cropped, labelled clips in WebDataset shards"),
     "train": ("train", "train a model"),
     "check-parity": ("evaluate", "compare the pack with V-Express' own numbers on a folder of its weights and outputs"),
     "synthesize": ("data", "write a synthetic talking head, the training data, as a video"),
@@ -36,10 +36,10 @@ NEW_LINE = "\n"
 
 
 def main(open_nodes: OpenNodes, argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the process's exit code. open_nodes: how to get the pack's node classes ready."""
+    """Runs one command and returns the exit code. open_nodes: prepares the pack's node classes."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a terminal of few letters is no reason to fail
+            stream.reconfigure(errors="backslashreplace")  # for terminals with few characters
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         with ending_at_once():
@@ -64,14 +64,14 @@ def _parsed(argv: list[str]) -> tuple[Callable[..., int | None], argparse.Namesp
     parser.add_argument("--version", action="version", version=f"svp {importlib.metadata.version('svp-portrait')}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    # Only the command asked for is imported: `svp --help` does not wait for torch.
+    # Only the chosen command is imported, so that `svp --help` does not wait for torch.
     chosen = next((word for word in argv if word in COMMANDS), None)
     if chosen:
         check_libraries()
     for name, (module_name, summary) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
         if name == chosen:
-            module = importlib.import_module(f".commands.{module_name}", __package__)
+            module = importlib.import_module(f".{module_name}", __package__)
             getattr(module, f"add_{name.replace('-', '_')}_arguments")(command)
             run = getattr(module, f"run_{name.replace('-', '_')}")
     args = parser.parse_args(argv)

@@ -1,7 +1,4 @@
-"""Executes a checked graph: only what the output nodes need, in order, dropping each value after its last use.
-
-One workflow run as a person sees it: folders made, nodes opened, progress shown, saved files listed.
-"""
+"""Runs workflows: checks a graph, executes the nodes that its outputs need, shows progress and lists saved files."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ NodeProgress = Callable[[int, int, "GraphNode | None"], None]
 
 @dataclass(frozen=True)
 class SavedFile:
-    """A file that a node reports in its ui. kind: `output`, `temp` or `input`, the folder it lies in."""
+    """A saved file in a node's ui. kind: its folder, `output`, `temp` or `input`."""
 
     filename: str
     subfolder: str
@@ -56,7 +53,7 @@ class Registry:
 
 
 def build_registry(nodes: Iterable[Any]) -> Registry:
-    """Registry of anything with `define_schema()` and `execute()`; two nodes of one id raise PortraitError."""
+    """Registry of nodes with `define_schema()` and `execute()`. Two nodes with one id raise PortraitError."""
     by_id: dict[str, Any] = {}
     specs: dict[str, NodeSpec] = {}
     for node in nodes:
@@ -69,16 +66,16 @@ def build_registry(nodes: Iterable[Any]) -> Registry:
 
 
 def run_graph(graph: Graph, registry: Registry, progress: NodeProgress | None = None) -> list[SavedFile]:
-    """Checks the whole graph, then runs it; returns the files its nodes saved.
+    """Checks the graph, runs it, and returns the saved files. Values are freed after their last use.
 
-    progress(done, total, node) is called before each node with the node, and once at the end with None. Every problem
-    of the graph is in the one PortraitError raised before the first node runs.
+    progress(done, total, node) is called before each node, and at the end with None. One PortraitError before the first node
+    lists all problems of the graph.
     """
     problems = check_graph(graph, registry.specs, registry.nodes)
     if problems:
         raise PortraitError(
             f"the workflow cannot run ({len(problems)} problem{'s' if len(problems) > 1 else ''}):\n"
-            + "\n".join(f"  - {each}" for each in problems)
+            + "\n".join(f"  - {problem}" for problem in problems)
         )
     hidden = Hidden(prompt=graph_content(graph))
     order = execution_order(graph, output_nodes(graph, registry.specs))
@@ -114,7 +111,7 @@ def _execute(node: GraphNode, registry: Registry, arguments: dict[str, Any], hid
         raise
     except (PortraitError, OSError) as error:
         raise PortraitError(f"{node.label}: {error}") from error
-    except Exception as error:  # of any kind and from any library: the user has to know which node it was
+    except Exception as error:  # from any library: the user has to know the node
         what = (str(error).splitlines() or [""])[0][:300]
         raise PortraitError(f"{node.label}: {type(error).__name__}: {what} (svp --debug shows where)") from error
     if len(result.args) != len(spec.outputs):
@@ -123,7 +120,7 @@ def _execute(node: GraphNode, registry: Registry, arguments: dict[str, Any], hid
 
 
 def _with_hidden(implementation: Any, hidden: Hidden) -> Any:
-    """The node as the host calls it: a class of its own for this run, which knows the graph."""
+    """The node with the running graph in `hidden`, as in the host: a subclass, or a copy of a core node."""
     if isinstance(implementation, type):
         return type(implementation.__name__, (implementation,), {"hidden": hidden})
     return replace(implementation, hidden=hidden)
@@ -134,11 +131,11 @@ def _saved_files(ui: Any) -> list[SavedFile]:
     if ui is None:
         return []
     content = ui if isinstance(ui, dict) else ui.as_dict()
-    entries = [each for value in content.values() if isinstance(value, (list, tuple)) for each in value]
+    entries = [entry for value in content.values() if isinstance(value, (list, tuple)) for entry in value]
     return [
-        SavedFile(each["filename"], each.get("subfolder", ""), _folder_name(each.get("type", "output")))
-        for each in entries
-        if isinstance(each, dict) and "filename" in each
+        SavedFile(entry["filename"], entry.get("subfolder", ""), _folder_name(entry.get("type", "output")))
+        for entry in entries
+        if isinstance(entry, dict) and "filename" in entry
     ]
 
 
@@ -146,12 +143,12 @@ def _folder_name(kind: Any) -> str:
     return str(kind.value if isinstance(kind, Enum) else kind)
 
 
-# Readies the pack's nodes for these folders and this progress callback (done, total), and returns the node classes.
+# Prepares the pack's nodes with folders and a progress callback (done, total), and returns the node classes.
 OpenNodes = Callable[[Folders, Callable[[int, int], None]], Iterable[Any]]
 
 
 class ProgressDisplay:
-    """A line for each finished node on stderr, and on a terminal a bar for the steps of the one that works."""
+    """Progress on stderr: a line for each completed node, and on a terminal a bar for the steps of the running one."""
 
     def __init__(self) -> None:
         self._bar: tqdm | None = None
@@ -167,7 +164,7 @@ class ProgressDisplay:
         self._node, self._since = node, time.perf_counter()
 
     def steps(self, done: int, total: int) -> None:
-        """Called by the working node."""
+        """Called by the running node."""
         if self._bar is None:
             name = printable(self._node.class_type) if self._node else None
             self._bar = tqdm(total=total, desc=name, leave=False, disable=None, file=sys.stderr)
@@ -188,10 +185,10 @@ def run_workflow(
     assignments: Sequence[str] = (),
     earlier: Path | None = None,
 ) -> list[Path]:
-    """Runs an API-format workflow file and returns the files it left in the output folder.
+    """Runs an API-format workflow file and returns the files it saved in the output folder.
 
-    assignments: `NODE.INPUT=VALUE` each. earlier: the output folder of other runs, whose models are found too. Previews go to
-    a temp folder that is removed afterwards.
+    assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. Previews go
+    to a temp folder that is removed afterwards.
     """
     graph = load_graph(workflow)
     if not input_folder.is_dir():
@@ -210,7 +207,7 @@ def run_workflow(
         folders = Folders(
             input_folder.resolve(), output_folder.resolve(), working_name().resolve(), earlier and earlier.resolve()
         )
-        with ending_at_once():  # nothing has been written yet, and imports take seconds
+        with ending_at_once():  # nothing is written yet, and imports take seconds
             registry = build_registry([*core_nodes(folders), *open_nodes(folders, steps)])
         for assignment in assignments:
             set_input(graph, registry.specs, assignment)
@@ -218,8 +215,8 @@ def run_workflow(
             with working_folder(folders.temp):
                 saved = run_graph(graph, registry, node)
         except PortraitError:
-            check()  # a library may have made another error of the interruption
+            check()  # a library may have turned the interruption into another error
             raise
         finally:
             display.close()
-    return [folders.output / each.subfolder / each.filename for each in saved if each.kind == "output"]
+    return [folders.output / file.subfolder / file.filename for file in saved if file.kind == "output"]

@@ -1,4 +1,4 @@
-"""What the runner needs to know of a node: inputs, outputs and types, from a V3 schema or written down."""
+"""Node schemas for the runner: inputs, outputs, types, and conversion of values to them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from typing import Any
 
 ANY_TYPE = "*"
 WIDGET_TYPES = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
-HIDDEN_GRAPH = ("prompt", "extra_pnginfo")  # what a node may ask for beside its inputs, as the host calls it
-LARGEST_INT = 2**64  # beyond, no number of the host and of torch goes
+HIDDEN_GRAPH = ("prompt", "extra_pnginfo")  # the host's names of hidden inputs
+MAX_NUMBER = 2**64  # of the host and of torch
 
-_shown = reprlib.Repr()  # values of any depth and length in a few words
-_shown.maxstring = _shown.maxlong = _shown.maxother = 60
+_short = reprlib.Repr()  # values of any depth and length in about 60 characters
+_short.maxstring = _short.maxlong = _short.maxother = 60
 
 
 @dataclass(frozen=True)
 class Hidden:
-    """What the host gives a node that asks for it. prompt: the whole graph in API form; extra_pnginfo: what the page sent with
-    it, the workflow for one."""
+    """Hidden inputs from the host. prompt: the graph in API form; extra_pnginfo: further data of the page, as the workflow."""
 
     prompt: dict[str, Any] | None = None
     extra_pnginfo: dict[str, Any] | None = None
@@ -48,20 +47,20 @@ class NodeSpec:
     hidden: tuple[str, ...] = ()
 
     def input(self, name: str) -> InputSpec | None:
-        return next((each for each in self.inputs if each.id == name), None)
+        return next((spec for spec in self.inputs if spec.id == name), None)
 
 
 def read_spec(node: Any) -> NodeSpec:
-    """The NodeSpec of anything with `define_schema()`: a V3 node class of the host or its stand-in, or a core node."""
+    """The NodeSpec of a node with `define_schema()`: a V3 node class of the host or the host stub, or a core node."""
     schema = node.define_schema()
     if isinstance(schema, NodeSpec):
         return schema
     return NodeSpec(
         node_id=schema.node_id,
-        inputs=tuple(_read_input(each) for each in schema.inputs or ()),
-        outputs=tuple(each.get_io_type() for each in schema.outputs or ()),
+        inputs=tuple(_read_input(given) for given in schema.inputs or ()),
+        outputs=tuple(output.get_io_type() for output in schema.outputs or ()),
         is_output_node=bool(schema.is_output_node),
-        hidden=tuple(each.name for each in schema.hidden or ()),
+        hidden=tuple(hidden.name for hidden in schema.hidden or ()),
     )
 
 
@@ -79,20 +78,20 @@ def _read_input(given: Any) -> InputSpec:
 
 def types_match(given: str, wanted: str) -> bool:
     """Whether an output of type `given` fits an input of type `wanted`: `*` fits all, lists need one in common."""
-    given_types = {each.strip() for each in given.split(",")}
-    wanted_types = {each.strip() for each in wanted.split(",")}
+    given_types = {kind.strip() for kind in given.split(",")}
+    wanted_types = {kind.strip() for kind in wanted.split(",")}
     return ANY_TYPE in given_types | wanted_types or bool(given_types & wanted_types)
 
 
 def convert_value(spec: InputSpec, value: Any, check_range: bool = True) -> tuple[Any, str | None]:
-    """(the value as the node expects it, None), or (the value, what is wrong with it).
+    """(converted value, None), or (value, its problem).
 
     An INT is accepted for a FLOAT and a whole FLOAT for an INT. check_range=False leaves bounds to the node.
     """
-    kinds = [each.strip() for each in spec.io_type.split(",")]
+    kinds = [kind.strip() for kind in spec.io_type.split(",")]
     if ANY_TYPE in kinds:
         return value, None
-    widgets = [each for each in kinds if each in WIDGET_TYPES]
+    widgets = [kind for kind in kinds if kind in WIDGET_TYPES]
     if not widgets:
         return value, f"needs a link to an output of type {spec.io_type}, got the value {show_value(value)}"
     for kind in widgets:
@@ -105,7 +104,7 @@ def convert_value(spec: InputSpec, value: Any, check_range: bool = True) -> tupl
 def _convert(kind: str, value: Any, options: tuple[Any, ...] | None) -> tuple[bool, Any]:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if kind in ("INT", "FLOAT"):
-        if not number or not abs(value) <= LARGEST_INT:  # so written it refuses nan too
+        if not number or not abs(value) <= MAX_NUMBER:  # written so that NaN is refused too
             return False, value
         return (value == int(value), int(value)) if kind == "INT" else (True, float(value))
     if kind == "BOOLEAN":
@@ -128,13 +127,13 @@ def _range_problem(spec: InputSpec, kind: str, value: Any) -> str | None:
     return None
 
 
-def _list(options: Iterable[Any], most: int = 20) -> str:
-    shown = [str(each) for each in options]
+def _list(options: Iterable[Any], maximum: int = 20) -> str:
+    shown = [str(option) for option in options]
     if not shown:
         return "(nothing to choose from)"
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "")
+    return ", ".join(shown[:maximum]) + (f" and {len(shown) - maximum} more" if len(shown) > maximum else "")
 
 
 def show_value(value: Any) -> str:
-    """A value in at most about 60 letters, however deep or long it is."""
-    return _shown.repr(value)
+    """A value of any depth and length in about 60 characters."""
+    return _short.repr(value)

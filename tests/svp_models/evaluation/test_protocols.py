@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.cli.commands import evaluate as command
+from svp_portrait.svp_models.cli import evaluate as command
 from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.pipeline import resolve_options
 from svp_portrait.svp_models.errors import PortraitError

@@ -358,7 +358,7 @@ from pathlib import Path
 sys.path.insert(0, {tests!r})
 from test_trainer import SETTINGS, Toy, train
 
-from svp_portrait.svp_models.cli.commands.train import stoppable
+from svp_portrait.svp_models.cli.train import stoppable
 
 
 class Stopped(Toy):

@@ -122,7 +122,7 @@ GRAPHS = {
     "5000 digits": (f'{{"1": {{"class_type": "ImageScale", "inputs": {{"width": {"9" * 5000}}}}}}}', "not a JSON file"),
     "an endless number": ('{"1": {"class_type": "CreateVideo", "inputs": {"fps": 1e999}}}', "needs a value of type FLOAT"),
     "very deep": ("[" * 100_000 + "]" * 100_000, "not a JSON file"),
-    "deep": (f'{{"1": {{"class_type": "X", "inputs": {{"a": {"[" * 200 + "]" * 200}}}}}}}', "lie deeper than 50"),
+    "deep": (f'{{"1": {{"class_type": "X", "inputs": {{"a": {"[" * 200 + "]" * 200}}}}}}}', "nested deeper than 50"),
     "a NUL": (SAVE.replace("PREFIX", "a\\u0000b"), "holds the character"),
     "half a letter": (SAVE.replace("PREFIX", "\\ud800"), "holds the character"),
     "a NUL in a file": ('{"1": {"class_type": "LoadImage", "inputs": {"image": "a\\u0000b"}}}', "no image file"),

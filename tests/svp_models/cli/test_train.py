@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.cli.commands.train import stoppable
 from svp_portrait.svp_models.cli.main import main
+from svp_portrait.svp_models.cli.train import stoppable
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.data.prepare import prepare
 from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions

@@ -9,13 +9,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from ...errors import PortraitError
-from ...io.file_names import printable
-from ...io.progress import Progress
-from ...io.signals import Interrupted, ending_at_once, handled_by
-from ...training.config import PHASES
-from ...training.recipe import RECIPES, load_recipe, open_training, scaled
-from ..runner import OpenNodes
+from ..errors import PortraitError
+from ..io.file_names import printable
+from ..io.progress import Progress
+from ..io.signals import Interrupted, ending_at_once, handled_by
+from ..training.config import PHASES
+from ..training.recipe import RECIPES, load_recipe, open_training, scaled
+from .runner import OpenNodes
 
 MAX_JOBS = 1024
 DEMO, ALL = "demo", "all"

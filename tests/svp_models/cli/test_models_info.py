@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.checkpoints.style_layers import save_style_layer
-from svp_portrait.svp_models.cli.commands.models import as_text, describe
 from svp_portrait.svp_models.cli.main import main
+from svp_portrait.svp_models.cli.models import as_text, describe
 from svp_portrait.svp_models.config import PRESETS, ModelConfig, config_from_dict
 from svp_portrait.svp_models.diffusion.guidance import FASTEST
 from svp_portrait.svp_models.diffusion.memory import sampling_memory
@@ -70,7 +70,7 @@ def test_style_layers_say_which_models_they_fit(tmp_path):
         "style_extractor",
     }
     text = as_text(described)
-    assert "style layers for a model of widths 56, 72, 96 and tokens of 128; styles of 128 numbers from mel" in text
+    assert "style layers for a model of widths 56, 72, 96 and tokens of 128; styles of 128 values from mel" in text
     assert f"style_space     {'0' * 16}" in text
     del described["config"]["style"]["expression_size"], described["config"]["style"]["tokens"]
     assert "and 64 coefficients" in as_text(described)
@@ -151,4 +151,4 @@ def test_memory_of_a_model_without_a_part(tmp_path, capsys):
     header = {"format": "svp-portrait", "kind": "model", "config": json.dumps({"name": "x"})}
     save_file({"denoiser.x": torch.zeros(5)}, path, header)
     assert main(lambda folders, progress: [], ["info", str(path), "--memory", "512x512"]) == 1
-    assert "there is no audio_projection in it: get the original file" in capsys.readouterr().err
+    assert "it has no audio_projection: use the original file" in capsys.readouterr().err

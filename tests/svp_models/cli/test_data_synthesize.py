@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from svp_portrait.svp_models.cli.commands import data as module
+from svp_portrait.svp_models.cli import data as module
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.media.video import load_video
 

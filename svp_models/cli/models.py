@@ -1,11 +1,4 @@
-"""svp models: which published weights are there, which are not, and what the missing ones would enable.
-
-svp info: what is in a model or style file, from its header alone.
-
-svp convert: published weights -> one model file of the pack, or such a file -> V-Express' five.
-
-svp download: published weights from Hugging Face into the models folder.
-"""
+"""Commands about weights: `svp info` (one file), `svp models` (the model zoo), `svp download` and `svp convert`."""
 
 from __future__ import annotations
 
@@ -18,19 +11,18 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from ...checkpoints.convert import DTYPES, convert
-from ...checkpoints.hub import download
-from ...checkpoints.model_file import load_model
-from ...checkpoints.model_zoo import ENTRIES, ZOO, Entry, entry_named, file_in, size_text
-from ...checkpoints.safetensors_io import sha256_of
-from ...checkpoints.vexpress import dropped, export_vexpress
-from ...config import ModelConfig, StyleLayerConfig
-from ...errors import PortraitError
-from ...io.file_names import printable
-from ...io.strict_config import config_from_dict, json_value
-from ..runner import OpenNodes
+from ..checkpoints.convert import DTYPES, convert
+from ..checkpoints.hub import download
+from ..checkpoints.model_file import load_model
+from ..checkpoints.model_zoo import ENTRIES, ZOO, Entry, entry_named, file_in, size_text
+from ..checkpoints.safetensors_io import FORMAT, check_file, sha256_of
+from ..checkpoints.vexpress import dropped, export_vexpress
+from ..config import ModelConfig, StyleLayerConfig
+from ..errors import PortraitError
+from ..io.file_names import printable
+from ..io.strict_config import config_from_dict, json_value
+from .runner import OpenNodes
 
-FORMAT = "svp-portrait"
 MODEL, STYLE_LAYER = "model", "style_layer"  # kinds of files
 CONFIGS = {MODEL: ModelConfig, STYLE_LAYER: StyleLayerConfig}
 DENOISING, CONDITIONS = ("denoiser", "guider"), ("reference", "audio_projection", "style_projection", "style_extractor")
@@ -45,7 +37,7 @@ def add_info_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--memory",
         metavar="WxH",
-        help="also the memory that sampling with a model takes at this size, 512x512 for example",
+        help="also the memory for sampling with a model at this size, for example 512x512",
     )
 
 
@@ -59,15 +51,13 @@ def run_info(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
 
 
 def describe(path: Path) -> dict:
-    """File, size in bytes, metadata, decoded config, what is wrong with that, and for each part its number of values and
-    dtypes."""
-    if not path.is_file():
-        raise PortraitError(f"{path}: no such file")
+    """Contents of a file from its header: size, metadata, config and its problem, and values and dtypes of each part."""
+    check_file(path)
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             slices = {key: file.get_slice(key) for key in file.keys()}
-            shapes = {key: (each.get_shape(), each.get_dtype()) for key, each in slices.items()}
+            shapes = {key: (part.get_shape(), part.get_dtype()) for key, part in slices.items()}
     except (OSError, SafetensorError) as error:
         raise PortraitError(f"{path}: not a whole safetensors file ({error}): download or save it again") from error
     counts: Counter[str] = Counter()
@@ -88,8 +78,7 @@ def describe(path: Path) -> dict:
 
 
 def _config(path: Path, metadata: dict[str, str]) -> tuple[dict | None, str]:
-    """The config in the metadata of a file of this pack, which is taken out, and what is wrong with it. Of other files a
-    `config` stays the text that it is."""
+    """Removes the config from the metadata of a file of this pack and returns it with its problem; others keep it as text."""
     cls = CONFIGS.get(metadata.get("kind", "")) if metadata.get("format") == FORMAT else None
     if cls is None:
         return None, ""
@@ -103,14 +92,13 @@ def _config(path: Path, metadata: dict[str, str]) -> tuple[dict | None, str]:
 
 
 def memory(described: dict, size: str) -> dict:
-    """Bytes that sampling needs by precision: weights while it denoises and before that, and to work with by plan."""
-    # Here, because only this needs what takes seconds to start.
-    from ...checkpoints.convert import DTYPES
-    from ...diffusion.checks import check_size
-    from ...diffusion.memory import PLANS, sampling_memory
+    """Bytes for sampling by precision: weights of the denoising and of the conditions, and working memory by plan."""
+    # lazy: these imports take seconds, and only --memory needs them
+    from ..diffusion.checks import check_size
+    from ..diffusion.memory import PLANS, sampling_memory
 
     if described["metadata"].get("kind") != MODEL:
-        raise PortraitError(f"{described['file']}: --memory is for model files, this holds another kind")
+        raise PortraitError(f"{described['file']}: --memory is for model files, this is of another kind")
     if described["problem"]:
         raise PortraitError(described["problem"])
     config = config_from_dict(ModelConfig, described["config"], f"{described['file']}: config")
@@ -120,7 +108,7 @@ def memory(described: dict, size: str) -> dict:
     check_size(width, height, config.vae.downscale)
     counted = {part: entry["values"] for part, entry in described["parts"].items()}
     if missing := sorted({*DENOISING, *CONDITIONS} - set(counted)):
-        raise PortraitError(f"{described['file']}: there is no {missing[0]} in it: get the original file")
+        raise PortraitError(f"{described['file']}: it has no {missing[0]}: use the original file")
     needed = {}
     for name in ("fp16", "fp32"):
         dtype = DTYPES[name]
@@ -143,21 +131,21 @@ def _part(key: str) -> str:
 
 
 def _sampling(config: dict) -> str:
-    """What a model is sampled with unless told otherwise; a file from before models knew it says nothing about it."""
-    own = {name: config.get(name, getattr(ModelConfig, name)) for name in ("steps", "cfg", "fps", "size", "window")}
+    """Default sampling settings of a model; files of old releases lack some and get the defaults."""
+    default = {name: config.get(name, getattr(ModelConfig, name)) for name in ("steps", "cfg", "fps", "size", "window")}
     return (
-        f"  sampling        {own['steps']} steps, cfg {own['cfg']:g}, {own['fps']:g} fps, {own['size']} x {own['size']} pixels, "
-        f"windows of {own['window']} frames, unless told otherwise"
+        f"  sampling        {default['steps']} steps, cfg {default['cfg']:g}, {default['fps']:g} fps, {default['size']} x {default['size']} pixels, "
+        f"windows of {default['window']} frames, by default"
     )
 
 
 def _fitting(config: dict) -> str:
-    """Which models the style layers of a file fit."""
-    layers = config_from_dict(StyleLayerConfig, config)  # what it leaves out is as always
+    """The models that the style layers of a file fit."""
+    layers = config_from_dict(StyleLayerConfig, config)
     widths = ", ".join(map(str, layers.base.block_out_channels))
     return (
         f"style layers for a model of widths {widths} and tokens of {layers.base.cross_attention_dim}; styles of "
-        f"{layers.style.style_size} numbers from {layers.features} features and {layers.style.expression_size} coefficients"
+        f"{layers.style.style_size} values from {layers.features} features and {layers.style.expression_size} coefficients"
     )
 
 
@@ -176,7 +164,7 @@ def as_text(described: dict) -> str:
     lines.append("  values")
     for part, entry in described["parts"].items():
         lines.append(f"    {part:<24}{entry['values']:>14,}  {', '.join(entry['dtypes'])}")
-    lines.append(f"    {'total':<24}{sum(each['values'] for each in described['parts'].values()):>14,}")
+    lines.append(f"    {'total':<24}{sum(entry['values'] for entry in described['parts'].values()):>14,}")
     if memory := described.get("memory"):
         size = f"{memory['width']} x {memory['height']}, windows of {memory['window']} frames"
         lines.append(f"  memory to sample at {size}, in GB")
@@ -185,7 +173,7 @@ def as_text(described: dict) -> str:
             lines.append(f"    {dtype:<6}{known}")
     for name, value in (described["config"] or {}).items():
         lines.append(f"  config.{name:<16} {json.dumps(value)}")
-    return "\n".join(map(printable, lines))  # what others have written into a file is shown and not obeyed
+    return "\n".join(map(printable, lines))  # metadata of files from others cannot control the terminal
 
 
 def add_models_arguments(parser: argparse.ArgumentParser) -> None:
@@ -206,17 +194,17 @@ def run_models(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
 
 
 def describe_files(entry: Entry, roots: list[Path]) -> dict:
-    """The entry as plain values; each file with its place in the models folders (None: missing) and its size there."""
+    """The entry as plain values; each file with its path in the models folders (None: missing) and its size there."""
     files = []
     for file in entry.files:
-        place = file_in(file, entry.folder, roots)
+        path = file_in(file, entry.folder, roots)
         files.append(
             {
                 "name": file.name,
                 "bytes": file.bytes,
                 "sha256": file.sha256,
-                "path": None if place is None else str(place),
-                "bytes_there": None if place is None else place.stat().st_size,
+                "path": None if path is None else str(path),
+                "bytes_there": None if path is None else path.stat().st_size,
             }
         )
     return {
@@ -234,16 +222,16 @@ def describe_files(entry: Entry, roots: list[Path]) -> dict:
 def as_lines(described: list[dict]) -> list[str]:
     """A few lines for each entry, those that are present first."""
     lines = []
-    for each in sorted(described, key=lambda each: not each["present"]):
-        lines.append(f"{'present' if each['present'] else 'missing'}  {each['name']}: {each['enables']}")
-        for file in each["files"]:
-            lines.append(f"         {_place(file, each['folder'])}")
-        how = f"svp download {each['name']}, or {each['source']}" if each["downloads"] else each["source"]
-        lines.append(f"         licence: {each['licence'] or 'not stated'}" + ("" if each["present"] else f"; {how}"))
+    for entry in sorted(described, key=lambda entry: not entry["present"]):
+        lines.append(f"{'present' if entry['present'] else 'missing'}  {entry['name']}: {entry['enables']}")
+        for file in entry["files"]:
+            lines.append(f"         {_file_line(file, entry['folder'])}")
+        how = f"svp download {entry['name']}, or {entry['source']}" if entry["downloads"] else entry["source"]
+        lines.append(f"         licence: {entry['licence'] or 'not stated'}" + ("" if entry["present"] else f"; {how}"))
     return lines
 
 
-def _place(file: dict, folder: str) -> str:
+def _file_line(file: dict, folder: str) -> str:
     size = size_text(file["bytes"])
     hashed = "" if file["sha256"] else "  SHA-256 not published"
     if file["path"] is None:
@@ -256,8 +244,8 @@ def _place(file: dict, folder: str) -> str:
 
 
 SOURCES = """\
-a model file of this pack; or Stable Diffusion 1.5 (file or diffusers folder), with an AnimateDiff motion module and an
-autoencoder as you like; or a V-Express folder, with an autoencoder unless one lies in it, beside it or in models/vae
+a model file of this pack; or Stable Diffusion 1.5 (file or diffusers folder), optionally with an AnimateDiff motion module
+and an autoencoder; or a V-Express folder, with an autoencoder unless there is one in it, next to it or in models/vae
 """
 
 
@@ -270,7 +258,7 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=tuple(DTYPES), help="precision; default: as stored for a model file of this pack, else fp16"
     )
-    parser.add_argument("--seed", type=int, default=0, help="draws the layers that start fresh (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the fresh layers (%(default)s)")
 
 
 def run_convert(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
@@ -301,7 +289,7 @@ def add_download_arguments(parser: argparse.ArgumentParser) -> None:
 def run_download(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     entries = [entry_named(name) for name in args.names]
     for entry in entries:
-        print(f"{entry.name}: {size_text(entry.bytes)}, licence: {entry.licence or 'not stated by its makers'}")
+        print(f"{entry.name}: {size_text(entry.bytes)}, licence: {entry.licence or 'not stated by its authors'}")
         known = {file.name: file.sha256 for file in entry.files}
         for path in download(entry, args.models, args.endpoint):
-            print(path if known[path.name] else f"{path}  SHA-256 not published; of this file: {sha256_of(path)}")
+            print(path if known[path.name] else f"{path}  SHA-256 not published; this file has {sha256_of(path)}")

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from svp_portrait.svp_models.cli.commands import generate as module
-from svp_portrait.svp_models.cli.commands.generate import LABEL, SHEET_COLUMNS, TILE, contact_sheet
+from svp_portrait.svp_models.cli import generate as module
+from svp_portrait.svp_models.cli.generate import LABEL, SHEET_COLUMNS, TILE, contact_sheet
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.io.files import reserved_file
 from svp_portrait.svp_models.media.writer import VideoWriter

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ...data.executor import LOCAL_RAY
-from ...data.manifest import FILE, summary
-from ...data.prepare import check, prepare
-from ...data.schema import (
+from ..data.executor import LOCAL_RAY
+from ..data.manifest import FILE, summary
+from ..data.prepare import check, prepare
+from ..data.schema import (
     BACKENDS,
     DEEP3D,
     FACES,
@@ -26,17 +26,17 @@ from ...data.schema import (
     SyntheticOptions,
     VideoOptions,
 )
-from ...errors import PortraitError
-from ...io.file_names import printable
-from ...io.files import check_outputs
-from ...media.images import save_png
-from ...media.writer import CONTAINERS, VideoWriter
-from ...synthetic.clips import make_clip, neutral_portrait
-from ...synthetic.performance import EMOTIONS, INTENSITIES
-from ...synthetic.speakers import SPLITS, speaker
-from ...synthetic.speech import SAMPLE_RATE
-from ...types import Audio
-from ..runner import OpenNodes
+from ..errors import PortraitError
+from ..io.file_names import printable
+from ..io.files import check_outputs
+from ..media.images import save_png
+from ..media.writer import CONTAINERS, VideoWriter
+from ..synthetic.clips import make_clip, neutral_portrait
+from ..synthetic.performance import EMOTIONS, INTENSITIES
+from ..synthetic.speakers import SPLITS, speaker
+from ..synthetic.speech import SAMPLE_RATE
+from ..types import Audio
+from .runner import OpenNodes
 
 MAX_JOBS = 1024
 SYNTHETIC = "synthetic"

@@ -14,13 +14,13 @@ from PIL import Image
 from svp_portrait.nodes import command, head_motion
 from svp_portrait.nodes.host import ProgressBar, folder_paths
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.cli.commands.generate import BACKENDS
+from svp_portrait.svp_models.cli.generate import BACKENDS
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
 
-ASSETS = Path(__file__).resolve().parents[4] / "workflows" / "assets"
+ASSETS = Path(__file__).resolve().parents[3] / "workflows" / "assets"
 PORTRAIT = ASSETS / "portrait.png"
 SECONDS = 0.62  # 15.5 frames at 25 fps: the number of frames is rounded
 AAC_FRAME = 1024  # samples

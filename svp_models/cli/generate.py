@@ -1,9 +1,4 @@
-"""svp generate: a portrait and a voice in, a video out; the graph is built here and run as `svp run` runs one.
-
-svp demo: the bundled portrait speaks the bundled sentence in two styles, with a contact sheet to compare them.
-
-svp run: an API-format workflow, or the one stored in a saved file, from start to saved files.
-"""
+"""Commands that make videos: `svp generate` (portrait and voice), `svp demo` (two styles), `svp run` (a workflow)."""
 
 from __future__ import annotations
 
@@ -19,21 +14,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...errors import PortraitError
-from ...face.detectors.auto import AutoBackend
-from ...face.detectors.built_in import BuiltInBackend
-from ...face.detectors.insightface import InsightFaceBackend
-from ...face.detectors.mediapipe import MediaPipeBackend
-from ...face.detectors.opencv import ClassicalBackend, YuNetBackend
-from ...io.file_names import printable
-from ...io.files import reserved_file, whole_file
-from ...media.video import load_video
-from ...optional_deps import cv2
-from ..runner import OpenNodes, run_workflow
+from ..errors import PortraitError
+from ..face.detectors.auto import AutoBackend
+from ..face.detectors.built_in import BuiltInBackend
+from ..face.detectors.insightface import InsightFaceBackend
+from ..face.detectors.mediapipe import MediaPipeBackend
+from ..face.detectors.opencv import ClassicalBackend, YuNetBackend
+from ..io.file_names import printable
+from ..io.files import reserved_file, whole_file
+from ..media.video import load_video
+from ..optional_deps import cv2
+from .runner import OpenNodes, run_workflow
 
 SUFFIX = ".mp4"
 BUILTIN = "built-in demo"
-OUTPUT = Path("output")  # where training leaves its models, in `svp`
+OUTPUT = Path("output")  # training writes its models into its folder `svp`
 BACKENDS = tuple(  # of Load Face Analyzer
     backend.name
     for backend in (AutoBackend, BuiltInBackend, InsightFaceBackend, MediaPipeBackend, YuNetBackend, ClassicalBackend)
@@ -55,19 +50,19 @@ SAMPLER = {
     "length": "audio",
 }
 FACES = {"face": "largest", "index": 0, "smoothing": 0.0, "expression": "backend"}
-FPS = 25.0  # of pictures; a video brings its own
+FPS = 25.0  # of images; a video has its own
 Nodes = dict[str, dict[str, Any]]
 
 
 def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--portrait", type=Path, required=True, metavar="PICTURE", help="who speaks: a picture of a face"
+        "--portrait", type=Path, required=True, metavar="IMAGE", help="the portrait: an image of a face"
     )
+    parser.add_argument("--audio", type=Path, required=True, metavar="AUDIO", help="the voice: an audio or video file")
+    parser.add_argument("--style", type=Path, metavar="CLIP", help="the speaking style: a video of a speaker")
     parser.add_argument(
-        "--audio", type=Path, required=True, metavar="SOUND", help="what is said: a sound or video file"
+        "--motion", type=Path, metavar="CLIP", help="the head motion: a video of a head (default: still)"
     )
-    parser.add_argument("--style", type=Path, metavar="CLIP", help="how it is said: a video of someone who speaks")
-    parser.add_argument("--motion", type=Path, metavar="CLIP", help="how the head moves: a video of a head (still)")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.mp4", help="the video to write")
     parser.add_argument("--force", action="store_true", help="overwrite the video if it is there")
     parser.add_argument(
@@ -77,12 +72,14 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
         help="a model of ./models/svp or ./output/svp, as Load Portrait Model lists it (%(default)s)",
     )
     parser.add_argument(
-        "--audio-encoder", metavar="NAME", help="for a model that hears through one: whisper-tiny, wav2vec2-base-960h"
+        "--audio-encoder",
+        metavar="NAME",
+        help="for a model with Whisper or wav2vec2 features: whisper-tiny, wav2vec2-base-960h",
     )
     parser.add_argument(
         "--backend",
         metavar="NAME",
-        help=f"what finds the faces: {', '.join(BACKENDS)} (the model's own, for drawn faces)",
+        help=f"face detection: {', '.join(BACKENDS)} (default: the model's own, for synthetic faces)",
     )
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="the same seed gives the same video (%(default)s)"
@@ -103,15 +100,17 @@ def run_generate(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     out = args.out.absolute()
     check_out(out, args.force)
     out.parent.mkdir(parents=True, exist_ok=True)
-    # In the folder of the result, so that it gets its name in one step.
+    # In the folder of the result, so that it is renamed atomically.
     with tempfile.TemporaryDirectory(prefix=f".{out.stem[:40]}-", dir=out.parent) as folder:
         work = Path(folder)
         (work / "graph.json").write_text(json.dumps(graph(args)))
         try:
             saved = run_workflow(work / "graph.json", open_nodes, work, work, earlier=OUTPUT)
         except PortraitError as error:
-            raise PortraitError(" ".join(str(error).split())) from error  # in one line: nobody typed this graph
-        check_out(out, args.force)  # another program may have written it meanwhile
+            raise PortraitError(
+                " ".join(str(error).split())
+            ) from error  # in one line: the user did not write this graph
+        check_out(out, args.force)  # another program may have written it in the meantime
         os.replace(next(path for path in saved if path.suffix == SUFFIX), out)
     print(out)
 
@@ -119,9 +118,7 @@ def run_generate(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
 def check_out(out: Path, force: bool) -> None:
     """Raises PortraitError unless the video may be written there."""
     if out.suffix.lower() != SUFFIX:
-        raise PortraitError(
-            f"--out {out}: a video with the ending {SUFFIX} is written, give it a name like talk{SUFFIX}"
-        )
+        raise PortraitError(f"--out {out}: the name of a video ends in {SUFFIX}, for example talk{SUFFIX}")
     if out.is_dir():
         raise PortraitError(f"--out {out} is a folder: give the video a name")
     if out.exists() and not force:
@@ -129,7 +126,7 @@ def check_out(out: Path, force: bool) -> None:
 
 
 def graph(args: argparse.Namespace) -> Nodes:
-    """The workflow in API form: the template `talk`, with what else is asked for."""
+    """The workflow in API form: the template `talk` with the optional inputs."""
     nodes: Nodes = {}
 
     def add(key: str, kind: str, **inputs: Any) -> None:
@@ -145,20 +142,20 @@ def graph(args: argparse.Namespace) -> Nodes:
     model: list[Any] = ["model", 0]
     if args.audio_encoder:
         add("audio encoder", "SVPLoadAudioEncoder", audio_encoder=args.audio_encoder)
-        add("hearing model", "SVPApplyAudioEncoder", model=model, audio_encoder=["audio encoder", 0])
-        model = ["hearing model", 0]
-    finder: dict[str, list[Any]] = {}
+        add("model with encoder", "SVPApplyAudioEncoder", model=model, audio_encoder=["audio encoder", 0])
+        model = ["model with encoder", 0]
+    face_analyzer: dict[str, list[Any]] = {}
     if args.backend:
         add("faces", "SVPLoadFaceAnalyzer", backend=args.backend, **FACES)
-        finder = {"face_analyzer": ["faces", 0]}
-    extra: dict[str, list[Any]] = dict(finder)
+        face_analyzer = {"face_analyzer": ["faces", 0]}
+    extra: dict[str, list[Any]] = dict(face_analyzer)
     if args.style:
-        add("style prior", "SVPStyleExtract", model=model, **add_clip("style clip", args.style), **finder)
+        add("style prior", "SVPStyleExtract", model=model, **add_clip("style clip", args.style), **face_analyzer)
         add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed, temperature=1.0)
         extra["style"] = ["style", 0]
     if args.motion:
-        add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion clip", args.motion), **finder)
-        fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **finder}
+        add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion clip", args.motion), **face_analyzer)
+        fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **face_analyzer}
         add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
         extra["head_motion"] = ["fitted motion", 0]
     widgets = SAMPLER | {"seed": args.seed, "steps": args.steps, "fps": args.fps}
@@ -169,10 +166,10 @@ def graph(args: argparse.Namespace) -> Nodes:
     return nodes
 
 
-WORKFLOWS = Path(__file__).resolve().parents[3] / "workflows"
+WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 STYLES = {"happy": "style_happy.mp4", "sad": "style_sad.mp4"}
 SHEET_COLUMNS = 6
-TILE = 256  # pixels per side of a picture on the contact sheet
+TILE = 256  # pixels per side of a frame on the contact sheet
 LABEL = 32  # pixels of the line above each row
 
 
@@ -194,7 +191,7 @@ def run_demo(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
         if not videos:
             raise PortraitError("the portrait workflow saved no mp4: its SVPVideoCombine node is missing")
         clips[style] = videos[0]
-        print(printable(clips[style]), flush=True)  # now, because an interruption leaves it
+        print(printable(clips[style]), flush=True)  # at once, because it stays after an interruption
     with reserved_file(args.out, "demo_contact_sheet", "jpg") as sheet, whole_file(sheet) as temporary:
         Image.fromarray(contact_sheet(clips)).save(temporary, format="JPEG", quality=92)
     print(printable(sheet))
@@ -219,7 +216,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "graph",
         type=Path,
         metavar="GRAPH.json",
-        help="workflow in API format, or a video or PNG that stores the one it was made by",
+        help="workflow in API format, or a video or PNG with a stored workflow",
     )
     parser.add_argument(
         "--set",
@@ -230,7 +227,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (%(default)s)")
     parser.add_argument(
-        "--input", type=Path, metavar="DIR", help="folder the load nodes read from (./input if there, else .)"
+        "--input", type=Path, metavar="DIR", help="folder of the load nodes (./input if it exists, else .)"
     )
 
 

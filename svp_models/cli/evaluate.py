@@ -1,7 +1,4 @@
-"""svp evaluate: what it measures is in svp_models/evaluation.
-
-svp check-parity: every tensor of a folder that V-Express wrote, beside what this pack computes.
-"""
+"""Commands `svp evaluate` (figures of a model) and `svp check-parity` (this pack's results against V-Express' own)."""
 
 from __future__ import annotations
 
@@ -12,27 +9,27 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ...checkpoints.model_file import BUILTIN_MODEL, load_model
-from ...checkpoints.vexpress import load_vexpress_networks
-from ...evaluation.parity import IDENTICAL, LIMITS, LOOP, NETWORK, Measure, largest, open_folder, remaining
-from ...evaluation.parity_networks import check_loops, check_networks
-from ...evaluation.parity_processing import check_processing
-from ...evaluation.protocols import FULL, QUICK, evaluate
-from ...io.files import check_outputs, whole_file
-from ..runner import OpenNodes
+from ..checkpoints.model_file import BUILTIN_MODEL, load_model
+from ..checkpoints.vexpress import load_vexpress_networks
+from ..evaluation.parity import IDENTICAL, LIMITS, LOOP, NETWORK, Measure, largest, open_folder, remaining
+from ..evaluation.parity_networks import check_loops, check_networks
+from ..evaluation.parity_processing import check_processing
+from ..evaluation.protocols import FULL, QUICK, evaluate
+from ..io.files import check_outputs, whole_file
+from .runner import OpenNodes
 
 FIGURES = """\
 psnr (dB), ssim: reconstructed clips against the true ones (portrait: first true frame; style: another clip of the same
 person and emotion). mouth_corr: correlation of generated and true mouth opening at lag 0; mouth_lag: the lag in frames
 where it is highest (positive: late); mouth_corr_swapped: the same with the speech of another clip. emotion_acc: share of
-clips whose emotion is read back from generated frames when a relaxed portrait gets the style of that emotion;
+clips whose emotion is recognised in generated frames when a relaxed portrait gets the style of that emotion;
 emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
-8 head keypoints from the wanted ones, fraction of the width. analyser_*: the face analyser's own figures on true frames.
-clips: how many test clips all this is the mean of. People and sentences are of the test split and follow from the seed.
+8 head keypoints from the given ones, fraction of the width. analyser_*: the face analyser's own errors on true frames.
+clips: number of test clips in these means. Speakers and sentences are of the test split and follow from the seed.
 
-Without --quick there is more about style. stylesim: cosine of the mean styles that the model's extractor reads from the
+Without --quick there are more figures about style. stylesim: cosine of the mean styles that the model's extractor reads from the
 expressions of generated and true frames, for relaxed portraits with the style of another clip of the person and emotion;
-stylesim_no_style: without style. clustering: by what the extractor is given (audio, expression, both) and emotion, the
+stylesim_no_style: without style. clustering: by the input of the extractor (audio, expression, both) and emotion, the
 distance of an emotion's mean style from those of the person's other emotions over the mean distance of its clips from it,
 mean over people; the clips are of all intensities, their expressions performed with the analyser's error added.
 identity_leak_sampled: how far a portrait that gets the style of another person with the same emotion moves towards that
@@ -50,10 +47,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     demo.add_argument(
         "--quick",
         action="store_true",
-        help="fewer and shorter clips, and not the figures about style: a few minutes on two cores",
+        help="fewer and shorter clips, without the figures about style: a few minutes on two cores",
     )
     demo.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-    demo.add_argument("--seed", type=int, default=0, help="draws the test people and sentences")
+    demo.add_argument("--seed", type=int, default=0, help="seed of the test speakers and sentences")
     demo.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
 
 
@@ -93,14 +90,19 @@ def run_check_parity(args: argparse.Namespace, open_nodes: OpenNodes) -> int:
     folder = open_folder(args.folder)
     config, networks = load_vexpress_networks(args.folder)
     measures: list[Measure] = []
-    checks = (check_networks(folder, config, networks), check_loops(folder, config, networks))
-    for check in (*checks, check_processing(folder, config), remaining(folder, measures)):
+    checks = (
+        check_networks(folder, config, networks),
+        check_loops(folder, config, networks),
+        check_processing(folder, config),
+        remaining(folder, measures),
+    )
+    for check in checks:
         for measure in check:
             measures.append(measure)
             print(line(measure), flush=True)
-    missed = [each.name for each in measures if each.missed]
+    missed = [measure.name for measure in measures if measure.missed]
     if missed:
-        print(f"svp: {len(missed)} of {len(measures)} demands missed: {', '.join(missed)}", file=sys.stderr)
+        print(f"svp: {len(missed)} of {len(measures)} limits exceeded: {', '.join(missed)}", file=sys.stderr)
     for kind in (NETWORK, LOOP):
         worst = largest(measures, kind)
         print(f"max {worst.name} {worst.error:.3e}")
@@ -108,7 +110,7 @@ def run_check_parity(args: argparse.Namespace, open_nodes: OpenNodes) -> int:
 
 
 def line(measure: Measure) -> str:
-    """`name error`, then what is to be said of it."""
+    """Name, error and note of a measure."""
     if measure.error is None:
         return f"{measure.name:<56} -          {measure.note}"
     number = f"{measure.error:g}" if measure.kind == IDENTICAL else f"{measure.error:.3e}"

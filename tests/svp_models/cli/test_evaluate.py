@@ -4,7 +4,7 @@ import re
 
 from safetensors.torch import load_file, save_file
 
-from svp_portrait.svp_models.cli.commands.evaluate import line
+from svp_portrait.svp_models.cli.evaluate import line
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.evaluation.parity import IDENTICAL, LOOP, NETWORK, Measure
 
@@ -39,7 +39,7 @@ def test_a_miss_ends_with_code_1_and_is_named(parity_folder, capsys):
     save_file(io, parity_folder / "io.safetensors")
     code, lines, errors = check(parity_folder, capsys)
     assert code == 1
-    assert re.fullmatch(r"svp: 1 of \d+ demands missed: unet\.cond\.t981\.noise_pred\n", errors)
+    assert re.fullmatch(r"svp: 1 of \d+ limits exceeded: unet\.cond\.t981\.noise_pred\n", errors)
     assert LAST.fullmatch(lines[-2])[1] == "unet.cond.t981.noise_pred" and LAST.fullmatch(lines[-1])
     assert [each for each in lines if "MISSED, at most 1e-05" in each][0].startswith("unet.cond.t981.noise_pred ")
 
