@@ -16,8 +16,8 @@ from svp_portrait.svp_models.diffusion.style import EASINGS, interpolate_styles,
 from svp_portrait.svp_models.face.crop import crop_around, crop_faces, feather_masks, paste_faces
 from svp_portrait.svp_models.face.keypoints import LINES, POINT_COLORS, draw_head_keypoints
 from svp_portrait.svp_models.face.retarget import retarget
-from svp_portrait.svp_models.synthetic.clips import DrawnClip, draw_clip
 from svp_portrait.svp_models.synthetic.identity import FaceStates
+from svp_portrait.svp_models.synthetic.renderer import RenderedClip, render_clip
 from svp_portrait.svp_models.synthetic.speakers import Speaker, speaker
 from svp_portrait.svp_models.types import HeadMotion, Style, StylePrior
 
@@ -50,7 +50,7 @@ def fine(points: object) -> list[tuple[float, float]]:
     return [(float(x) * FINE, float(y) * FINE) for x, y in points]
 
 
-def face(person: Speaker, poses: list[tuple[float, ...]], size: int) -> DrawnClip:
+def face(person: Speaker, poses: list[tuple[float, ...]], size: int) -> RenderedClip:
     """A resting face in these poses: yaw, pitch, roll in degrees, shift right and down as shares, scale."""
     count = len(poses)
     still = FaceStates(
@@ -59,7 +59,7 @@ def face(person: Speaker, poses: list[tuple[float, ...]], size: int) -> DrawnCli
         blink=np.zeros((count, 2), np.float32),
         gaze=np.zeros((count, 2), np.float32),
     )
-    return draw_clip(person.identity, still, size)
+    return render_clip(person.identity, still, size)
 
 
 def head_keypoints() -> None:

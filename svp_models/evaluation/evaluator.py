@@ -15,8 +15,9 @@ from ..errors import PortraitError
 from ..face.detection import FaceTrack, given
 from ..face.detectors.built_in import FaceAnalyzer
 from ..model import PortraitModel
-from ..synthetic.clips import Clip, DrawnClip, act, make_clip, neutral_portrait
+from ..synthetic.clips import Clip, act, make_clip, neutral_portrait
 from ..synthetic.performance import EMOTIONS
+from ..synthetic.renderer import RenderedClip
 from ..synthetic.speakers import speaker
 from ..types import Audio, HeadMotion, Style, StylePrior
 
@@ -34,7 +35,7 @@ class Case:
     """
 
     clip: Clip
-    portrait: DrawnClip
+    portrait: RenderedClip
     style_clip: Clip
     wrong_clip: Clip
     prior: StylePrior
@@ -63,7 +64,7 @@ class Evaluator:
         return extract_style(self.model, expression, audio_of(clip), clip.fps)
 
     def generate(
-        self, portrait: Clip | DrawnClip, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
+        self, portrait: Clip | RenderedClip, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
     ) -> np.ndarray:
         """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`."""
         face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1

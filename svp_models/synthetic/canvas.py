@@ -1,7 +1,7 @@
-"""A supersampled picture with the few strokes a face is made of.
+"""A supersampled image with the strokes of a face.
 
-Coordinates are float pixels of the finished picture: (0, 0) is the top-left corner of the picture, so the centre of the
-first pixel is (0.5, 0.5). Colours are RGB 0 .. 255.
+Coordinates are float pixels of the final image: (0, 0) is its top-left corner, so the centre of the first pixel is
+(0.5, 0.5). Colours are RGB 0 .. 255.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class Canvas:
         self.factor = factor
 
     def fixed(self, points: np.ndarray, left: int = 0, top: int = 0) -> np.ndarray:
-        """Picture coordinates -> OpenCV's fixed point, in a region that begins at (left, top) of the large picture."""
+        """Picture coordinates -> OpenCV's fixed point, in a region that begins at (left, top) of the large image."""
         offset = np.array([0.5 + left, 0.5 + top])
         return np.rint((points * self.factor - offset) * (1 << SHIFT)).astype(np.int32)
 
@@ -109,7 +109,7 @@ class Canvas:
         cv2.fillPoly(self.image, [self.fixed(points)], colour, cv2.LINE_AA, SHIFT)
 
     def line(self, points: np.ndarray, colour: Colour, width: float, closed: bool = False) -> None:
-        """width in picture pixels; never thinner than one pixel of the large picture."""
+        """width in image pixels; never thinner than one pixel of the large image."""
         thickness = max(1, round(width * self.factor))
         cv2.polylines(self.image, [self.fixed(points)], closed, colour, thickness, cv2.LINE_AA, SHIFT)
 
@@ -125,7 +125,7 @@ class Canvas:
         cv2.ellipse(self.image, place, axes, angle, 0, 360, colour, -1, cv2.LINE_AA, SHIFT)
 
     def box(self, points: np.ndarray, margin: float = 1.0) -> tuple[int, int, int, int] | None:
-        """The region around points in the large picture: left, top, right, bottom; None when outside the picture."""
+        """The region around points in the large image: left, top, right, bottom; None when outside the image."""
         side = self.image.shape[0]
         low = np.floor((points.min(axis=0) - margin) * self.factor).astype(int)
         high = np.ceil((points.max(axis=0) + margin) * self.factor).astype(int)
@@ -148,7 +148,7 @@ class Canvas:
         blur: float,
         clip: np.ndarray | None = None,
     ) -> None:
-        """A polygon with a soft edge. blur in picture pixels; clip: polygon outside which nothing is painted."""
+        """A polygon with a soft edge. blur in image pixels; clip: polygon outside which nothing is painted."""
         if opacity <= 0.004:
             return
         box = self.box(points, margin=blur * 1.5 + 1)
@@ -171,9 +171,9 @@ class Canvas:
         flat[:] = np.clip(np.rint(colour), 0, 255).astype(np.uint8)
         region[:] = cv2.blendLinear(flat, region, weight, 1 - weight)
 
-    def paste(self, box: tuple[int, int, int, int], picture: np.ndarray, alpha: np.ndarray) -> None:
-        """Paint a picture of the region's size through an alpha of the region's size."""
+    def paste(self, box: tuple[int, int, int, int], image: np.ndarray, alpha: np.ndarray) -> None:
+        """Paint an image of the region's size through an alpha of the region's size."""
         left, top, right, bottom = box
         region = self.image[top:bottom, left:right]
         weight = cv2.multiply(alpha, 1.0, scale=1 / 255, dtype=cv2.CV_32F)  # type: ignore[call-overload]
-        region[:] = cv2.blendLinear(picture, region, weight, 1 - weight)
+        region[:] = cv2.blendLinear(image, region, weight, 1 - weight)

@@ -1,7 +1,7 @@
 """The face as points in space: neutral shape of an identity, expression, blink and gaze, and the head's pose.
 
 Face units as in `expressions.py`: 1 is half the face's width, x to the image's right, y down, z towards the viewer, the
-origin between the eyes' height and the nose. Pictures: float pixels, (0, 0) is the top-left corner of the picture (the
+origin between the eyes' height and the nose. Images: float pixels, (0, 0) is the top-left corner of the image (the
 first pixel's centre is at (0.5, 0.5)). 'Left' is the image's left; landmark 0 is the image-left end of the jaw.
 """
 
@@ -13,8 +13,8 @@ import numpy as np
 
 from .expressions import GROUPS, VERTEX_COUNT, displacement_fields, mirror_index
 
-UNIT = 0.235  # one face unit as a fraction of the picture's width
-CENTRE = (0.5, 0.452)  # where the origin of a face at rest lies in the picture
+UNIT = 0.235  # one face unit as a fraction of the image's width
+CENTRE = (0.5, 0.452)  # where the origin of a face at rest lies in the image
 CAMERA = 9.0  # the viewer's distance in face units: weak perspective
 TURN_PIVOT = np.array([0.0, 0.80, -0.22], dtype=np.float32)  # yaw and pitch turn about the top of the neck
 TILT_PIVOT = np.array([0.0, 1.35], dtype=np.float32)  # roll bends the neck
@@ -43,7 +43,7 @@ _GROUP_HALF = {  # groups that are pairs or symmetric rows: the image-right half
 
 @dataclass(frozen=True)
 class Pose:
-    """Head pose: degrees, fractions of the picture's width, factor; signs as in `FaceStates.pose`."""
+    """Head pose: degrees, fractions of the image's width, factor; signs as in `FaceStates.pose`."""
 
     yaw: float
     pitch: float
@@ -74,7 +74,7 @@ def rotation(pose: Pose) -> np.ndarray:
 
 
 def project(points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
-    """Head points n x 3, face units -> n x 2 pixels of a picture `size` wide."""
+    """Head points n x 3, face units -> n x 2 pixels of an image `size` wide."""
     roll = rotation(Pose(0, 0, pose.roll, 0, 0, 1))[:2, :2]
     turned = (points - TURN_PIVOT) @ rotation(Pose(pose.yaw, pose.pitch, 0, 0, 0, 1)).T + TURN_PIVOT
     flat = turned[:, :2] * (CAMERA / (CAMERA - turned[:, 2:]))

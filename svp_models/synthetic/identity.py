@@ -1,10 +1,8 @@
-"""Who is drawn: 80 identity parameters and the appearance (shape, styles, colours) that they stand for.
+"""Parameters of synthetic faces by name, and the appearance (shape, styles, colours) of an identity.
 
-The parameters that a drawn face is made of, by name.
-
-A face is drawn from 80 identity parameters (shape, colours, clothes, background), 64 expression coefficients, a head
-pose, two blinks and a gaze direction. Expression coefficients are named after the movement they cause; `_l` and `_r`
-are the image's left and right. Zero is the relaxed face and 1 a strong but natural movement.
+A face has 80 identity parameters (shape, colours, clothes, background), 64 expression coefficients, a head pose, two blinks
+and a gaze direction. Expression coefficients are named after their movement; `_l` and `_r` are the image's left and right.
+Zero is the relaxed face and 1 a strong but natural movement.
 """
 
 from __future__ import annotations
@@ -35,6 +33,30 @@ IDENTITY_NAMES = (
     "background_kind", "background_hue", "background_light", "background_accent",
     "light_side", "light_strength",
 )  # fmt: skip
+IDENTITY_SIZE = len(IDENTITY_NAMES)  # 80
+
+EXPRESSION_NAMES = (
+    "jaw_open", "jaw_side", "jaw_forward", "lips_wide", "lips_round", "lips_press",
+    "upper_lip_raise_l", "upper_lip_raise_r", "lower_lip_drop_l", "lower_lip_drop_r",
+    "corner_up_l", "corner_up_r", "corner_down_l", "corner_down_r", "corner_out_l", "corner_out_r",
+    "lower_lip_in", "upper_lip_in", "lips_funnel", "tongue_up", "upper_teeth_show", "mouth_side", "chin_raise",
+    "lips_full",
+    "brow_inner_up_l", "brow_inner_up_r", "brow_outer_up_l", "brow_outer_up_r", "brow_lower_l", "brow_lower_r",
+    "brow_squeeze",
+    "upper_lid_raise_l", "upper_lid_raise_r", "upper_lid_droop_l", "upper_lid_droop_r",
+    "lower_lid_raise_l", "lower_lid_raise_r", "eye_widen_l", "eye_widen_r",
+    "nose_wrinkle_l", "nose_wrinkle_r", "nostril_flare", "cheek_raise_l", "cheek_raise_r", "cheek_puff",
+    "smile_fold_l", "smile_fold_r", "forehead_wrinkle",
+    "upper_lip_mode_1", "upper_lip_mode_2", "upper_lip_mode_3", "upper_lip_mode_4",
+    "lower_lip_mode_1", "lower_lip_mode_2", "lower_lip_mode_3", "lower_lip_mode_4",
+    "brow_mode_1_l", "brow_mode_1_r", "brow_mode_2_l", "brow_mode_2_r",
+    "lid_mode_1_l", "lid_mode_1_r", "jaw_mode_1", "jaw_mode_2",
+)  # fmt: skip
+EXPRESSION_SIZE = len(EXPRESSION_NAMES)
+EXPRESSION_INDEX = {name: index for index, name in enumerate(EXPRESSION_NAMES)}
+
+POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "scale")
+POSE_SIZE = len(POSE_NAMES)
 
 HAIR_STYLES = ("shaved", "short", "quiff", "spiky", "curly", "bob", "wavy", "long", "ponytail", "bun")
 CLOTHES_STYLES = ("crew", "v_neck", "turtleneck", "shirt", "jacket", "scoop", "hoodie")
@@ -60,11 +82,41 @@ LIP_TONES = ((172, 86, 92), (204, 90, 98), (190, 74, 88), (176, 62, 66), (222, 1
 
 
 @dataclass(frozen=True)
-class Appearance:
-    """What one identity looks like.
+class FaceStates:
+    """The moving parameters of a clip, one row per frame.
 
-    shape: every identity parameter by name, -1 .. 1. The other fields are what the parameters are turned into once:
-    names of styles and RGB colours 0 .. 255. `beard`, `moustache` and `freckles` are strengths 0 .. 1, 0 means none.
+    expression: n x 64, zero is relaxed, 1 a strong movement; a few coefficients are signed (`*_side`, `lips_wide`, modes).
+    pose: n x 6, yaw, pitch, roll in degrees (positive: nose to the image's right, nose down, head tilts clockwise in the
+        image), shift_x, shift_y as fractions of the image width (right, down), scale as a factor (1 = as framed).
+    blink: n x 2, image-left and image-right lid, 0 open .. 1 closed.
+    gaze: n x 2, right and down, -1 .. 1 (the pupil reaches the eye's corner at 1).
+    """
+
+    expression: np.ndarray
+    pose: np.ndarray
+    blink: np.ndarray
+    gaze: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.expression)
+
+
+def expression_vector(**coefficients: float) -> np.ndarray:
+    """64 coefficients by name; a name without a side sets both sides (`brow_lower=0.5`). Unknown names raise KeyError."""
+    vector = np.zeros(EXPRESSION_SIZE, dtype=np.float32)
+    for name, value in coefficients.items():
+        names = (name,) if name in EXPRESSION_INDEX else (f"{name}_l", f"{name}_r")
+        for full_name in names:
+            vector[EXPRESSION_INDEX[full_name]] = value
+    return vector
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """The appearance of one identity.
+
+    shape: identity parameters by name, -1 .. 1. The other fields are computed from them: names of styles, and RGB colours
+    0 .. 255. `beard`, `moustache` and `freckles` are strengths 0 .. 1, 0 means none.
     """
 
     shape: dict[str, float]
@@ -100,7 +152,7 @@ class Appearance:
 def sample_identity(rng: np.random.Generator) -> np.ndarray:
     """A random person: float32, 80, every parameter in -1 .. 1."""
     identity = rng.uniform(-1, 1, IDENTITY_SIZE)
-    # A few traits go together in people; the rest is independent.
+    # A few traits are correlated in people; the others are independent.
     trend = rng.choice([-1.0, 1.0]) * rng.uniform(0.3, 1.0)
     index = {name: position for position, name in enumerate(IDENTITY_NAMES)}
     for name, pull in (
@@ -117,13 +169,13 @@ def sample_identity(rng: np.random.Generator) -> np.ndarray:
     natural = rng.uniform() < 0.85  # dyed hair is rare
     if natural:
         identity[index["hair_hue"]] = rng.uniform(-1, 0.6)
-    if identity[index["skin_depth"]] > 0.2 and natural:  # dark skin seldom comes with fair hair
+    if identity[index["skin_depth"]] > 0.2 and natural:  # dark skin is rare with fair hair
         identity[index["hair_hue"]] = rng.uniform(-1, -0.4)
     return identity.astype(np.float32)
 
 
 def appearance(identity: np.ndarray) -> Appearance:
-    """80 parameters -> what they look like."""
+    """80 identity parameters -> appearance."""
     shape = {name: float(np.clip(value, -1, 1)) for name, value in zip(IDENTITY_NAMES, identity, strict=True)}
     skin = _skin(shape)
     depth = (shape["skin_depth"] + 1) / 2
@@ -173,10 +225,10 @@ def _choose(names: tuple[str, ...], value: float) -> str:
 
 
 def _ramp(tones: tuple[Colour, ...], value: float) -> Colour:
-    """-1 .. 1 along a row of colours."""
-    place = (value + 1) / 2 * (len(tones) - 1)
-    low = min(len(tones) - 2, int(place))
-    return mix(tones[low], tones[low + 1], place - low)
+    """A colour on a scale of colours, at -1 .. 1."""
+    position = (value + 1) / 2 * (len(tones) - 1)
+    low = min(len(tones) - 2, int(position))
+    return mix(tones[low], tones[low + 1], position - low)
 
 
 def _skin(shape: dict[str, float]) -> Colour:
@@ -188,59 +240,3 @@ def _skin(shape: dict[str, float]) -> Colour:
 def _hue_colour(hue: float, saturation: float, value: float) -> Colour:
     """hue: -1 .. 1 goes once around the colour wheel."""
     return multiplied(colorsys.hsv_to_rgb((hue / 2) % 1.0, saturation, value), (255.0, 255.0, 255.0))
-
-
-IDENTITY_SIZE = 80
-
-EXPRESSION_NAMES = (
-    "jaw_open", "jaw_side", "jaw_forward", "lips_wide", "lips_round", "lips_press",
-    "upper_lip_raise_l", "upper_lip_raise_r", "lower_lip_drop_l", "lower_lip_drop_r",
-    "corner_up_l", "corner_up_r", "corner_down_l", "corner_down_r", "corner_out_l", "corner_out_r",
-    "lower_lip_in", "upper_lip_in", "lips_funnel", "tongue_up", "upper_teeth_show", "mouth_side", "chin_raise",
-    "lips_full",
-    "brow_inner_up_l", "brow_inner_up_r", "brow_outer_up_l", "brow_outer_up_r", "brow_lower_l", "brow_lower_r",
-    "brow_squeeze",
-    "upper_lid_raise_l", "upper_lid_raise_r", "upper_lid_droop_l", "upper_lid_droop_r",
-    "lower_lid_raise_l", "lower_lid_raise_r", "eye_widen_l", "eye_widen_r",
-    "nose_wrinkle_l", "nose_wrinkle_r", "nostril_flare", "cheek_raise_l", "cheek_raise_r", "cheek_puff",
-    "smile_fold_l", "smile_fold_r", "forehead_wrinkle",
-    "upper_lip_mode_1", "upper_lip_mode_2", "upper_lip_mode_3", "upper_lip_mode_4",
-    "lower_lip_mode_1", "lower_lip_mode_2", "lower_lip_mode_3", "lower_lip_mode_4",
-    "brow_mode_1_l", "brow_mode_1_r", "brow_mode_2_l", "brow_mode_2_r",
-    "lid_mode_1_l", "lid_mode_1_r", "jaw_mode_1", "jaw_mode_2",
-)  # fmt: skip
-EXPRESSION_SIZE = len(EXPRESSION_NAMES)
-EXPRESSION_INDEX = {name: index for index, name in enumerate(EXPRESSION_NAMES)}
-
-POSE_NAMES = ("yaw", "pitch", "roll", "shift_x", "shift_y", "scale")
-POSE_SIZE = len(POSE_NAMES)
-
-
-@dataclass(frozen=True)
-class FaceStates:
-    """The moving parameters of a clip, one row a frame.
-
-    expression: n x 64, zero is relaxed, 1 a strong movement; a few coefficients are signed (`*_side`, `lips_wide`, modes).
-    pose: n x 6, yaw, pitch, roll in degrees (positive: nose to the image's right, nose down, head tilts clockwise in the
-        image), shift_x, shift_y as fractions of the picture's width (right, down), scale as a factor (1 = as framed).
-    blink: n x 2, image-left and image-right lid, 0 open .. 1 closed.
-    gaze: n x 2, right and down, -1 .. 1 (the pupil reaches the eye's corner at 1).
-    """
-
-    expression: np.ndarray
-    pose: np.ndarray
-    blink: np.ndarray
-    gaze: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.expression)
-
-
-def expression_vector(**coefficients: float) -> np.ndarray:
-    """64 coefficients from names; a name without side sets both sides (`brow_lower=0.5`). Unknown names raise KeyError."""
-    vector = np.zeros(EXPRESSION_SIZE, dtype=np.float32)
-    for name, value in coefficients.items():
-        names = (name,) if name in EXPRESSION_INDEX else (f"{name}_l", f"{name}_r")
-        for each in names:
-            vector[EXPRESSION_INDEX[each]] = value
-    return vector

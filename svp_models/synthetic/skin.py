@@ -100,11 +100,11 @@ class Skin:
         scale = [(TEXTURE_SIDE - 1) / (_SPAN[1] - _SPAN[0]), (TEXTURE_SIDE - 1) / (_SPAN[3] - _SPAN[2])]
         source = (self.anchor[:, :2] - [_SPAN[0], _SPAN[2]]) * scale
         warp = cv2.getAffineTransform(source.astype(np.float32), place.astype(np.float32))
-        picture = cv2.warpAffine(
+        image = cv2.warpAffine(
             self.texture, warp, (right - left, bottom - top), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )
         region = canvas.image[top:bottom, left:right]
-        cv2.copyTo(picture, canvas.mask(outline, box), region)
+        cv2.copyTo(image, canvas.mask(outline, box), region)
 
     def paint_marks(
         self,

@@ -35,7 +35,7 @@ FULL_VOLUME_RMS = 0.125  # of the sounding parts at volume 100
 
 @dataclass(frozen=True)
 class Voice:
-    """How something is said.
+    """A voice.
 
     variant: espeak voice, "en-us+f3"; rate: words a minute, 80 .. 400; pitch, pitch_range: 0 .. 99; volume: 0 .. 100,
     proportional to the amplitude and the same for all variants; tract: factor on all formants, 0.85 (long vocal tract)
@@ -53,7 +53,7 @@ class Voice:
 
 @dataclass(frozen=True)
 class Speech:
-    """Sound and its phonemes. waveform: samples, float32 in [-1, 1], 16 kHz mono; phonemes: (start in seconds, symbol).
+    """Audio and its phonemes. waveform: samples, float32 in [-1, 1], 16 kHz mono; phonemes: (start in seconds, symbol).
 
     Symbols are espeak's mnemonics, a leading ' or , marks stress; symbols that begin with _ are pauses.
     """
@@ -187,7 +187,7 @@ def espeak_utterance(text: str, voice: Voice) -> tuple[np.ndarray, list[tuple[in
 
 
 def unload(library: ctypes.CDLL) -> None:
-    """Takes a library out of the process; ctypes has no public call for it."""
+    """Unloads a library from the process; ctypes has no public call for it."""
     if sys.platform == "win32":
         _ctypes.FreeLibrary(library._handle)
     else:
@@ -196,25 +196,25 @@ def unload(library: ctypes.CDLL) -> None:
 
 def join_speech(parts: Sequence[Speech], lead: float, pauses: Sequence[float]) -> Speech:
     """One Speech of several: `lead` seconds of silence, then the parts, pauses[i] seconds of silence behind part i."""
-    pieces = [np.zeros(round(lead * SAMPLE_RATE), np.float32)]
+    waveforms = [np.zeros(round(lead * SAMPLE_RATE), np.float32)]
     phonemes: list[tuple[float, str]] = [(0.0, "_:")]
-    position = len(pieces[0])
+    position = len(waveforms[0])
     for part, pause in zip(parts, pauses, strict=True):
         phonemes += [(position / SAMPLE_RATE + start, symbol) for start, symbol in part.phonemes]
-        pieces += [part.waveform, np.zeros(round(pause * SAMPLE_RATE), np.float32)]
-        position += len(pieces[-2])
+        waveforms += [part.waveform, np.zeros(round(pause * SAMPLE_RATE), np.float32)]
+        position += len(waveforms[-2])
         phonemes.append((position / SAMPLE_RATE, "_:"))
-        position += len(pieces[-1])
-    return Speech(np.concatenate(pieces), tuple(phonemes))
+        position += len(waveforms[-1])
+    return Speech(np.concatenate(waveforms), tuple(phonemes))
 
 
 def fit_speech(speech: Speech, seconds: float) -> Speech:
     """Cut or padded with silence to round(seconds x 16000) samples."""
     samples = round(seconds * SAMPLE_RATE)
     waveform = np.zeros(samples, np.float32)
-    kept = min(samples, len(speech.waveform))
-    waveform[:kept] = speech.waveform[:kept]
-    return Speech(waveform, tuple(each for each in speech.phonemes if each[0] < seconds))
+    length = min(samples, len(speech.waveform))
+    waveform[:length] = speech.waveform[:length]
+    return Speech(waveform, tuple((start, symbol) for start, symbol in speech.phonemes if start < seconds))
 
 
 def energy_envelope(waveform: np.ndarray, frames: int, fps: float) -> np.ndarray:

@@ -11,8 +11,8 @@ from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.diffusion.inputs import centre_crop, clip_length, fit_motion, fit_portrait, still_motion
 from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline
 from svp_portrait.svp_models.errors import PortraitError
-from svp_portrait.svp_models.synthetic.clips import draw_clip
 from svp_portrait.svp_models.synthetic.identity import FaceStates
+from svp_portrait.svp_models.synthetic.renderer import render_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import Audio, HeadMotion, Style
 
@@ -96,7 +96,7 @@ def test_the_cut_is_what_the_portrait_gets(wide, high):
 
 
 def test_a_still_head_is_where_the_portrait_has_it():
-    """The points of a drawn face, which are known, within 3 % of the picture; in any picture size."""
+    """The points of a synthetic face, which are known, within 3 % of the picture; in any picture size."""
     analyzer = load_model(BUILTIN_MODEL).face_analyzer
     person = speaker(5, "test")
     rest = FaceStates(
@@ -106,10 +106,10 @@ def test_a_still_head_is_where_the_portrait_has_it():
         gaze=np.zeros((1, 2), np.float32),
     )
     for size in (128, 320):
-        drawn = draw_clip(person.identity, rest, size)
-        still = still_motion(analyzer, drawn.images)
+        rendered = render_clip(person.identity, rest, size)
+        still = still_motion(analyzer, rendered.images)
         assert (len(still), still.width, still.height) == (1, size, size)
-        apart = np.linalg.norm(still.keypoints[0].numpy() - drawn.head_keypoints[0], axis=-1)
+        apart = np.linalg.norm(still.keypoints[0].numpy() - rendered.head_keypoints[0], axis=-1)
         assert apart.max() < 0.03 * size, apart
         assert torch.equal(still.portrait, still.keypoints[0])  # nothing is bent
     with pytest.raises(PortraitError, match="no face found in the portrait"):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.clips import FacePainter
 from svp_portrait.svp_models.synthetic.identity import (
     CLOTHES_STYLES,
     HAIR_STYLES,
@@ -12,13 +11,14 @@ from svp_portrait.svp_models.synthetic.identity import (
     appearance,
     sample_identity,
 )
+from svp_portrait.svp_models.synthetic.renderer import FaceRenderer
 
 REST = np.array([0, 0, 0, 0, 0, 1], dtype=np.float32)
 STILL = np.zeros(2, dtype=np.float32)
 
 
 def picture(identity: np.ndarray) -> np.ndarray:
-    return FacePainter(identity).draw(np.zeros(64, np.float32), REST, STILL, STILL, 96).image
+    return FaceRenderer(identity).render(np.zeros(64, np.float32), REST, STILL, STILL, 96).image
 
 
 # Some parameters only show on people who wear the thing they describe.

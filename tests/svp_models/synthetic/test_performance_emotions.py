@@ -7,7 +7,7 @@ from svp_portrait.svp_models.synthetic.performance import (
     EMOTIONS,
     INTENSITIES,
     INTENSITY_SCALE,
-    MANNERS,
+    MOTION_STYLES,
     TONES,
     classify_emotion,
     emotion_direction,
@@ -16,7 +16,7 @@ from svp_portrait.svp_models.synthetic.performance import (
 
 def test_the_eight_emotions_of_mead_have_direction_manner_and_tone():
     assert EMOTIONS == ("neutral", "angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")
-    assert set(MANNERS) == set(TONES) == set(EMOTIONS) and set(INTENSITY_SCALE) == set(INTENSITIES)
+    assert set(MOTION_STYLES) == set(TONES) == set(EMOTIONS) and set(INTENSITY_SCALE) == set(INTENSITIES)
     assert not emotion_direction("neutral").any()
     with pytest.raises(KeyError):
         emotion_direction("bored")

@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.clips import Drawn, FacePainter, draw_clip
 from svp_portrait.svp_models.synthetic.identity import (
     EXPRESSION_NAMES,
     IDENTITY_NAMES,
@@ -14,6 +13,7 @@ from svp_portrait.svp_models.synthetic.identity import (
     expression_vector,
     sample_identity,
 )
+from svp_portrait.svp_models.synthetic.renderer import FaceRenderer, RenderedFace, render_clip
 
 REST = np.array([0, 0, 0, 0, 0, 1], dtype=np.float32)
 STILL = np.zeros(2, dtype=np.float32)
@@ -31,9 +31,9 @@ def pose(**values: float) -> np.ndarray:
 
 def draw(
     expression: np.ndarray | None = None, where: np.ndarray = REST, identity: np.ndarray = PLAIN, size: int = 128
-) -> Drawn:
+) -> RenderedFace:
     neutral = expression_vector() if expression is None else expression
-    return FacePainter(identity).draw(neutral, where, STILL, STILL, size)
+    return FaceRenderer(identity).render(neutral, where, STILL, STILL, size)
 
 
 def at(image: np.ndarray, point: np.ndarray) -> np.ndarray:
@@ -110,9 +110,9 @@ def test_every_coefficient_changes_the_picture(name: str) -> None:
 
 
 def test_background_stands_still() -> None:
-    painter = FacePainter(sample_identity(np.random.default_rng(2)))
-    first = painter.draw(expression_vector(), REST, STILL, STILL, 128).image
-    second = painter.draw(expression_vector(jaw_open=1), pose(yaw=15, shift_x=0.03), STILL, STILL, 128).image
+    renderer = FaceRenderer(sample_identity(np.random.default_rng(2)))
+    first = renderer.render(expression_vector(), REST, STILL, STILL, 128).image
+    second = renderer.render(expression_vector(jaw_open=1), pose(yaw=15, shift_x=0.03), STILL, STILL, 128).image
     np.testing.assert_array_equal(first[:12, :12], second[:12, :12])
 
 
@@ -133,7 +133,7 @@ def test_clip_stacks_frames() -> None:
         blink=np.zeros((frames, 2), np.float32),
         gaze=np.zeros((frames, 2), np.float32),
     )
-    clip = draw_clip(PLAIN, states, 64)
+    clip = render_clip(PLAIN, states, 64)
     assert clip.images.shape == (3, 64, 64, 3) and clip.masks.shape == (3, 64, 64)
     assert clip.landmarks.shape == (3, 68, 2) and clip.head_keypoints.shape == (3, 8, 2)
     np.testing.assert_array_equal(clip.images[2], draw(expression_vector(jaw_open=1), size=64).image)
@@ -144,21 +144,21 @@ def test_clip_stacks_frames() -> None:
 def test_extreme_states_do_not_fail() -> None:
     rng = np.random.default_rng(5)
     for seed in range(6):
-        painter = FacePainter(sample_identity(np.random.default_rng(seed)))
+        renderer = FaceRenderer(sample_identity(np.random.default_rng(seed)))
         where = pose(
             yaw=rng.uniform(-35, 35), pitch=rng.uniform(-25, 25), roll=rng.uniform(-25, 25), shift_x=0.6, scale=2
         )
-        painter.draw(rng.uniform(-1, 1.5, 64).astype(np.float32), where, np.ones(2), np.array([1.0, -1.0]), 64)
+        renderer.render(rng.uniform(-1, 1.5, 64).astype(np.float32), where, np.ones(2), np.array([1.0, -1.0]), 64)
 
 
 def test_a_frame_takes_less_than_thirty_milliseconds_of_one_core() -> None:
-    painter = FacePainter(sample_identity(np.random.default_rng(11)))
+    renderer = FaceRenderer(sample_identity(np.random.default_rng(11)))
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    painter.draw(expression_vector(), REST, STILL, STILL, 128)
+    renderer.render(expression_vector(), REST, STILL, STILL, 128)
     start = time.process_time()
     for step in range(20):
-        painter.draw(expression_vector(jaw_open=step / 20), REST, STILL, STILL, 128)
+        renderer.render(expression_vector(jaw_open=step / 20), REST, STILL, STILL, 128)
     seconds = (time.process_time() - start) / 20
     cv2.setNumThreads(threads)
     assert seconds < 0.030
