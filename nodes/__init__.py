@@ -1,1 +1,1 @@
-"""The face to ComfyUI: thin nodes, the host or its stand-in, and the command line's entry."""
+"""Nodes for ComfyUI: thin nodes, the host or its stub, and the entry of the command line."""

@@ -1,4 +1,4 @@
-"""Strict replacement of what the nodes use of the host, for machines without ComfyUI; sockets and schema are in standin_io."""
+"""Host stub: strict replacement of the parts of ComfyUI that the nodes use, for the command line; its `io` is in host_stub_io."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..svp_models.cli.folders import Folders
 from ..svp_models.config import VaeConfig
 from . import host_stub_io as io
 
-VAE_CHUNK = 16  # pictures coded at a time
+VAE_CHUNK = 16  # images per chunk
 
 
 class ComfyExtension(ABC):
@@ -30,7 +30,7 @@ class ComfyExtension(ABC):
 
 
 class SavedResult(dict):
-    """A file in one of the three folders, as the interface wants to hear of it."""
+    """The entry of a file in one of the three folders in a node's ui."""
 
     def __init__(self, filename: str, subfolder: str, type: io.FolderType):
         super().__init__(filename=filename, subfolder=subfolder, type=type.value)
@@ -57,7 +57,7 @@ class FolderPaths:
         self.use(Path.cwd(), Path("models").absolute())
 
     def use(self, base: Path, models: Path) -> None:
-        """Forgets all folders for input, output and temp below `base`, and one per kind of model below `models`."""
+        """Resets all folders: input, output and temp below `base`, kinds of models below `models`."""
         self.folders = Folders(base / "input", base / "output", base / "temp")
         self.models_dir = str(models)
         self.model_folders: dict[str, list[str]] = {}
@@ -90,7 +90,7 @@ class FolderPaths:
 
     def get_filename_list(self, folder_name: str) -> list[str]:
         roots = [Path(folder) for folder in self.model_folders[folder_name] if os.path.isdir(folder)]
-        return sorted({str(each.relative_to(root)) for root in roots for each in root.rglob("*") if each.is_file()})
+        return sorted({str(path.relative_to(root)) for root in roots for path in root.rglob("*") if path.is_file()})
 
     def get_full_path_or_raise(self, folder_name: str, filename: str) -> str:
         inside = os.path.relpath(os.path.join("/", filename), "/")  # '..' cannot climb out
@@ -112,7 +112,7 @@ folder_paths = FolderPaths()
 
 
 class ProgressBar:
-    """Takes progress reports; a front end sets `show`, a callback (done, total) that may raise to cancel."""
+    """Receives progress; a front end sets `show`, a callback (done, total) that may raise to cancel."""
 
     show: Callable[[int, int], None] | None = None
 
@@ -126,7 +126,7 @@ class ProgressBar:
 
 
 class Vae:
-    """VAE: pictures n H W 3 in [0, 1] <-> latents n c h w, like the host's; in float32, however it is stored."""
+    """VAE as in the host, always in float32: images n H W 3 in [0, 1] <-> latents n c h w."""
 
     def __init__(self, model: nn.Module, config: VaeConfig):
         self.model, self.config = model.float(), config
@@ -135,9 +135,9 @@ class Vae:
     @torch.no_grad()
     def encode(self, pixels: Tensor) -> Tensor:
         chunks = (pixels[..., :3].movedim(-1, 1) * 2 - 1).split(VAE_CHUNK)
-        return torch.cat([self.model.encode(each) for each in chunks])  # n c h w
+        return torch.cat([self.model.encode(chunk) for chunk in chunks])  # n c h w
 
     @torch.no_grad()
     def decode(self, samples: Tensor) -> Tensor:
-        images = torch.cat([self.model.decode(each) for each in samples.split(VAE_CHUNK)])  # n 3 H W
+        images = torch.cat([self.model.decode(chunk) for chunk in samples.split(VAE_CHUNK)])  # n 3 H W
         return ((images + 1) / 2).clamp(0, 1).movedim(1, -1)

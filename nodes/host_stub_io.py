@@ -1,7 +1,7 @@
-"""Strict replacement of the host's `io`: sockets, schema and node base class, for machines without ComfyUI.
+"""Host stub of ComfyUI's `io`: input and output types, schema and node base class.
 
-Every signature names its keywords, so that a node using something the host has and this file has not fails at once;
-the contract test compares the schemas that come out of both.
+Each signature names its keywords, so that a node that uses something the stub lacks fails at once. The contract test compares
+the schemas of host and stub.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from enum import Enum
 from typing import Any
 
 Text = str | None
-Extra = dict[str, Any] | None  # what an input tells the front end beside its own options
+Extra = dict[str, Any] | None  # further options of an input for the front end
 
 
 class FolderType(str, Enum):
-    """The three folders a result can lie in."""
+    """The three folders of results."""
 
     input = "input"
     output = "output"
@@ -27,14 +27,14 @@ def _without_none(values: dict[str, Any]) -> dict[str, Any]:
 
 
 class Hidden(str, Enum):
-    """What a node may ask for beside its inputs."""
+    """Hidden inputs of a node."""
 
     prompt = "PROMPT"
     extra_pnginfo = "EXTRA_PNGINFO"
 
 
 class Input:
-    """One input socket."""
+    """One input."""
 
     io_type = "*"
 
@@ -50,12 +50,12 @@ class Input:
         return _without_none(given | self.extra_dict | self.widget())
 
     def widget(self) -> dict[str, Any]:
-        """What the input's widget adds to `as_dict`."""
+        """Entries of the input's widget in `as_dict`."""
         return {}
 
 
 class Output:
-    """One output socket."""
+    """One output."""
 
     io_type = "*"
 
@@ -67,17 +67,17 @@ class Output:
 
 
 def Custom(io_type: str) -> type:
-    """A socket type of that name, with its Input and Output."""
-    return _socket_type(io_type, Input)
+    """A type of that name, with its Input and Output."""
+    return _io_type(io_type, Input)
 
 
-def _socket_type(io_type: str, input_class: type[Input]) -> type:
-    members = {
+def _io_type(io_type: str, input_class: type[Input]) -> type:
+    attributes = {
         "io_type": io_type,
         "Input": type("Input", (input_class,), {"io_type": io_type}),
         "Output": type("Output", (Output,), {"io_type": io_type}),
     }
-    return type(io_type, (), members)
+    return type(io_type, (), attributes)
 
 
 class _NumberInput(Input):
@@ -152,12 +152,12 @@ class _ComboInput(Input):
 class _MultiTypeInput(Input):
     def __init__(self, id: str, *, types: list[type], optional: bool = False, tooltip: Text = None):
         super().__init__(id, optional=optional, tooltip=tooltip)
-        self.io_type = ",".join(each.io_type for each in types)
+        self.io_type = ",".join(kind.io_type for kind in types)
 
 
 @dataclass
 class Schema:
-    """What a node is to the outside."""
+    """Schema of a node."""
 
     node_id: str
     display_name: Text = None
@@ -170,7 +170,7 @@ class Schema:
 
 
 class NodeOutput:
-    """What `execute` returns: the values of the outputs in order, and what the interface shows."""
+    """Result of `execute`: the values of the outputs in order, and the ui."""
 
     def __init__(self, *args: Any, ui: Any = None):
         self.args, self.ui = args, ui
@@ -181,7 +181,7 @@ class NodeOutput:
 
 
 class ComfyNode:
-    """Base class of all nodes. hidden: what the schema asks for, while the node runs."""
+    """Base class of all nodes. hidden: the hidden inputs of the schema, while the node runs."""
 
     hidden: Any = None
 
@@ -192,9 +192,9 @@ class ComfyNode:
 
 Image, Mask, Audio, Video = (Custom(name) for name in ("IMAGE", "MASK", "AUDIO", "VIDEO"))
 Latent, Vae = Custom("LATENT"), Custom("VAE")
-Int = _socket_type("INT", _IntInput)
-Float = _socket_type("FLOAT", _NumberInput)
-Boolean = _socket_type("BOOLEAN", _BooleanInput)
-String = _socket_type("STRING", _StringInput)
-Combo = _socket_type("COMBO", _ComboInput)
+Int = _io_type("INT", _IntInput)
+Float = _io_type("FLOAT", _NumberInput)
+Boolean = _io_type("BOOLEAN", _BooleanInput)
+String = _io_type("STRING", _StringInput)
+Combo = _io_type("COMBO", _ComboInput)
 MultiType = type("MultiType", (), {"Input": _MultiTypeInput})

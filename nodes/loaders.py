@@ -1,9 +1,4 @@
-"""Loading a model.
-
-Style layers in files of their own: taken from one model, put into another of the same widths.
-
-Audio encoders for the models that hear through Whisper or wav2vec2.
-"""
+"""Nodes that load models, style layers and audio encoders, and save style layers."""
 
 from __future__ import annotations
 
@@ -25,38 +20,41 @@ from .types import AudioEncoderSocket, LoadedAudioEncoder, LoadedModel, SvpModel
 
 BUILTIN = "built-in demo"
 MODEL_FOLDER, VAE_FOLDER = "svp", "vae"
+PUBLISHED = [entry.name for entry in ZOO if entry.folder == f"{FOLDER}/{entry.name}"]
+FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # weight files in a Hugging Face folder
+STYLE_LAYER_FOLDER = "svp_style_layers"
 
 
 def model_names() -> list[str]:
-    """What can be loaded: the built-in model, folders of V-Express weights (ending in a slash), model files outside of them."""
+    """Loadable models: the built-in one, folders of V-Express weights (with a slash at the end), and model files elsewhere."""
     found = host.list_folders(MODEL_FOLDER).items()
-    folders = [each for each, files in found if each != "/" and holds_vexpress(map(os.path.basename, files))]
-    files = [each for each in host.list_files(MODEL_FOLDER) if not each.replace(os.sep, "/").startswith(tuple(folders))]
+    folders = [folder for folder, files in found if folder != "/" and holds_vexpress(map(os.path.basename, files))]
+    files = [file for file in host.list_files(MODEL_FOLDER) if not file.replace(os.sep, "/").startswith(tuple(folders))]
     return [BUILTIN, *folders, *files]
 
 
 def model_path(name: str) -> str:
-    """The file or folder behind a choice of the node; PortraitError says what is missing and how to get it."""
+    """The file or folder of a choice. PortraitError says what is missing and how to get it."""
     if name == BUILTIN:
         return str(BUILTIN_MODEL)
     if not name.endswith("/"):
         return host.find_file(MODEL_FOLDER, name)
     missing = missing_files(map(os.path.basename, host.list_folders(MODEL_FOLDER).get(name, [])))
     if missing:
-        looked = [os.path.join(each, name) for each in folder_paths.get_folder_paths(MODEL_FOLDER)]
-        raise missing_file_error("vexpress", looked, missing, folder_paths.models_dir)
+        searched = [os.path.join(folder, name) for folder in folder_paths.get_folder_paths(MODEL_FOLDER)]
+        raise missing_file_error("vexpress", searched, missing, folder_paths.models_dir)
     return host.find_folder(MODEL_FOLDER, name)
 
 
 def vae_path(folder: str) -> str:
-    """The VAE of a folder of V-Express weights: in it, beside it, or in one of the host's folders for VAEs."""
+    """The VAE of a folder of V-Express weights: in it, next to it, or in one of the host's VAE folders."""
     folder_paths.add_model_folder_path(VAE_FOLDER, os.path.join(folder_paths.models_dir, VAE_FOLDER))
-    places = [*map(str, vae_folders(folder)), *folder_paths.get_folder_paths(VAE_FOLDER)]
-    return str(find_sd_vae(list(dict.fromkeys(places)), folder_paths.models_dir))
+    folders = [*map(str, vae_folders(folder)), *folder_paths.get_folder_paths(VAE_FOLDER)]
+    return str(find_sd_vae(list(dict.fromkeys(folders)), folder_paths.models_dir))
 
 
 def check_model(name: str | None) -> bool | str:
-    """For `validate_inputs`: True, or which file is missing and how to get it. None: linked, not known yet."""
+    """For `validate_inputs`: True, or which file is missing and how to get it. None: an input that is not known yet."""
     try:
         path = model_path(str(name)) if name is not None else ""
         if os.path.isdir(path):
@@ -67,7 +65,7 @@ def check_model(name: str | None) -> bool | str:
 
 
 def read_model(path: str) -> PortraitModel:
-    """A model file as it is stored, mapped into memory, or a folder of V-Express weights in the precision of the host."""
+    """A model file as stored, memory-mapped, or a folder of V-Express weights in the precision of the host."""
     if os.path.isdir(path):
         return load_vexpress(path, host.weights_dtype(), vae_path=vae_path(path))
     return load_model(path, dtype=None)
@@ -110,15 +108,12 @@ class SVPLoadModel(io.ComfyNode):
     @classmethod
     def fingerprint_inputs(cls, model: str) -> float:
         path = model_path(model)
-        files = [each.path for each in os.scandir(path)] if os.path.isdir(path) else [path]
+        files = [entry.path for entry in os.scandir(path)] if os.path.isdir(path) else [path]
         return max(map(os.path.getmtime, files))
 
 
-STYLE_LAYER_FOLDER = "svp_style_layers"
-
-
 def check_layer(name: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what to do about a file that is not there. None: linked, not known yet."""
+    """For `validate_inputs`: True, or what to do about a missing file. None: an input that is not known yet."""
     if name == host.NOTHING:
         return f"there are no style layers yet: put a file into models/{STYLE_LAYER_FOLDER} or run Save Style Layers, then press R"
     try:
@@ -214,39 +209,37 @@ class SVPLoadStyleLayer(io.ComfyNode):
         return os.path.getmtime(host.find_file(STYLE_LAYER_FOLDER, style_layer))
 
 
-PUBLISHED = [entry.name for entry in ZOO if entry.folder == f"{FOLDER}/{entry.name}"]
-FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # weights in a folder as Hugging Face has it
-
-
 def encoders() -> dict[str, str]:
-    """What is offered, and the weight file behind it: a Hugging Face folder by its name, any other file by its own."""
+    """Available encoders and their weight files: Hugging Face folders by name, and other files."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-    offered: dict[str, str] = {}
-    for each in folder_paths.get_filename_list(FOLDER):
-        folder, name = os.path.split(each)
+    available: dict[str, str] = {}
+    for file in folder_paths.get_filename_list(FOLDER):
+        folder, name = os.path.split(file)
         if folder and name in FOLDER_FILES:
-            offered.setdefault(folder, each)
+            available.setdefault(folder, file)
         elif name.endswith(SUFFIXES):
-            offered[each] = each
-    return offered
+            available[file] = file
+    return available
 
 
 def encoder_path(name: str) -> str:
-    """The path of the weight file behind one of these names; PortraitError says how to get it."""
-    offered = encoders()
-    if name in offered:
-        return folder_paths.get_full_path_or_raise(FOLDER, offered[name])
+    """The path of an encoder's weight file. PortraitError says how to get it."""
+    available = encoders()
+    if name in available:
+        return folder_paths.get_full_path_or_raise(FOLDER, available[name])
     folders = folder_paths.get_folder_paths(FOLDER)
     if name in PUBLISHED:
-        raise missing_file_error(name, [os.path.join(each, name) for each in folders], models=folder_paths.models_dir)
+        raise missing_file_error(
+            name, [os.path.join(folder, name) for folder in folders], models=folder_paths.models_dir
+        )
     raise PortraitError(
-        f"there is no encoder '{name}' in {', '.join(folders)}: choose {' or '.join(PUBLISHED)}, which `svp download` brings, "
-        "or put a folder as Hugging Face has it there, with config.json and model.safetensors"
+        f"there is no encoder '{name}' in {', '.join(folders)}: choose {' or '.join(PUBLISHED)} (see `svp download`), "
+        "or put a Hugging Face folder with config.json and model.safetensors there"
     )
 
 
 def check_encoder(name: str | None) -> bool | str:
-    """For `validate_inputs`: True, or what is missing and how to get it. None: linked, not known yet."""
+    """For `validate_inputs`: True, or what is missing and how to get it. None: an input that is not known yet."""
     try:
         if name is not None:
             encoder_path(str(name))

@@ -1,7 +1,4 @@
-"""Speaking styles: extracted from a clip, sampled, blended.
-
-The style library: style priors in files.
-"""
+"""Nodes for speaking styles: extracted from a clip, sampled, interpolated, saved and loaded."""
 
 from __future__ import annotations
 
@@ -30,11 +27,14 @@ from .types import (
     sound_from,
 )
 
+STYLE_FOLDER = "svp_styles"
+FROM_INPUT = "(from the file input)"
 
-def own_sound(portrait: PortraitModel, frames: Any) -> Audio | None:
-    """The sound of a VIDEO, if it has one and the model's styles come from sound too."""
-    listens = portrait.config.style.audio_size == portrait.config.audio.feature_size
-    return sound_from(frames) if listens and frames is not None and not isinstance(frames, Tensor) else None
+
+def video_audio(portrait: PortraitModel, frames: Any) -> Audio | None:
+    """The audio of a VIDEO, if it has one and the model's styles use audio features."""
+    uses_audio = portrait.config.style.audio_size == portrait.config.audio.feature_size
+    return sound_from(frames) if uses_audio and frames is not None and not isinstance(frames, Tensor) else None
 
 
 class SVPStyleExtract(io.ComfyNode):
@@ -99,15 +99,15 @@ class SVPStyleExtract(io.ComfyNode):
     ) -> io.NodeOutput:
         model.load_for_conditions()
         portrait = model.portrait
-        watching, reading = shared(host.progress(), 3, 1)
+        track_progress, extract_progress = shared(host.progress(), 3, 1)
         expression = None
         if frames is not None:
             clip = clip_from(frames)
             fps = clip.fps or fps
             analyzer = face_analyzer or portrait.face_analyzer
-            expression = expression_from_track(track_face(analyzer, clip, "the style clip", watching, fps))
-        sound = own_sound(portrait, frames) if audio is None else audio_from(audio)
-        return io.NodeOutput(extract_style(portrait, expression, sound, fps, progress=reading))
+            expression = expression_from_track(track_face(analyzer, clip, "the style clip", track_progress, fps))
+        audio = video_audio(portrait, frames) if audio is None else audio_from(audio)
+        return io.NodeOutput(extract_style(portrait, expression, audio, fps, progress=extract_progress))
 
 
 class SVPStyleSample(io.ComfyNode):
@@ -183,12 +183,8 @@ class SVPStyleInterpolate(io.ComfyNode):
         return io.NodeOutput(interpolate_styles(style_a, style_b, start, end, easing))
 
 
-STYLE_FOLDER = "svp_styles"
-FROM_INPUT = "(from the file input)"
-
-
 def style_path(style: str, file: str | None) -> str:
-    """The path of the file that Load Style is asked for."""
+    """The path of the file that Load Style loads."""
     if file is None and style == FROM_INPUT:
         raise PortraitError("no style is chosen: choose a file in the list, or connect 'file' of Save Style")
     return host.find_file(STYLE_FOLDER, style) if file is None else host.saved_file(file)

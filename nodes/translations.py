@@ -1,8 +1,8 @@
-"""The texts that the web page shows of the nodes, as it looks them up in `locales/<language>/`.
+"""Texts of the nodes for the web page, in `locales/<language>/`.
 
-The schemas are the only place where English is written: `python -m svp_portrait.nodes.translations` copies it from there to
-`locales/en`. Each translation notes in `translated.json` which English it was made from, so that the tests can name those
-that are out of date; `python -m svp_portrait.nodes.translations zh ja` says that these two are up to date with all of it.
+English is written in the schemas alone: `python -m svp_portrait.nodes.translations` copies it to `locales/en`. A translation
+stores hashes of its English texts in `translated.json`, so that the tests name outdated ones;
+`python -m svp_portrait.nodes.translations zh ja` marks these two as up to date.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ SPECIAL = re.compile(r"[{}@|$]")  # of vue-i18n's message syntax, in which the w
 
 
 def message(text: str) -> str:
-    """A text as a message that shows it."""
+    """A text as an escaped message."""
     return SPECIAL.sub(lambda found: f"{{'{found[0]}'}}", text)
 
 
 def node_texts() -> dict[str, Any]:
-    """What `nodeDefs.json` holds in English. Options of a combo are not in it: the web page shows them as they are."""
+    """English content of `nodeDefs.json`. Options of a combo are not in it: the web page does not translate them."""
     texts = {}
     for node in NODE_CLASSES:
         schema = node.define_schema()
         texts[schema.node_id] = {
             "display_name": message(schema.display_name),
             "description": message(schema.description),
-            "inputs": {each.id: {"name": each.id, "tooltip": message(each.tooltip)} for each in schema.inputs},
+            "inputs": {spec.id: {"name": spec.id, "tooltip": message(spec.tooltip)} for spec in schema.inputs},
             "outputs": {
-                str(place): {"name": each.display_name, "tooltip": message(each.tooltip)}
-                for place, each in enumerate(schema.outputs)
+                str(index): {"name": output.display_name, "tooltip": message(output.tooltip)}
+                for index, output in enumerate(schema.outputs)
             },
         }
     return texts
 
 
 def main_texts() -> dict[str, Any]:
-    """What `main.json` holds in English: the parts of the nodes' categories, and the types of the pack's sockets."""
+    """English content of `main.json`: the parts of the nodes' categories, and the pack's types."""
     schemas = [node.define_schema() for node in NODE_CLASSES]
     categories = [part for schema in schemas for part in schema.category.split("/")]
-    sockets = [each.get_io_type() for schema in schemas for each in (*schema.inputs, *schema.outputs)]
-    own = [kind for socket in sockets for kind in socket.split(",") if kind.startswith("SVP_")]
-    return {"nodeCategories": {each: message(each) for each in categories}, "dataTypes": {each: each for each in own}}
+    types = [spec.get_io_type() for schema in schemas for spec in (*schema.inputs, *schema.outputs)]
+    own = [name for names in types for name in names.split(",") if name.startswith("SVP_")]
+    return {"nodeCategories": {name: message(name) for name in categories}, "dataTypes": {name: name for name in own}}
 
 
 def english_texts() -> dict[str, Any]:
-    """By the name of the file they belong in."""
+    """English texts by file name."""
     return {"main": main_texts(), "nodeDefs": node_texts()}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """(Path with dots, text) of every text."""
+    """(Path with dots, text) of all texts."""
     for name, value in tree.items():
         if isinstance(value, dict):
             yield from flat(value, f"{prefix}{name}.")
@@ -68,7 +68,7 @@ def flat(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def fingerprints(english: dict[str, Any]) -> dict[str, str]:
-    """A short hash of every English text."""
+    """A short hash of each English text, by path."""
     return {path: hashlib.sha256(text.encode()).hexdigest()[:10] for path, text in flat(english)}
 
 
@@ -78,14 +78,14 @@ def read(language: str, name: str) -> dict[str, Any]:
 
 
 def write(language: str, name: str, content: dict[str, Any]) -> None:
-    """The other way round."""
+    """Writes `locales/<language>/<name>.json`."""
     file = LOCALES / language / f"{name}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def main(translated: list[str]) -> None:
-    """Writes the English texts, and that these languages are translated from them."""
+    """Writes the English texts, and marks these languages as up to date."""
     english = english_texts()
     for name, texts in english.items():
         write("en", name, texts)

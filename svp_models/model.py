@@ -1,4 +1,4 @@
-"""All networks of a model that are trained together, built from one config."""
+"""The portrait model: its networks, VAE, face analyser and config."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .networks.vae import Vae
 
 
 class PortraitNetworks(nn.Module):
-    """Denoiser, ReferenceNet, guider, audio projection, style projection and style extractor. It has no forward."""
+    """The networks that are trained together: the module has no forward."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -48,20 +48,20 @@ class PortraitModel:
     device: torch.device | None = None
 
     def like(self, network: nn.Module) -> Tensor:
-        """An empty tensor on the device that a network computes on, of its weights' dtype: for `tensor.to(...)`."""
+        """An empty tensor with the device and dtype of a network's computations, for `tensor.to(...)`."""
         weight = next(network.parameters())
         return torch.empty(0, device=self.device or weight.device, dtype=weight.dtype)
 
 
 def build_networks(config: ModelConfig) -> PortraitNetworks:
-    """Freshly initialised networks; inside `torch.device("meta")` only their shapes."""
+    """Networks with random weights; inside `shapes_only` without memory."""
     return PortraitNetworks(config)
 
 
 def parameter_group(name: str) -> str:
-    """The group a tensor of PortraitNetworks belongs to by its name.
+    """The parameter group of a tensor of PortraitNetworks by its name.
 
-    Parts of the denoiser are spatial, temporal, audio or style; everything else is of the group of its network's name.
+    Groups of the denoiser are spatial, temporal, audio and style; other tensors have the name of their network.
     """
     network, _, rest = name.partition(".")
     if network != "denoiser":

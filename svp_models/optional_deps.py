@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from .errors import PortraitError
 
 ROOT = Path(__file__).resolve().parents[1]
-# Module -> distribution, as pyproject.toml requires them
+# Module -> distribution, as in pyproject.toml
 REQUIRED = {
     "torch": "torch",
     "numpy": "numpy",
@@ -32,13 +32,13 @@ REQUIRED = {
     "diffusers": "diffusers",
     "transformers": "transformers",
 }
-# Module -> distribution that brings it where no other has: pip cannot ask for any of several distributions. See install.py.
+# Module -> default distribution: pip cannot require one of several distributions. See install.py.
 ANY_OF = {"cv2": "opencv-python-headless", "onnxruntime": "onnxruntime"}
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"  # read by onnxruntime while it is imported
 
 
 class Library:
-    """A module that is imported when something of it is first asked for."""
+    """A module that is imported on the first access to an attribute."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -75,7 +75,7 @@ __all__ = [
 
 
 def onnxruntime() -> ModuleType:
-    """onnxruntime, which at its import would look up a telemetry server and write an identity into the home folder: not here."""
+    """onnxruntime, imported without telemetry: it would contact a server and write an identity into the home folder."""
     if "onnxruntime" in sys.modules:
         return import_module("onnxruntime")
     before = os.environ.get(NO_TELEMETRY)
@@ -90,7 +90,7 @@ def onnxruntime() -> ModuleType:
 
 
 def check_libraries() -> None:
-    """Raises PortraitError if a needed package is not installed. Looks for them, imports none."""
+    """Raises PortraitError if a required package is not installed. It imports none of them."""
     missing = [name for name in (*REQUIRED, *ANY_OF) if name not in sys.modules and find_spec(name) is None]
     if missing:
         raise missing_error(missing)
