@@ -33,10 +33,12 @@ class PortraitNetworks(nn.Module):
 
 @dataclass
 class PortraitModel:
-    """A model ready for use. face_analyzer: ONNX bytes; style_space: names the extractor, styles of another do not fit;
-    audio_encoder: for models that do not read mel features; joined to the model and never saved with it.
-    device: where the networks compute; None is where their weights lie. A host may leave weights elsewhere and have its
-    layers bring them to the input's device one by one."""
+    """A model ready for use.
+
+    face_analyzer: ONNX bytes; style_space: identifies the style extractor, whose styles alone fit; audio_encoder: for models
+    with Whisper or wav2vec2 features, not saved with the model; device: on which the networks compute, None for that of their
+    weights. A host can store weights elsewhere, and its layers move them to the input's device one by one.
+    """
 
     config: ModelConfig
     networks: PortraitNetworks

@@ -1,6 +1,6 @@
-"""The packages that the pack needs: looked for at the start, imported when first used, named in one line where missing.
+"""Required packages: checked at the start, imported on first use, named in one line if missing.
 
-Nothing native is imported before something needs it: `from ..optional_deps import cv2` costs nothing and works as the module.
+`from ..optional_deps import cv2` imports nothing yet and works like the module.
 """
 
 from __future__ import annotations
