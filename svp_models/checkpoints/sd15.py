@@ -263,9 +263,9 @@ def find_sd_vae(folders: Sequence[Path | str], models: Path | str | None = None)
     """
     for folder in map(Path, folders):
         subfolders = sorted(filter(os.path.isdir, folder.glob("*")))
-        for place in (folder, *subfolders):
+        for candidate in (folder, *subfolders):
             for stem in VAE_STEMS:
-                if path := _with_suffix(place, stem):
+                if path := _with_suffix(candidate, stem):
                     return path
         for subfolder in subfolders:
             if subfolder.name in VAE_FOLDERS and _with_suffix(subfolder, STEM):

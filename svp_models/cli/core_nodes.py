@@ -109,9 +109,9 @@ class CoreNode:
         target = self.folders.save_target(prefix, width, height, kind)
         saved = []
         for index in range(len(images)):
-            picture = images_to_uint8(images[index : index + 1], index)[0]
+            frame = images_to_uint8(images[index : index + 1], index)[0]
             with target.reserved("png", index) as path:
-                save_png(path, picture, self.graph_texts(), clear=False)
+                save_png(path, frame, self.graph_texts(), clear=False)
             saved.append(target.saved(path))
         return Result(ui={"images": saved})
 

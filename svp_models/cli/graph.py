@@ -53,7 +53,7 @@ Graph = dict[str, GraphNode]
 
 
 def load_graph(path: Path | str) -> Graph:
-    """Reads an API-format workflow, or the one stored in a video or PNG picture; anything else raises PortraitError."""
+    """Reads an API-format workflow, or the one stored in a video or PNG image; anything else raises PortraitError."""
     path = Path(path)
     if not path.is_file():
         raise PortraitError(f"{path}: no such workflow file")

@@ -186,11 +186,11 @@ class AudioEncoder(nn.Module, ABC):
         """
         samples = _fitted_samples(self._mono(audio), audio.seconds, frames, fps)
         rows = frames * rows_per_frame
-        positions, place = self._row_positions(len(samples), rows, fps * rows_per_frame)
-        place = place.clamp(0, positions - 1)
-        low = place.floor().long()
+        positions, position = self._row_positions(len(samples), rows, fps * rows_per_frame)
+        position = position.clamp(0, positions - 1)
+        low = position.floor().long()
         high = (low + 1).clamp(max=positions - 1)
-        upper = (place - low).float()[:, None]  # rows 1
+        upper = (position - low).float()[:, None]  # rows 1
         weights = self.segments.weights(positions)
         features = torch.zeros(rows, self.feature_size)
         with closing(self._hidden(samples, [start for start, _ in weights])) as hidden:  # also when progress raises
@@ -237,8 +237,8 @@ class WhisperAudioEncoder(AudioEncoder):
 
     def _row_positions(self, samples: int, rows: int, rate: float) -> tuple[int, Tensor]:
         # In time: the centre of row i is at (i + 0.5) / rate, that of position j at (j + 0.5) x 20 ms.
-        place = (torch.arange(rows, dtype=torch.float64) + 0.5) / rate * (SAMPLE_RATE / POSITION) - 0.5
-        return max(math.ceil(samples / POSITION), self.segments.size), place  # a segment ends in silence
+        position = (torch.arange(rows, dtype=torch.float64) + 0.5) / rate * (SAMPLE_RATE / POSITION) - 0.5
+        return max(math.ceil(samples / POSITION), self.segments.size), position  # a segment ends in silence
 
     def _hidden(self, samples: np.ndarray, starts: list[int]) -> Generator[Tensor, None, None]:
         # Spectrograms are cheap next to the encoder: computing them twice saves the memory of the whole audio's.

@@ -1,1 +1,1 @@
-"""Procedural talking heads with exact ground truth: faces drawn from parameters, and what moves them."""
+"""Procedural talking heads with exact ground truth: faces rendered from parameters, and their speech and motion."""

@@ -60,9 +60,9 @@ def curve(points: np.ndarray, samples: int = 6, closed: bool = False) -> np.ndar
 
 def resample(points: np.ndarray, count: int) -> np.ndarray:
     """A line n x 2 with `count` points instead, evenly spread over its index."""
-    place = np.linspace(0, len(points) - 1, count)
+    position = np.linspace(0, len(points) - 1, count)
     index = np.arange(len(points))
-    return np.stack([np.interp(place, index, points[:, axis]) for axis in (0, 1)], axis=1)
+    return np.stack([np.interp(position, index, points[:, axis]) for axis in (0, 1)], axis=1)
 
 
 def ribbon(centre: np.ndarray, width: np.ndarray) -> np.ndarray:
@@ -94,7 +94,7 @@ def shade(colour: Colour, factor: float) -> Colour:
 
 
 class Canvas:
-    """Picture of `size` x `size` drawn `factor` times larger."""
+    """Image of `size` x `size`, painted `factor` times larger."""
 
     def __init__(self, image: np.ndarray, factor: int) -> None:
         self.image = image  # size*factor x size*factor x 3, uint8
@@ -121,8 +121,8 @@ class Canvas:
         radii = radius if isinstance(radius, tuple) else (radius, radius)
         centre_fixed = self.fixed(np.asarray(centre))
         axes = tuple(max(1, round(r * self.factor * (1 << SHIFT))) for r in radii)
-        place = (int(centre_fixed[0]), int(centre_fixed[1]))
-        cv2.ellipse(self.image, place, axes, angle, 0, 360, colour, -1, cv2.LINE_AA, SHIFT)
+        centre_pixel = (int(centre_fixed[0]), int(centre_fixed[1]))
+        cv2.ellipse(self.image, centre_pixel, axes, angle, 0, 360, colour, -1, cv2.LINE_AA, SHIFT)
 
     def box(self, points: np.ndarray, margin: float = 1.0) -> tuple[int, int, int, int] | None:
         """The region around points in the large image: left, top, right, bottom; None when outside the image."""

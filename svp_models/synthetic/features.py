@@ -48,14 +48,14 @@ def _paint_eyeball(
     origin = np.array([left, top]) / canvas.factor
     lid = upper - origin
     layer.line(lid + [0, 0.03 * unit], (206, 200, 206), 0.085 * unit)  # the lid's shadow on the eyeball
-    place = pupil - origin
-    layer.disc(place, radius, shade(look.iris, 0.52))
-    layer.disc(place, radius * 0.86, look.iris)
-    layer.disc(place + [0, radius * 0.30], (radius * 0.62, radius * 0.48), shade(look.iris, 1.30))
-    layer.disc(place, radius * 0.50, (24, 18, 22))
+    centre = pupil - origin
+    layer.disc(centre, radius, shade(look.iris, 0.52))
+    layer.disc(centre, radius * 0.86, look.iris)
+    layer.disc(centre + [0, radius * 0.30], (radius * 0.62, radius * 0.48), shade(look.iris, 1.30))
+    layer.disc(centre, radius * 0.50, (24, 18, 22))
     layer.line(lid, shade(look.iris, 0.35), 0.025 * unit)
-    layer.disc(place + [-radius * 0.34, -radius * 0.40], radius * 0.24, (255, 255, 255))
-    layer.disc(place + [radius * 0.36, radius * 0.38], radius * 0.11, (236, 240, 246))
+    layer.disc(centre + [-radius * 0.34, -radius * 0.40], radius * 0.24, (255, 255, 255))
+    layer.disc(centre + [radius * 0.36, radius * 0.38], radius * 0.11, (236, 240, 246))
     canvas.paste(box, layer.image, canvas.mask(outline, box))
 
 

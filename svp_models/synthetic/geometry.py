@@ -79,8 +79,8 @@ def project(points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
     turned = (points - TURN_PIVOT) @ rotation(Pose(pose.yaw, pose.pitch, 0, 0, 0, 1)).T + TURN_PIVOT
     flat = turned[:, :2] * (CAMERA / (CAMERA - turned[:, 2:]))
     flat = (flat - TILT_PIVOT) @ roll.T + TILT_PIVOT
-    place = np.array([CENTRE[0] + pose.shift_x, CENTRE[1] + pose.shift_y])
-    return ((flat * (UNIT * pose.scale) + place) * size).astype(np.float32)
+    origin = np.array([CENTRE[0] + pose.shift_x, CENTRE[1] + pose.shift_y])
+    return ((flat * (UNIT * pose.scale) + origin) * size).astype(np.float32)
 
 
 def project_body(points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
@@ -88,9 +88,9 @@ def project_body(points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
     roll = rotation(Pose(0, 0, pose.roll * BODY_FOLLOWS * 0.5, 0, 0, 1))[:2, :2]
     pivot = np.array([0.0, 3.0])
     flat = (points - pivot) @ roll.T + pivot
-    place = np.array([CENTRE[0] + pose.shift_x * BODY_FOLLOWS, CENTRE[1] + pose.shift_y * BODY_FOLLOWS])
+    origin = np.array([CENTRE[0] + pose.shift_x * BODY_FOLLOWS, CENTRE[1] + pose.shift_y * BODY_FOLLOWS])
     scale = 1 + (pose.scale - 1) * 0.6
-    return ((flat * (UNIT * scale) + place) * size).astype(np.float32)
+    return ((flat * (UNIT * scale) + origin) * size).astype(np.float32)
 
 
 class FaceGeometry:
@@ -120,8 +120,8 @@ class FaceGeometry:
 
 def _neutral(shape: dict[str, float]) -> np.ndarray:
     points = np.zeros((VERTEX_COUNT, 3), dtype=np.float32)
-    for index, place in _HALF.items():
-        points[index, :2] = place
+    for index, point in _HALF.items():
+        points[index, :2] = point
     for name, rows in _GROUP_HALF.items():
         points[GROUPS[name], :2] = rows
     crown = [(0.985, -0.36), (0.93, -0.62), (0.80, -0.88), (0.50, -1.12), (0.0, -1.22)]

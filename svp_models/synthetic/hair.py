@@ -142,7 +142,7 @@ class Hair:
                 strands.append((path.astype(np.float32), (number + half) % 3 == 0))
         return strands
 
-    def place(self, points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
+    def to_image(self, points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
         """Project hair; what hangs below the neck rests on the shoulders and follows them."""
         head = project(points, pose, size)
         hang = np.clip((points[:, 1:2] - 0.8) / 1.0, 0, 1) * 0.8
@@ -159,7 +159,7 @@ class Hair:
                 [[0.55 * side, -0.75, -0.5], [1.15 * side, -0.72, -0.5], [1.38 * side, -0.2, -0.5],
                  [1.30 * side, 0.5, -0.5], [1.34 * side, 1.0 + length, -0.5]], dtype=np.float32
             )  # fmt: skip
-            centre = curve(self.place(tail, pose, size))
+            centre = curve(self.to_image(tail, pose, size))
             width = np.interp(np.linspace(0, 1, len(centre)), [0, 0.3, 0.7, 1], [0.3, 0.46, 0.40, 0.05]) * unit
             canvas.fill(ribbon(centre, width), look.hair_dark)
             canvas.fill(ribbon(centre + [0.03 * unit * side, 0], width * 0.55), mix(look.hair_dark, look.hair, 0.7))
@@ -173,11 +173,11 @@ class Hair:
                 path = centre + np.stack([np.cos(arc) * radius * turn, np.sin(arc) * radius * turn * 0.8], axis=1)
                 canvas.line(path, look.hair_light, 0.016 * unit)
         if self.back is not None:
-            outline = self.place(self.back, pose, size)
+            outline = self.to_image(self.back, pose, size)
             canvas.fill(outline, mix(look.hair_dark, look.hair, 0.6 if self.style == "curly" else 0.0))
 
     def paint_shadow(self, canvas: Canvas, face: np.ndarray, pose: Pose, size: int) -> None:
-        """The shadow that the hair casts on the forehead. face: the drawn contour m x 2 px."""
+        """The shadow that the hair casts on the forehead. face: the rendered contour m x 2 px."""
         if self.style == "shaved":
             return
         unit = size * UNIT * pose.scale
@@ -254,8 +254,8 @@ class Hair:
         inner = np.minimum(inner, bow - 0.10)
         z = np.interp(y, [-0.45, 0.9], [-0.12, -0.05])
         for sign in (-1.0, 1.0):
-            out = self.place(np.stack([bow * sign, y, z], axis=1).astype(np.float32), pose, size)
-            within = self.place(np.stack([inner * sign, y, z], axis=1).astype(np.float32), pose, size)
+            out = self.to_image(np.stack([bow * sign, y, z], axis=1).astype(np.float32), pose, size)
+            within = self.to_image(np.stack([inner * sign, y, z], axis=1).astype(np.float32), pose, size)
             tip = (out[-1:] + within[-1:]) / 2 + [0, 0.07 * unit]
             end_curve = curve(np.concatenate([out[-2:], tip, within[:-3:-1]]))
             canvas.fill(np.concatenate([out[:-2], end_curve, within[-2::-1]]), look.hair)

@@ -142,9 +142,9 @@ def paint_background(look: Appearance, side: int) -> np.ndarray:
         canvas.soft(_ring(np.array([0.5 + 0.2 * accent, 0.42]) * small, 0.36 * small), bright, 0.85, 0.18 * small)
     if kind == "bokeh":
         for _ in range(11):
-            place, radius = rng.uniform(0, small, 2), rng.uniform(0.05, 0.13) * small
+            centre, radius = rng.uniform(0, small, 2), rng.uniform(0.05, 0.13) * small
             tone = mix(bright, shade(second, 1.25), rng.uniform())
-            canvas.soft(_ring(place, radius), tone, rng.uniform(0.3, 0.6), 0.018 * small)
+            canvas.soft(_ring(centre, radius), tone, rng.uniform(0.3, 0.6), 0.018 * small)
     if kind == "bands":
         slope = 0.5 + 0.4 * accent
         for number in range(-2, 8, 2):
@@ -237,33 +237,33 @@ class Body:
             turn = np.linspace(np.pi, 0, 15)
             neckline = np.stack([np.cos(turn) * collar_x, collar_y + np.sin(turn) * (dip - collar_y)], axis=1)
 
-        def place(points: np.ndarray | list[list[float]]) -> np.ndarray:
+        def to_image(points: np.ndarray | list[list[float]]) -> np.ndarray:
             return project_body(np.asarray(points, dtype=np.float32), pose, size)
 
         side = curve(right)
-        outline = place(np.concatenate([neckline, side[1:], side[::-1] * [-1, 1]]))
+        outline = to_image(np.concatenate([neckline, side[1:], side[::-1] * [-1, 1]]))
         if style == "jacket":  # a shirt underneath
-            under = place([[-collar_x, collar_y], [0, 1.92], [collar_x, collar_y], [0.5, 3.2], [-0.5, 3.2]])
+            under = to_image([[-collar_x, collar_y], [0, 1.92], [collar_x, collar_y], [0.5, 3.2], [-0.5, 3.2]])
             canvas.fill(under, look.accent)
         canvas.fill(outline, look.clothes)
         lit = -1.0 if look.shape["light_side"] < 0 else 1.0
-        far = place(np.array([[0.95, 1.7], [2.2, 1.7], [2.2, 3.2], [1.2, 3.2]]) * [-lit, 1])
+        far = to_image(np.array([[0.95, 1.7], [2.2, 1.7], [2.2, 3.2], [1.2, 3.2]]) * [-lit, 1])
         canvas.soft(far, look.clothes_dark, 0.55, 0.25 * unit, clip=outline)
         for sign in (-1, 1):  # sleeve seams
             seam = np.array([[1.22, 2.12], [1.16, 2.34], [1.20, 2.7]]) * [sign, 1]
-            canvas.line(curve(place(seam)), look.clothes_dark, 0.02 * unit)
-        edge = place(neckline)
+            canvas.line(curve(to_image(seam)), look.clothes_dark, 0.02 * unit)
+        edge = to_image(neckline)
         if style in ("crew", "scoop"):
             canvas.line(edge, look.clothes_dark if style == "crew" else look.accent, 0.055 * unit)
         if style == "v_neck":
             canvas.line(edge, look.accent, 0.05 * unit)
         if style == "turtleneck":
             hem = np.stack([np.cos(turn[::-1]) * (collar_x + 0.03), 1.9 + 0.16 * np.sin(turn)], axis=1)
-            canvas.fill(place(np.concatenate([neckline, hem])), mix(look.clothes, look.clothes_dark, 0.35))
+            canvas.fill(to_image(np.concatenate([neckline, hem])), mix(look.clothes, look.clothes_dark, 0.35))
             canvas.line(edge, look.clothes_dark, 0.02 * unit)
             rib = mix(look.clothes, look.clothes_dark, 0.7)
             for x in np.linspace(-0.8, 0.8, 7) * collar_x:
-                canvas.line(place([[x, 1.70 + 0.03 * (1 - (x / collar_x) ** 2)], [x, 2.0]]), rib, 0.014 * unit)
+                canvas.line(to_image([[x, 1.70 + 0.03 * (1 - (x / collar_x) ** 2)], [x, 2.0]]), rib, 0.014 * unit)
         if style in ("shirt", "jacket"):
             for sign in (-1, 1):
                 if style == "shirt":
@@ -283,12 +283,12 @@ class Body:
                         [collar_x + 0.14, collar_y + 0.05],
                     ]
                     tone, edge_tone = look.clothes_dark, mix(look.clothes, look.clothes_dark, 0.4)
-                flap = place(np.array(corners) * [sign, 1])
+                flap = to_image(np.array(corners) * [sign, 1])
                 canvas.fill(flap, tone)
                 canvas.line(flap[1:], edge_tone, 0.014 * unit)
             if style == "shirt":
-                canvas.line(place([[0, dip], [0, 3.0]]), look.clothes_dark, 0.016 * unit)
-                canvas.disc(place([[0.0, dip + 0.16]])[0], 0.025 * unit, look.accent)
+                canvas.line(to_image([[0, dip], [0, 3.0]]), look.clothes_dark, 0.016 * unit)
+                canvas.disc(to_image([[0.0, dip + 0.16]])[0], 0.025 * unit, look.accent)
         if style == "hoodie":
             for sign in (-1, 1):
                 hood = [
@@ -298,6 +298,6 @@ class Body:
                     [0.12, dip + 0.02],
                 ]
                 canvas.fill(
-                    curve(place(np.array(hood) * [sign, 1]), closed=True), mix(look.clothes, look.clothes_dark, 0.55)
+                    curve(to_image(np.array(hood) * [sign, 1]), closed=True), mix(look.clothes, look.clothes_dark, 0.55)
                 )
-                canvas.line(place([[0.16 * sign, 1.98], [0.18 * sign, 2.32]]), look.accent, 0.03 * unit)
+                canvas.line(to_image([[0.16 * sign, 1.98], [0.18 * sign, 2.32]]), look.accent, 0.03 * unit)

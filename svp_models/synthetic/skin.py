@@ -90,16 +90,16 @@ class Skin:
                 canvas.line(ring, look.earring_colour, 0.03 * unit, closed=True)
 
     def paint_face(self, canvas: Canvas, outline: np.ndarray, pose: Pose, size: int) -> None:
-        """outline: the drawn contour of the face, m x 2 px."""
+        """outline: the rendered contour of the face, m x 2 px."""
         canvas.fill(outline, mix(self.look.skin, self.look.skin_shadow, 0.3))
         box = canvas.box(outline)
         if box is None:
             return
         left, top, right, bottom = box
-        place = project(self.anchor, pose, size) * canvas.factor - [left + 0.5, top + 0.5]
+        target = project(self.anchor, pose, size) * canvas.factor - [left + 0.5, top + 0.5]
         scale = [(TEXTURE_SIDE - 1) / (_SPAN[1] - _SPAN[0]), (TEXTURE_SIDE - 1) / (_SPAN[3] - _SPAN[2])]
         source = (self.anchor[:, :2] - [_SPAN[0], _SPAN[2]]) * scale
-        warp = cv2.getAffineTransform(source.astype(np.float32), place.astype(np.float32))
+        warp = cv2.getAffineTransform(source.astype(np.float32), target.astype(np.float32))
         image = cv2.warpAffine(
             self.texture, warp, (right - left, bottom - top), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
         )

@@ -21,10 +21,10 @@ VISEME_NAMES = ("jaw_open", *LIP_NAMES, "tongue_up", "upper_teeth_show")  # all 
 
 JAW, LIPS, TONGUE = 0, 1, 2
 GROUP = np.array([LIPS if name in LIP_NAMES else JAW if name == "jaw_open" else TONGUE for name in EXPRESSION_NAMES])
-# Seconds by which a sound's shape reaches out before and after it: jaw, lips, tongue. Lips anticipate most.
+# Seconds by which the shape of a phoneme extends before and after it: jaw, lips, tongue. Lips anticipate most.
 REACH_BEFORE = np.array([0.026, 0.055, 0.028])
 REACH_AFTER = np.array([0.026, 0.038, 0.028])
-REST_DOMINANCE = 0.03  # far from any sound the mouth rests
+REST_DOMINANCE = 0.03  # far from all phonemes the mouth rests
 
 CLOSED_HALF = 0.028  # s: a closure holds at least this long to either side, so that a 25 fps frame falls into it
 CLOSED_EDGE = 0.022  # s: and opens with this spread
@@ -154,7 +154,7 @@ def symbol_is_vowel(symbol: str) -> bool:
 
 
 def intervals(phonemes: Sequence[tuple[float, str]], seconds: float) -> list[tuple[float, float, str]]:
-    """(start, end, mnemonic) of each sound, with stops moved onto their closure and silence around everything."""
+    """(start, end, mnemonic) of each phoneme, with stops moved onto their closure and silence around everything."""
     starts = [start for start, _ in phonemes] + [max(seconds, phonemes[-1][0] if phonemes else 0.0)]
     spans = [(-1.0, starts[0], "_")]
     for index, (start, symbol) in enumerate(phonemes):
@@ -175,7 +175,7 @@ def intervals(phonemes: Sequence[tuple[float, str]], seconds: float) -> list[tup
 
 
 def dominance_of(viseme: Viseme, times: np.ndarray, low: float, high: float) -> np.ndarray:
-    """Pull of a sound on each coefficient: n x 64, its grip inside the middle of [low, high], fading around it."""
+    """Pull of a phoneme on each coefficient: n x 64, its grip inside the middle of [low, high], fading around it."""
     silent = not viseme.target.any()
     margin = 0.03 if silent else 0.35 * (high - low)
     margin = min(margin, (high - low) / 2)

@@ -43,7 +43,7 @@ def models(folders, tmp_path, model_file):
 def test_nothing_is_offered_but_the_cure(folders):
     assert SVPLoadAudioEncoder.define_schema().inputs[0].options == [NOTHING]
     with pytest.raises(
-        PortraitError, match="audio_encoders: choose whisper-tiny or wav2vec2-base-960h, which `svp down"
+        PortraitError, match="audio_encoders: choose whisper-tiny or wav2vec2-base-960h .see `svp download"
     ):
         SVPLoadAudioEncoder.execute(NOTHING)
 
