@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
+from ..svp_models.cli.folders import Folders
 from ..svp_models.io.signals import ending_at_once
-
-if TYPE_CHECKING:
-    from ..svp_models.cli.folders import Folders
 
 
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:

@@ -36,7 +36,7 @@ from ..synthetic.performance import EMOTIONS, INTENSITIES
 from ..synthetic.speakers import SPLITS, speaker
 from ..synthetic.speech import SAMPLE_RATE
 from ..types import Audio
-from .runner import OpenNodes
+from .folders import OpenNodes
 
 MAX_JOBS = 1024
 SYNTHETIC = "synthetic"

@@ -16,7 +16,7 @@ from ..evaluation.parity_networks import check_loops, check_networks
 from ..evaluation.parity_processing import check_processing
 from ..evaluation.protocols import FULL, QUICK, evaluate
 from ..io.files import check_outputs, whole_file
-from .runner import OpenNodes
+from .folders import OpenNodes
 
 FIGURES = """\
 psnr (dB), ssim: reconstructed clips against the true ones (portrait: first true frame; style: another clip of the same

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import PortraitError
 from ..io.file_names import fill_fields, prefix_problem
@@ -78,3 +80,7 @@ class SaveTarget:
     def saved(self, path: Path) -> dict[str, str]:
         """The entry of a saved file in a node's ui."""
         return {"filename": path.name, "subfolder": self.subfolder, "type": self.kind}
+
+
+# Prepares the pack's nodes with folders and a progress callback (done, total), and returns the node classes.
+OpenNodes = Callable[[Folders, Callable[[int, int], None]], Iterable[Any]]

@@ -24,7 +24,8 @@ from ..io.file_names import printable
 from ..io.files import reserved_file, whole_file
 from ..media.video import load_video
 from ..optional_deps import cv2
-from .runner import OpenNodes, run_workflow
+from .folders import OpenNodes
+from .runner import run_workflow
 
 SUFFIX = ".mp4"
 BUILTIN = "built-in demo"

@@ -8,15 +8,12 @@ import importlib.metadata
 import io
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 from ..errors import Cancelled, PortraitError
 from ..io.file_names import printable
 from ..io.signals import MESSAGE, cancelling, ending_at_once, exit_code
 from ..optional_deps import check_libraries, missing_error
-
-if TYPE_CHECKING:
-    from .runner import OpenNodes
+from .folders import OpenNodes
 
 COMMANDS = {  # name -> module with `add_NAME_arguments` and `run_NAME`, and summary
     "generate": ("generate", "a portrait and a voice in, a video out"),

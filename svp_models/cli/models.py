@@ -21,7 +21,7 @@ from ..config import ModelConfig, StyleLayerConfig
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..io.strict_config import config_from_dict, json_value
-from .runner import OpenNodes
+from .folders import OpenNodes
 
 MODEL, STYLE_LAYER = "model", "style_layer"  # kinds of files
 CONFIGS = {MODEL: ModelConfig, STYLE_LAYER: StyleLayerConfig}

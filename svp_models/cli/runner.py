@@ -18,7 +18,7 @@ from ..io.file_names import printable
 from ..io.files import working_folder, working_name
 from ..io.signals import cancelling, ending_at_once
 from .core_nodes import core_nodes
-from .folders import Folders
+from .folders import Folders, OpenNodes
 from .graph import (
     Graph,
     GraphNode,
@@ -141,10 +141,6 @@ def _saved_files(ui: Any) -> list[SavedFile]:
 
 def _folder_name(kind: Any) -> str:
     return str(kind.value if isinstance(kind, Enum) else kind)
-
-
-# Prepares the pack's nodes with folders and a progress callback (done, total), and returns the node classes.
-OpenNodes = Callable[[Folders, Callable[[int, int], None]], Iterable[Any]]
 
 
 class ProgressDisplay:

@@ -15,7 +15,7 @@ from ..io.progress import Progress
 from ..io.signals import Interrupted, ending_at_once, handled_by
 from ..training.config import PHASES
 from ..training.recipe import RECIPES, load_recipe, open_training, scaled
-from .runner import OpenNodes
+from .folders import OpenNodes
 
 MAX_JOBS = 1024
 DEMO, ALL = "demo", "all"
