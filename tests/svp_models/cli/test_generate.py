@@ -117,7 +117,7 @@ def test_the_help_names_the_ways_to_find_faces(capsys):
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"out": "talk.mov"}, "talk.mov: a video with the ending .mp4 is written"),
+        ({"out": "talk.mov"}, "talk.mov: the name of a video ends in .mp4"),
         ({"portrait": "none.png"}, "none.png: there is no such file"),
         ({"audio": "none.wav"}, "none.wav: there is no such file"),
         ({"model": "none.safetensors"}, "there is no file 'none.safetensors'"),
