@@ -111,7 +111,7 @@ def test_the_help_names_the_ways_to_find_faces(capsys):
     with pytest.raises(SystemExit):
         main(command.open_nodes, ["generate", "--help"])
     words = " ".join(capsys.readouterr().out.split())
-    assert "what finds the faces: auto, built-in, insightface, mediapipe, yunet, classical (the model's own" in words
+    assert "face detection: auto, built-in, insightface, mediapipe, yunet, classical (default: the model's own" in words
 
 
 @pytest.mark.parametrize(
