@@ -49,6 +49,14 @@ def test_scale_one_runs_the_conditional_half_alone():
     assert torch.equal(result, torch.full_like(latents, 20))  # 6 + 5 + 2 + 7
 
 
+def test_a_scale_below_one_is_between_both_halves():
+    latents, t = torch.zeros(1, 5, 4, 2, 2), torch.tensor([7])
+    for plan in (MemoryPlan(), MemoryPlan(halves_together=False)):
+        for scale, expected in ((0.0, 0.0), (0.5, 10.0)):
+            result = guided_prediction(Recorder(), latents, t, conditions(), WEIGHTS, scale, plan)
+            assert torch.equal(result, torch.full_like(latents, expected))
+
+
 def test_the_unconditional_half_has_no_conditions():
     recorder = Recorder()
     latents, t = torch.ones(1, 5, 4, 2, 2), torch.tensor([7])

@@ -89,9 +89,14 @@ def test_every_length_works(model, clip):
 @pytest.mark.parametrize("prediction", ["v_prediction", "epsilon", "sample"])
 @pytest.mark.parametrize("zero", [True, False])
 def test_every_schedule_runs(model, clip, scheduler, prediction, zero):
+    """A single step from pure noise is the same for every sampler: the x_0 that the model sees there."""
     config = replace(model.config, scheduler=SchedulerConfig(prediction=prediction, zero_terminal_snr=zero))
-    latents = sample(replace(model, config=config), clip, 6, SamplerOptions(steps=4, scheduler=scheduler))
+    changed = replace(model, config=config)
+    latents = sample(changed, clip, 6, SamplerOptions(steps=4, scheduler=scheduler))
     assert torch.isfinite(latents).all()
+    if zero:
+        once, ddim = (sample(changed, clip, 6, SamplerOptions(steps=1, scheduler=s)) for s in (scheduler, "ddim"))
+        assert (once - ddim).norm() < 1e-3 * ddim.norm() and not torch.allclose(once, latents, atol=0.01)
 
 
 @pytest.mark.parametrize("options", [SamplerOptions(steps=3), SamplerOptions(steps=3, blend="triangular", cfg=1)])
