@@ -1,6 +1,6 @@
 """Draws the banner of the registry page into docs/images/banner.png: python docs/banner.py
 
-One drawn person says one sentence in five manners, above the sound of it; no model is needed.
+One synthetic person says one sentence in five emotions, above its loudness; no model is needed.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def backdrop() -> Image.Image:
     return Image.fromarray(np.broadcast_to(rows, (HEIGHT * FINE, WIDTH * FINE, 3)).astype(np.uint8))
 
 
-def draw_sound(draw: ImageDraw.ImageDraw, sound: np.ndarray, middle: int, tallest: int) -> None:
+def draw_loudness(draw: ImageDraw.ImageDraw, audio: np.ndarray, middle: int, tallest: int) -> None:
     """Loudness as bars over the whole width."""
     bars = WIDTH // 12
-    loud = np.array([np.abs(each).max() for each in np.array_split(sound, bars)])
+    loud = np.array([np.abs(part).max() for part in np.array_split(audio, bars)])
     for index, height in enumerate(np.maximum(loud / loud.max() * tallest, 4)):
         left = index * 12 * FINE
         box = (left, (middle - height / 2) * FINE, left + 5 * FINE, (middle + height / 2) * FINE)
@@ -63,9 +63,9 @@ def banner(person: Speaker) -> Image.Image:
     picture = backdrop()
     draw = ImageDraw.Draw(picture)
     middle = HEIGHT - MARGIN - FACE // 2
-    draw_sound(draw, clips[EMOTIONS.index("happy")].audio, middle, FACE - 40)
+    draw_loudness(draw, clips[EMOTIONS.index("happy")].audio, middle, FACE - 40)
     draw.text((MARGIN * FINE, 44 * FINE), "SVP Portrait", LIGHT, ImageFont.load_default(84 * FINE))
-    line = "A portrait, a voice, and the manner it is said in"
+    line = "A portrait, a voice and a speaking style"
     draw.text((MARGIN * FINE + 4, 156 * FINE), line, FAINT, ImageFont.load_default(34 * FINE))
     gap = (WIDTH - 2 * MARGIN - FACE) / (len(clips) - 1)
     for index, clip in enumerate(clips):

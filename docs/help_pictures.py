@@ -1,6 +1,6 @@
-"""Draws the pictures of the node help into web/docs/images: python docs/help_pictures.py
+"""Draws the pictures of the help pages into web/docs/images: python docs/help_pictures.py
 
-They show exact points of drawn faces and numbers of the software itself; no model is needed.
+They show exact points of synthetic faces and numbers of the software itself; no model is needed.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BACK, LIGHT, FAINT = (30, 30, 34), (225, 225, 230), (96, 96, 104)
 COLOURS = ((110, 190, 255), (255, 180, 80), (140, 220, 130), (240, 130, 200))
 FINE = 3  # times the size, averaged down
 SIDE = 140  # pixels of a tile
-PERSON, DRIVER = 5, 12  # of the drawn people
+PERSON, DRIVER = 5, 12  # of the test split
 
 
 def font(size: int) -> ImageFont.FreeTypeFont:
@@ -51,7 +51,7 @@ def fine(points: object) -> list[tuple[float, float]]:
 
 
 def face(person: Speaker, poses: list[tuple[float, ...]], size: int) -> RenderedClip:
-    """A resting face in these poses: yaw, pitch, roll in degrees, shift right and down as shares, scale."""
+    """A resting face in these poses: yaw, pitch, roll in degrees, shift right and down as fractions, scale."""
     count = len(poses)
     still = FaceStates(
         expression=np.repeat(person.habits.rest[None], count, axis=0),
@@ -117,7 +117,7 @@ def retarget_modes() -> None:
 
 
 def crop_and_paste() -> None:
-    """A wide picture with the square around its face, the cut face, its mask, and a changed face pasted back."""
+    """A wide picture with the square around its face, the cropped face, its mask, and a changed face pasted back."""
     wide, high, gap = 288, 162, 8
     drawn = face(speaker(DRIVER, "test"), [(8, 0, -2, 0.05, 0.06, 0.52)], wide * FINE)
     top = round(0.24 * wide * FINE)
@@ -146,17 +146,17 @@ def crop_and_paste() -> None:
 
 
 def easings() -> None:
-    """Share of style_b over a clip."""
+    """Weight of style_b over a clip."""
     wide, high, left, top = 220, 160, 36, 12
     picture, pen = canvas(wide + left + 124, high + top + 30)
-    for share in (0, 0.5, 1):
-        y = top + high * (1 - share)
+    for weight in (0, 0.5, 1):
+        y = top + high * (1 - weight)
         pen.line(fine([(left, y), (left + wide, y)]), fill=FAINT, width=FINE)
-        pen.text(fine([(left - 8, y)])[0], f"{share:g}", LIGHT, font(15), "rm")
+        pen.text(fine([(left - 8, y)])[0], f"{weight:g}", LIGHT, font(15), "rm")
     here, there = Style(torch.zeros(1, 1), "picture"), Style(torch.ones(1, 1), "picture")
     for number, (name, colour) in enumerate(zip(EASINGS, COLOURS, strict=True)):
-        share = interpolate_styles(here, there, easing=name).at(201)[:, 0].tolist()
-        curve = [(left + wide * each / 200, top + high * (1 - value)) for each, value in enumerate(share)]
+        weights = interpolate_styles(here, there, easing=name).at(201)[:, 0].tolist()
+        curve = [(left + wide * index / 200, top + high * (1 - value)) for index, value in enumerate(weights)]
         pen.line(fine(curve), fill=colour, width=2 * FINE, joint="curve")
         pen.text(fine([(left + wide + 14, top + 20 + 26 * number)])[0], name, colour, font(16), "lm")
     for text, x, anchor in (("start", left, "lm"), ("end", left + wide, "rm")):
@@ -193,8 +193,8 @@ def temperatures() -> None:
         spread = prior.sigma.numpy() * unit
         pen.ellipse([*fine([middle - spread])[0], *fine([middle + spread])[0]], outline=FAINT, width=FINE)
         for seed in range(120):
-            place = middle + sample_style(prior, seed, temperature).codes[0].numpy() * unit
-            pen.ellipse([*fine([place - 2])[0], *fine([place + 2])[0]], fill=COLOURS[0])
+            point = middle + sample_style(prior, seed, temperature).codes[0].numpy() * unit
+            pen.ellipse([*fine([point - 2])[0], *fine([point + 2])[0]], fill=COLOURS[0])
         label = fine([(left + side / 2, top + side + foot / 2)])[0]
         pen.text(label, f"temperature {temperature:g}", LIGHT, font(16), "mm")
     save(picture, "temperature.png")

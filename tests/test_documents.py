@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import importlib.util
 import re
 import shlex
 from argparse import ArgumentParser
@@ -212,3 +213,9 @@ def test_the_messages_in_the_table_of_the_weights_are_those_of_the_software():
     for quoted in re.findall(r"`([^`]+)`", " ".join(rows)):
         for piece in filter(None, (part.strip(" :") for part in quoted.split("..."))):
             assert piece in known or "svp download" in piece, piece
+
+
+def test_the_scripts_of_the_pictures_import():
+    for path in sorted((ROOT / "docs").glob("*.py")):
+        place = importlib.util.spec_from_file_location(f"picture_script_{path.stem}", path)
+        place.loader.exec_module(importlib.util.module_from_spec(place))
