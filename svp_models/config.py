@@ -1,7 +1,4 @@
-"""Every size and choice of the system as frozen dataclasses, and the three presets built from them.
-
-How they are read from files, and what a file may say, is in `config_file`.
-"""
+"""Every size and choice of the model as frozen dataclasses, and the three presets. `io.strict_config` reads them from files."""
 
 from __future__ import annotations
 
@@ -25,28 +22,28 @@ __all__ = [
     "config_to_json",
 ]
 
-# The largest that a config may ask for: generous for models that exist, and little enough to be built in a moment.
-WIDEST = 8192  # channels
-DEEPEST = 16  # layers of a block
-LEVELS = 8
-MOST_HEADS = 256
-MOST_ROWS = 65536  # frames, numbers of a feature
+# Upper limits of what a config may contain: generous for existing models, and still quick to build.
+MAX_CHANNELS = 8192
+MAX_LAYERS = 16  # layers of a block
+MAX_LEVELS = 8
+MAX_HEADS = 256
+MAX_ROWS = 65536  # frames, numbers of a feature
 FEATURES = ("mel", "whisper", "wav2vec2")
 VAE_GROUPS = {"portrait": 8, "sd15": 32}  # of the norms inside, by kind
 
 
 @dataclass(frozen=True)
 class VaeConfig(Checked):
-    """Image <-> latent. kind `portrait`: the pack's small autoencoder; `sd15`: AutoencoderKL as Stable Diffusion 1.5 has it."""
+    """Image <-> latent. kind `portrait`: the pack's small autoencoder; `sd15`: the AutoencoderKL of Stable Diffusion 1.5."""
 
     kind: str = one_of("sd15", "portrait", "sd15")
     latent_channels: int = limited(4, 1, 512)
     scale: float = limited(0.18215, 1e-6, 1e6)  # scaled latent = latent x scale
     downscale: int = limited(8, 1, 64)  # pixels per latent cell and side
     fold: int = limited(1, 1, 64)  # portrait: pixels folded into channels before the first convolution
-    encoder_widths: tuple[int, ...] = limited((128, 256, 512, 512), 1, WIDEST, most=LEVELS)
-    decoder_widths: tuple[int, ...] = limited((512, 512, 256, 128), 1, WIDEST, most=LEVELS)
-    layers: int = limited(2, 1, DEEPEST)
+    encoder_widths: tuple[int, ...] = limited((128, 256, 512, 512), 1, MAX_CHANNELS, most=MAX_LEVELS)
+    decoder_widths: tuple[int, ...] = limited((512, 512, 256, 128), 1, MAX_CHANNELS, most=MAX_LEVELS)
+    layers: int = limited(2, 1, MAX_LAYERS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -73,23 +70,25 @@ class UNetConfig(Checked):
     """Denoiser and ReferenceNet; names follow diffusers' UNet2DConditionModel where it has them."""
 
     latent_channels: int = limited(4, 1, 512)
-    block_out_channels: tuple[int, ...] = limited((320, 640, 1280, 1280), 2, WIDEST, most=LEVELS)
-    layers_per_block: int = limited(2, 1, DEEPEST)
-    attention_levels: tuple[bool, ...] = limited((True, True, True, False), most=LEVELS)
+    block_out_channels: tuple[int, ...] = limited((320, 640, 1280, 1280), 2, MAX_CHANNELS, most=MAX_LEVELS)
+    layers_per_block: int = limited(2, 1, MAX_LAYERS)
+    attention_levels: tuple[bool, ...] = limited((True, True, True, False), most=MAX_LEVELS)
     attention_heads: int | tuple[int, ...] = limited(
-        8, 1, MOST_HEADS, most=LEVELS
-    )  # of all levels or of each; a head has width // heads channels
-    cross_attention_dim: int = limited(768, 1, WIDEST)
-    norm_groups: int = limited(32, 1, WIDEST)
+        8, 1, MAX_HEADS, most=MAX_LEVELS
+    )  # one number, or one for each level; a head has width // heads channels
+    cross_attention_dim: int = limited(768, 1, MAX_CHANNELS)
+    norm_groups: int = limited(32, 1, MAX_CHANNELS)
     style_attention: bool = True
     style_width: int = limited(
-        0, 0, WIDEST
+        0, 0, MAX_CHANNELS
     )  # of the style attention inside, at most the block's; 0: as wide as the block
-    reference_concat: bool = False  # portrait latent also stacked onto the input channels, as image-to-video models do
-    reference_warp: bool = False  # and that of the portrait bent to the frame's head keypoints
-    condition_embedding: bool = False  # audio and style also join the time embedding, which reaches every layer
-    motion_heads: int = limited(8, 1, MOST_HEADS)
-    motion_groups: int = limited(32, 1, WIDEST)
+    reference_concat: bool = (
+        False  # the portrait's latent is concatenated to the input channels, as in image-to-video models
+    )
+    reference_warp: bool = False  # so is that of the portrait warped to the frame's head keypoints
+    condition_embedding: bool = False  # audio and style are also added to the time embedding, which reaches every layer
+    motion_heads: int = limited(8, 1, MAX_HEADS)
+    motion_groups: int = limited(32, 1, MAX_CHANNELS)
     motion_positions: int = limited(32, 1, 4096)  # longest window of frames
     motion_mid_block: bool = True
 
@@ -122,7 +121,7 @@ class UNetConfig(Checked):
 class GuiderConfig(Checked):
     """Head-Kps picture (3 x H x W) -> features added behind the denoiser's first convolution."""
 
-    channels: tuple[int, ...] = limited((16, 32, 96, 256), 1, WIDEST, most=LEVELS)
+    channels: tuple[int, ...] = limited((16, 32, 96, 256), 1, MAX_CHANNELS, most=MAX_LEVELS)
 
 
 @dataclass(frozen=True)
@@ -130,14 +129,14 @@ class AudioConfig(Checked):
     """Audio features and their projection to tokens. features: `mel`, `whisper` or `wav2vec2`."""
 
     features: str = one_of("whisper", *FEATURES)
-    feature_size: int = limited(1920, 1, MOST_ROWS)
-    window: int = limited(5, 1, 256)  # rows around a frame that the projection sees
+    feature_size: int = limited(1920, 1, MAX_ROWS)
+    window: int = limited(5, 1, 256)  # feature rows around a frame that the projection reads
     rows_per_frame: int = limited(1, 1, 16)
     tokens: int = limited(5, 1, 1024)
     layers: int = limited(4, 1, 64)
-    heads: int = limited(12, 1, MOST_HEADS)
+    heads: int = limited(12, 1, MAX_HEADS)
     head_size: int = limited(64, 1, 1024)
-    width: int | None = limited(None, 1, WIDEST)  # channels inside the projection; None: as many as a token has
+    width: int | None = limited(None, 1, MAX_CHANNELS)  # channels inside the projection; None: as many as a token has
     feed_forward: int = limited(4, 1, 64)  # channels of its feed-forward layers, in widths
 
 
@@ -145,14 +144,14 @@ class AudioConfig(Checked):
 class StyleConfig(Checked):
     """Style extractor (eq. 2-4) and style projection (style code -> tokens)."""
 
-    expression_size: int = limited(64, 1, WIDEST)
-    audio_size: int = limited(1920, 1, MOST_ROWS)
-    style_size: int = limited(256, 1, WIDEST)  # d_s
+    expression_size: int = limited(64, 1, MAX_CHANNELS)
+    audio_size: int = limited(1920, 1, MAX_ROWS)
+    style_size: int = limited(256, 1, MAX_CHANNELS)  # d_s
     layers: int = limited(3, 1, 64)
-    heads: int = limited(8, 1, MOST_HEADS)
-    feed_forward: int = limited(1024, 1, MOST_ROWS)
+    heads: int = limited(8, 1, MAX_HEADS)
+    feed_forward: int = limited(1024, 1, MAX_ROWS)
     dropout: float = limited(0.1, 0, 1, below=True)
-    max_frames: int = limited(256, 1, MOST_ROWS)
+    max_frames: int = limited(256, 1, MAX_ROWS)
     tokens: int = limited(16, 1, 1024)
 
     def __post_init__(self) -> None:
@@ -175,7 +174,7 @@ class SchedulerConfig(Checked):
     zero_terminal_snr: bool = True
     timestep_spacing: str = one_of("trailing", "trailing", "leading", "linspace")
     steps_offset: int = limited(1, 0, 1000)
-    exact_terminal: bool = False  # zero terminal SNR is exactly 0 and not 2^-24, as V-Express' DDIM has it
+    exact_terminal: bool = False  # the terminal SNR is exactly 0 and not 2^-24, as in V-Express' DDIM
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,12 +196,10 @@ class ModelConfig(Checked):
     window: int = limited(24, 1, 4096)
     overlap: int = limited(4, 0, 4095)
     keypoints: str = one_of("head8", "head8", "vexpress3")  # or vexpress3
-    reference_weight: float = limited(
-        1.0, 0, 100
-    )  # the strength of each attention that a sampler's weight of 1 stands for
+    reference_weight: float = limited(1.0, 0, 100)  # strength of the attention at a sampler's weight of 1
     audio_weight: float = limited(1.0, 0, 100)
-    residual: bool = False  # the difference to the (bent) portrait's latent is diffused: still parts need no learning
-    steps: int = limited(25, 1, 100_000)  # what sampling takes unless told otherwise
+    residual: bool = False  # diffuses the difference to the (warped) portrait's latent: still parts need no learning
+    steps: int = limited(25, 1, 100_000)  # default of the sampler
     cfg: float = limited(3.5, 0, 100)
     unet: UNetConfig = field(default_factory=UNetConfig)
     vae: VaeConfig = field(default_factory=VaeConfig)
@@ -229,28 +226,28 @@ class ModelConfig(Checked):
 
 @dataclass(frozen=True)
 class BaseShape(Checked):
-    """What of a UNet decides which style layers it has and how wide they are; see UNetConfig."""
+    """The part of a UNetConfig that decides the number and the widths of its style layers."""
 
-    block_out_channels: tuple[int, ...] = limited(low=1, high=WIDEST, most=LEVELS)
-    layers_per_block: int = limited(low=1, high=DEEPEST)
-    attention_levels: tuple[bool, ...] = limited(most=LEVELS)
-    attention_heads: int | tuple[int, ...] = limited(low=1, high=MOST_HEADS, most=LEVELS)
-    cross_attention_dim: int = limited(low=1, high=WIDEST)
+    block_out_channels: tuple[int, ...] = limited(low=1, high=MAX_CHANNELS, most=MAX_LEVELS)
+    layers_per_block: int = limited(low=1, high=MAX_LAYERS)
+    attention_levels: tuple[bool, ...] = limited(most=MAX_LEVELS)
+    attention_heads: int | tuple[int, ...] = limited(low=1, high=MAX_HEADS, most=MAX_LEVELS)
+    cross_attention_dim: int = limited(low=1, high=MAX_CHANNELS)
     condition_embedding: bool = required()
 
     @classmethod
     def of(cls, unet: UNetConfig) -> BaseShape:
-        return cls(**{each.name: getattr(unet, each.name) for each in fields(cls)})
+        return cls(**{item.name: getattr(unet, item.name) for item in fields(cls)})
 
 
 @dataclass(frozen=True)
 class StyleLayerConfig(Checked):
-    """What a file says of itself. features: the audio features that its extractor hears."""
+    """The config in a style layer file. features: the audio features that its extractor reads."""
 
     style: StyleConfig
     base: BaseShape
     features: str = one_of(MISSING, *FEATURES)
-    width: int = limited(0, 0, WIDEST)  # UNetConfig.style_width
+    width: int = limited(0, 0, MAX_CHANNELS)  # UNetConfig.style_width
 
 
 PRESETS: dict[str, ModelConfig] = {

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..config import LEVELS, UNetConfig, VaeConfig
+from ..config import MAX_LEVELS, UNetConfig, VaeConfig
 from ..errors import PortraitError
 from ..networks.attention import sinusoidal_encoding
 from ..networks.denoiser import Denoiser
@@ -298,8 +298,8 @@ def _vae_config(config: VaeConfig, path: Path) -> VaeConfig:
     groups = values.get("norm_num_groups", VAE_GROUPS)
     if groups != VAE_GROUPS:
         raise PortraitError(f"{path}: norm_num_groups is {groups}, the VAE of this pack has {VAE_GROUPS}")
-    if not 1 <= len(widths) <= LEVELS:
-        raise PortraitError(f"{path}: block_out_channels has {len(widths)} values: 1 to {LEVELS} are allowed")
+    if not 1 <= len(widths) <= MAX_LEVELS:
+        raise PortraitError(f"{path}: block_out_channels has {len(widths)} values: 1 to {MAX_LEVELS} are allowed")
     sizes = {"encoder_widths": widths, "decoder_widths": widths[::-1], "downscale": 2 ** (len(widths) - 1)}
     try:
         return replace(config, **sizes, **known)
