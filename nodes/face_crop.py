@@ -1,4 +1,4 @@
-"""Faces cut out of pictures and clips of any size, and put back where they were."""
+"""Faces cropped from images and clips of any size, and pasted back."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from ..svp_models.io.progress import Progress, shared
 from ..svp_models.media.frame_stream import FrameStream
 from ..svp_models.types import HeadMotion
 from . import host
-from .head_motion import chosen_track, landmarks_input
+from .head_motion import landmarks_input, landmarks_track
 from .host import folder_paths, io
-from .types import ADVANCED, CropSocket, FaceAnalyzerSocket, HeadMotionSocket, SvpModel, clip_from, rgb_from
+from .types import ADVANCED, CropSocket, FaceAnalyzerSocket, HeadMotionSocket, SvpModel, open_frames, rgb_images
 
-STILL, FOLLOW = "still", "follow"
-WHAT = "the pictures"
+STILL, MOVING = "still", "follow"
+WHAT = "the images"
 
 
 def feather_input(tooltip: str, advanced: dict[str, bool] | None = None) -> io.Float.Input:
-    """How wide the soft edge of a face is."""
+    """The width of the soft edge of a face."""
     return io.Float.Input("feather", default=0.15, min=0.0, max=0.5, step=0.01, extra_dict=advanced, tooltip=tooltip)
 
 
 def check_points(motion: HeadMotion, clip: FrameStream) -> None:
-    """Points that belong to other pictures raise PortraitError."""
-    size, own = (clip.width, clip.height), (motion.width, motion.height)
+    """Points of other images raise PortraitError."""
+    size, motion_size = (clip.width, clip.height), (motion.width, motion.height)
     if len(motion) not in (1, len(clip)):
         clip = clip.counted()
-    if own != size or len(motion) not in (1, len(clip)):
+    if motion_size != size or len(motion) not in (1, len(clip)):
         raise PortraitError(
-            f"the points belong to {len(motion)} pictures of {own[0]} x {own[1]}, there are {len(clip)} of {size[0]} x "
-            f"{size[1]}: connect the same pictures to both nodes, or leave head_motion out"
+            f"the points belong to {len(motion)} images of {motion_size[0]} x {motion_size[1]}, there are {len(clip)} of {size[0]} x "
+            f"{size[1]}: connect the same images to both nodes, or leave head_motion out"
         )
 
 
-def squares_of(
+def find_crop(
     clip: FrameStream,
     margin: float,
     reach: int | None,
@@ -49,7 +49,7 @@ def squares_of(
     points: tuple[HeadMotion, np.ndarray] | None,
     progress: Progress | None,
 ) -> FaceCrop:
-    """Where the face is cut out of the clip: by points that are given and whether each frame shows it, or found."""
+    """The crop of the face in the clip. points: given keypoints and whether each frame shows the face; None: it is detected."""
     if points is not None:
         check_points(points[0], clip)
         boxes = boxes_from_keypoints(points[0].keypoints.numpy())
@@ -63,17 +63,17 @@ def squares_of(
 def given_points(
     head_motion: HeadMotion | None, landmarks: dict[str, Any] | None, face_analyzer: FaceTracker | None
 ) -> tuple[HeadMotion, np.ndarray] | None:
-    """Points of the pictures and which of them show the face; None: it has to be found."""
+    """Keypoints of the images and which of them show the face; None: it has to be detected."""
     if head_motion is not None:
         return head_motion, ~np.isin(np.arange(len(head_motion)), head_motion.interpolated)
     if landmarks is None:
         return None
-    track = chosen_track(landmarks, face_analyzer, WHAT)
+    track = landmarks_track(landmarks, face_analyzer, WHAT)
     return motion_from_track(track, 25.0), track.present
 
 
-def finder(model, face_analyzer: FaceTracker | None) -> FaceTracker | bytes | None:
-    """What looks for the face."""
+def require_analyzer(model, face_analyzer: FaceTracker | None) -> FaceTracker | bytes | None:
+    """The face analyzer; PortraitError without any."""
     if model is None and face_analyzer is None:
         raise PortraitError(
             "the face has to be found: connect Load Face Analyzer, a model that has a face analyser of its own, or the points "
@@ -83,7 +83,7 @@ def finder(model, face_analyzer: FaceTracker | None) -> FaceTracker | bytes | No
 
 
 class SVPCropFace(io.ComfyNode):
-    """IMAGE -> squares around the face, their mask, and where they were."""
+    """IMAGE -> squares around the face, their masks, and the crop."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -119,7 +119,7 @@ class SVPCropFace(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "square",
-                    options=[STILL, FOLLOW],
+                    options=[STILL, MOVING],
                     default=STILL,
                     tooltip="For clips. still: one square that holds the face in all frames. follow: a square for every frame, which "
                     "goes with the face and grows with it.",
@@ -169,16 +169,16 @@ class SVPCropFace(io.ComfyNode):
         cls, images: Any, margin: float, size: int, square: str, smoothing: int, feather: float,
         model=None, face_analyzer: FaceTracker | None = None, head_motion: HeadMotion | None = None, face_landmarks=None,
     ) -> io.NodeOutput:  # fmt: skip
-        clip, points = clip_from(images), given_points(head_motion, face_landmarks, face_analyzer)
-        analyzer = finder(model, face_analyzer) if points is None else None
-        looking, cutting = shared(host.progress(), 4, 1)
-        crop = squares_of(clip, margin, smoothing if square == FOLLOW else None, analyzer, points, looking)
-        faces = crop_faces(clip, crop, size, cutting, folder_paths.get_temp_directory())
+        clip, points = open_frames(images), given_points(head_motion, face_landmarks, face_analyzer)
+        analyzer = require_analyzer(model, face_analyzer) if points is None else None
+        detecting, cropping = shared(host.progress(), 4, 1)
+        crop = find_crop(clip, margin, smoothing if square == MOVING else None, analyzer, points, detecting)
+        faces = crop_faces(clip, crop, size, cropping, folder_paths.get_temp_directory())
         return io.NodeOutput(faces, feather_masks(crop, len(faces), faces.shape[1], feather), crop)
 
 
 class SVPPasteBack(io.ComfyNode):
-    """Faces -> IMAGE of the whole."""
+    """Faces -> IMAGE of the whole images."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -214,6 +214,6 @@ class SVPPasteBack(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Any, faces: Tensor, crop, feather: float, mask: Tensor | None = None) -> io.NodeOutput:
-        wholes = rgb_from(images) if isinstance(images, Tensor) else clip_from(images)
+        whole = rgb_images(images) if isinstance(images, Tensor) else open_frames(images)
         folder = folder_paths.get_temp_directory()
-        return io.NodeOutput(paste_faces(wholes, rgb_from(faces), crop, feather, mask, host.progress(), folder))
+        return io.NodeOutput(paste_faces(whole, rgb_images(faces), crop, feather, mask, host.progress(), folder))

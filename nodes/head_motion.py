@@ -1,7 +1,4 @@
-"""Head motion: extracted from a clip, carried over to the portrait, typed by hand, drawn.
-
-Finding faces in photographs and films: a choice of ways, and of the face that is meant.
-"""
+"""Head motion nodes: extracted from a clip, retargeted to the portrait, typed by hand, drawn; and the choice of face detector."""
 
 from __future__ import annotations
 
@@ -35,9 +32,9 @@ from .types import (
     FaceLandmarksSocket,
     HeadMotionSocket,
     SvpModel,
-    bytes_from,
-    clip_from,
-    rgb_from,
+    bytes_from_images,
+    open_frames,
+    rgb_images,
 )
 
 EXAMPLE_POINTS = "\n".join(
@@ -51,31 +48,31 @@ EXAMPLE_POINTS = "\n".join(
 
 
 def landmarks_input(what: str) -> io.Custom.Input:
-    """The host's own face landmarks."""
+    """The face landmarks of the host."""
     return FaceLandmarksSocket.Input("face_landmarks", optional=True, tooltip=what)
 
 
-def chosen_track(landmarks: dict[str, Any], face_analyzer: FaceTracker | None, what: str) -> FaceTrack:
-    """The face of the host's landmarks that the face analyzer would choose, the largest without one."""
+def landmarks_track(landmarks: dict[str, Any], face_analyzer: FaceTracker | None, what: str) -> FaceTrack:
+    """The face in the landmarks of the host: the one the face analyzer would choose, the largest without it."""
     choice = () if face_analyzer is None else (face_analyzer.choice, face_analyzer.index)
     return track_from_landmarks(landmarks, what, *choice)
 
 
-def portrait_points(
+def portrait_keypoints(
     portrait: Tensor | HeadMotion | dict[str, Any], model, face_analyzer: FaceTracker | None
 ) -> HeadMotion:
-    """The points of the portrait, found in its first picture unless they are given."""
+    """The keypoints of the portrait, detected in its first image unless they are given."""
     if isinstance(portrait, HeadMotion):
         return portrait
     if isinstance(portrait, dict):
         first = {**portrait, "frames": portrait.get("frames", [])[:1]}
-        return motion_from_track(chosen_track(first, face_analyzer, "the portrait"), 25.0)
+        return motion_from_track(landmarks_track(first, face_analyzer, "the portrait"), 25.0)
     if model is None and face_analyzer is None:
         raise PortraitError(
-            "the points of a portrait picture have to be found: connect Load Face Analyzer, a model that has a face analyser of "
+            "the points of a portrait have to be detected: connect Load Face Analyzer, a model that has a face analyser of "
             "its own, or the points of Type Head Keypoints"
         )
-    track = track_face(face_analyzer or model.portrait.face_analyzer, bytes_from(portrait[:1]), "the portrait")
+    track = track_face(face_analyzer or model.portrait.face_analyzer, bytes_from_images(portrait[:1]), "the portrait")
     return motion_from_track(track, 25.0 if model is None else model.portrait.config.fps)
 
 
@@ -125,10 +122,10 @@ class SVPHeadKpsExtract(io.ComfyNode):
     def execute(
         cls, model, frames: Any, fps: float, face_analyzer: FaceTracker | None = None, face_landmarks=None
     ) -> io.NodeOutput:
-        clip = clip_from(frames)
+        clip = open_frames(frames)
         fps = clip.fps or fps
         if face_landmarks is not None:
-            track = chosen_track(face_landmarks, face_analyzer, "the driving clip")
+            track = landmarks_track(face_landmarks, face_analyzer, "the driving clip")
         else:
             analyzer = face_analyzer or model.portrait.face_analyzer
             track = track_face(analyzer, clip, "the driving clip", host.progress(), fps)
@@ -182,7 +179,7 @@ class SVPHeadKpsRetarget(io.ComfyNode):
         model=None,
         face_analyzer: FaceTracker | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(retarget(head_motion, portrait_points(portrait, model, face_analyzer), mode))
+        return io.NodeOutput(retarget(head_motion, portrait_keypoints(portrait, model, face_analyzer), mode))
 
 
 class SVPHeadKpsManual(io.ComfyNode):
@@ -210,7 +207,7 @@ class SVPHeadKpsManual(io.ComfyNode):
 
     @classmethod
     def execute(cls, image: Tensor, points: str) -> io.NodeOutput:
-        height, width = rgb_from(image).shape[1:3]
+        height, width = rgb_images(image).shape[1:3]
         keypoints = parse_keypoints(points, width, height)
         return io.NodeOutput(HeadMotion(keypoints[None], width, height, fps=25.0, portrait=keypoints))
 
@@ -253,29 +250,29 @@ class SVPHeadKpsRender(io.ComfyNode):
         return io.NodeOutput(draw_motion(head_motion, *size, frames or len(head_motion), draw, folder, host.progress()))
 
 
-OF_BACKEND, DEEP3D = "backend", "deep3d"  # where expression comes from
+BACKEND_EXPRESSION, DEEP3D = "backend", "deep3d"  # sources of the expression
 
 
 def weight_file(entry: str, name: str) -> str:
-    """The path of a file of a catalogue entry: in the entry's folder below `models`, or in the folder of its name there."""
+    """The path of a weight file: in the folder of its entry in the model zoo below `models`, or in the folder of its name there."""
     kind, _, below = entry_named(entry).folder.partition("/")
-    looked = []
+    searched = []
     for folder, inside in ((kind, os.path.join(below, name)), (entry, name)):
         folder_paths.add_model_folder_path(folder, os.path.join(folder_paths.models_dir, folder))
         try:
             return folder_paths.get_full_path_or_raise(folder, inside)
         except FileNotFoundError:
-            looked += [os.path.dirname(os.path.join(root, inside)) for root in folder_paths.get_folder_paths(folder)]
-    raise missing_file_error(entry, looked, [name], folder_paths.models_dir)
+            searched += [os.path.dirname(os.path.join(root, inside)) for root in folder_paths.get_folder_paths(folder)]
+    raise missing_file_error(entry, searched, [name], folder_paths.models_dir)
 
 
 def open_mediapipe() -> FaceBackend:
     return MediaPipeBackend(None if has_bundled_models() else weight_file("mediapipe", MEDIAPIPE_FILE))
 
 
-# For photographs, the best first
-PHOTOGRAPHS: dict[str, Callable[[], FaceBackend]] = {
-    InsightFaceBackend.name: lambda: InsightFaceBackend(*(weight_file("buffalo_l", each) for each in FILES)),
+# For photographs, best first
+PHOTO_BACKENDS: dict[str, Callable[[], FaceBackend]] = {
+    InsightFaceBackend.name: lambda: InsightFaceBackend(*(weight_file("buffalo_l", name) for name in FILES)),
     MediaPipeBackend.name: open_mediapipe,
     YuNetBackend.name: lambda: YuNetBackend(weight_file("yunet", YUNET_FILE)),
     ClassicalBackend.name: ClassicalBackend,
@@ -287,14 +284,14 @@ def open_built_in() -> BuiltInBackend:
 
 
 BACKENDS: dict[str, Callable[[], FaceBackend]] = {
-    AutoBackend.name: lambda: AutoBackend(open_built_in(), first_available(PHOTOGRAPHS)),
+    AutoBackend.name: lambda: AutoBackend(open_built_in(), first_available(PHOTO_BACKENDS)),
     BuiltInBackend.name: open_built_in,
-    **PHOTOGRAPHS,
+    **PHOTO_BACKENDS,
 }
 
 
 class SVPLoadFaceAnalyzer(io.ComfyNode):
-    """A way to find faces -> SVP_FACE_ANALYZER."""
+    """Face detector and choice of face -> SVP_FACE_ANALYZER."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -341,8 +338,8 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
                 ),
                 io.Combo.Input(
                     "expression",
-                    options=[OF_BACKEND, DEEP3D],
-                    default=OF_BACKEND,
+                    options=[BACKEND_EXPRESSION, DEEP3D],
+                    default=BACKEND_EXPRESSION,
                     extra_dict=ADVANCED,
                     tooltip="backend: what the backend reads; only built-in reads expression. deep3d: Deep3DFaceRecon reads it from "
                     "photographs, for models trained on its coefficients - not for the built-in demo model.",
@@ -353,5 +350,5 @@ class SVPLoadFaceAnalyzer(io.ComfyNode):
 
     @classmethod
     def execute(cls, backend: str, face: str, index: int, smoothing: float, expression: str) -> io.NodeOutput:
-        recon = load_deep3d(weight_file(DEEP3D, DEEP3D_FILE))[0] if expression == DEEP3D else None
-        return io.NodeOutput(FaceTracker(BACKENDS[backend](), face, index, smoothing, recon))
+        network = load_deep3d(weight_file(DEEP3D, DEEP3D_FILE))[0] if expression == DEEP3D else None
+        return io.NodeOutput(FaceTracker(BACKENDS[backend](), face, index, smoothing, network))

@@ -26,7 +26,7 @@ from .types import (
     StyleSocket,
     SvpModel,
     check_sides,
-    found_by,
+    search_aliases,
     seed_input,
     weight_input,
 )
@@ -70,7 +70,7 @@ class SVPSampler(io.ComfyNode):
         return io.Schema(
             node_id="SVPSampler",
             display_name="Portrait Sampler (SVP)",
-            **found_by(*TALK, "audio driven"),
+            **search_aliases(*TALK, "audio driven"),
             category="SVP Portrait",
             description="Makes the portrait speak: as many frames as the voice lasts, in the given style and head motion.",
             inputs=[

@@ -21,10 +21,10 @@ from .types import (
     StylePriorSocket,
     StyleSocket,
     SvpModel,
-    audio_from,
-    clip_from,
+    audio_from_host,
+    audio_of_video,
+    open_frames,
     seed_input,
-    sound_from,
 )
 
 STYLE_FOLDER = "svp_styles"
@@ -34,7 +34,7 @@ FROM_INPUT = "(from the file input)"
 def video_audio(portrait: PortraitModel, frames: Any) -> Audio | None:
     """The audio of a VIDEO, if it has one and the model's styles use audio features."""
     uses_audio = portrait.config.style.audio_size == portrait.config.audio.feature_size
-    return sound_from(frames) if uses_audio and frames is not None and not isinstance(frames, Tensor) else None
+    return audio_of_video(frames) if uses_audio and frames is not None and not isinstance(frames, Tensor) else None
 
 
 class SVPStyleExtract(io.ComfyNode):
@@ -102,11 +102,11 @@ class SVPStyleExtract(io.ComfyNode):
         track_progress, extract_progress = shared(host.progress(), 3, 1)
         expression = None
         if frames is not None:
-            clip = clip_from(frames)
+            clip = open_frames(frames)
             fps = clip.fps or fps
             analyzer = face_analyzer or portrait.face_analyzer
             expression = expression_from_track(track_face(analyzer, clip, "the style clip", track_progress, fps))
-        audio = video_audio(portrait, frames) if audio is None else audio_from(audio)
+        audio = video_audio(portrait, frames) if audio is None else audio_from_host(audio)
         return io.NodeOutput(extract_style(portrait, expression, audio, fps, progress=extract_progress))
 
 

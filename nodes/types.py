@@ -1,20 +1,18 @@
-"""The pack's socket types, what travels through them, and the step from host values to the pack's and back.
+"""The socket types of the pack, their values, the conversion of host values, and inputs that several nodes share.
 
 | socket          | value                                                        |
 |-----------------|--------------------------------------------------------------|
 | SVP_MODEL       | LoadedModel: a PortraitModel under the host's memory management |
 | SVP_AUDIO_ENCODER | LoadedAudioEncoder: an AudioEncoder under the same |
-| SVP_STYLE_PRIOR | values.StylePrior: mean and spread of a speaking style       |
-| SVP_STYLE       | values.Style: style codes over a clip                        |
-| SVP_HEAD_MOTION | values.HeadMotion: 8 head keypoints per frame                |
-| SVP_FACE_ANALYZER | face.tracking.FaceTracker: a way to find faces, and which of them |
+| SVP_STYLE_PRIOR | types.StylePrior: mean and standard deviation of a speaking style |
+| SVP_STYLE       | types.Style: style codes over a clip                        |
+| SVP_HEAD_MOTION | types.HeadMotion: 8 head keypoints per frame                |
+| SVP_FACE_ANALYZER | face.tracking.FaceTracker: a face detector and the choice of face |
 | SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
-| SVP_CROP        | face.crop.FaceCrop: squares that were cut out of pictures    |
-| FACE_LANDMARKS  | the host's, see face.landmarks; older hosts have none        |
+| SVP_CROP        | face.crop.FaceCrop: squares that were cropped from images    |
+| FACE_LANDMARKS  | of the host, see face.tracking; older hosts have none         |
 
-Host values: IMAGE b h w c in [0, 1]; VIDEO an object, see `clip_from`; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
-
-What the widgets of several nodes have in common.
+Host values: IMAGE b h w c in [0, 1]; VIDEO an object, see `open_frames`; AUDIO {"waveform": b c t, "sample_rate"}; LATENT {"samples": f c h w, unscaled}.
 """
 
 from __future__ import annotations
@@ -118,39 +116,39 @@ class LoadedAudioEncoder:
 
 @dataclass(frozen=True)
 class PreparedDataset:
-    """A finished data set: the folder of its manifest and shards."""
+    """A prepared data set: the folder of its manifest and shards."""
 
     folder: Path
 
 
-def audio_from(audio: dict[str, Any] | None) -> Audio:
-    """AUDIO -> its first sound. None is what the host has for the sound of a silent film."""
+def audio_from_host(audio: dict[str, Any] | None) -> Audio:
+    """AUDIO -> the first of its batch. The host passes None for the audio of a silent video."""
     if audio is None:
-        raise PortraitError("there is no sound: the film it is taken from has none, connect the sound of another one")
+        raise PortraitError("there is no audio: the video has none, connect the audio of another one")
     return Audio(audio["waveform"][0].detach().cpu().float(), int(audio["sample_rate"]))
 
 
-def rgb_from(images: Tensor) -> Tensor:
+def rgb_images(images: Tensor) -> Tensor:
     """IMAGE of 1, 3 or 4 channels -> b h w 3 in [0, 1]: grey is repeated, transparency dropped."""
     if images.ndim != 4 or images.shape[-1] not in (1, 3, 4) or not len(images):
-        raise PortraitError(f"the picture has shape {tuple(images.shape)}: pictures x height x width x 3 is needed")
+        raise PortraitError(f"the image has shape {tuple(images.shape)}: images x height x width x 3 is needed")
     return images.expand(*images.shape[:3], 3) if images.shape[-1] == 1 else images[..., :3]
 
 
-def frames_from(images: Tensor) -> Tensor:
+def frames_from_images(images: Tensor) -> Tensor:
     """IMAGE -> frames f 3 h w in [-1, 1], float32 on the CPU."""
-    return rearrange(rgb_from(images).detach().cpu().float(), "f h w c -> f c h w") * 2 - 1
+    return rearrange(rgb_images(images).detach().cpu().float(), "f h w c -> f c h w") * 2 - 1
 
 
-def images_from(frames: Tensor) -> Tensor:
+def images_from_frames(frames: Tensor) -> Tensor:
     """Frames f 3 h w in [-1, 1] -> IMAGE."""
     return rearrange((frames + 1) / 2, "f c h w -> f h w c").clamp(0, 1)
 
 
-def bytes_from(images: Tensor) -> np.ndarray:
-    """IMAGE -> n h w 3, uint8, rounded; a few frames at a time, because a long clip fills the memory once already."""
-    parts = rgb_from(images).detach().split(CHUNK)
-    return np.concatenate([(each.cpu().float().clamp(0, 1) * 255).round().byte().numpy() for each in parts])
+def bytes_from_images(images: Tensor) -> np.ndarray:
+    """IMAGE -> n h w 3, uint8, rounded; a few frames at a time: a long clip fills most of the memory already."""
+    parts = rgb_images(images).detach().split(CHUNK)
+    return np.concatenate([(part.cpu().float().clamp(0, 1) * 255).round().byte().numpy() for part in parts])
 
 
 def images_from_bytes(frames: np.ndarray) -> Tensor:
@@ -158,50 +156,51 @@ def images_from_bytes(frames: np.ndarray) -> Tensor:
     return torch.from_numpy(frames).float() / 255
 
 
-def clip_from(images: Any, selection: FrameSelection = ALL_FRAMES) -> FrameStream:
-    """IMAGE or VIDEO -> its frames, which are read, and of a file decoded, one at a time. VIDEO knows its frame rate."""
+def open_frames(images: Any, selection: FrameSelection = ALL_FRAMES) -> FrameStream:
+    """IMAGE or VIDEO -> a stream of its frames, decoded one at a time. A VIDEO has its own frame rate."""
     if isinstance(images, Tensor):
-        return image_stream(rgb_from(images), selection=selection)
-    place = _file_of(images)
-    if place is not None:
-        return file_stream(*place, selection)
+        return image_stream(rgb_images(images), selection=selection)
+    file = _video_file(images)
+    if file is not None:
+        return file_stream(*file, selection)
     components = images.get_components()
-    return image_stream(rgb_from(components.images), float(components.frame_rate), selection)
+    return image_stream(rgb_images(components.images), float(components.frame_rate), selection)
 
 
-def sound_from(video: Any, start: float = 0.0, seconds: float = 0.0) -> Audio | None:
-    """The sound of a VIDEO from `start` seconds on, `seconds` of it (0: to its end); None where it has none."""
-    place = _file_of(video)
-    if place is not None:
-        source, begins, length = place
-        left = max(length - start, 0.0) if length else 0.0
-        return file_audio(source, begins + start, min(seconds, left) if seconds and left else seconds or left)
+def audio_of_video(video: Any, start: float = 0.0, seconds: float = 0.0) -> Audio | None:
+    """The audio of a VIDEO from `start` seconds on, `seconds` of it (0: to its end); None where it has none."""
+    file = _video_file(video)
+    if file is not None:
+        source, file_start, length = file
+        remaining = max(length - start, 0.0) if length else 0.0
+        wanted = min(seconds, remaining) if seconds and remaining else seconds or remaining
+        return file_audio(source, file_start + start, wanted)
     audio = video.get_components().audio
-    return None if audio is None else audio_segment(audio_from(audio), start, seconds)
+    return None if audio is None else audio_segment(audio_from_host(audio), start, seconds)
 
 
-def _file_of(video: Any) -> tuple[Any, float, float] | None:
-    """The file of a VIDEO, where in it it begins, and its seconds, 0 for all the rest; None: it can only be asked for its
-    components."""
+def _video_file(video: Any) -> tuple[Any, float, float] | None:
+    """The file of a VIDEO, its start in the file and its length in seconds (0: to the end); None where only its components are
+    available."""
     if not isinstance(video, InputImpl.VideoFromFile):
         return None
     if hasattr(video, "get_active_trim_window"):
         return (video.get_stream_source(), *video.get_active_trim_window())
-    # A host that can trim videos and does not say how this one is
+    # A host that can trim videos and does not tell how this one is trimmed
     return None if hasattr(video, "as_trimmed") else (video.get_stream_source(), 0.0, 0.0)
 
 
-# For `extra_dict`: a widget that few need. Front ends that know the word fold it away, web/js/advanced.js tells the others.
+# For `extra_dict`: a widget for advanced users. Newer front ends hide it, web/js/advanced.js does so in older ones.
 ADVANCED = {"advanced": True}
 LARGEST_SEED = 2**53 - 1  # the largest whole number that a web page keeps exactly
 SIDE_STEP = 8  # pixels to a latent cell
 
-# What people type who want a picture to speak.
+# Search words for talking portraits.
 TALK = ("animate photo", "talking photo", "talking head", "talking portrait", "lip sync", "avatar")
 
 
 def seed_input(tooltip: str, changes: bool = True, advanced: bool = False) -> Any:
-    """The seed. changes: the front end may choose another after each run, and offers how; else it stays as typed.
+    """The seed. changes: the front end may change it after each run; else it stays as typed.
 
     Left out, `control_after_generate` would be on for every input of this name: the front end takes it from the name.
     """
@@ -230,8 +229,8 @@ def weight_input(name: str, what: str, advanced: bool = True) -> Any:
     )
 
 
-def found_by(*words: str) -> dict[str, list[str]]:
-    """For a schema: other words that the host's search finds the node by, where the host knows such; else its name alone does."""
+def search_aliases(*words: str) -> dict[str, list[str]]:
+    """For a schema: more words for the search of the host, where it supports them."""
     return {"search_aliases": list(words)} if "search_aliases" in io.Schema.__dataclass_fields__ else {}
 
 

@@ -1,7 +1,4 @@
-"""Frames and sound -> a video file, and the filter that steadies frames before it.
-
-Videos as pictures: a part of one, at the wanted frame rate and size.
-"""
+"""Video nodes: frames and audio into a video file, frames and audio out of a video, and a median filter against flicker."""
 
 from __future__ import annotations
 
@@ -21,13 +18,13 @@ from ..svp_models.media.images import images_from_stream, median_filter_frames
 from ..svp_models.media.writer import VideoWriter
 from . import host
 from .host import InputImpl, folder_paths, io, ui
-from .types import ADVANCED, audio_from, bytes_from, clip_from, found_by, rgb_from, sound_from
+from .types import ADVANCED, audio_from_host, audio_of_video, bytes_from_images, open_frames, rgb_images, search_aliases
 
 CHUNK = 16  # frames decoded and written at a time: memory stays the same for any length
 
 
 def check_latent(latent: Tensor, vae: Any) -> None:
-    """Raises PortraitError for a latent of another kind of model than the VAE."""
+    """Raises PortraitError for a latent of another kind of model."""
     channels = getattr(vae, "latent_channels", None)
     if latent.ndim != 4 or not len(latent) or channels not in (None, latent.shape[1]):
         raise PortraitError(
@@ -36,29 +33,29 @@ def check_latent(latent: Tensor, vae: Any) -> None:
         )
 
 
-def picture_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae: Any) -> Iterator[Tensor]:
+def image_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae: Any) -> Iterator[Tensor]:
     """IMAGE of up to CHUNK frames at a time, decoded from the latent if there are no images."""
     if (images is None) == (latent is None) or (latent is not None and vae is None):
         raise PortraitError("connect either images, or a latent together with its vae")
-    whole = images if latent is None else latent["samples"]
+    clip = images if latent is None else latent["samples"]
     if latent is not None:
-        check_latent(whole, vae)
-    elif whole.ndim != 4 or not len(whole):
-        raise PortraitError(f"the frames have shape {tuple(whole.shape)}: at least one frame of 3 dimensions is needed")
+        check_latent(clip, vae)
+    elif clip.ndim != 4 or not len(clip):
+        raise PortraitError(f"the frames have shape {tuple(clip.shape)}: at least one frame of 3 dimensions is needed")
     progress = host.progress()
-    for start in range(0, len(whole), CHUNK):
-        part = whole[start : start + CHUNK]
+    for start in range(0, len(clip), CHUNK):
+        chunk = clip[start : start + CHUNK]
         if latent is not None:
-            check_latents(part, start)
-            part = vae.decode(part)
-        check_pictures(part, start)
-        yield part
-        release(whole)  # of a long clip that lies in a file
-        progress(min(start + CHUNK, len(whole)), len(whole))
+            check_latents(chunk, start)
+            chunk = vae.decode(chunk)
+        check_pictures(chunk, start)
+        yield chunk
+        release(clip)  # of a long clip in a file
+        progress(min(start + CHUNK, len(clip)), len(clip))
 
 
 class SVPVideoCombine(io.ComfyNode):
-    """Images or latents, and sound -> file, VIDEO and preview."""
+    """Images or latents, and audio -> file, VIDEO and preview."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -113,14 +110,15 @@ class SVPVideoCombine(io.ComfyNode):
     def execute(
         cls, fps: float, crf: int, filename_prefix: str, images=None, latent=None, vae=None, audio=None
     ) -> io.NodeOutput:
-        chunks = picture_chunks(images, latent, vae)
+        chunks = image_chunks(images, latent, vae)
         first = next(chunks)
         height, width = first.shape[1:3]
-        sound, texts = None if audio is None else audio_from(audio), host.graph_texts(cls.hidden)
+        sound = None if audio is None else audio_from_host(audio)
+        metadata = host.graph_texts(cls.hidden)
         with host.output_file(filename_prefix, "mp4", width, height) as (path, saved):
-            with VideoWriter(path, width, height, fps, sound, crf, metadata=texts) as writer:
+            with VideoWriter(path, width, height, fps, sound, crf, metadata=metadata) as writer:
                 for chunk in chain([first], chunks):
-                    writer.write(bytes_from(chunk))
+                    writer.write(bytes_from_images(chunk))
         return io.NodeOutput(InputImpl.VideoFromFile(path), ui=ui.PreviewVideo([saved]))
 
 
@@ -141,15 +139,15 @@ class SVPMedianFilter(io.ComfyNode):
 
     @classmethod
     def execute(cls, images: Tensor) -> io.NodeOutput:
-        frames = rgb_from(images)  # f h w 3
+        frames = rgb_images(images)  # f h w 3
         filtered, progress = torch.empty_like(frames), host.progress()
-        for index, frame in enumerate(median_filter_frames(each.movedim(-1, 0) for each in frames)):
-            filtered[index] = frame.movedim(0, -1)
+        for index, median in enumerate(median_filter_frames(frame.movedim(-1, 0) for frame in frames)):
+            filtered[index] = median.movedim(0, -1)
             progress(index + 1, len(frames))
         return io.NodeOutput(filtered)
 
 
-MOST_FRAMES = 10_000_000
+MAX_FRAMES = 10_000_000
 
 
 class SVPLoadVideo(io.ComfyNode):
@@ -161,7 +159,7 @@ class SVPLoadVideo(io.ComfyNode):
         return io.Schema(
             node_id="SVPLoadVideo",
             display_name="Load Video Frames (SVP)",
-            **found_by("load video", "frame_load_cap", "skip_first_frames", "force_rate", "select_every_nth"),
+            **search_aliases("load video", "frame_load_cap", "skip_first_frames", "force_rate", "select_every_nth"),
             category="SVP Portrait",
             description="Frames and sound of a part of a video, at the wanted frame rate and size. It is decoded frame by frame, so "
             "that memory is needed only for the frames that come out.",
@@ -180,7 +178,7 @@ class SVPLoadVideo(io.ComfyNode):
                     "skip_first_frames",
                     default=0,
                     min=0,
-                    max=MOST_FRAMES,
+                    max=MAX_FRAMES,
                     step=1,
                     tooltip="Frames to skip at the beginning, counted after frame_rate is applied.",
                 ),
@@ -188,7 +186,7 @@ class SVPLoadVideo(io.ComfyNode):
                     "frame_load_cap",
                     default=0,
                     min=0,
-                    max=MOST_FRAMES,
+                    max=MAX_FRAMES,
                     step=1,
                     tooltip="Maximum number of frames to load; 0 loads all of them.",
                 ),
@@ -221,9 +219,9 @@ class SVPLoadVideo(io.ComfyNode):
         cls, video: Any, frame_rate: float, skip_first_frames: int, frame_load_cap: int, select_every_nth: int, width: int,
         height: int,
     ) -> io.NodeOutput:  # fmt: skip
-        chosen = FrameSelection(frame_rate, skip_first_frames, select_every_nth, frame_load_cap, width, height)
-        clip = clip_from(video, chosen)
+        selection = FrameSelection(frame_rate, skip_first_frames, select_every_nth, frame_load_cap, width, height)
+        clip = open_frames(video, selection)
         images = images_from_stream(clip, folder_paths.get_temp_directory(), host.progress())
         rate = clip.fps * select_every_nth
-        sound = sound_from(video, skip_first_frames / rate, len(images) / clip.fps)
-        return io.NodeOutput(images, audio_to_host(sound), clip.fps, len(images))
+        audio = audio_of_video(video, skip_first_frames / rate, len(images) / clip.fps)
+        return io.NodeOutput(images, audio_to_host(audio), clip.fps, len(images))

@@ -116,16 +116,16 @@ def test_typed_points_take_the_place_of_a_search():
     place = SVPCropFace.execute(images, **{**CROP, "margin": 1.5}, head_motion=motion).args[2]
     # From 20 to 40 across, the eyes at 19.2: the brows are taken to be at 15.2, the chin at 35.2.
     assert place.squares == (Square(30 - 15, 8, 30),)
-    with pytest.raises(PortraitError, match="1 pictures of 80 x 48, there are 1 of 40 x 48"):
+    with pytest.raises(PortraitError, match="1 images of 80 x 48, there are 1 of 40 x 48"):
         SVPCropFace.execute(images[:, :, :40], **CROP, head_motion=motion)
 
 
 def test_without_a_face_the_message_says_where_and_what_to_do(analyzer, loaded):
-    with pytest.raises(PortraitError, match=r"no face found in the pictures \(80 x 48 pixels, frames 0-1 of 2\)"):
+    with pytest.raises(PortraitError, match=r"no face found in the images \(80 x 48 pixels, frames 0-1 of 2\)"):
         crop(film([], []), analyzer())
     with pytest.raises(PortraitError, match="connect Load Face Analyzer, a model .*, or the points"):
         crop(film([]))
-    with pytest.raises(PortraitError, match="no face found in the pictures .64 x 48 pixels, frames 0 of 1"):
+    with pytest.raises(PortraitError, match="no face found in the images .64 x 48 pixels, frames 0 of 1"):
         SVPCropFace.execute(torch.zeros(1, 48, 64, 3), **CROP, model=loaded[0])
 
 
@@ -160,7 +160,7 @@ def test_frames_without_a_face_pass_through_untouched(analyzer, caplog):
     for square in ("still", "follow"):
         faces, mask, place = crop(images, analyzer(), square=square)
         assert len(faces) == len(images) and place.present == (True, False, True, False)
-        assert "no face in frames 1, 3 of 4 of the pictures: Paste Face Back leaves them as they are" in caplog.text
+        assert "no face in frames 1, 3 of 4 of the images: Paste Face Back leaves them as they are" in caplog.text
         assert (mask[[1, 3]] == 0).all() and (mask[[0, 2]].amax((1, 2)) == 1).all()
         pasted = SVPPasteBack.execute(images, torch.zeros_like(faces), place, 0.0).args[0]
         assert torch.equal(pasted[[1, 3]], images[[1, 3]])
@@ -180,7 +180,7 @@ def test_what_is_no_face_in_its_own_square_is_refused(analyzer, monkeypatch):
     monkeypatch.setitem(face_nodes.BACKENDS, "marks", Whole)
     with pytest.raises(
         PortraitError,
-        match="what marks took for a face in the pictures is none in the square around it .16 pixels at 26, 15",
+        match="what marks took for a face in the images is none in the square around it .16 pixels at 26, 15",
     ):
         crop(film([(30, 20)]), analyzer())
 
@@ -217,5 +217,5 @@ def test_the_hosts_landmarks_take_the_place_of_a_search(host_landmarks):
     motion = HeadMotion(torch.from_numpy(POINTS).float()[None], 80, 48, 25.0)
     _, _, same = SVPCropFace.execute(images[:1], **CROP, head_motion=motion).args
     assert place.squares == same.squares and place.present == (True, False, True)
-    with pytest.raises(PortraitError, match="3 pictures of 80 x 48, there are 2 of 80 x 48"):
+    with pytest.raises(PortraitError, match="3 images of 80 x 48, there are 2 of 80 x 48"):
         SVPCropFace.execute(images[:2], **CROP, face_landmarks=given)

@@ -70,11 +70,11 @@ def test_its_nodes_are_as_their_schemas(blueprint):
 
 
 def test_other_words_are_given_to_hosts_that_know_them(monkeypatch):
-    assert types.found_by("lip sync") == {}
+    assert types.search_aliases("lip sync") == {}
 
     @dataclass
     class Schema:
         search_aliases: list[str]
 
     monkeypatch.setattr(types.io, "Schema", Schema)
-    assert types.found_by("lip sync", "talking head") == {"search_aliases": ["lip sync", "talking head"]}
+    assert types.search_aliases("lip sync", "talking head") == {"search_aliases": ["lip sync", "talking head"]}

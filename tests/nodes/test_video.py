@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from svp_portrait.nodes import host_stub
-from svp_portrait.nodes.types import audio_from
-from svp_portrait.nodes.video import SVPMedianFilter, picture_chunks
+from svp_portrait.nodes.types import audio_from_host
+from svp_portrait.nodes.video import SVPMedianFilter, image_chunks
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.images import median_filter
 
@@ -42,7 +42,7 @@ def test_every_frame_is_reported_and_a_cancel_ends_it(monkeypatch):
 
 
 def test_nothing_to_filter_is_named():
-    with pytest.raises(PortraitError, match=r"\(0, 4, 4, 3\): pictures x height x width x 3 is needed"):
+    with pytest.raises(PortraitError, match=r"\(0, 4, 4, 3\): images x height x width x 3 is needed"):
         SVPMedianFilter.execute(torch.zeros(0, 4, 4, 3))
 
 
@@ -54,9 +54,9 @@ def test_a_latent_of_another_model_is_named(shape):
     with pytest.raises(
         PortraitError, match=r"the latent has shape \(.*frames x 16 channels .* latent and VAE of one model"
     ):
-        next(picture_chunks(None, {"samples": torch.zeros(shape)}, Vae()))
+        next(image_chunks(None, {"samples": torch.zeros(shape)}, Vae()))
 
 
 def test_the_sound_of_a_silent_film_is_named():
     with pytest.raises(PortraitError, match="there is no sound: the film it is taken from has none"):
-        audio_from(None)
+        audio_from_host(None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from svp_portrait.nodes import video as module
-from svp_portrait.nodes.video import CHUNK, picture_chunks
+from svp_portrait.nodes.video import CHUNK, image_chunks
 from svp_portrait.svp_models.io.memory_map import Storage, as_tensor
 
 
@@ -22,6 +22,6 @@ def test_a_latent_in_a_file(tmp_path, monkeypatch):
     rows[:] = numbers
     latent, released = as_tensor(rows), []
     monkeypatch.setattr(module, "release", lambda tensor: released.append(tensor is latent))
-    pictures = list(picture_chunks(None, {"samples": latent}, Doubler()))
+    pictures = list(image_chunks(None, {"samples": latent}, Doubler()))
     assert [len(each) for each in pictures] == [CHUNK, CHUNK, 3] and released == [True] * 3
     assert torch.equal(torch.cat(pictures), 2 * numbers.movedim(1, -1))
