@@ -1,7 +1,4 @@
-"""The only file that imports the host. Without one, the stand-in takes its place under the same names.
-
-Pictures of the clip beside the progress bar while it is sampled, where the host wants them.
-"""
+"""The only file that imports the host: files, memory management, progress and previews. Without a host, the stub replaces it."""
 
 from __future__ import annotations
 
@@ -38,7 +35,7 @@ if HOSTED:
 
     ProgressBar = comfy.utils.ProgressBar
 
-    # The smallest autoencoder that the host can build by itself: its constructor sets everything its methods read.
+    # The smallest autoencoder that the host can build itself: its constructor sets every attribute of its methods.
     SMALLEST_VAE = {
         "ddconfig": {
             "double_z": True, "z_channels": 4, "resolution": 32, "in_channels": 3, "out_ch": 3, "ch": 32, "ch_mult": [1],
@@ -48,10 +45,10 @@ if HOSTED:
     }  # fmt: skip
 
     class Vae(comfy.sd.VAE):
-        """A VAE of this pack in the host's: its memory, precision, tiling and the VAE Decode / Encode nodes work.
+        """A VAE of this pack as a VAE of the host, with its memory management, precision, tiling and VAE Decode / Encode nodes.
 
-        The host's constructor makes a small VAE of its own, and with it whatever its methods read in this version; then the
-        pack's network takes the place of that one.
+        The constructor of the host makes a small VAE, and with it all attributes of its methods in this version; then the
+        network of the pack replaces it.
         """
 
         def __init__(self, model: nn.Module, config: VaeConfig):
@@ -69,40 +66,40 @@ if HOSTED:
 else:
     from .host_stub import ComfyExtension, InputImpl, ProgressBar, Vae, folder_paths, io, ui
 
-    latent_formats = latent_preview = None  # nobody looks on: there are no pictures while a clip is made
+    latent_formats = latent_preview = None  # no previews
 
-NOTHING = "(none found)"  # the one choice of a list without files
+NO_FILES = "(none found)"  # the one choice of a list without files
 
 __all__ = [
-    "HOSTED", "NOTHING", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "compute_device", "find_file",
-    "find_folder", "folder_paths", "graph_texts", "io", "latent_formats", "latent_preview", "list_files", "list_folders",
-    "make_room", "manage", "manage_whole", "output_file", "prepare", "prepare_whole", "progress", "room", "saved_file", "ui",
+    "HOSTED", "NO_FILES", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "compute_device", "find_file",
+    "find_folder", "folder_paths", "graph_metadata", "io", "latent_formats", "latent_preview", "list_files", "list_folders",
+    "free_memory", "manage", "manage_whole", "output_file", "load_networks", "load_whole_networks", "progress", "available_memory", "saved_file", "ui",
     "use_host_layers", "weights_dtype",
 ]  # fmt: skip
 
 
 def _vae_bytes(pixels: int, dtype: torch.dtype) -> int:
-    """Working memory of coding one picture: about 2000 numbers per pixel, as the host reckons for SD1.5's VAE."""
+    """Working memory of encoding or decoding one image: about 2000 numbers per pixel, as the host estimates for the SD1.5 VAE."""
     return 2000 * pixels * model_management.dtype_size(dtype)
 
 
 def list_files(kind: str) -> list[str]:
-    """The safetensors files in `models/<kind>`, `output/<kind>` and what the host's settings name for that kind."""
-    return [each for each in _all_files(kind) if each.endswith(".safetensors")]
+    """The safetensors files in `models/<kind>`, `output/<kind>` and the folders of the host settings for that kind."""
+    return [name for name in _all_files(kind) if name.endswith(".safetensors")]
 
 
 def list_folders(kind: str) -> dict[str, list[str]]:
-    """The folders in those places, `a/b/` each, and the files in each as the host lists them."""
+    """The folders there, as `a/b/`, and their files in the notation of the host."""
     folders: dict[str, list[str]] = {}
-    for each in _all_files(kind):
-        folders.setdefault(os.path.dirname(each).replace(os.sep, "/") + "/", []).append(each)
+    for name in _all_files(kind):
+        folders.setdefault(os.path.dirname(name).replace(os.sep, "/") + "/", []).append(name)
     return folders
 
 
 def find_folder(kind: str, name: str) -> str:
     """The path of one of those folders."""
-    for each in list_folders(kind).get(name, []):
-        return os.path.dirname(folder_paths.get_full_path_or_raise(kind, each))
+    for file in list_folders(kind).get(name, []):
+        return os.path.dirname(folder_paths.get_full_path_or_raise(kind, file))
     raise PortraitError(
         f"there is no folder '{name}' in {os.path.join(folder_paths.models_dir, kind)} or output/{kind}"
     )
@@ -115,7 +112,7 @@ def _all_files(kind: str) -> list[str]:
 
 
 def find_file(kind: str, name: str) -> str:
-    """The path of one of those files; PortraitError tells where it was looked for."""
+    """The path of one of those files; PortraitError names the folders that were searched."""
     if name in list_files(kind):
         return folder_paths.get_full_path_or_raise(kind, name)
     raise PortraitError(f"there is no file '{name}' in {os.path.join(folder_paths.models_dir, kind)} or output/{kind}")
@@ -131,9 +128,9 @@ def saved_file(name: str) -> str:
 
 @contextmanager
 def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> Iterator[tuple[str, Any]]:
-    """(path of a new numbered file in the output folder, what the interface is told); a prefix that leads outside raises.
+    """(path of a new numbered file in the output folder, its result for the interface); a prefix that leads outside raises.
 
-    The name is nobody else's while the block lasts, and is given back if nothing was written.
+    The name is reserved while the block lasts, and released if nothing was written.
     """
     root = folder_paths.get_output_directory()
     folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
@@ -142,14 +139,14 @@ def output_file(prefix: str, suffix: str, width: int = 0, height: int = 0) -> It
 
 
 def check_prefix(prefix: str | None) -> bool | str:
-    """For a node's `validate_inputs`: True, or why no file of this prefix can be written. None: it is linked and not known
+    """For a node's `validate_inputs`: True, or why no file of this prefix can be written. None: the input is linked and not known
     before the run."""
     return True if prefix is None else prefix_problem(folder_paths.get_output_directory(), prefix) or True
 
 
-def graph_texts(hidden: Any) -> dict[str, str]:
-    """What the host's own nodes store in a saved file, so that dropping it on the page opens the graph: `prompt`, and what the
-    page sent with it (`workflow`). hidden: of the running node, None outside a run."""
+def graph_metadata(hidden: Any) -> dict[str, str]:
+    """The metadata that the nodes of the host store in a saved file, so that dropping it on the page opens the graph: `prompt`, and
+    `workflow` of the page. hidden: of the running node, None outside a run."""
     if hidden is None or (HOSTED and args.disable_metadata):
         return {}
     stored = {} if hidden.prompt is None else {"prompt": hidden.prompt}
@@ -157,10 +154,10 @@ def graph_texts(hidden: Any) -> dict[str, str]:
 
 
 def weights_dtype() -> torch.dtype:
-    """The precision of the networks' weights: the host's choice for its device, float32 without one.
+    """The precision of the weights: the choice of the host for its device, float32 without a host.
 
-    They compute in the precision of their weights: of a choice that the device cannot compute in, such as fp8, it is the one
-    that the host would compute in instead.
+    Networks compute in the precision of their weights: where the device cannot compute in that choice, such as fp8, it is the
+    precision in which the host would compute.
     """
     if not HOSTED:
         return torch.float32
@@ -170,11 +167,11 @@ def weights_dtype() -> torch.dtype:
 
 
 def compute_device() -> torch.device | None:
-    """The device that the host computes on; None without a host: where the weights lie."""
+    """The device that the host computes on; None without a host: that of the weights."""
     return model_management.get_torch_device() if HOSTED else None
 
 
-LAYER_ARGUMENTS: dict[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {  # of their constructors
+LAYER_ARGUMENTS: dict[type[nn.Module], Callable[[Any], tuple[Any, ...]]] = {  # of the constructors
     nn.Linear: lambda layer: (layer.in_features, layer.out_features, layer.bias is not None),
     nn.Conv1d: lambda layer: _convolution_arguments(layer),
     nn.Conv2d: lambda layer: _convolution_arguments(layer),
@@ -190,14 +187,14 @@ def _convolution_arguments(layer: Any) -> tuple[Any, ...]:
 
 
 def use_host_layers(networks: nn.Module) -> nn.Module:
-    """Replaces torch's layers by the host's of the same name, with the same weights. Those bring their weights to the input's
-    device and precision when they run, so that the host may leave any part of them elsewhere; the numbers stay the same."""
+    """Replaces the layers of torch by those of the host, with the same weights. These cast their weights to the device and precision
+    of the input when they run, so that the host may keep any part of them on another device; the results are the same."""
     for parent in list(networks.modules()):
         for name, layer in list(parent.named_children()):
             arguments = LAYER_ARGUMENTS.get(type(layer))
             if arguments is None:
                 continue
-            with torch.device("meta"):  # its weights are those of the layer
+            with torch.device("meta"):  # its weights are replaced below
                 hosted = getattr(comfy.ops.manual_cast, type(layer).__name__)(*arguments(layer))
             for kind, weight in layer.named_parameters():
                 setattr(hosted, kind, weight)
@@ -206,49 +203,49 @@ def use_host_layers(networks: nn.Module) -> nn.Module:
 
 
 def manage(networks: nn.Module) -> Any:
-    """Puts networks under the host's memory management, which may load them in parts: the handle that `prepare` takes, None
+    """Puts networks under the memory management of the host, which may load them in parts: the handle for `load_networks`, None
     without a host."""
     return _patcher(use_host_layers(networks)) if HOSTED else None
 
 
 def manage_whole(networks: nn.Module) -> Any:
-    """The same for networks that read weights outside of their layers and so have to be in one place: for `prepare_whole`."""
+    """The same for networks that read weights outside of their layers and so must be on one device: for `load_whole_networks`."""
     return _patcher(networks) if HOSTED else None
 
 
 def _patcher(networks: nn.Module) -> Any:
-    rest = model_management.unet_offload_device()
-    # The host takes them to rest there; networks made from others that are in use are on the device those are on.
-    return ModelPatcher(networks.to(rest), load_device=model_management.get_torch_device(), offload_device=rest)
+    offload = model_management.unet_offload_device()
+    # The host expects them there; networks made from others in use are on the device of those.
+    return ModelPatcher(networks.to(offload), load_device=model_management.get_torch_device(), offload_device=offload)
 
 
-def room(handle: Any) -> int | None:
-    """Bytes to work in on the device of a managed network, beside it and once all others have left; None without a host."""
+def available_memory(handle: Any) -> int | None:
+    """Bytes of working memory on the device of a managed network, beside it and without all others; None without a host."""
     if not HOSTED:
         return None
     device = handle.load_device
     free = model_management.get_free_memory(device)
     if model_management.is_device_cpu(device):
-        return int(free)  # the networks are in this memory already, and nobody leaves it
-    loaded = sum(each.loaded_size() for each in model_management.loaded_models() if each.load_device == device)
+        return int(free)  # the networks are in this memory already and stay there
+    loaded = sum(model.loaded_size() for model in model_management.loaded_models() if model.load_device == device)
     return int(free + loaded - model_management.extra_reserved_memory() - handle.model_size())
 
 
-def prepare(handles: list[Any], memory: int) -> None:
-    """Brings managed networks, or as much of them as has room, onto the host's device with `memory` bytes left to work in."""
+def load_networks(handles: list[Any], memory: int) -> None:
+    """Loads managed networks, or as much of them as fits, onto the device of the host with `memory` bytes of working memory."""
     if HOSTED and handles:
         model_management.load_models_gpu(handles, memory_required=memory)
 
 
-def prepare_whole(handles: list[Any], memory: int) -> None:
-    """The same for networks of `manage_whole`: all of their weights, or none where the host wants no weights on its device."""
+def load_whole_networks(handles: list[Any], memory: int) -> None:
+    """The same for networks of `manage_whole`: all of their weights, or none where the host allows no weights on its device."""
     if HOSTED and handles:
         model_management.load_models_gpu(handles, memory_required=memory, force_full_load=True)
 
 
-def make_room(memory: int) -> bool:
-    """Frees that many bytes on the host's device for work that it does not manage, other models leaving only as far as they
-    must; whether that device is the CPU."""
+def free_memory(memory: int) -> bool:
+    """Frees that many bytes on the device of the host for work that it does not manage, by unloading no more of the models than
+    necessary; returns whether that device is the CPU."""
     if not HOSTED:
         return False
     device = model_management.get_torch_device()
@@ -263,39 +260,39 @@ def check_cancelled() -> None:
 
 
 def progress() -> Callable[[int, int], None]:
-    """A callback (done, total) that moves the node's progress bar; in the host every call is a chance to cancel."""
+    """A callback (done, total) that moves the progress bar of the node; in the host every call is a chance to cancel."""
     bar = ProgressBar(1)
     return lambda done, total: bar.update_absolute(done, total)
 
 
-SHARE = 0.02  # of the time that pictures may take
-PAUSE = 0.2  # seconds between two pictures at least
+MAX_TIME_FRACTION = 0.02  # for previews
+MIN_INTERVAL = 0.2  # seconds between two previews
 
-Draw = Callable[[Tensor], Any]  # an unscaled latent 1 c h w -> what the host's progress bar takes as a picture
+Draw = Callable[[Tensor], Any]  # an unscaled latent 1 c h w -> a preview for the progress bar of the host
 
 
-class PictureBar:
-    """A node's progress bar: called as (done, total), a chance to cancel every time; `show` puts a picture beside it."""
+class PreviewBar:
+    """A progress bar of a node: called as (done, total), a chance to cancel every time; `set_preview` puts an image beside it."""
 
     def __init__(self) -> None:
         self._bar = ProgressBar(1)
-        self._at = (0, 1)
+        self._position = (0, 1)
 
     def __call__(self, done: int, total: int) -> None:
-        self._at = (done, total)
+        self._position = (done, total)
         self._bar.update_absolute(done, total)
 
-    def show(self, picture: Any) -> None:
-        self._bar.update_absolute(*self._at, picture)
+    def set_preview(self, image: Any) -> None:
+        self._bar.update_absolute(*self._position, image)
 
 
 class Preview:
-    """Takes the sampler's clean latents and shows one frame of them now and then: however slow the drawing is, it takes no more
-    than SHARE of the time. Each picture is of the frames that were sampled last, so a long clip runs by."""
+    """Takes the predicted clean latents of the sampler and previews one frame of them now and then: however slow the decoding is, it
+    takes at most MAX_TIME_FRACTION of the time. A preview is of the frames that were sampled last."""
 
-    def __init__(self, show: Callable[[Any], None], draw: Draw, clock: Callable[[], float] = time.monotonic) -> None:
-        self._show, self._draw, self._clock = show, draw, clock
-        self._next = -float("inf")  # when the next picture is due
+    def __init__(self, display: Callable[[Any], None], draw: Draw, clock: Callable[[], float] = time.monotonic) -> None:
+        self._display, self._draw, self._clock = display, draw, clock
+        self._next = -float("inf")  # when the next preview is due
 
     def __call__(self, step: int, first: int, clean: Tensor) -> None:
         """clean: n c h w, unscaled, of the frames from `first` on."""
@@ -303,33 +300,33 @@ class Preview:
         if begin < self._next:
             return
         middle = len(clean) // 2
-        self._show(self._draw(clean[middle : middle + 1]))
+        self._display(self._draw(clean[middle : middle + 1]))
         end = self._clock()
-        self._next = end + max(PAUSE, (end - begin) / SHARE)
+        self._next = end + max(MIN_INTERVAL, (end - begin) / MAX_TIME_FRACTION)
 
 
-def preview(bar: PictureBar, model: PortraitModel) -> Preview | None:
-    """What shows the sampler's latents on the bar; None where the host shows none (`--preview-method none`)."""
+def preview(bar: PreviewBar, model: PortraitModel) -> Preview | None:
+    """The preview of the latents on the bar; None where the host shows none (`--preview-method none`)."""
     if latent_preview is None or latent_preview.args.preview_method is latent_preview.LatentPreviewMethod.NoPreviews:
         return None
-    draw = drawn_by_vae(model) if model.config.vae.kind == "portrait" else drawn_by_host(model)
-    return None if draw is None else Preview(bar.show, draw)
+    draw = vae_previewer(model) if model.config.vae.kind == "portrait" else host_previewer(model)
+    return None if draw is None else Preview(bar.set_preview, draw)
 
 
-def drawn_by_vae(model: PortraitModel) -> Draw:
-    """The pack's small VAE is quick enough for a true picture; it runs where it lies, so that no model is moved for it."""
+def vae_previewer(model: PortraitModel) -> Draw:
+    """The small VAE of the pack is fast enough for a decoded image; it runs on its present device, so that no model is moved."""
 
     @torch.no_grad()
     def draw(latent: Tensor) -> Any:
-        picture = model.vae.decode(latent.to(next(model.vae.parameters())))[0].float()  # 3 H W in [-1, 1]
-        image = latent_preview.preview_to_image(picture.movedim(0, -1))
+        decoded = model.vae.decode(latent.to(next(model.vae.parameters())))[0].float()  # 3 H W in [-1, 1]
+        image = latent_preview.preview_to_image(decoded.movedim(0, -1))
         return ("JPEG", image, latent_preview.MAX_PREVIEW_RESOLUTION)
 
     return draw
 
 
-def drawn_by_host(model: PortraitModel) -> Draw | None:
-    """Latents of Stable Diffusion 1.5's VAE, as the host draws them for its own samplers."""
+def host_previewer(model: PortraitModel) -> Draw | None:
+    """Latents of the Stable Diffusion 1.5 VAE, as the host previews them for its own samplers."""
     device = next(model.networks.denoiser.parameters()).device
     previewer = latent_preview.get_previewer(device, latent_formats.SD15(model.config.vae.scale))
     if previewer is None:

@@ -15,7 +15,7 @@ from ..svp_models.checkpoints.vexpress import holds_vexpress, load_vexpress, mis
 from ..svp_models.errors import PortraitError
 from ..svp_models.model import PortraitModel
 from . import host
-from .host import NOTHING, folder_paths, io
+from .host import NO_FILES, folder_paths, io
 from .types import AudioEncoderSocket, LoadedAudioEncoder, LoadedModel, SvpModel
 
 BUILTIN = "built-in demo"
@@ -114,7 +114,7 @@ class SVPLoadModel(io.ComfyNode):
 
 def check_layer(name: str | None) -> bool | str:
     """For `validate_inputs`: True, or what to do about a missing file. None: an input that is not known yet."""
-    if name == host.NOTHING:
+    if name == host.NO_FILES:
         return f"there are no style layers yet: put a file into models/{STYLE_LAYER_FOLDER} or run Save Style Layers, then press R"
     try:
         if name is not None:
@@ -165,7 +165,7 @@ class SVPLoadStyleLayer(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        found = host.list_files(STYLE_LAYER_FOLDER) or [host.NOTHING]
+        found = host.list_files(STYLE_LAYER_FOLDER) or [host.NO_FILES]
         return io.Schema(
             node_id="SVPLoadStyleLayer",
             display_name="Load Style Layers (SVP)",
@@ -253,7 +253,7 @@ class SVPLoadAudioEncoder(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        found = [*encoders()] or [NOTHING]
+        found = [*encoders()] or [NO_FILES]
         return io.Schema(
             node_id="SVPLoadAudioEncoder",
             display_name="Load Audio Encoder (SVP)",

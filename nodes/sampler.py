@@ -16,7 +16,7 @@ from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared
 from ..svp_models.types import HeadMotion
 from . import types
-from .host import PictureBar, folder_paths, io, preview
+from .host import PreviewBar, folder_paths, io, preview
 from .types import (
     ADVANCED,
     SIDE_STEP,
@@ -39,10 +39,10 @@ def motion_of(
 ) -> Tensor | HeadMotion:
     """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, which stand still."""
     if head_motion is None:
-        return still_motion(analyzer, types.bytes_from(portrait[:1]))
+        return still_motion(analyzer, types.bytes_from_images(portrait[:1]))
     if isinstance(head_motion, HeadMotion):
         return head_motion
-    return rearrange(types.rgb_from(head_motion).cpu().float(), "f h w c -> f c h w")
+    return rearrange(types.rgb_images(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
 class HostEncoder:
@@ -52,7 +52,7 @@ class HostEncoder:
         self.vae = ref(vae)
 
     def __call__(self, frames: Tensor) -> Tensor:
-        return self.vae().encode(types.images_from(frames))
+        return self.vae().encode(types.images_from_frames(frames))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, HostEncoder) and self.vae == other.vae
@@ -193,10 +193,10 @@ class SVPSampler(io.ComfyNode):
         options = resolve_options(config, options)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
         motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
-        voice, face = types.audio_from(audio), types.frames_from(portrait[:1])[0]
+        voice, face = types.audio_from_host(audio), types.frames_from_images(portrait[:1])[0]
         frames = clip_length(voice.seconds, motion, fps, length)
 
-        bar = PictureBar()
+        bar = PreviewBar()
         preparing, encoding, denoising = shared(bar, 1, 1, options.steps)  # in steps over the whole clip
         storage = Storage(folder_paths.get_temp_directory())
         pipeline = PortraitPipeline(model.portrait, HostEncoder(vae), storage, model.conditioning_cache)

@@ -70,7 +70,7 @@ def train(
     """Trains a phase of a model and returns the model of the file it has written."""
     file = f"{name}.safetensors"
     output, folder = output_path(MODEL_FOLDER, file), output_path(RUNS, name)
-    cpu = host.make_room(open_training("dry_run").training_memory(model.portrait, phase))
+    cpu = host.free_memory(open_training("dry_run").training_memory(model.portrait, phase))
     with torch.inference_mode(False), torch.enable_grad():  # the host runs its nodes without gradients
         training = open_training("run")
         request = training.PhaseRequest(phase_name, phase, dataset.folder, folder, output, seed)

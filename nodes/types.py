@@ -42,7 +42,17 @@ from ..svp_models.media.frame_stream import (
 from ..svp_models.model import PortraitModel
 from ..svp_models.networks.audio_encoder import AudioEncoder
 from ..svp_models.types import Audio
-from .host import InputImpl, compute_device, io, manage, manage_whole, prepare, prepare_whole, room, weights_dtype
+from .host import (
+    InputImpl,
+    available_memory,
+    compute_device,
+    io,
+    load_networks,
+    load_whole_networks,
+    manage,
+    manage_whole,
+    weights_dtype,
+)
 
 CHUNK = 32  # frames converted at a time
 
@@ -84,18 +94,18 @@ class LoadedModel:
     def load_for_conditions(self, memory: int = 0) -> None:
         """Brings what encodes conditions to the device, with `memory` bytes free beside it."""
         encoder = [] if self.encoder_handle is None else [self.encoder_handle]
-        prepare([] if self.conditions_handle is None else [self.conditions_handle], memory)
-        prepare_whole(encoder, memory)
+        load_networks([] if self.conditions_handle is None else [self.conditions_handle], memory)
+        load_whole_networks(encoder, memory)
 
     def load_for_denoising(self, memory: int) -> None:
         """Brings denoiser and guider to the device, with `memory` bytes free beside them: what encodes conditions and all
         else makes room where it must."""
-        prepare([] if self.denoising_handle is None else [self.denoising_handle], memory)
+        load_networks([] if self.denoising_handle is None else [self.denoising_handle], memory)
 
     def plan(self, cfg: float, frames: int, size: tuple[int, int]) -> tuple[MemoryPlan, int]:
         """How to denoise windows of so many frames (size: width, height in pixels) in the memory there is, and the bytes
         it takes; without a host the fastest way, whatever it takes."""
-        space = room(self.denoising_handle)
+        space = available_memory(self.denoising_handle)
         if space is None:
             return FASTEST, 0
         return choose_plan(self.portrait.config, cfg, frames, size, weights_dtype(), space)

@@ -114,7 +114,7 @@ class SVPVideoCombine(io.ComfyNode):
         first = next(chunks)
         height, width = first.shape[1:3]
         sound = None if audio is None else audio_from_host(audio)
-        metadata = host.graph_texts(cls.hidden)
+        metadata = host.graph_metadata(cls.hidden)
         with host.output_file(filename_prefix, "mp4", width, height) as (path, saved):
             with VideoWriter(path, width, height, fps, sound, crf, metadata=metadata) as writer:
                 for chunk in chain([first], chunks):

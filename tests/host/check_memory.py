@@ -115,7 +115,7 @@ def main() -> None:
             "whole": model_management.module_size(model.portrait.networks)
             - model_management.module_size(model.portrait.networks.style_extractor),
             "memory": memory,
-            "room": host.room(model.denoising_handle),
+            "room": host.available_memory(model.denoising_handle),
             "halves_together": plan.halves_together,
             "the_same_in_inference_mode": again == (plan, memory),
         }

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
 
-from svp_portrait.nodes.host import NOTHING, folder_paths
+from svp_portrait.nodes.host import NO_FILES, folder_paths
 from svp_portrait.nodes.loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel
 from svp_portrait.nodes.style import SVPStyleExtract
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
@@ -41,11 +41,11 @@ def models(folders, tmp_path, model_file):
 
 
 def test_nothing_is_offered_but_the_cure(folders):
-    assert SVPLoadAudioEncoder.define_schema().inputs[0].options == [NOTHING]
+    assert SVPLoadAudioEncoder.define_schema().inputs[0].options == [NO_FILES]
     with pytest.raises(
         PortraitError, match="audio_encoders: choose whisper-tiny or wav2vec2-base-960h .see `svp download"
     ):
-        SVPLoadAudioEncoder.execute(NOTHING)
+        SVPLoadAudioEncoder.execute(NO_FILES)
 
 
 def test_a_published_encoder_that_is_not_there_comes_with_its_cure(folders):

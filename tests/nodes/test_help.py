@@ -12,7 +12,7 @@ from typing import Any
 
 import svp_portrait
 from svp_portrait.nodes.head_motion import EXAMPLE_POINTS
-from svp_portrait.nodes.host import NOTHING
+from svp_portrait.nodes.host import NO_FILES
 from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.config import PRESETS
 
@@ -223,7 +223,7 @@ def messages() -> str:
 @for_all(pages)
 def test_quoted_messages_are_those_of_the_software(page):
     texts = messages()
-    quotes = [quoted for quoted in MESSAGE.findall(page.sections["Common mistakes"]) if quoted != NOTHING]
+    quotes = [quoted for quoted in MESSAGE.findall(page.sections["Common mistakes"]) if quoted != NO_FILES]
     parts = [part.strip(" :") for quoted in quotes for part in quoted.split("...")]
     assert [part for part in parts if part not in texts] == [], "in no message"
 

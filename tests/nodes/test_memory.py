@@ -26,7 +26,7 @@ SAMPLER = {
 def asked(monkeypatch) -> list:
     """What a host with little memory, `room` bytes of it, is asked to prepare."""
     seen: list = []
-    for name in ("prepare", "prepare_whole"):
+    for name in ("load_networks", "load_whole_networks"):
         monkeypatch.setattr(types, name, lambda handles, memory, name=name: seen.append((name, handles, memory)))
     return seen
 
@@ -40,23 +40,23 @@ def run(loaded, clip, **changes) -> torch.Tensor:
 
 def test_the_host_is_asked_for_what_the_plan_takes(loaded, clip, asked, monkeypatch):
     expected = run(loaded, clip)
-    nothing = [("prepare", [], 0), ("prepare_whole", [], 0), ("prepare", [], 0)]
+    nothing = [("load_networks", [], 0), ("load_whole_networks", [], 0), ("load_networks", [], 0)]
     assert asked == nothing  # without a host nothing is managed and nothing asked for
     model = replace(loaded[0], denoising_handle="denoising", conditions_handle="conditions", encoder_handle="encoder")
     config = model.portrait.config
     together, apart = (sampling_memory(config, plan, 2.0, config.window, (32, 32), torch.float32) for plan in PLANS)
     for space, needed in ((together, together), (together - 1, apart), (0, apart)):
         asked.clear()
-        monkeypatch.setattr(types, "room", lambda handle, space=space: space)
+        monkeypatch.setattr(types, "available_memory", lambda handle, space=space: space)
         result = run((model, loaded[1]), clip)
-        parts, whole = ("prepare", ["conditions"], needed), ("prepare_whole", ["encoder"], needed)
-        assert asked == [parts, whole, ("prepare", ["denoising"], needed)]
+        parts, whole = ("load_networks", ["conditions"], needed), ("load_whole_networks", ["encoder"], needed)
+        assert asked == [parts, whole, ("load_networks", ["denoising"], needed)]
         torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_a_shorter_clip_or_window_asks_for_less(loaded, clip, asked, monkeypatch):
     model = replace(loaded[0], denoising_handle="denoising", conditions_handle="conditions")
-    monkeypatch.setattr(types, "room", lambda handle: 10**12)
+    monkeypatch.setattr(types, "available_memory", lambda handle: 10**12)
     run((model, loaded[1]), clip)
     run((model, loaded[1]), clip, window=2, overlap=0)
     assert asked[-1][2] == model.plan(2.0, 2, (32, 32))[1] < asked[0][2]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from svp_portrait.nodes import host as module
-from svp_portrait.nodes.host import PAUSE, SHARE, PictureBar, Preview, preview
+from svp_portrait.nodes.host import MAX_TIME_FRACTION, MIN_INTERVAL, Preview, PreviewBar, preview
 from svp_portrait.svp_models.config import ModelConfig, UNetConfig, VaeConfig
 
 
@@ -36,8 +36,8 @@ def test_pictures_take_a_bounded_share_of_the_time(cost):
     for step in range(20_000):
         watch(step, 0, torch.zeros(4, 1, 1, 1))
         clock.now += 0.01  # of work
-    assert len(drawn) > 1 and min(b - a for a, b in pairwise(drawn)) >= PAUSE - 1e-9
-    assert (len(drawn) - 1) * cost <= SHARE * (clock.now - 100)
+    assert len(drawn) > 1 and min(b - a for a, b in pairwise(drawn)) >= MIN_INTERVAL - 1e-9
+    assert (len(drawn) - 1) * cost <= MAX_TIME_FRACTION * (clock.now - 100)
 
 
 def test_the_picture_is_of_the_frames_just_sampled():
@@ -52,9 +52,9 @@ def test_the_bar_keeps_its_place_when_a_picture_comes(monkeypatch):
     told = []
     bar = SimpleNamespace(update_absolute=lambda *given: told.append(given))
     monkeypatch.setattr(module, "ProgressBar", lambda total: bar)
-    pictures = PictureBar()
+    pictures = PreviewBar()
     pictures(3, 10)
-    pictures.show("picture")
+    pictures.set_preview("picture")
     assert told == [(3, 10), (3, 10, "picture")]
 
 
@@ -80,16 +80,16 @@ def a_model(kind: str):
 
 
 def test_there_are_none_where_nobody_looks(monkeypatch):
-    assert preview(PictureBar(), a_model("portrait")) is None  # the stand-in
+    assert preview(PreviewBar(), a_model("portrait")) is None  # the stand-in
     monkeypatch.setattr(module, "latent_preview", host_previews("none"))
-    assert preview(PictureBar(), a_model("portrait")) is None
+    assert preview(PreviewBar(), a_model("portrait")) is None
 
 
 def test_the_small_vae_draws_a_true_picture(monkeypatch):
     seen = []
     told = host_previews("latent2rgb", preview_to_image=lambda picture: seen.append(picture) or "image")
     monkeypatch.setattr(module, "latent_preview", told)
-    draw = module.drawn_by_vae(a_model("portrait"))
+    draw = module.vae_previewer(a_model("portrait"))
     assert draw(torch.full((1, 4, 2, 3), 0.25)) == ("JPEG", "image", 512)
     assert seen[0].shape == (2, 3, 3) and torch.equal(seen[0], torch.full((2, 3, 3), 0.25))
 

@@ -51,8 +51,8 @@ def test_graph_and_workflow_are_stored_as_the_host_does(folders):
     running.execute(**COMBINE, images=torch.zeros(2, 32, 32, 3))
     found = stored(folders / "output" / "svp" / "clip_00001_.mp4")
     assert json.loads(found["prompt"]) == prompt and json.loads(found["workflow"]) == workflow
-    assert host.graph_texts(None) == {}
-    assert host.graph_texts(SimpleNamespace(prompt=None, extra_pnginfo=None)) == {}
+    assert host.graph_metadata(None) == {}
+    assert host.graph_metadata(SimpleNamespace(prompt=None, extra_pnginfo=None)) == {}
 
 
 def test_the_video_of_a_run_runs_again(folders, monkeypatch, capsys):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.nodes.host import NOTHING
+from svp_portrait.nodes.host import NO_FILES
 from svp_portrait.nodes.loaders import SVPLoadStyleLayer, SVPSaveStyleLayer
 from svp_portrait.nodes.style import SVPStyleExtract, SVPStyleSample
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
@@ -14,7 +14,7 @@ from svp_portrait.svp_models.errors import PortraitError
 
 
 def test_saved_layers_are_listed_and_loaded(folders, loaded, clip):
-    assert SVPLoadStyleLayer.define_schema().inputs[1].options == [NOTHING]
+    assert SVPLoadStyleLayer.define_schema().inputs[1].options == [NO_FILES]
     saved = SVPSaveStyleLayer.execute(loaded[0], "svp_style_layers/lively").args[0]
     assert saved == "svp_style_layers/lively_00001_.safetensors" and (folders / "output" / saved).is_file()
     assert SVPLoadStyleLayer.define_schema().inputs[1].options == ["lively_00001_.safetensors"]
