@@ -60,7 +60,7 @@ def test_a_latent_of_another_model_is_named(shape):
 
 
 def test_the_sound_of_a_silent_film_is_named():
-    with pytest.raises(PortraitError, match="there is no sound: the film it is taken from has none"):
+    with pytest.raises(PortraitError, match="there is no audio: the video has none"):
         audio_from_host(None)
 
 
