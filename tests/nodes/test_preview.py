@@ -105,6 +105,6 @@ def test_the_host_draws_latents_it_knows(monkeypatch):
     told = host_previews("latent2rgb", get_previewer=lambda device, known: Previewer() if known == "sd15 0.5" else None)
     monkeypatch.setattr(module, "latent_preview", told)
     monkeypatch.setattr(module, "latent_formats", SimpleNamespace(SD15=lambda scale: f"sd15 {scale}"))
-    watch = preview(SimpleNamespace(show=lambda picture: seen.append(picture)), a_model("sd15"))
+    watch = preview(SimpleNamespace(set_preview=lambda picture: seen.append(picture)), a_model("sd15"))
     watch(0, 0, torch.full((3, 4, 2, 2), 4.0))
     assert seen[0][0] == "JPEG" and torch.equal(seen[0][1], torch.full((1, 4, 2, 2), 2.0)) and seen[1] == "picture"
