@@ -235,7 +235,7 @@ def _wav2vec2(
             groups=config.num_conv_pos_embedding_groups,
         )
     unused = {name for name in tensors if name == "masked_spec_embed" or name.startswith(HEADS)}
-    load_strict(model, _merge_weight_norm(_select(file, tensors, "", unused)), file)
+    load_strict(model, merge_weight_norm(_select(file, tensors, "", unused)), file)
     return Wav2Vec2AudioEncoder(model, bool(preprocessing.get("do_normalize", True)))
 
 
@@ -251,12 +251,14 @@ def _select(file: Path, tensors: dict[str, Tensor], prefix: str, unused: set[str
     return {name.removeprefix(prefix): tensor for name, tensor in selected.items()}
 
 
-def _merge_weight_norm(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Weight-normed positional convolution -> its weight, v g / |v| for each element of the kernel."""
+def merge_weight_norm(tensors: dict[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """Weight-normed positional convolution -> its weight, v g / |v| for each element of the kernel. prefix: before the encoder's
+    names."""
+    convolution = prefix + POSITION_CONV
     for length_name, direction_name in zip(LENGTH_NAMES, DIRECTION_NAMES, strict=True):
-        if POSITION_CONV + length_name in tensors and POSITION_CONV + direction_name in tensors:
+        if convolution + length_name in tensors and convolution + direction_name in tensors:
             others = dict(tensors)
-            length = others.pop(POSITION_CONV + length_name)  # 1 1 kernel
-            direction = others.pop(POSITION_CONV + direction_name)  # out in/groups kernel
-            return {**others, f"{POSITION_CONV}weight": direction * (length / direction.norm(dim=(0, 1), keepdim=True))}
+            length = others.pop(convolution + length_name)  # 1 1 kernel
+            direction = others.pop(convolution + direction_name)  # out in/groups kernel
+            return {**others, f"{convolution}weight": direction * (length / direction.norm(dim=(0, 1), keepdim=True))}
     return tensors

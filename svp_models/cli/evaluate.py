@@ -1,17 +1,19 @@
-"""Commands `svp evaluate` (figures of a model) and `svp check-parity` (this pack's results against V-Express' own)."""
+"""Commands `svp evaluate` (figures of a model) and `svp check-parity` (this pack's results against those of other projects)."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model
 from ..checkpoints.vexpress import load_vexpress_networks
-from ..evaluation.parity import IDENTICAL, LIMITS, LOOP, NETWORK, Measure, largest, open_folder, remaining
+from ..evaluation.parity import IDENTICAL, LIMITS, LOOP, MOTION_LOOP, NETWORK, Measure, largest, open_folder, remaining
+from ..evaluation.parity_liveportrait import check_liveportrait, holds_motion_weights, open_liveportrait_folder
 from ..evaluation.parity_networks import check_loops, check_networks
 from ..evaluation.parity_processing import check_processing
 from ..evaluation.protocols import FULL, QUICK, evaluate
@@ -73,11 +75,12 @@ def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
 
 
 MEANING = f"""\
-FOLDER holds V-Express weights, their configuration, and inputs and outputs of V-Express on them (io.safetensors,
-kps_images.npz, bank_paths.json, context_windows.json, ddim.json). One line for each output: its name and the relative error
-of ours, L2 norm of the difference over L2 norm of V-Express' (float32, CPU), or the number of differences where both have to
-be identical; inputs are named. The last two lines are the largest errors of networks and of sampling loops. Exit code 1 if a network is off by
-more than {LIMITS[NETWORK]:g}, a loop by more than {LIMITS[LOOP]:g}, or anything that has to be identical is not.
+FOLDER holds weights as published, their configuration, and inputs and outputs of their own code: V-Express' (io.safetensors,
+kps_images.npz, bank_paths.json, context_windows.json, ddim.json) or LivePortrait's, KDTalker's and JoyVASA's (io.safetensors,
+joyvasa_io.safetensors, config.json, joyvasa_config.json). One line for each output: its name and the relative error of ours, L2
+norm of the difference over L2 norm of theirs (float32, CPU), or the number of differences where both have to be identical;
+inputs are named. The last two lines are the largest errors of networks and of sampling loops. Exit code 1 if a network is off
+by more than {LIMITS[NETWORK]:g}, a loop by more than {LIMITS[LOOP]:g} (of motions: {LIMITS[MOTION_LOOP]:g}), or anything that has to be identical is not.
 """
 
 
@@ -87,23 +90,27 @@ def add_check_parity_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_check_parity(args: argparse.Namespace, open_nodes: OpenNodes) -> int:
-    folder = open_folder(args.folder)
-    config, networks = load_vexpress_networks(args.folder)
     measures: list[Measure] = []
-    checks = (
-        check_networks(folder, config, networks),
-        check_loops(folder, config, networks),
-        check_processing(folder, config),
-        remaining(folder, measures),
-    )
-    for check in checks:
+    if holds_motion_weights(args.folder):
+        folder = open_liveportrait_folder(args.folder)
+        checks: tuple[Iterator[Measure], ...] = (check_liveportrait(folder),)
+    else:
+        folder = open_folder(args.folder)
+        config, networks = load_vexpress_networks(args.folder)
+        checks = (
+            check_networks(folder, config, networks),
+            check_loops(folder, config, networks),
+            check_processing(folder, config),
+        )
+    for check in (*checks, remaining(folder, measures)):
         for measure in check:
             measures.append(measure)
             print(line(measure), flush=True)
     missed = [measure.name for measure in measures if measure.missed]
     if missed:
         print(f"svp: {len(missed)} of {len(measures)} limits exceeded: {', '.join(missed)}", file=sys.stderr)
-    for kind in (NETWORK, LOOP):
+    compared = {measure.kind for measure in measures if measure.error is not None}
+    for kind in (kind for kind in (NETWORK, LOOP, MOTION_LOOP) if kind in compared):
         worst = largest(measures, kind)
         print(f"max {worst.name} {worst.error:.3e}")
     return 1 if missed else 0

@@ -1,4 +1,4 @@
-"""Our numbers against V-Express' own on a folder of its weights, inputs and outputs: every tensor in it is accounted for."""
+"""Our numbers against another project's own on a folder of its weights, inputs and outputs: every tensor in it is accounted for."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from torch import Tensor
 from ..errors import PortraitError
 
 TENSORS = "io.safetensors"
-NETWORK, LOOP, PROCESSING, IDENTICAL = "network", "loop", "processing", "identical"
-LIMITS = {NETWORK: 1e-5, LOOP: 1e-4, PROCESSING: 1e-5, IDENTICAL: 0.0}
+NETWORK, LOOP, MOTION_LOOP, PROCESSING, IDENTICAL = "network", "loop", "motion loop", "processing", "identical"
+LIMITS = {NETWORK: 1e-5, LOOP: 1e-4, MOTION_LOOP: 1e-5, PROCESSING: 1e-5, IDENTICAL: 0.0}
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,19 @@ def open_folder(path: Path | str) -> ParityFolder:
     path = Path(path)
     if not (path / TENSORS).is_file():
         raise PortraitError(f"{path}: there is no {TENSORS}, V-Express' inputs and outputs: name a folder that has one")
-    try:
-        tensors = load_file(path / TENSORS)
-    except (OSError, SafetensorError) as error:
-        raise PortraitError(f"{path / TENSORS}: not a readable safetensors file ({error}): copy it again") from error
-    folder = ParityFolder(path, {name: tensor.float() for name, tensor in tensors.items()}, {})
+    folder = ParityFolder(path, stored_tensors(path / TENSORS), {})
     folder.values("unet_config.json")  # read with the weights; without it they would be taken for full-size ones
     folder.extra = folder.values("extra_config.json")
     return folder
+
+
+def stored_tensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a safetensors file as float32."""
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise PortraitError(f"{path}: not a readable safetensors file ({error}): copy it again") from error
+    return {name: tensor.float() for name, tensor in tensors.items()}
 
 
 def check_inputs(folder: ParityFolder, wanted: Mapping[str, str], sizes: Mapping[str, int]) -> None:

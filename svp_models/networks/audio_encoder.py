@@ -62,21 +62,25 @@ def mel_spectrogram(samples: np.ndarray) -> np.ndarray:
     """
     windows = np.lib.stride_tricks.sliding_window_view(samples, MEL_WINDOW)[::HOP]  # rows 400, not in memory
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(MEL_WINDOW) / MEL_WINDOW)
+    filters = mel_filters(MEL_BANDS, MEL_WINDOW, 0, SAMPLE_RATE / 2).T
     rows = [
-        np.abs(np.fft.rfft(windows[start : start + SPECTROGRAM_CHUNK] * hann)) ** 2 @ _mel_bands().T
+        np.abs(np.fft.rfft(windows[start : start + SPECTROGRAM_CHUNK] * hann)) ** 2 @ filters
         for start in range(0, len(windows), SPECTROGRAM_CHUNK)
     ]
     return np.concatenate(rows).astype(np.float32)
 
 
-@lru_cache(maxsize=1)
-def _mel_bands() -> np.ndarray:
-    """Triangles over the 201 frequencies of a window, each of area 1: bands 201. Slaney's mel scale: 15 mel up to 1 kHz,
-    evenly; from there 27 mel for a factor of 6.4."""
-    top = 15 + 27 * np.log(SAMPLE_RATE / 2 / 1000) / np.log(6.4)
-    mel = np.linspace(0, top, MEL_BANDS + 2)
+@lru_cache(maxsize=4)
+def mel_filters(bands: int, window: int, lowest: float, highest: float) -> np.ndarray:
+    """Triangles over the frequencies of a window of samples at 16 kHz, each of area 1: bands window/2+1.
+
+    lowest, highest: ends of the first and the last, in Hz. Slaney's mel scale: 15 mel up to 1 kHz, evenly; from there 27 mel
+    for a factor of 6.4.
+    """
+    ends = [15 * f / 1000 if f < 1000 else 15 + 27 * np.log(f / 1000) / np.log(6.4) for f in (lowest, highest)]
+    mel = np.linspace(*ends, bands + 2)
     corners = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))[:, None]  # Hz
-    frequencies = np.linspace(0, SAMPLE_RATE / 2, MEL_WINDOW // 2 + 1)
+    frequencies = np.linspace(0, SAMPLE_RATE / 2, window // 2 + 1)
     rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])
     falling = (corners[2:] - frequencies) / (corners[2:] - corners[1:-1])
     return (np.maximum(0, np.minimum(rising, falling)) * 2 / (corners[2:] - corners[:-2])).astype(np.float32)

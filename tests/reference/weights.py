@@ -20,6 +20,7 @@ from torch.nn import functional
 
 VEXPRESS = Path(__file__).parent / "vexpress"
 LIVEPORTRAIT = Path(__file__).parent / "liveportrait"
+GENERATORS = {"KDTalker": "model", "wav2lip": "state_dict", "motion_generator": "model"}  # file -> entry of its weights
 RESIDUAL = ("to_out.0.weight", "proj_out.weight", "conv2.weight", "ff.net.2.weight")  # written to a stream: smaller
 
 
@@ -39,7 +40,11 @@ def reference_weight(name: str, shape: tuple[int, ...]) -> Tensor:
     random = np.random.RandomState(zlib.crc32(name.encode()))
     if name.endswith("num_batches_tracked"):
         return torch.tensor(1)
-    if name.endswith(("running_mean", "bias")):
+    if name.endswith("rotary_emb.freqs"):
+        return 10000.0 ** (-torch.arange(shape[0]) / shape[0])
+    if name.endswith("norm.gamma"):  # of KDTalker's tokens, 1 1 c
+        return reference_weight(f"{name}.scale", shape[-1:]).view(shape)
+    if name.endswith(("running_mean", "bias", "norm.beta")):
         values = random.randint(-127, 128, shape) / 1024
     elif len(shape) == 1:  # a norm's scale or variance
         values = 1 + random.randint(-25, 26, shape) / 128
@@ -75,10 +80,17 @@ def liveportrait_weights() -> dict[str, dict[str, Any]]:
     listing = json.loads((LIVEPORTRAIT / "weights.json").read_text(encoding="utf-8"))
     files: dict[str, dict[str, Any]] = {file: reference_weights(file, shapes) for file, shapes in listing.items()}
     parts = {name: files.pop(name) for name in list(files) if name.startswith("retarget_")}
+    files = {name: content for name, content in files.items() if name not in GENERATORS}
     files["stitching_retargeting_module"] = {
         part: {f"module.{name}": tensor for name, tensor in tensors.items()} for part, tensors in parts.items()
     }
     return files
+
+
+def generator_weights() -> dict[str, dict[str, Any]]:
+    """KDTalker's, Wav2Lip's and JoyVASA's small files as published, without JoyVASA's tables, mask and schedule."""
+    listing = json.loads((LIVEPORTRAIT / "weights.json").read_text(encoding="utf-8"))
+    return {file: {entry: reference_weights(file, listing[file])} for file, entry in GENERATORS.items()}
 
 
 def full_size_liveportrait_shapes() -> dict[str, dict[str, list[int]]]:
