@@ -5,15 +5,13 @@
     with reserved_file(folder, "clip", "mp4") as path:    # clip_00001_.mp4 or the next free number, never overwritten
         save(path)
     with working_folder() as folder: ...         # a folder of this process in the system's temp folder
-    with locked_folder(folder, "svp prepare"): ...        # one process at a time; another one is told who works here
+    with locked_folder(folder, "svp prepare"): ...        # one process at a time; for another one the error names the first
     clear_leftovers(folder)                      # temporary files of processes that were killed
     writable_problem(folder), check_outputs(path)         # before the work begins: a sentence or None; an error
 
 `whole_file` and `reserved_file` clear the leftovers in the folders that they write into. A lock on the temporary file says
 whether its process still writes: the system releases it however the process ends, while process numbers are used again
 after a restart and are not the same in two containers.
-
-Locks on open files: the system releases them however the process ends.
 """
 
 from __future__ import annotations

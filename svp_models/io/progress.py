@@ -1,4 +1,4 @@
-"""Long work in pieces, and several pieces of work behind one progress bar."""
+"""Long work in chunks, and several stages behind one progress bar."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from .memory_map import IN_MEMORY, MappedFrames, Storage, blocks
 
 Progress = Callable[[int, int], None]
 
-BAR = 10_000  # steps of a bar that stands for several pieces
+BAR = 10_000  # steps of a bar for several stages
 
 
 def shared(progress: Progress | None, *shares: float) -> list[Progress | None]:
     """A callback (done, total) for each of several pieces of work that follow one another.
 
-    shares: how long each piece takes, in any unit. `progress` sees a single work of BAR steps that never goes back and ends
-    with the last piece; it may raise to stop the work. Without it there is nothing to call: None each.
+    shares: the duration of each stage, in any unit. `progress` sees a single work of BAR steps that never goes back and ends
+    with the last stage; it may raise to stop the work. Without it there is nothing to call: None each.
     """
     if progress is None:
         return [None] * len(shares)
     ends = list(accumulate(shares))
 
-    def piece(start: float, share: float) -> Progress:
+    def stage(start: float, share: float) -> Progress:
         return lambda done, total: progress(round(BAR * (start + share * done / total) / ends[-1]), BAR)
 
-    return [piece(end - share, share) for end, share in zip(ends, shares, strict=True)]
+    return [stage(end - share, share) for end, share in zip(ends, shares, strict=True)]
 
 
 def in_chunks(

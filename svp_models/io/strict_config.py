@@ -35,9 +35,8 @@ class Checked:
     def __post_init__(self) -> None:
         own: type = type(self)
         hints = _hints(own)
-        for each_field in fields(self):
-            name, value = each_field.name, getattr(self, each_field.name)
-            _check(name, value, hints[name], each_field.metadata)
+        for item in fields(self):
+            _check(item.name, getattr(self, item.name), hints[item.name], item.metadata)
 
 
 def limited(
@@ -72,7 +71,7 @@ def config_from_dict(cls: type, values: Any, where: str = "config") -> Any:
     if unknown:
         some = ", ".join(shown(name)[1:-1] for name in unknown[:5])
         raise PortraitError(f"{title}: unknown key {some}; known are {', '.join(sorted(hints))}")
-    needed = [each.name for each in fields(cls) if each.default is MISSING and each.default_factory is MISSING]
+    needed = [item.name for item in fields(cls) if item.default is MISSING and item.default_factory is MISSING]
     missing = [name for name in needed if name not in values]
     if missing:
         raise PortraitError(f"{title}: missing {len(missing)} required: {', '.join(map(repr, missing))}")
@@ -139,7 +138,7 @@ def _cut(text: str) -> str:
 @lru_cache(maxsize=256)
 def _hints(cls: type) -> dict[str, Any]:
     known = get_type_hints(cls)
-    return {each.name: known[each.name] for each in fields(cls)}
+    return {item.name: known[item.name] for item in fields(cls)}
 
 
 def _converted(hint: Any, value: Any, where: str) -> Any:
@@ -159,8 +158,8 @@ def _check(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> None:
     options = [hint] if get_origin(hint) is tuple or not get_args(hint) else list(get_args(hint))
     if value is None and NoneType in options:
         return
-    options = [each for each in options if each is not NoneType]
-    fitting = next((each for each in options if _is_of(value, each)), None)
+    options = [option for option in options if option is not NoneType]
+    fitting = next((option for option in options if _is_of(value, option)), None)
     if fitting is None:
         raise PortraitError(f"{name} is {shown(value)}: it must be {' or '.join(map(_described, options))}")
     if get_origin(fitting) is tuple:
@@ -172,7 +171,7 @@ def _check(name: str, value: Any, hint: Any, limits: Mapping[str, Any]) -> None:
 def _is_of(value: Any, kind: Any) -> bool:
     if get_origin(kind) is tuple:
         inner = get_args(kind)[0]
-        return isinstance(value, (tuple, list)) and all(_is_of(each, inner) for each in value)
+        return isinstance(value, (tuple, list)) and all(_is_of(item, inner) for item in value)
     if kind is float:
         return type(value) in (int, float)
     if kind in NAMES:
@@ -206,7 +205,7 @@ def _check_single(name: str, value: Any, limits: Mapping[str, Any]) -> None:
         least, most = (limits["least"], limits["most"]) if limits.get("most") else (0, LONGEST_TEXT)
         if not least <= len(value) <= most:
             raise PortraitError(f"{name} has {len(value)} characters: {least} to {most} are allowed")
-        if "\0" in value or any("\ud800" <= each <= "\udfff" for each in value):
+        if "\0" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
             raise PortraitError(f"{name} is {shown(value)}: it holds characters that no text has")
         return
     if isinstance(value, bool):
