@@ -60,6 +60,19 @@ def test_places_are_where_their_names_say(portrait):
     assert heights == sorted(heights)
 
 
+def test_a_colour_is_that_of_a_small_patch(portrait):
+    """A tenth of the distance of the eyes wide: a white spot on the nose fills it."""
+    points = portrait.landmarks[0]
+    reach = 0.05 * np.linalg.norm(points[45] - points[36]) + 1.5  # pixels that interpolation reads
+    x, y = points[[28, 29]].mean(0) - 0.5
+    rows, columns = np.indices((128, 128))
+    spot = np.zeros((1, 128, 128, 3), np.uint8)
+    spot[0, (abs(rows - y) <= reach) & (abs(columns - x) <= reach)] = 255
+    found = dict(zip(PLACES, identity_descriptor(spot, portrait.landmarks)[COLOURS].reshape(-1, 3), strict=True))
+    np.testing.assert_allclose(found["nose"], 1)
+    np.testing.assert_allclose(found["left cheek"], 0)
+
+
 def test_proportions_do_not_change_with_size_place_and_tilt(portrait):
     turn = 1.7 * np.array([[np.cos(0.3), np.sin(0.3)], [-np.sin(0.3), np.cos(0.3)]])
     moved = portrait.landmarks @ turn + (12, -7)
