@@ -48,6 +48,8 @@ def test_sampled_codes_have_the_mean_and_spread():
     torch.testing.assert_close(codes.mean(0), mu[0], atol=0.1, rtol=0)
     torch.testing.assert_close(codes.std(0), sigma[0], atol=0.1, rtol=0)
     assert torch.equal(sample_code(mu, sigma, torch.Generator().manual_seed(3)), codes)
+    noise = torch.randn(4000, 2, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(codes, mu + sigma * noise)  # eq. 4
     assert torch.equal(sample_code(mu, sigma, torch.Generator(), temperature=0.0), mu)
 
 
