@@ -35,7 +35,7 @@ from .sd15 import (
     read_unet,
     vae_folders,
 )
-from .third_party import SUFFIXES, find_weights, read_weights
+from .third_party import find_weights, read_weights, weights_in
 from .vexpress import DENOISER, FILES, load_vexpress_networks
 
 MODEL_FILE, VEXPRESS, SD15, VAE, MOTION = "model file", "vexpress", "sd15", "vae", "animatediff"
@@ -269,14 +269,11 @@ def kind_of(path: Path | str) -> str:
 
 
 def _kind_of_folder(folder: Path) -> str:
-    def has(stem: str) -> bool:
-        return any((folder / f"{stem}{suffix}").is_file() for suffix in SUFFIXES)
-
-    if has(DENOISER):
+    if weights_in(folder, DENOISER):
         return VEXPRESS
     if (folder / "unet").is_dir():
         return SD15
-    if has(STEM) or (folder / "vae").is_dir():
+    if weights_in(folder, STEM) or (folder / "vae").is_dir():
         return VAE
     raise PortraitError(
         f"{folder}: it has no denoising_unet (V-Express), unet/ (Stable Diffusion 1.5) or "

@@ -32,7 +32,7 @@ from ..networks.liveportrait.spade_generator import SpadeConfig, SpadeGenerator
 from ..networks.liveportrait.stitching import EYE_WIDTHS, MOUTH_WIDTHS, SHOULDER_WIDTHS, KeypointMLP
 from ..networks.liveportrait.warping import DenseMotionConfig, WarpingConfig, WarpingNetwork
 from .safetensors_io import load_strict
-from .third_party import SUFFIXES, find_weights, read_content, read_weights
+from .third_party import find_weights, missing_stems, read_content, read_weights, weights_in
 
 APPEARANCE, MOTION, WARPING = "appearance_feature_extractor", "motion_extractor", "warping_module"
 GENERATOR, STITCHING = "spade_generator", "stitching_retargeting_module"
@@ -59,9 +59,8 @@ class LivePortraitNetworks:
 
 
 def holds_liveportrait(names: Iterable[str]) -> bool:
-    """Whether files of these names (no folders) are the five of LivePortrait, each in one of the known formats."""
-    names = set(names)
-    return all(any(f"{stem}{suffix}" in names for suffix in SUFFIXES) for stem in FILES)
+    """Whether the five files of LivePortrait are among these names (without folders), in any of the known formats."""
+    return not missing_stems(names, FILES)
 
 
 def load_liveportrait(folder: Path | str) -> LivePortraitNetworks:
@@ -227,18 +226,15 @@ def _load(path: Path | str, build: Callable[[Any], Network], config: Callable[[S
         name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in read_weights(path).items()
     }
     tensors = fold_spectral_norm(stored, path)
-    with shapes_only():  # weights come from the file: no time is lost on drawing random ones
+    with shapes_only():
         network = build(config(Sizes(path, tensors, lambda: build(None))))
     load_strict(network, tensors, path)
     return network.eval()
 
 
 def _find(folder: Path, stem: str) -> Path:
-    places = [folder / name for name in SUBFOLDERS if (folder / name).is_dir()]
-    for place in places:
-        if any((place / f"{stem}{suffix}").is_file() for suffix in SUFFIXES):
-            return find_weights(place, stem)
-    return find_weights(folder, stem)
+    files = (weights_in(folder / name, stem) for name in SUBFOLDERS)
+    return next((file for file in files if file), None) or find_weights(folder, stem)
 
 
 def _retargeting_tensors(path: Path) -> dict[str, dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from ..networks.unet import ReferenceNet
 from ..networks.vae import StableDiffusionVae
 from .model_zoo import missing_file_error
 from .safetensors_io import DATA_PARALLEL, check_tensors, load_strict
-from .third_party import SUFFIXES, find_weights, read_json, read_weights
+from .third_party import find_weights, read_json, read_weights, weights_in
 
 STEM = "diffusion_pytorch_model"  # diffusers' name for the weights of a network
 UNET, VAE = "model.diffusion_model.", "first_stage_model."
@@ -265,10 +265,10 @@ def find_sd_vae(folders: Sequence[Path | str], models: Path | str | None = None)
         subfolders = sorted(filter(os.path.isdir, folder.glob("*")))
         for candidate in (folder, *subfolders):
             for stem in VAE_STEMS:
-                if path := _with_suffix(candidate, stem):
+                if path := weights_in(candidate, stem):
                     return path
         for subfolder in subfolders:
-            if subfolder.name in VAE_FOLDERS and _with_suffix(subfolder, STEM):
+            if subfolder.name in VAE_FOLDERS and weights_in(subfolder, STEM):
                 return subfolder
     raise missing_file_error(VAE_NAME, folders, models=models)
 
@@ -278,11 +278,6 @@ def vae_folders(folder: Path | str) -> list[Path]:
     folder = Path(folder)
     roots = [parent.parent for parent in folder.resolve().parents if parent.name == MODELS_SUBFOLDER]
     return [folder, folder.parent, *(root / "vae" for root in roots)]
-
-
-def _with_suffix(folder: Path, stem: str) -> Path | None:
-    paths = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
-    return next(filter(os.path.isfile, paths), None)
 
 
 def _vae_config(config: VaeConfig, path: Path) -> VaeConfig:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +30,23 @@ TRAINING_STATE = re.compile(r"(opt|sched)_\d{2}")  # optimiser and scheduler sta
 COUNTERS = "num_batches_tracked"  # of batch norms; files from before PyTorch 0.4.1 lack them, and nothing reads them
 
 
+def weights_in(folder: Path, stem: str) -> Path | None:
+    """The file `stem` with the first of SUFFIXES that is in a folder, None without one."""
+    files = (folder / f"{stem}{suffix}" for suffix in SUFFIXES)
+    return next((file for file in files if file.is_file()), None)
+
+
+def missing_stems(names: Iterable[str], stems: Iterable[str]) -> list[str]:
+    """The stems that are not among these file names (without folders) with any of SUFFIXES."""
+    present = set(names)
+    return [stem for stem in stems if not any(f"{stem}{suffix}" in present for suffix in SUFFIXES)]
+
+
 def find_weights(folder: Path | str, stem: str) -> Path:
     """The file `stem` with any of SUFFIXES in a folder. PortraitError says which file is missing."""
     folder = Path(folder)
-    for suffix in SUFFIXES:
-        if (folder / f"{stem}{suffix}").is_file():
-            return folder / f"{stem}{suffix}"
+    if file := weights_in(folder, stem):
+        return file
     for suffix in SUFFIXES:
         path, index = folder / f"{stem}{suffix}", folder / f"{stem}{suffix}.index.json"
         if index.is_file():

@@ -23,7 +23,7 @@ from .model_file import style_space_of
 from .safetensors_io import check_numbers, check_tensors, load_strict
 from .sd15 import POSITIONAL_ENCODING, find_sd_vae, load_vae, vae_folders
 from .style_layers import OUTPUTS, style_tensors
-from .third_party import SUFFIXES, find_weights, read_weights
+from .third_party import find_weights, missing_stems, read_weights
 from .vexpress_config import vexpress_config
 
 DENOISER, MOTION, REFERENCE = "denoising_unet", "motion_module", "reference_net"
@@ -49,8 +49,7 @@ def holds_vexpress(names: Iterable[str]) -> bool:
 
 def missing_files(names: Iterable[str]) -> list[str]:
     """The files of V-Express, by their published names, that are not among these names in any of the known formats."""
-    present = set(names)
-    return [f"{stem}.bin" for stem in FILES if not any(f"{stem}{suffix}" in present for suffix in SUFFIXES)]
+    return [f"{stem}.bin" for stem in missing_stems(names, FILES)]
 
 
 def load_vexpress(
