@@ -92,6 +92,7 @@ def load_joyvasa(
     tensors' shapes do not tell.
     """
     tensors, prefix = _weights(path, "model", "", ())
+    tensors = merge_weight_norm(tensors, HUBERT)
     sizes = Sizes(path, tensors, lambda: _joyvasa_network(JoyVasaConfig(), PUBLISHED_HUBERT))
     config = joyvasa_config(sizes, heads)
     settings = hubert_settings(sizes) | dict(hubert or {})
@@ -99,7 +100,6 @@ def load_joyvasa(
         _check_table(path, name, tensors.pop(name, None), config.feature_dim)
     _check_mask(path, tensors.pop(MASK, None), config)
     tensors.pop(MASKED, None)
-    tensors = merge_weight_norm(tensors, HUBERT)
     return _load(path, tensors, lambda: _joyvasa_network(config, settings), prefix)
 
 
@@ -134,8 +134,6 @@ def hubert_settings(sizes: Sizes) -> dict[str, Any]:
         f"{HUBERT}feature_extractor.conv_layers.{index}.conv.weight" for index in range(len(HUBERT_STRIDES))
     ]
     hidden = sizes.axis(f"{HUBERT}feature_projection.projection.weight", 0)
-    tensors = merge_weight_norm(dict(sizes.tensors), HUBERT)
-    position = Sizes(sizes.path, tensors, lambda: _joyvasa_network(JoyVasaConfig(), PUBLISHED_HUBERT))
     kernel = f"{HUBERT}encoder.pos_conv_embed.conv.weight"
     return {
         "hidden_size": hidden,
@@ -145,8 +143,8 @@ def hubert_settings(sizes: Sizes) -> dict[str, Any]:
         "conv_dim": [sizes.axis(name, 0) for name in convolutions],
         "conv_kernel": [sizes.axis(name, 2) for name in convolutions],
         "conv_stride": list(HUBERT_STRIDES),
-        "num_conv_pos_embeddings": position.axis(kernel, 2),
-        "num_conv_pos_embedding_groups": hidden // position.axis(kernel, 1),
+        "num_conv_pos_embeddings": sizes.axis(kernel, 2),
+        "num_conv_pos_embedding_groups": hidden // sizes.axis(kernel, 1),
     }
 
 

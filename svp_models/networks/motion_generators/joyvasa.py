@@ -71,7 +71,9 @@ class DiffusionSchedule(nn.Module):
     def __init__(self, steps: int) -> None:
         super().__init__()
         # Cosine schedule (Nichol and Dhariwal 2021, eq. 17), which the published weights were trained with.
-        levels = torch.cos((torch.linspace(0, steps, steps + 1) / steps + 0.008) / 1.008 * torch.pi / 2) ** 2
+        # On the CPU even where only shapes are asked for: numbers without memory go through torch's slow references.
+        time = torch.linspace(0, steps, steps + 1, device="cpu") / steps
+        levels = torch.cos((time + 0.008) / 1.008 * torch.pi / 2) ** 2
         betas = functional.pad((1 - levels[1:] / levels[:-1]).clamp(1e-4, 0.999), (1, 0))
         alpha_bars = (1 - betas).log().cumsum(dim=0).exp()
         before = functional.pad(alpha_bars[:-1], (1, 0), value=1.0)

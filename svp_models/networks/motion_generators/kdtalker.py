@@ -81,8 +81,8 @@ class RotaryEmbedding(nn.Module):
 
     def __init__(self, frequencies: int) -> None:
         super().__init__()
-        rates = PERIOD ** (-torch.arange(frequencies, dtype=torch.float32) / max(frequencies, 1))
-        self.freqs = nn.Parameter(rates, requires_grad=False)
+        rates = [PERIOD ** (-index / frequencies) for index in range(frequencies)]
+        self.freqs = nn.Parameter(torch.tensor(rates), requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """... n d -> ... n d"""
