@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ def _check_renderer(folder: ParityFolder) -> Iterator[Measure]:
         yield compared(folder, f"{who}_keypoints", keypoints(motion), PROCESSING)
     yield compared(folder, "relative_keypoints", drive_relative(source, driving), PROCESSING)
     own, stitched = folder["source_keypoints"], folder["stitched_keypoints"]
-    ours = stitch(networks.stitching, own, folder["relative_keypoints"])
-    yield compared(folder, "stitched_keypoints", ours, NETWORK)
+    moved = stitch(networks.stitching, own, folder["relative_keypoints"])
+    yield compared(folder, "stitched_keypoints", moved, NETWORK)
     yield compared(folder, "lip_delta", retarget(networks.mouth, own, folder["lip_ratio"]), NETWORK)
     yield compared(folder, "eye_delta", retarget(networks.eyes, own, folder["eye_ratio"]), NETWORK)
     warp = networks.warping(folder["feature_3d"], stitched, own)
@@ -197,7 +198,7 @@ def _check_joyvasa(folder: ParityFolder) -> Iterator[Measure]:
         ours = network.audio_features(voice[None, index * length : (index + 1) * length])
         yield compared(folder, f"{window}.audio_features", ours, NETWORK)
         motion = sample_joyvasa(
-            network, audio, folder[f"{window}.start_noise"], lambda n, z=step_noise: z[n][None], guidance, previous
+            network, audio, folder[f"{window}.start_noise"], partial(_row, step_noise), guidance, previous
         )
         yield compared(folder, f"{window}.motion", motion, MOTION_LOOP, f"{len(step_noise) + 1} steps")
         previous = folder[f"{window}.motion"][:, -before:], audio[:, -before:]
@@ -217,3 +218,8 @@ def _settings(folder: ParityFolder, file: str) -> dict[str, Any]:
 
 def _holds(path: Path, stem: str) -> bool:
     return any((path / f"{stem}{suffix}").is_file() for suffix in SUFFIXES)
+
+
+def _row(rows: Tensor, index: int) -> Tensor:
+    """One row as a batch of 1."""
+    return rows[index][None]

@@ -77,8 +77,8 @@ def mel_filters(bands: int, window: int, lowest: float, highest: float) -> np.nd
     lowest, highest: ends of the first and the last, in Hz. Slaney's mel scale: 15 mel up to 1 kHz, evenly; from there 27 mel
     for a factor of 6.4.
     """
-    ends = [15 * f / 1000 if f < 1000 else 15 + 27 * np.log(f / 1000) / np.log(6.4) for f in (lowest, highest)]
-    mel = np.linspace(*ends, bands + 2)
+    first, last = (15 * f / 1000 if f < 1000 else 15 + 27 * np.log(f / 1000) / np.log(6.4) for f in (lowest, highest))
+    mel = np.linspace(first, last, bands + 2)
     corners = np.where(mel < 15, mel * 200 / 3, 1000 * 6.4 ** ((mel - 15) / 27))[:, None]  # Hz
     frequencies = np.linspace(0, SAMPLE_RATE / 2, window // 2 + 1)
     rising = (frequencies - corners[:-2]) / (corners[1:-1] - corners[:-2])

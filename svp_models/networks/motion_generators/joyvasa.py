@@ -6,6 +6,7 @@ A motion frame is 70 numbers: exp 63, scale, t 3, pitch, yaw, roll, on the templ
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +69,9 @@ class DenoisingNetwork(nn.Module):
 class DiffusionSchedule(nn.Module):
     """The noise schedule as the file has it, from step 0 (no noise) to n."""
 
+    alphas: Tensor
+    alpha_bars: Tensor
+
     def __init__(self, steps: int) -> None:
         super().__init__()
         # Cosine schedule (Nichol and Dhariwal 2021, eq. 17), which the published weights were trained with.
@@ -87,6 +91,8 @@ class DiffusionSchedule(nn.Module):
 
 class JoyVasaNetwork(nn.Module):
     """The denoiser with what it starts from and its audio encoder, a HuBERT as transformers has it."""
+
+    audio_encoder: Any
 
     def __init__(self, audio_encoder: nn.Module, config: JoyVasaConfig | None = None) -> None:
         super().__init__()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -187,7 +188,8 @@ class KDTalkerNetwork(nn.Module):
         condition = torch.cat([time, functional.pad(audio, (0, 0, LEADING, 0))], dim=-1)
         bias = self.time_rel_pos_bias(tokens.shape[1], noisy.device)
         hidden = self.input_projection(tokens)
-        for block1, block2, attention in self.layers:
+        layers: list[Any] = list(self.layers)
+        for block1, block2, attention in layers:
             hidden = attention(block2(block1(hidden, condition), condition), bias)
         return self.output_projection(hidden)[:, LEADING:]
 

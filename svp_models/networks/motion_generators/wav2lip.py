@@ -46,10 +46,13 @@ class _ConvBlock(nn.Module):
         return (hidden + x if self.residual else hidden).relu()
 
 
+WIDTHS = tuple(layer[0] for layer in LAYERS)
+
+
 class Wav2LipAudioEncoder(nn.Sequential):
     """mel windows: n 80 16 -> n 512. widths: channels of the convolutions, if not the published ones."""
 
-    def __init__(self, widths: tuple[int, ...] = tuple(layer[0] for layer in LAYERS)) -> None:
+    def __init__(self, widths: tuple[int, ...] = WIDTHS) -> None:
         channels = (1, *widths)
         super().__init__(
             *(
