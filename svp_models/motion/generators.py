@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
+import numpy as np
 import torch
+from scipy.linalg import solveh_banded
 from torch import Tensor
 from torch.nn import functional
 
@@ -34,6 +37,7 @@ KDTALKER_SCHEDULE = SchedulerConfig(
     timestep_spacing="leading",
     steps_offset=0,
 )
+TRANSITION_VARIANCE, OBSERVATION_VARIANCE = 0.05, 0.001  # of KDTalker's smoothing
 JOYVASA_GUIDANCE = 2.0
 SILENCE_BEFORE, SILENCE_AFTER = 1280, 640  # samples that JoyVASA was trained to have around a voice
 
@@ -55,6 +59,32 @@ def kdtalker_motion(numbers: Tensor, scale: MotionScale) -> KeypointMotion:
 def joyvasa_motion(numbers: Tensor, scale: MotionScale) -> KeypointMotion:
     """What JoyVASA's numbers mean: n 70 -> n frames."""
     return _motion(numbers, scale, JOYVASA_ORDER)
+
+
+def smooth_motion(motion: KeypointMotion) -> KeypointMotion:
+    """Pose, shift and expression smoothed as KDTalker's pipeline does it; the scale stays."""
+    smooth = {name: smooth_kalman(getattr(motion, name)) for name in ("pitch", "yaw", "roll", "t", "exp")}
+    return replace(motion, **smooth)
+
+
+def smooth_kalman(values: Tensor) -> Tensor:
+    """The mean of a random walk that was observed with errors, n ... -> n ..., by its least squares (Rauch et al. 1965).
+
+    The walk starts from the first value with the variance 1; steps have TRANSITION_VARIANCE, errors OBSERVATION_VARIANCE.
+    """
+    observed = values.flatten(1).double().numpy() if values.dim() > 1 else values[:, None].double().numpy()
+    frames = len(observed)
+    if frames == 1:
+        return values
+    bands = np.zeros((2, frames))  # of the normal equations: above the diagonal, and it
+    bands[0, 1:] = -1 / TRANSITION_VARIANCE
+    bands[1] = 1 / OBSERVATION_VARIANCE
+    bands[1, :-1] += 1 / TRANSITION_VARIANCE
+    bands[1, 1:] += 1 / TRANSITION_VARIANCE
+    bands[1, 0] += 1
+    right = observed / OBSERVATION_VARIANCE
+    right[0] += observed[0]
+    return torch.from_numpy(solveh_banded(bands, right)).to(values).view_as(values)
 
 
 @torch.no_grad()

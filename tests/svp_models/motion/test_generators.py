@@ -12,6 +12,8 @@ from svp_portrait.svp_models.motion.generators import (
     kdtalker_motion,
     sample_joyvasa,
     sample_kdtalker,
+    smooth_kalman,
+    smooth_motion,
 )
 from svp_portrait.svp_models.motion.keypoints import KeypointMotion
 from svp_portrait.svp_models.networks.motion_generators.motion_scale import (
@@ -136,3 +138,30 @@ def test_joyvasa_has_its_own_order(scale):
     assert motion.scale.tolist() == [31.5, 66.5]
     torch.testing.assert_close(motion.t[0], torch.tensor([32.0, 32.6, 33.2]))
     assert (motion.pitch[0], motion.yaw[0], motion.roll[0]) == (33.5, 34.0, 34.5)
+
+
+def test_smoothing_is_a_kalman_filter_forward_and_back():
+    values = torch.randn(6, 2, generator=seeded()).double()
+    means, variances, predicted = [], [], []
+    mean, variance = values[0], 1.0
+    for value in values:
+        predicted.append((mean, variance))
+        gain = variance / (variance + 0.001)
+        means.append(mean + gain * (value - mean))
+        variances.append((1 - gain) * variance)
+        mean, variance = means[-1], variances[-1] + 0.05
+    for index in range(4, -1, -1):
+        gain = variances[index] / predicted[index + 1][1]
+        means[index] = means[index] + gain * (means[index + 1] - predicted[index + 1][0])
+    torch.testing.assert_close(smooth_kalman(values), torch.stack(means))
+
+
+def test_smoothing_leaves_still_faces_and_the_scale_alone():
+    motion = KeypointMotion(
+        *torch.full((3, 5), 7.0), t=torch.ones(5, 3), scale=torch.randn(5, generator=seeded()), exp=torch.ones(5, 21, 3)
+    )
+    smooth = smooth_motion(motion)
+    for name in ("pitch", "yaw", "roll", "t", "exp"):
+        torch.testing.assert_close(getattr(smooth, name), getattr(motion, name))
+    assert torch.equal(smooth.scale, motion.scale)
+    torch.testing.assert_close(smooth_kalman(torch.tensor([3.0])), torch.tensor([3.0]))
