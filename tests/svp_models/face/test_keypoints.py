@@ -10,6 +10,8 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceTrack, frame_ranges
 from svp_portrait.svp_models.face.keypoints import (
     HEAD_KEYPOINT_NAMES,
+    draw_head_keypoints,
+    find_head_keypoints,
     five_points_from_68,
     head_keypoints_from_mesh,
     motion_from_track,
@@ -144,3 +146,23 @@ def test_five_points_of_68():
     assert five.shape == (3, 5, 2)
     assert np.allclose(five[:, 0], landmarks[:, 36:42].mean(axis=1)) and np.allclose(five[:, 2], landmarks[:, 30])
     assert np.allclose(five[:, 3:], landmarks[:, [48, 54]])
+
+
+def test_mesh_points_are_the_documented_ones():
+    """127 and 132, 356 and 361: upper and lower edge of each side; 468 and 473 the irises; 168 and 4 the bridge."""
+    mesh = np.arange(478 * 3, dtype=np.float64).reshape(478, 3)
+    assert (head_keypoints_from_mesh(mesh)[:, 0] / 3).tolist() == [127, 132, 356, 361, 468, 473, 168, 4]
+
+
+def test_a_resampled_motion_keeps_the_portrait_it_was_made_for():
+    motion = HeadMotion(torch.zeros(3, 8, 2), 64, 48, 25.0, portrait=torch.ones(8, 2))
+    again = resample_motion(motion, 4, 50.0)
+    assert torch.equal(again.portrait, torch.ones(8, 2)) and (again.width, again.height, again.fps) == (64, 48, 50.0)
+
+
+def test_a_picture_without_one_of_the_points_has_none():
+    points = np.array([[[8, 8], [8, 40], [56, 8], [56, 40], [20, 16], [44, 16], [32, 16], [32, 30]]], np.float32)
+    image = torch.from_numpy(draw_head_keypoints(points, 64, 48, 256, 192)).permute(0, 3, 1, 2).float() / 255
+    assert np.allclose(find_head_keypoints(image), 4 * points, atol=0.5)
+    image[:, :, 144:176, 16:48] = 0  # the left lower edge
+    assert torch.isnan(find_head_keypoints(image)).all()

@@ -83,6 +83,11 @@ def test_a_head_motion_is_drawn_at_the_size_of_the_frames():
     assert images.shape == (1, 3, 192, 240)
     expected = draw_vexpress_keypoints(2 * FACE[None], 240, 192)
     assert torch.equal(images.permute(0, 2, 3, 1) * 255, torch.from_numpy(expected).float())
+    stretched = draw_vexpress_keypoints(
+        FACE[None] * torch.tensor([2.0, 1.5]), 240, 144
+    )  # across and down by themselves
+    found = draw_vexpress_frames(motion, [1], 240, 144).permute(0, 2, 3, 1) * 255
+    assert torch.equal(found, torch.from_numpy(stretched).float())
 
 
 def test_fix_face_keeps_still():

@@ -178,6 +178,8 @@ def test_mistakes_are_named(denoiser):
     latents, time, conditions = inputs(frames=3)
     with pytest.raises(PortraitError, match="audio conditions are for 2 x 2 clips x frames, the latents are 2 x 3"):
         denoiser(latents, time, replace(conditions, audio=conditions.audio[:, :2]))
+    with pytest.raises(PortraitError, match="style conditions are for 2 x 1 clips x frames"):
+        denoiser(latents, time, replace(conditions, style=conditions.style[:, :1]))
     with pytest.raises(PortraitError, match="bank has 1 entries, the denoiser reads 4"):
         denoiser(latents, time, replace(conditions, reference=conditions.reference[:1]))
     with pytest.raises(PortraitError, match="portrait latent"):
