@@ -14,6 +14,7 @@ from ..io.progress import Progress, shared
 from ..io.resampling import frame_centre_positions, interpolate_rows
 from ..media.audio import check_audio, frame_count
 from ..model import PortraitModel
+from ..networks.style_extractor import sample_code
 from ..types import Audio, Style, StylePrior
 from .conditioning import audio_features
 
@@ -114,8 +115,7 @@ def sample_style(prior: StylePrior, seed: int, temperature: float = 1.0) -> Styl
     if not (math.isfinite(temperature) and temperature >= 0):
         raise PortraitError(f"temperature is {temperature}: it must be 0 (the mean style) or more; 1 is the paper's")
     generator = torch.Generator().manual_seed(seed)
-    eps = torch.randn(prior.mu.shape, generator=generator)  # d_s
-    code = prior.mu.float() + temperature * prior.sigma.float() * eps
+    code = sample_code(prior.mu.float(), prior.sigma.float(), generator, temperature)
     return Style(codes=code[None], style_space=prior.style_space, label=prior.label)
 
 
