@@ -10,6 +10,7 @@ import torch
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.diffusion.checks import check_inputs
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
+from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
 from svp_portrait.svp_models.diffusion.warped_reference import portrait_keypoints, target_keypoints, warped_latents
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
@@ -138,3 +139,17 @@ def test_a_model_with_them_is_not_sampled_without(model, clip):
     check_inputs(request, model)
     with pytest.raises(PortraitError, match="'tiny' takes no warped portraits"):
         check_inputs(replace(request, warped=torch.zeros(2, 4, 3, 4)), model)
+
+
+def test_previews_of_a_residual_model_rest_on_the_warped_portrait_of_their_frames(model, clip):
+    """Eleven frames in windows of four: every frame's own warped portrait is in its preview, as it is in the result."""
+    residual = with_warp(replace(model, config=replace(model.config, residual=True)))
+    warped = 10 * torch.randn(11, 4, 3, 4, generator=torch.Generator().manual_seed(0))
+    inputs = ClipInputs(clip.latent, clip.audio, clip.motion(11), None, 11, 25.0, clip.size, warped)
+    pipeline, seen = PortraitPipeline(residual), []
+    conditions = pipeline.encode_conditions(inputs)
+    latents = pipeline.denoise(
+        inputs, conditions, 0, SamplerOptions(steps=1), on_latents=lambda step, first, x0: seen.append((first, x0))
+    )
+    assert [first for first, _ in seen] == [0, 3, 6, 7]
+    torch.testing.assert_close(torch.cat([x0 for _, x0 in seen]), latents, rtol=1e-4, atol=1e-4)
