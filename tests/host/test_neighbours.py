@@ -184,7 +184,7 @@ def test_nodes_for_sound(server):
     assert result(server, nodes, "video")[0] == 15
 
 
-def test_a_film_without_sound(server):
+def test_a_video_without_audio(server):
     with VideoWriter(server.base / "input/silent.mp4", 64, 64, 25.0) as writer:
         writer.write(np.full((5, 64, 64, 3), 128, np.uint8))
     film = {
@@ -199,7 +199,7 @@ def test_a_film_without_sound(server):
     }
     nodes["sampler"]["inputs"]["audio"] = ["film_parts", 1]
     message = failure(server, nodes, "sampler")
-    assert "no sound" in message, message
+    assert "no audio" in message, message
 
 
 def test_numbers_and_words_of_primitive_nodes(server):
