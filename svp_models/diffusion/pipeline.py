@@ -191,7 +191,8 @@ class WindowedDenoiser:
     """The model as samplers call it: (x, step) -> x_0, both f c h w on the CPU, scaled.
 
     Every step predicts the windows of the clip one after the other and fuses their predictions by `blend_weights`; a frame
-    whose last window is done goes on as x_0. progress(done, total) is called after every window of every step; on_x0(step, first, x0): with the frames that a window has completed.
+    whose last window is done goes on as x_0. progress(done, total) is called after every window of every step;
+    on_x0(step, first, x0) with the frames that a window has completed.
     """
 
     model: PortraitModel
