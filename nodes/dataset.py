@@ -65,15 +65,15 @@ class SVPPrepareDataset(io.ComfyNode):
             node_id="SVPPrepareDataset",
             display_name="Prepare Training Data (SVP)",
             category="SVP Portrait/training",
-            description="Cuts films into clips of one face with sound and labels, or draws people that talk, and keeps them below "
+            description="Cuts videos into clips of one face with audio and labels, or renders synthetic people that talk, and keeps them below "
             f"the output folder in {FOLDER}/. Queued again it goes on where it was stopped, and uses what is finished.",
             is_output_node=True,
             inputs=[
                 io.String.Input(
                     "source",
                     default=SYNTHETIC,
-                    tooltip="A folder of films, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
-                    f"HDTF's own layout. New films are noticed in its first {MAX_FOLDERS} folders. Or the word {SYNTHETIC}: drawn people with "
+                    tooltip="A folder of videos, below the input folder or anywhere: one folder for each person in it, or MEAD's or "
+                    f"HDTF's own layout. New videos are noticed in its first {MAX_FOLDERS} folders. Or the word {SYNTHETIC}: synthetic people with "
                     "exact labels.",
                 ),
                 io.String.Input(
@@ -94,7 +94,7 @@ class SVPPrepareDataset(io.ComfyNode):
                     max=MAX_SECONDS,
                     step=0.2,
                     extra_dict=ADVANCED,
-                    tooltip="Longest clip of a film in seconds; the length of each drawn one.",
+                    tooltip="Longest clip of a video in seconds; the length of every synthetic one.",
                 ),
                 io.Float.Input(
                     "test_share",
@@ -117,14 +117,14 @@ class SVPPrepareDataset(io.ComfyNode):
                     "backend",
                     options=list(BACKENDS),
                     default=VideoOptions.backend,
-                    tooltip="Films: who finds the faces, as in Load Face Analyzer; insightface or mediapipe for photographs.",
+                    tooltip="Videos: who finds the faces, as in Load Face Analyzer; insightface or mediapipe for photographs.",
                 ),
                 io.Combo.Input(
                     "expression",
                     options=[OF_BACKEND, DEEP3D],
                     default=OF_BACKEND,
                     extra_dict=ADVANCED,
-                    tooltip="Films: who reads the 64 expression coefficients that a style is made of. Only the backend built-in "
+                    tooltip="Videos: who reads the 64 expression coefficients that a style is made of. Only the backend built-in "
                     "reads any; deep3d: Deep3DFaceRecon, for all others.",
                 ),
                 io.Int.Input(
@@ -133,7 +133,7 @@ class SVPPrepareDataset(io.ComfyNode):
                     min=2,
                     max=9999,
                     step=1,
-                    tooltip="Number of drawn people, those for tests too.",
+                    tooltip="Number of synthetic people, those for tests too.",
                 ),
                 io.Int.Input(
                     "clips_per_person",
@@ -141,9 +141,13 @@ class SVPPrepareDataset(io.ComfyNode):
                     min=1,
                     max=999,
                     step=1,
-                    tooltip="Clips of each drawn person; 8 show every emotion once.",
+                    tooltip="Clips of every synthetic person; 8 show every emotion once.",
                 ),
-                seed_input("Draws the emotions and sentences of drawn people.", changes=False, advanced=True),
+                seed_input(
+                    "The same seed gives the same emotions and sentences of the synthetic people.",
+                    changes=False,
+                    advanced=True,
+                ),
             ],
             outputs=[
                 DatasetSocket.Output("dataset", tooltip="For the training nodes."),

@@ -23,7 +23,7 @@ OUTPUTS = [
     io.String.Output("file", tooltip=f"Its file below output/{MODEL_FOLDER}, which Load Portrait Model lists."),
 ]
 KEPT = (
-    f"Its state is kept in output/{RUNS}/NAME: if it was stopped, queue it again and it goes on; if it is finished, its result is "
+    f"Its state is kept in output/{RUNS}/NAME: if it was stopped, queue it again and it continues; if it is finished, its result is "
     "used. Works on the GPU without the host's memory management: other models leave it first, as far as their room is needed. Needs the "
     "pack's extra 'train'."
 )
@@ -89,12 +89,12 @@ class SVPTrainStyleExtractor(io.ComfyNode):
             node_id="SVPTrainStyleExtractor",
             display_name="Train Style Extractor (SVP)",
             category="SVP Portrait/training",
-            description="Teaches the style extractor to tell manners of speaking apart (InfoNCE). Earlier styles no longer fit, "
+            description="Teaches the style extractor to tell speaking styles apart (InfoNCE). Earlier styles no longer fit, "
             f"and the style layers have to be trained after it: stage 3. {KEPT}",
             is_output_node=True,
             inputs=[
                 *common_inputs("my_extractor"),
-                *learning_inputs(2000, 64, 4, 1e-4, "Clips, two of each manner and four manners of each person,"),
+                *learning_inputs(2000, 64, 4, 1e-4, "Clips, two of each style and four styles of each person,"),
                 io.Float.Input(
                     "temperature",
                     default=0.1,
@@ -102,7 +102,7 @@ class SVPTrainStyleExtractor(io.ComfyNode):
                     max=1.0,
                     step=0.01,
                     extra_dict=ADVANCED,
-                    tooltip="Divisor in the contrastive loss: lower looks harder at the manners that are most alike.",
+                    tooltip="Divisor in the contrastive loss: lower looks harder at the styles that are most alike.",
                 ),
                 training_seed(),
             ],

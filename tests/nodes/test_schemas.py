@@ -22,7 +22,7 @@ FILE_LISTS = {"model", "audio_encoder", "style_layer", "style"}  # combos of wha
 SEEDS = ("seed", "noise_seed")  # inputs of these names get a control from the front end unless they refuse it
 MOST_OPEN = 7  # widgets of a node that are not advanced
 UNITS = re.compile(
-    r"pixel|frame|second|step|share|factor|number|clip|quality|sample|same seed|drawn people|divisor|size|degree|MB|GB",
+    r"pixel|frame|second|step|share|factor|number|clip|quality|sample|same seed|divisor|size|degree|MB|GB",
     re.I,
 )
 

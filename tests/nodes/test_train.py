@@ -89,11 +89,11 @@ def test_drawn_people_are_prepared_and_found_again(folders, cancel_after):
     assert len([*folder.glob("work/*.tar")]) == 1
     seen = []
     ProgressBar.show = staticmethod(lambda *at: seen.append(at))
-    dataset, told = SVPPrepareDataset.execute(**DATA).args
+    dataset, summary = SVPPrepareDataset.execute(**DATA).args
     assert dataset.folder == folder and seen == [(1, 2), (2, 2)]  # the first person was not drawn again
-    assert "2 clips, 0.00 h, 2 shards" in told and "train: 1 clips" in told and "test: 1 clips" in told
+    assert "2 clips, 0.00 h, 2 shards" in summary and "train: 1 clips" in summary and "test: 1 clips" in summary
     stamp = (folder / "manifest.json").stat().st_mtime_ns
-    assert SVPPrepareDataset.execute(**DATA).args == (dataset, told)
+    assert SVPPrepareDataset.execute(**DATA).args == (dataset, summary)
     assert (folder / "manifest.json").stat().st_mtime_ns == stamp
     with pytest.raises(PortraitError, match=r"other options \(options.output.size: 64 there, 80 now\)"):
         SVPPrepareDataset.execute(**{**DATA, "size": 80})
@@ -127,8 +127,8 @@ def test_films_of_one_person_are_enough(folders, loaded):
     films.mkdir(parents=True)
     shutil.copy(ASSETS / "style_happy.mp4", films)
     before = SVPPrepareDataset.fingerprint_inputs(**{**DATA, "source": "films"})
-    dataset, told = SVPPrepareDataset.execute(**{**DATA, "source": "films", "test_share": 0.0}).args
-    assert "train:" in told and "test:" not in told and "1 people" in told
+    dataset, summary = SVPPrepareDataset.execute(**{**DATA, "source": "films", "test_share": 0.0}).args
+    assert "train:" in summary and "test:" not in summary and "1 people" in summary
     trained, _ = SVPTrainStage.execute(loaded[0], dataset, **{**STAGE, "steps": 2}).args
     assert changed(loaded[0], trained) == {"denoiser", "style_projection"}
     (films / "more").mkdir()

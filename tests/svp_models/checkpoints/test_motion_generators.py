@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import argparse
 import os
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,8 +26,17 @@ from svp_portrait.svp_models.networks.motion_generators.motion_scale import JOYV
 
 from ...reference.weights import full_size_liveportrait_shapes
 
+# What JoyVASA's `args` may hold.
+PLAIN = [argparse.Namespace, type(Path())]
+
 FILES = {"KDTalker.pth": load_kdtalker, "wav2lip.pth": load_wav2lip, "motion_generator.pt": load_joyvasa}
 ENTRIES = {"KDTalker.pth": "model", "wav2lip.pth": "state_dict", "motion_generator.pt": "model"}
+
+
+def content_of(path):
+    """A file of the fixture, read without executing anything."""
+    with torch.serialization.safe_globals(PLAIN):
+        return torch.load(path, weights_only=True)
 
 
 def refused(loader, path, message):
@@ -59,7 +70,7 @@ def test_sizes_follow_from_the_tensors(kdtalker, joyvasa):
 def test_safetensors_are_the_same(generators_folder, file):
     path, load = generators_folder / file, FILES[file]
     original = load(path)
-    content = torch.load(path, weights_only=False)[ENTRIES[file]]
+    content = content_of(path)[ENTRIES[file]]
     save_file({name: tensor.contiguous() for name, tensor in content.items()}, path.with_suffix(".safetensors"))
     again = load(path.with_suffix(".safetensors")).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in original.state_dict().items())
@@ -78,7 +89,7 @@ def test_safetensors_are_the_same(generators_folder, file):
 )
 def test_a_missing_tensor_is_named_with_its_shape(generators_folder, file, name, shape):
     path = generators_folder / file
-    content = torch.load(path, weights_only=False)
+    content = content_of(path)
     del content[ENTRIES[file]][name]
     torch.save(content, path)
     refused(FILES[file], path, f"{name} is missing, shape {shape}")
@@ -87,7 +98,7 @@ def test_a_missing_tensor_is_named_with_its_shape(generators_folder, file, name,
 @pytest.mark.parametrize("file", FILES)
 def test_other_tensors_are_refused(generators_folder, file):
     path = generators_folder / file
-    content = torch.load(path, weights_only=False)
+    content = content_of(path)
     content[ENTRIES[file]]["point_model.model.module.audio_encoder.extra"] = torch.zeros(1)
     torch.save(content, path)
     refused(FILES[file], path, "extra")
@@ -95,7 +106,7 @@ def test_other_tensors_are_refused(generators_folder, file):
 
 def test_other_positions_and_masks_are_refused(generators_folder):
     path = generators_folder / "motion_generator.pt"
-    content = torch.load(path, weights_only=False)
+    content = content_of(path)
     table, mask = content["model"]["denoising_net.PE.pe"], content["model"]["denoising_net.alignment_mask"]
     content["model"]["denoising_net.PE.pe"] = table + 0.01
     torch.save(content, path)
