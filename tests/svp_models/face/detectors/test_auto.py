@@ -69,7 +69,7 @@ def test_photographs_are_not(drawn, caplog):
     for folder in sorted(CLIPS.glob("vasa_*")):
         with caplog.at_level(logging.INFO):
             assert AutoBackend(drawn, photo).choose(image(folder / "portrait.jpg")) is photo, folder.name
-    assert "faces are found by the backend photo" in caplog.text
+    assert "faces are detected by the backend photo" in caplog.text
 
 
 def test_what_neither_or_one_sees(drawn):
