@@ -7,6 +7,9 @@
 | SVP_STYLE_PRIOR | types.StylePrior: mean and standard deviation of a speaking style |
 | SVP_STYLE       | types.Style: style codes over a clip                        |
 | SVP_HEAD_MOTION | types.HeadMotion: 8 head keypoints per frame                |
+| SVP_MOTION      | types.Motion: pose, expression, lids and gaze per frame       |
+| SVP_LIVEPORTRAIT | LivePortrait's networks under the host's memory management  |
+| SVP_MOTION_GENERATOR | a network that makes motions from voices, under the same |
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a face detector and the choice of face |
 | SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
 | SVP_CROP        | face.crop.FaceCrop: squares that were cropped from images    |
@@ -61,6 +64,9 @@ AudioEncoderSocket = io.Custom("SVP_AUDIO_ENCODER")
 StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
 StyleSocket = io.Custom("SVP_STYLE")
 HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
+MotionSocket = io.Custom("SVP_MOTION")
+LivePortraitSocket = io.Custom("SVP_LIVEPORTRAIT")
+MotionGeneratorSocket = io.Custom("SVP_MOTION_GENERATOR")
 FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")
 DatasetSocket = io.Custom("SVP_DATASET")
 CropSocket = io.Custom("SVP_CROP")

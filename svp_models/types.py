@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .errors import PortraitError
 from .io.resampling import interpolate_rows
 
 
@@ -64,3 +65,60 @@ class HeadMotion:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+
+LIVEPORTRAIT, SVP = "liveportrait", "svp"  # spaces of a motion's expression
+
+
+@dataclass(frozen=True)
+class Motion:
+    """What a face does in time: n frames, float32 on the CPU. One frame is a still face.
+
+    angles: n x 3, yaw, pitch, roll in degrees (positive: nose to the right of the image, nose down, head tilted clockwise).
+    shift: n x 2, right and down, as shares of the picture's side. scale: n, size of the head, of its own picture.
+    expression: n x e; what it means depends on `space`:
+        'liveportrait': how far k points move, k x 3 flattened (63 for the 21 published points), x right, y down, z in.
+        'svp': 64 coefficients, of the synthetic speakers or of Deep3DFaceRecon.
+    lids: n x 2, image-left and image-right lid, 0 open to 1 closed. gaze: n x 2, right and down, -1 to 1. Both are None where
+        the expression contains them ('liveportrait') or where nothing detects them (photographs in 'svp').
+    fps: frames per second.
+    face: k x 3, LivePortrait's points of the face at rest; None in 'svp' and where a generator knows no face.
+    """
+
+    angles: Tensor
+    shift: Tensor
+    scale: Tensor
+    expression: Tensor
+    fps: float
+    space: str
+    lids: Tensor | None = None
+    gaze: Tensor | None = None
+    face: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        frames = len(self.scale)
+        if self.space not in (LIVEPORTRAIT, SVP):
+            raise PortraitError(f"the space of a motion is {LIVEPORTRAIT} or {SVP}, not {self.space!r}")
+        sizes = {
+            "angles": (frames, 3),
+            "shift": (frames, 2),
+            "scale": (frames,),
+            "lids": (frames, 2),
+            "gaze": (frames, 2),
+        }
+        for name, size in sizes.items():
+            value = getattr(self, name)
+            if value is not None and tuple(value.shape) != size:
+                raise PortraitError(f"{name} of a motion has shape {tuple(value.shape)}, {size} is needed")
+        if self.expression.ndim != 2 or len(self.expression) != frames or not frames:
+            raise PortraitError(
+                f"the expression of a motion has shape {tuple(self.expression.shape)}: {frames} x e is needed"
+            )
+        if self.face is not None and self.face.numel() != self.expression.shape[1]:
+            raise PortraitError(
+                f"the face of a motion has shape {tuple(self.face.shape)}, its expression {self.expression.shape[1]} numbers: "
+                "three numbers for each point are needed"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scale)

@@ -14,9 +14,11 @@ from torch.nn import functional
 
 from ..errors import PortraitError
 from ..networks.liveportrait.stitching import KeypointMLP
+from ..types import LIVEPORTRAIT, Motion
 
 DEGREES_PER_BIN = 3.0
 FIRST_BIN = -97.5  # degrees
+SIDE = 2.0  # of the picture, in units of the points
 # Rows of `exp` that move a part of the face, of the 21 published points.
 LIPS = (6, 12, 14, 17, 19, 20)
 EYES = (11, 13, 15, 16, 18)
@@ -58,6 +60,36 @@ def motion_from_network(outputs: dict[str, Tensor]) -> KeypointMotion:
         exp=outputs["exp"].unflatten(1, (-1, 3)),
         kp=outputs["kp"].unflatten(1, (-1, 3)),
     )
+
+
+def motion_of_keypoints(keypoint_motion: KeypointMotion, fps: float) -> Motion:
+    """The same as it travels between nodes, without t's z, which is not used. LivePortrait's yaw turns the nose to the left."""
+    parts = {
+        name: getattr(keypoint_motion, name).detach().cpu().float() for name in ("pitch", "yaw", "roll", "t", "scale")
+    }
+    face = None if keypoint_motion.kp is None else keypoint_motion.kp[0].detach().cpu().float()
+    return Motion(
+        angles=torch.stack([-parts["yaw"].flatten(), parts["pitch"].flatten(), parts["roll"].flatten()], dim=1),
+        shift=parts["t"][:, :2] / SIDE,
+        scale=parts["scale"].flatten(),
+        expression=keypoint_motion.exp.detach().cpu().float().flatten(1),
+        fps=fps,
+        space=LIVEPORTRAIT,
+        face=face,
+    )
+
+
+def keypoints_of_motion(motion: Motion) -> KeypointMotion:
+    """A motion of LivePortrait's space in LivePortrait's numbers; one of another space raises PortraitError."""
+    if motion.space != LIVEPORTRAIT:
+        raise PortraitError(
+            f"the motion is in the space {motion.space}, LivePortrait needs one of its own: extract or generate it with "
+            "Load LivePortrait connected"
+        )
+    yaw, pitch, roll = motion.angles.unbind(1)
+    face = None if motion.face is None else motion.face.expand(len(motion), -1, -1)
+    exp = motion.expression.unflatten(1, (-1, 3))
+    return KeypointMotion(pitch, -yaw, roll, functional.pad(motion.shift * SIDE, (0, 1)), motion.scale, exp, face)
 
 
 def degrees_from_bins(logits: Tensor) -> Tensor:

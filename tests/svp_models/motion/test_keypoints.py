@@ -15,12 +15,15 @@ from svp_portrait.svp_models.motion.keypoints import (
     drive_relative,
     driving_frame,
     keypoints,
+    keypoints_of_motion,
     motion_from_network,
+    motion_of_keypoints,
     retarget,
     rotation_matrices,
     stitch,
     with_rows,
 )
+from svp_portrait.svp_models.types import Motion
 
 
 @pytest.fixture
@@ -120,3 +123,30 @@ def test_movements_alone_have_no_points(motions):
         keypoints(replace(driving, kp=None))
     with pytest.raises(PortraitError, match="the portrait has 2 frames"):
         drive_relative(driving, driving)
+
+
+def test_a_motion_travels_and_comes_back(motions):
+    """To the bit, but for t's z; the nose, at negative z, goes to the right with positive yaw and down with positive pitch."""
+    _, driving = motions
+    motion = motion_of_keypoints(driving, 24.0)
+    assert (motion.fps, motion.space, len(motion)) == (24.0, "liveportrait", len(driving))
+    back = keypoints_of_motion(motion)
+    for name in ("pitch", "yaw", "roll", "scale", "exp"):
+        assert torch.equal(getattr(back, name), getattr(driving, name).float()), name
+    assert torch.equal(back.t[:, :2], driving.t[:, :2])
+    assert torch.equal(keypoints(replace(driving, kp=driving.kp[:1].expand_as(driving.kp))), keypoints(back))
+    nose = torch.tensor([[0.0, 0.0, -1.0]])
+    turned = keypoints_of_motion(
+        replace(motion, angles=torch.tensor([[20.0, 10.0, 0.0]]).expand(len(motion), 3))
+    ).rotation
+    assert ((nose @ turned)[:, 0, :2] > 0.1).all()
+
+
+def test_motions_of_other_spaces_are_refused():
+    still = Motion(torch.zeros(1, 3), torch.zeros(1, 2), torch.ones(1), torch.zeros(1, 64), 25.0, "svp")
+    with pytest.raises(PortraitError, match="in the space svp"):
+        keypoints_of_motion(still)
+    with pytest.raises(PortraitError, match=r"lids of a motion has shape \(2, 2\), \(1, 2\) is needed"):
+        replace(still, lids=torch.zeros(2, 2))
+    with pytest.raises(PortraitError, match="not 'flame'"):
+        replace(still, space="flame")
