@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
-from .identity import POSE_SIZE, FaceStates
+from ..errors import PortraitError
+from ..types import SVP, Motion
+from .identity import EXPRESSION_SIZE, POSE_SIZE, FaceStates
 from .performance import EMOTIONS, INTENSITY_SCALE, TONES, blend, perform
 from .renderer import RenderedClip, render_clip
 from .speakers import POPULATION, SPLITS, Speaker, sentence
@@ -119,3 +122,35 @@ def neutral_portrait(speaker: Speaker, size: int) -> RenderedClip:
         gaze=np.zeros((1, 2), np.float32),
     )
     return render_clip(speaker.identity, relaxed, size)
+
+
+def states_to_motion(states: FaceStates, fps: float) -> Motion:
+    """The moving parameters of a clip as a motion in the space 'svp': the same numbers, as tensors of their own."""
+    pose = torch.tensor(states.pose, dtype=torch.float32)
+    return Motion(
+        angles=pose[:, :3].clone(),
+        shift=pose[:, 3:5].clone(),
+        scale=pose[:, 5].clone(),
+        expression=torch.tensor(states.expression, dtype=torch.float32),
+        fps=fps,
+        space=SVP,
+        lids=torch.tensor(states.blink, dtype=torch.float32),
+        gaze=torch.tensor(states.gaze, dtype=torch.float32),
+    )
+
+
+def motion_to_states(motion: Motion) -> FaceStates:
+    """A motion in the space 'svp' as parameters that a synthetic speaker can perform; eyes open and straight without lids
+    and gaze."""
+    if motion.space != SVP or motion.expression.shape[1] != EXPRESSION_SIZE:
+        raise PortraitError(
+            f"the motion has {motion.expression.shape[1]} numbers in the space {motion.space}, a synthetic speaker needs "
+            f"{EXPRESSION_SIZE} in {SVP}: choose a motion of a synthetic speaker"
+        )
+    still = torch.zeros(len(motion), 2)
+    return FaceStates(
+        expression=motion.expression.numpy().copy(),
+        pose=torch.cat([motion.angles, motion.shift, motion.scale[:, None]], dim=1).numpy(),
+        blink=(still if motion.lids is None else motion.lids).numpy().copy(),
+        gaze=(still if motion.gaze is None else motion.gaze).numpy().copy(),
+    )

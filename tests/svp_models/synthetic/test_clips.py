@@ -1,8 +1,19 @@
 from __future__ import annotations
 
-import numpy as np
+from dataclasses import replace
 
-from svp_portrait.svp_models.synthetic.clips import act, make_clip, neutral_portrait
+import numpy as np
+import pytest
+import torch
+
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.synthetic.clips import (
+    act,
+    make_clip,
+    motion_to_states,
+    neutral_portrait,
+    states_to_motion,
+)
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker, split_of
 
@@ -48,3 +59,22 @@ def test_neutral_portrait_is_one_calm_frame():
     assert abs(upper[1] - lower[1]) < 0.03 * 64  # lips meet
     left, right = drawn.head_keypoints[0, 4], drawn.head_keypoints[0, 5]
     assert abs(left[1] - right[1]) < 0.03 * 64  # upright
+
+
+def test_states_become_a_motion_and_states_again_to_the_bit():
+    _, _, states = act(speaker(3, "train"), "happy", 2, 7, frames=40, fps=25.0)
+    motion = states_to_motion(states, 25.0)
+    assert (motion.space, motion.fps, len(motion)) == ("svp", 25.0, 40)
+    assert torch.equal(motion.angles[:, 0], torch.from_numpy(states.pose[:, 0]))  # yaw
+    assert torch.equal(motion.scale, torch.from_numpy(states.pose[:, 5]))
+    again = motion_to_states(motion)
+    for name in ("expression", "pose", "blink", "gaze"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(states, name))
+    motion.angles[0, 0] += 1  # a copy: the states stay as they were
+    assert states.pose[0, 0] != motion.angles[0, 0]
+
+
+def test_a_motion_of_another_space_is_no_performance():
+    motion = states_to_motion(act(speaker(3, "train"), "happy", 2, 7, frames=2, fps=25.0)[2], 25.0)
+    with pytest.raises(PortraitError, match="63 numbers in the space liveportrait"):
+        motion_to_states(replace(motion, space="liveportrait", expression=torch.zeros(2, 63)))
