@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -21,9 +21,12 @@ from ..io.strict_config import json_value, shown
 from ..model import PortraitModel, PortraitNetworks, build_networks
 from ..networks.layers import shapes_only
 from ..networks.vae import Vae
+from .liveportrait import FILES as LIVEPORTRAIT_FILES
+from .liveportrait import KIND, SUBFOLDERS, liveportrait_files, load_liveportrait
+from .liveportrait_file import save_liveportrait
 from .model_file import load_model, save_model, style_space_of
 from .model_zoo import ENTRIES
-from .safetensors_io import FORMAT, load_strict, sha256_of
+from .safetensors_io import FORMAT, load_strict, read_metadata, sha256_of
 from .sd15 import (
     MID_BLOCK,
     STEM,
@@ -39,12 +42,14 @@ from .third_party import find_weights, read_weights, weights_in
 from .vexpress import DENOISER, FILES, load_vexpress_networks
 
 MODEL_FILE, VEXPRESS, SD15, VAE, MOTION = "model file", "vexpress", "sd15", "vae", "animatediff"
+LIVEPORTRAIT = "liveportrait"  # a folder of the five published files, or the pack's single file of them
 DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 LICENCES = {
     SD15: "sd15",
     VEXPRESS: "vexpress",
     VAE: "sd-vae-ft-mse",
     MOTION: "animatediff-v3",
+    LIVEPORTRAIT: "liveportrait",
 }  # entry of the model zoo
 
 # Layers of the denoiser that Stable Diffusion lacks start as copies of similar ones: the reference bank holds features of the
@@ -63,10 +68,13 @@ def convert(
 ) -> list[str]:
     """Writes the model file `out` and returns the lines of a report.
 
-    sources: a model file; SD1.5 (and AnimateDiff, and an autoencoder); or a V-Express folder (and an autoencoder).
-    dtype: None keeps the precision of a model file and means float16 for all others. config, seed: see `init_from_sd15`.
+    sources: a model file; SD1.5 (and AnimateDiff, and an autoencoder); a V-Express folder (and an autoencoder); or
+    LivePortrait, which becomes its single file. dtype: None keeps the precision of a model file, means float32 for LivePortrait
+    and float16 for all others. config, seed: see `init_from_sd15`.
     """
     kinds = _kinds([Path(source) for source in sources])
+    if LIVEPORTRAIT in kinds:
+        return _convert_liveportrait(kinds[LIVEPORTRAIT], Path(out), dtype or torch.float32)
     if MODEL_FILE in kinds:
         model, files, lines = _from_model_file(kinds[MODEL_FILE])
         dtype = dtype or next(model.networks.parameters()).dtype
@@ -74,11 +82,7 @@ def convert(
         model, files, lines = _from_sd15(kinds, config, dtype or torch.float16, seed)
     else:
         model, files, lines = _from_vexpress(kinds)
-    known = json_value(model.metadata.get("sources", "{}"), f"{files[0]}: sources")
-    if not isinstance(known, dict):
-        raise PortraitError(
-            f"{files[0]}: sources is {shown(known)}: names and hashes are needed, use the original file"
-        )
+    known = _known_sources(model.metadata, files[0])
     licences = [model.metadata["licence"]] if model.metadata.get("licence") else []
     licences += [f"{kind}: {ENTRIES[LICENCES[kind]].licence}" for kind in kinds if kind in LICENCES]
     metadata = {
@@ -88,6 +92,23 @@ def convert(
     }
     save_model(out, model, metadata, dtype or torch.float16)
     return lines
+
+
+def _known_sources(metadata: Mapping[str, str], file: Path) -> dict[str, str]:
+    """Sources that a file of the pack names already."""
+    known = json_value(metadata.get("sources", "{}"), f"{file}: sources")
+    if not isinstance(known, dict):
+        raise PortraitError(f"{file}: sources is {shown(known)}: names and hashes are needed, use the original file")
+    return known
+
+
+def _convert_liveportrait(source: Path, out: Path, dtype: torch.dtype) -> list[str]:
+    networks = load_liveportrait(source)
+    files = list(liveportrait_files(source).values()) if source.is_dir() else [source]
+    known = _known_sources({} if source.is_dir() else read_metadata(source), source)
+    licence = f"{LIVEPORTRAIT}: {ENTRIES[LICENCES[LIVEPORTRAIT]].licence}"
+    save_liveportrait(out, networks, {"sources": json.dumps({**known, **hashes_of(files)}), "licence": licence}, dtype)
+    return [_loaded(part.name, getattr(networks, part.name), source.name) for part in fields(networks)]
 
 
 @dataclass(frozen=True)
@@ -253,7 +274,7 @@ def kind_of(path: Path | str) -> str:
         return _kind_of_folder(path)
     names, metadata = _names(path)
     if metadata.get("format") == FORMAT:
-        return MODEL_FILE
+        return LIVEPORTRAIT if metadata.get("kind") == KIND else MODEL_FILE
     if any(name.startswith("model.diffusion_model.") for name in names):
         return SD15
     if any(".motion_modules." in name for name in names) and not any(".resnets." in name for name in names):
@@ -271,13 +292,15 @@ def kind_of(path: Path | str) -> str:
 def _kind_of_folder(folder: Path) -> str:
     if weights_in(folder, DENOISER):
         return VEXPRESS
+    if any(weights_in(folder / below, LIVEPORTRAIT_FILES[0]) for below in SUBFOLDERS):
+        return LIVEPORTRAIT
     if (folder / "unet").is_dir():
         return SD15
     if weights_in(folder, STEM) or (folder / "vae").is_dir():
         return VAE
     raise PortraitError(
-        f"{folder}: it has no denoising_unet (V-Express), unet/ (Stable Diffusion 1.5) or "
-        "diffusion_pytorch_model (an autoencoder): name the folder with the weights"
+        f"{folder}: it has no denoising_unet (V-Express), unet/ (Stable Diffusion 1.5), {LIVEPORTRAIT_FILES[0]} "
+        "(LivePortrait) or diffusion_pytorch_model (an autoencoder): name the folder with the weights"
     )
 
 
@@ -308,12 +331,18 @@ def _kinds(paths: Sequence[Path]) -> dict[str, Path]:
         if kind in kinds:
             raise PortraitError(f"{kinds[kind]} and {path} are both of kind {kind}: name one of them")
         kinds[kind] = path
-    combinations = {SD15: {SD15, MOTION, VAE}, VEXPRESS: {VEXPRESS, VAE}, MODEL_FILE: {MODEL_FILE}}
+    combinations = {
+        SD15: {SD15, MOTION, VAE},
+        VEXPRESS: {VEXPRESS, VAE},
+        MODEL_FILE: {MODEL_FILE},
+        LIVEPORTRAIT: {LIVEPORTRAIT},
+    }
     main = [kind for kind in combinations if kind in kinds]
     if len(main) != 1 or not set(kinds) <= combinations[main[0]]:
         raise PortraitError(
             f"the sources are of kinds {', '.join(kinds) or 'none'}: give one model file of this pack, or Stable Diffusion "
-            "1.5 (sd15, optionally with animatediff and vae), or a V-Express folder (vexpress, optionally with vae)"
+            "1.5 (sd15, optionally with animatediff and vae), a V-Express folder (vexpress, optionally with vae), or a "
+            "LivePortrait folder (liveportrait)"
         )
     return kinds
 

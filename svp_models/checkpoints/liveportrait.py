@@ -1,4 +1,4 @@
-"""LivePortrait's weights as published: five files, `.pth` or `.safetensors`, in one folder or in its two subfolders.
+"""LivePortrait's weights: as published, five files in one folder or in its two subfolders; or the pack's single file of them.
 
 | file                            | network                                                       |
 |---------------------------------|---------------------------------------------------------------|
@@ -10,13 +10,15 @@
 
 The networks' sizes follow from the tensors' shapes. The safetensors set that ComfyUI users have (Kijai's) has the same names but
 for its flat stitching file: `retarget_shoulder_module.mlp.*`, `retarget_mouth_module.mlp.*`, `retarget_eye_module.mlp.*`.
+The single file (`liveportrait_file`) has all tensors, spectral norm folded, below `appearance.`, `motion.`, `warping.`,
+`generator.`, `stitching.`, `mouth.` and `eyes.`
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -31,7 +33,7 @@ from ..networks.liveportrait.motion_extractor import MotionExtractor, MotionExtr
 from ..networks.liveportrait.spade_generator import SpadeConfig, SpadeGenerator
 from ..networks.liveportrait.stitching import EYE_WIDTHS, MOUTH_WIDTHS, SHOULDER_WIDTHS, KeypointMLP
 from ..networks.liveportrait.warping import DenseMotionConfig, WarpingConfig, WarpingNetwork
-from .safetensors_io import load_strict
+from .safetensors_io import load_strict, read_safetensors
 from .third_party import find_weights, missing_stems, read_content, read_weights, weights_in
 
 APPEARANCE, MOTION, WARPING = "appearance_feature_extractor", "motion_extractor", "warping_module"
@@ -41,6 +43,7 @@ SUBFOLDERS = ("", "base_models", "retargeting_models")  # as the published folde
 RETARGETING = {"shoulder": SHOULDER_WIDTHS, "mouth": MOUTH_WIDTHS, "eye": EYE_WIDTHS}
 FLAT_NAME = re.compile(r"retarget_(shoulder|mouth|eye)(?:_module)?\.(?:module\.)?(mlp\..+)")
 SPECTRAL = ("weight_orig", "weight_u", "weight_v")
+KIND = "liveportrait"  # of the single file
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -63,16 +66,23 @@ def holds_liveportrait(names: Iterable[str]) -> bool:
     return not missing_stems(names, FILES)
 
 
-def load_liveportrait(folder: Path | str) -> LivePortraitNetworks:
-    """The networks of a folder, float32 on the CPU.
+def liveportrait_files(folder: Path | str) -> dict[str, Path]:
+    """Stem -> path of the five published files of a folder. PortraitError names the first that is missing."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise PortraitError(f"{folder}: there is no such folder")
+    return {stem: _find(folder, stem) for stem in FILES}
+
+
+def load_liveportrait(path: Path | str) -> LivePortraitNetworks:
+    """The networks of a folder with the published files, or of a single file of this pack; float32 on the CPU.
 
     Every tensor of every file is used or checked; the first that is missing, unexpected or of another shape raises
     PortraitError with the file, its name there and both shapes.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise PortraitError(f"{folder}: there is no such folder")
-    paths = {stem: _find(folder, stem) for stem in FILES}
+    if Path(path).suffix == ".safetensors":
+        return _load_single_file(Path(path))
+    paths = liveportrait_files(path)
     retargeting = load_retargeting(paths[STITCHING])
     return LivePortraitNetworks(
         load_appearance_extractor(paths[APPEARANCE]),
@@ -104,17 +114,20 @@ def load_generator(path: Path | str) -> SpadeGenerator:
 def load_retargeting(path: Path | str) -> dict[str, KeypointMLP]:
     """`shoulder` (stitching), `mouth` and `eye`."""
     path = Path(path)
-    networks = {}
-    for part, tensors in _retargeting_tensors(path).items():
-        prefix = f"retarget_{part}."
-        sizes = Sizes(path, tensors, partial(KeypointMLP, RETARGETING[part]), prefix)
-        weights = [f"mlp.{index}.weight" for index in sizes.numbers("mlp")]
-        widths = (sizes.axis("mlp.0.weight", 1), *(sizes.axis(name, 0) for name in weights))
-        with shapes_only():
-            network = KeypointMLP(widths)
-        load_strict(network, tensors, path, prefix)
-        networks[part] = network.eval()
-    return networks
+    return {
+        part: _keypoint_mlp(path, tensors, RETARGETING[part], f"retarget_{part}.")
+        for part, tensors in _retargeting_tensors(path).items()
+    }
+
+
+def _keypoint_mlp(path: Path, tensors: dict[str, Tensor], published: tuple[int, ...], prefix: str) -> KeypointMLP:
+    sizes = Sizes(path, tensors, partial(KeypointMLP, published), prefix)
+    weights = [f"mlp.{index}.weight" for index in sizes.numbers("mlp")]
+    widths = (sizes.axis("mlp.0.weight", 1), *(sizes.axis(name, 0) for name in weights))
+    with shapes_only():
+        network = KeypointMLP(widths)
+    load_strict(network, tensors, path, prefix)
+    return network.eval()
 
 
 class Sizes:
@@ -222,14 +235,44 @@ def fold_spectral_norm(tensors: Mapping[str, Tensor], path: Path | str) -> dict[
 
 def _load(path: Path | str, build: Callable[[Any], Network], config: Callable[[Sizes], Any]) -> Network:
     path = Path(path)
-    stored = {
-        name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in read_weights(path).items()
-    }
-    tensors = fold_spectral_norm(stored, path)
+    return _network(path, fold_spectral_norm(_floats(read_weights(path)), path), build, config)
+
+
+def _network(
+    path: Path,
+    tensors: dict[str, Tensor],
+    build: Callable[[Any], Network],
+    config: Callable[[Sizes], Any],
+    prefix: str = "",
+) -> Network:
     with shapes_only():
-        network = build(config(Sizes(path, tensors, lambda: build(None))))
-    load_strict(network, tensors, path)
+        network = build(config(Sizes(path, tensors, lambda: build(None), prefix)))
+    load_strict(network, tensors, path, prefix)
     return network.eval()
+
+
+def _load_single_file(path: Path) -> LivePortraitNetworks:
+    stored, _ = read_safetensors(path, KIND)
+    parts: dict[str, dict[str, Tensor]] = {part.name: {} for part in fields(LivePortraitNetworks)}
+    for name, tensor in _floats(stored).items():
+        part, _, below = name.partition(".")
+        if part not in parts:
+            raise PortraitError(f"{path}: {name} is unexpected: its names begin with {', '.join(parts)}")
+        parts[part][below] = tensor
+    return LivePortraitNetworks(
+        _network(path, parts["appearance"], AppearanceExtractor, appearance_config, "appearance."),
+        _network(path, parts["motion"], MotionExtractor, motion_config, "motion."),
+        _network(path, parts["warping"], WarpingNetwork, warping_config, "warping."),
+        _network(path, parts["generator"], SpadeGenerator, spade_config, "generator."),
+        _keypoint_mlp(path, parts["stitching"], SHOULDER_WIDTHS, "stitching."),
+        _keypoint_mlp(path, parts["mouth"], MOUTH_WIDTHS, "mouth."),
+        _keypoint_mlp(path, parts["eyes"], EYE_WIDTHS, "eyes."),
+    )
+
+
+def _floats(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """All tensors but counters as float32."""
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in tensors.items()}
 
 
 def _find(folder: Path, stem: str) -> Path:

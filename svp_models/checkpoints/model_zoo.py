@@ -149,6 +149,94 @@ ZOO = (
         "the audio features of V-Express models",
     ),
     Entry(
+        "liveportrait",
+        (
+            WeightFile(
+                "appearance_feature_extractor.safetensors",
+                3361936,
+                "38bef5de50a92bf1fc66e8c511051a19dfacdf80c37f8713425ec15dc9ca7d34",
+            ),
+            WeightFile(
+                "motion_extractor.safetensors",
+                112496256,
+                "3568cd410e29d046771acb55ecfdfe4c7c197d345bd8b7f95942ef63130b6c9e",
+            ),
+            WeightFile(
+                "spade_generator.safetensors",
+                221771768,
+                "ca04fbec765745e9eae836d2d7522c274647b277ce5f25104fa1705b75222212",
+            ),
+            WeightFile(
+                "stitching_retargeting_module.safetensors",
+                911836,
+                "60725cf3523ae413880da28ed583c9e84c5c25695a0cef1b77210ea31cc424ea",
+            ),
+            WeightFile(
+                "warping_module.safetensors",
+                182158564,
+                "f7b7834bd6039b4088f72e5161e60ad366f68a3763df8a3eac0bc0f9d46fdbbf",
+            ),
+        ),
+        "liveportrait",
+        "MIT",
+        "Kijai/LivePortrait_safetensors",
+        "rendering photographs from motions (Load LivePortrait, Animate Portrait)",
+    ),
+    Entry(
+        "liveportrait-pth",
+        (
+            *(
+                WeightFile(f"{stem}.pth", remote=f"liveportrait/base_models/{stem}.pth")
+                for stem in ("appearance_feature_extractor", "motion_extractor", "spade_generator", "warping_module")
+            ),
+            WeightFile(
+                "stitching_retargeting_module.pth",
+                remote="liveportrait/retargeting_models/stitching_retargeting_module.pth",
+            ),
+        ),
+        "liveportrait/pth",
+        "MIT",
+        "KwaiVGI/LivePortrait",
+        "the same as liveportrait, in the original files of its authors",
+    ),
+    Entry(
+        "joyvasa",
+        (
+            WeightFile(
+                "motion_generator_hubert_chinese.pt", remote="motion_generator/motion_generator_hubert_chinese.pt"
+            ),
+            WeightFile("motion_template.pkl", remote="motion_template/motion_template.pkl"),
+        ),
+        "joyvasa",
+        "MIT",
+        "jdh-algo/JoyVASA",
+        "motions from a voice (Load Motion Generator); its HuBERT is in the file",
+    ),
+    Entry(
+        "chinese-hubert-base",
+        (WeightFile("config.json"), WeightFile("pytorch_model.bin"), WeightFile("preprocessor_config.json")),
+        "joyvasa/chinese-hubert-base",
+        "MIT",
+        "TencentGameMate/chinese-hubert-base",
+        "JoyVASA files without an audio encoder of their own; the published one has it",
+    ),
+    Entry(
+        "kdtalker",
+        (
+            WeightFile("KDTalker.pth", remote="ckpts/KDTalker.pth"),
+            WeightFile(
+                "wav2lip.pth",
+                435807851,
+                "b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
+                "ckpts/wav2lip.pth",
+            ),
+        ),
+        "kdtalker",
+        RESEARCH,
+        "ChaolongYang/KDTalker",
+        "motions from a voice (Load Motion Generator), with head movements of many kinds",
+    ),
+    Entry(
         "deep3d",
         (WeightFile("epoch_20.pth", 288860037, "6d17a6b23457b521801baae583cb6a58f7238fe6721fc3d65d76407460e9149b"),),
         "svp/deep3d",

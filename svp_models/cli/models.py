@@ -13,6 +13,8 @@ from safetensors import SafetensorError, safe_open
 
 from ..checkpoints.convert import DTYPES, convert
 from ..checkpoints.hub import download
+from ..checkpoints.liveportrait import load_liveportrait
+from ..checkpoints.liveportrait_file import export_liveportrait
 from ..checkpoints.model_file import load_model
 from ..checkpoints.model_zoo import ENTRIES, ZOO, Entry, entry_named, file_in, size_text
 from ..checkpoints.safetensors_io import FORMAT, check_file, sha256_of
@@ -245,7 +247,8 @@ def _file_line(file: dict, folder: str) -> str:
 
 SOURCES = """\
 a model file of this pack; or Stable Diffusion 1.5 (file or diffusers folder), optionally with an AnimateDiff motion module
-and an autoencoder; or a V-Express folder, with an autoencoder unless there is one in it, next to it or in models/vae
+and an autoencoder; or a V-Express folder, with an autoencoder unless there is one in it, next to it or in models/vae;
+or a folder with LivePortrait's five files, or the single file of them
 """
 
 
@@ -254,9 +257,13 @@ def add_convert_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, required=True, metavar="PATH", help=".safetensors file, or folder, to write"
     )
-    parser.add_argument("--to", choices=("svp", "vexpress"), default="svp", help="what to write (%(default)s)")
     parser.add_argument(
-        "--dtype", choices=tuple(DTYPES), help="precision; default: as stored for a model file of this pack, else fp16"
+        "--to", choices=("svp", "vexpress", "liveportrait"), default="svp", help="what to write (%(default)s)"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=tuple(DTYPES),
+        help="precision; default: as stored for a model file of this pack, fp32 for LivePortrait, else fp16",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the fresh layers (%(default)s)")
 
@@ -269,6 +276,12 @@ def run_convert(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
         model = load_model(args.sources[0], dtype)
         for line in [*export_vexpress(args.out, model), *dropped(model)]:
             print(line)
+        return
+    if args.to == "liveportrait":
+        if len(args.sources) != 1:
+            raise PortraitError(f"{len(args.sources)} sources: --to liveportrait takes the single file of LivePortrait")
+        for path in export_liveportrait(args.out, load_liveportrait(args.sources[0])):
+            print(path)
         return
     if args.out.suffix != ".safetensors":
         raise PortraitError(f"--out is {args.out}: a model file ends in .safetensors")
