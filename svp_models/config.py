@@ -11,6 +11,7 @@ __all__ = [
     "PRESETS",
     "AudioConfig",
     "BaseShape",
+    "FaceCropConfig",
     "GuiderConfig",
     "ModelConfig",
     "SchedulerConfig",
@@ -187,6 +188,30 @@ class SchedulerConfig(Checked):
 
 
 @dataclass(frozen=True)
+class FaceCropConfig(Checked):
+    """The part of every frame that a model draws, an upright crop that goes with the head; width 0: the whole frame.
+
+    width, height: pixels of the crop. face: half the width of a face in it. centre: the point of the mean head
+    (`head_pose.RIGID_3D`) in its middle. snap_scale, snap_angle: a scale this near to one to a whole number of pixels, and a
+    tilt of fewer degrees, are left as they are: then no pixel is resampled. smoothing: frames before and after over which the
+    centre is averaged.
+    """
+
+    width: int = limited(0, 0, 8192)
+    height: int = limited(0, 0, 8192)
+    face: float = limited(60.0, 1, 8192)
+    centre: tuple[float, float, float] = limited((0.0, 0.44, 0.3), -10, 10)
+    snap_scale: float = limited(0.16, 0, 1)
+    snap_angle: float = limited(15.0, 0, 180)
+    smoothing: int = limited(2, 0, 250)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if bool(self.width) != bool(self.height):
+            raise PortraitError(f"face_crop is {self.width} x {self.height}: give both sides, or 0 for whole frames")
+
+
+@dataclass(frozen=True)
 class ModelConfig(Checked):
     """A whole model. size: pixels per side it was trained at; fps: frame rate it was trained at."""
 
@@ -207,9 +232,13 @@ class ModelConfig(Checked):
     audio: AudioConfig = field(default_factory=AudioConfig)
     style: StyleConfig = field(default_factory=StyleConfig)
     scheduler: SchedulerConfig = field(default_factory=SchedulerConfig)
+    face_crop: FaceCropConfig = field(default_factory=FaceCropConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for side in (self.face_crop.width, self.face_crop.height):
+            if side % self.vae.downscale:
+                raise PortraitError(f"face_crop has {side} pixels: multiples of {self.vae.downscale} are needed")
         if self.overlap >= self.window:
             raise PortraitError(f"overlap is {self.overlap}: less than the window of {self.window} frames is needed")
         if self.unet.latent_channels != self.vae.latent_channels:

@@ -90,8 +90,8 @@ def squares_along(boxes: np.ndarray, width: int, height: int, margin: float, rea
     Its centre and size are averaged over `reach` frames before and after (Hann window), so that it moves smoothly where the
     box jitters; the ends of the clip repeat. The box of the frame is always inside.
     """
-    centres = _averaged(_centres(boxes), reach)
-    sizes = _averaged((boxes[:, 2:] - boxes[:, :2]).max(axis=1), reach)
+    centres = averaged(_centres(boxes), reach)
+    sizes = averaged((boxes[:, 2:] - boxes[:, :2]).max(axis=1), reach)
     return [
         _place_square(centre, float(size), box, (width, height), margin)
         for centre, size, box in zip(centres, sizes, boxes, strict=True)
@@ -106,7 +106,8 @@ def _centres(boxes: np.ndarray) -> np.ndarray:
     return centres
 
 
-def _averaged(rows: np.ndarray, reach: int) -> np.ndarray:
+def averaged(rows: np.ndarray, reach: int) -> np.ndarray:
+    """Rows n k, each the weighted mean of those up to `reach` before and after; the ends are repeated."""
     weights = np.hanning(2 * reach + 3)[1:-1]
     return ndimage.convolve1d(rows, weights / weights.sum(), axis=0, mode="nearest")
 
