@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     import cv2
     import soxr
     from av.video import reformatter
-    from scipy import interpolate, ndimage
+    from scipy import fft, interpolate, ndimage, signal
     from scipy.spatial import transform
 else:
     av, reformatter = Library("av"), Library("av.video.reformatter")
     cv2, soxr = Library("cv2"), Library("soxr")
+    fft, signal = Library("scipy.fft"), Library("scipy.signal")
     interpolate, ndimage = Library("scipy.interpolate"), Library("scipy.ndimage")
     transform = Library("scipy.spatial.transform")
 
@@ -64,11 +65,13 @@ __all__ = [
     "av",
     "check_libraries",
     "cv2",
+    "fft",
     "interpolate",
     "missing_error",
     "ndimage",
     "onnxruntime",
     "reformatter",
+    "signal",
     "soxr",
     "transform",
 ]

@@ -21,20 +21,11 @@ from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Style, StylePrior
 from .evaluator import INTENSITY, Case, Evaluator, PredictionError, audio_from_samples, audio_of, make_cases
-from .metrics import (
-    COLOURS,
-    PROPORTIONS,
-    clustering_strength,
-    cosine,
-    identity_descriptor,
-    keypoint_error,
-    lagged_correlation,
-    largest_change,
-    mean_ssim,
-    mouth_opening,
-    psnr,
-    share_of_way,
-)
+from .metrics.frames import mean_ssim, psnr
+from .metrics.identity import COLOURS, PROPORTIONS, identity_descriptor
+from .metrics.landmarks import keypoint_error, mouth_opening
+from .metrics.series import lagged_correlation, largest_change
+from .metrics.style import clustering_strength, cosine, share_of_way
 
 INPUTS = ("audio", "expression", "both")
 WEIGHTS = np.linspace(0, 1, 11)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import PortraitError
-from ..evaluation.metrics import clustering_strength
+from ..evaluation.metrics.style import clustering_strength
 from ..networks.style_extractor import StyleExtractor, sample_code
 from .config import StylePhase
 from .dataset import Clips, Expressions, Sample, SampleIndex, stack

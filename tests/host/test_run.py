@@ -13,7 +13,8 @@ from PIL import Image
 from scipy.signal import correlate
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.evaluation.metrics import lagged_correlation, mouth_opening
+from svp_portrait.svp_models.evaluation.metrics.landmarks import mouth_opening
+from svp_portrait.svp_models.evaluation.metrics.series import lagged_correlation
 from svp_portrait.svp_models.face.tracking import track_face
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video

@@ -20,6 +20,7 @@ from torch.nn import functional
 
 VEXPRESS = Path(__file__).parent / "vexpress"
 LIVEPORTRAIT = Path(__file__).parent / "liveportrait"
+EVALUATION = Path(__file__).parent / "evaluation.npz"
 GENERATORS = {"KDTalker": "model", "wav2lip": "state_dict", "motion_generator": "model"}  # file -> entry of its weights
 RESIDUAL = ("to_out.0.weight", "proj_out.weight", "conv2.weight", "ff.net.2.weight")  # written to a stream: smaller
 

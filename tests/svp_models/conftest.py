@@ -6,6 +6,7 @@ import argparse
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,7 +18,14 @@ from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.motion_generators.joyvasa import DiffusionSchedule, JoyVasaNetwork, alignment_mask
 from svp_portrait.svp_models.networks.motion_generators.kdtalker import KDTalkerNetwork
 
-from ..reference.weights import LIVEPORTRAIT, VEXPRESS, generator_weights, liveportrait_weights, vexpress_weights
+from ..reference.weights import (
+    EVALUATION,
+    LIVEPORTRAIT,
+    VEXPRESS,
+    generator_weights,
+    liveportrait_weights,
+    vexpress_weights,
+)
 
 CONFIGS = ("unet_config.json", "extra_config.json")
 
@@ -136,6 +144,13 @@ def kdtalker_audio() -> dict[str, Tensor]:
 def joyvasa_io() -> dict[str, Tensor]:
     """What JoyVASA's own code computed with them; do not write to it."""
     return load_file(LIVEPORTRAIT / "joyvasa.safetensors")
+
+
+@pytest.fixture(scope="session")
+def evaluation_io() -> dict[str, np.ndarray]:
+    """What SyncNet's, FID's and python_speech_features' own code computed; do not write to it."""
+    with np.load(EVALUATION) as stored:
+        return dict(stored)
 
 
 @pytest.fixture(scope="session")

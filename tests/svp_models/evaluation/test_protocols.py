@@ -14,7 +14,7 @@ from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.pipeline import resolve_options
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.evaluator import Evaluator
-from svp_portrait.svp_models.evaluation.metrics import keypoint_error
+from svp_portrait.svp_models.evaluation.metrics.landmarks import keypoint_error
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, INPUTS, EvaluationSize, StudySize, evaluate
 from svp_portrait.svp_models.face.detection import require_face
 from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.evaluation.metrics import COLOURS, PLACES, PROPORTIONS, identity_descriptor
+from svp_portrait.svp_models.evaluation.metrics.identity import COLOURS, PLACES, PROPORTIONS, identity_descriptor
 from svp_portrait.svp_models.evaluation.protocols import identity_leak
 from svp_portrait.svp_models.synthetic.clips import make_clip, neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker

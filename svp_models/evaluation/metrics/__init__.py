@@ -1,0 +1,1 @@
+"""Metrics as free functions on frames, landmarks, series, features, audio and style codes."""
