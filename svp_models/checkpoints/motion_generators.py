@@ -14,7 +14,6 @@ Sizes follow from the tensors' shapes. Numbers of heads do not: JoyVASA's are gi
 from __future__ import annotations
 
 import argparse
-import pickle
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -34,7 +33,7 @@ from ..networks.motion_generators.wav2lip import LAYERS, Wav2LipAudioEncoder
 from .audio_encoder import merge_weight_norm
 from .liveportrait import Sizes
 from .safetensors_io import check_file, load_strict
-from .third_party import read_content
+from .third_party import read_content, read_pickled_arrays
 
 KDTALKER_PREFIX, WAV2LIP_PREFIX = "point_model.model.", "module.audio_encoder."
 UNUSED_BY_KDTALKER = "positional_encoding.freq_bands"  # no layer reads it
@@ -178,58 +177,6 @@ def load_joyvasa_scale(path: Path | str) -> MotionScale:
             offset[name] = _numbers(values, f"min_{name}", size, path)
             spread[name] = _numbers(values, f"max_{name}", size, path) - offset[name]
     return MotionScale(offset, spread)
-
-
-def read_pickled_arrays(path: Path | str) -> dict[str, Any]:
-    """A pickled dict of numpy arrays and numbers; whatever else the pickle asks for raises PortraitError before it is run."""
-    path = Path(path)
-    check_file(path)
-    try:
-        with path.open("rb") as file:
-            content = _ArrayUnpickler(file).load()
-    except (
-        pickle.UnpicklingError,
-        EOFError,
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        OSError,
-    ) as error:
-        raise PortraitError(f"{path}: not a readable dict of arrays ({error}): copy or download it again") from error
-    if not isinstance(content, dict):
-        raise PortraitError(
-            f"{path}: it holds a {type(content).__name__}, a dict of arrays is needed: choose another file"
-        )
-    return content
-
-
-def latin_bytes(text: str, encoding: str) -> bytes:
-    """The bytes that an old pickle holds as text."""
-    return text.encode("latin-1")
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Knows numpy's arrays and numbers alone."""
-
-    # numpy's own functions that make arrays and numbers again; names depend on the versions of numpy and of the pickle.
-    known: dict[tuple[str, str], Any] = {
-        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-        ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
-        ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
-        ("numpy._core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
-        ("numpy.core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
-        ("numpy._core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
-        ("_codecs", "encode"): latin_bytes,  # how old pickles hold bytes
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.known:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and code in files is never run")
-        return self.known[module, name]
 
 
 def _numbers(values: Mapping[str, Any], name: str, size: int, path: Path | str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Third-party weights: safetensors files and torch.save files, read without running code from them; Deep3DFaceRecon's file."""
+"""Third-party files: safetensors, torch.save files and pickled arrays, read without running code; Deep3DFaceRecon's file."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -138,6 +139,58 @@ def read_content(path: Path) -> Any:
             f"{path}: not a readable weight file ({size} bytes; {_first_line(error)}): it is truncated or "
             "of another format, copy or download it again"
         ) from error
+
+
+def read_pickled_arrays(path: Path | str) -> dict[str, Any]:
+    """A pickled dict of numpy arrays and numbers; whatever else the pickle asks for raises PortraitError before it is run."""
+    path = Path(path)
+    check_file(path)
+    try:
+        with path.open("rb") as file:
+            content = _ArrayUnpickler(file).load()
+    except (
+        pickle.UnpicklingError,
+        EOFError,
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OSError,
+    ) as error:
+        raise PortraitError(f"{path}: not a readable dict of arrays ({error}): copy or download it again") from error
+    if not isinstance(content, dict):
+        raise PortraitError(
+            f"{path}: it holds a {type(content).__name__}, a dict of arrays is needed: choose another file"
+        )
+    return content
+
+
+def latin_bytes(text: str, encoding: str) -> bytes:
+    """The bytes that an old pickle holds as text."""
+    return text.encode("latin-1")
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Knows numpy's arrays and numbers alone."""
+
+    # numpy's own functions that make arrays and numbers again; names depend on the versions of numpy and of the pickle.
+    known: dict[tuple[str, str], Any] = {
+        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+        ("numpy.core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
+        ("numpy._core.multiarray", "scalar"): np.float32(0).__reduce__()[0],
+        ("numpy.core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
+        ("numpy._core.numeric", "_frombuffer"): np.zeros(1).__reduce_ex__(5)[0],
+        ("_codecs", "encode"): latin_bytes,  # how old pickles hold bytes
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self.known:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}, and code in files is never run")
+        return self.known[module, name]
 
 
 def _check_suffix(path: Path) -> None:

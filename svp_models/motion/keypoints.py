@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..errors import PortraitError
 from ..networks.liveportrait.stitching import KeypointMLP
+from ..optional_deps import transform
 from ..types import LIVEPORTRAIT, Motion
 
 DEGREES_PER_BIN = 3.0
@@ -108,6 +109,13 @@ def rotation_matrices(pitch: Tensor, yaw: Tensor, roll: Tensor) -> Tensor:
     about_z = torch.stack([z.cos(), -z.sin(), zero, z.sin(), z.cos(), zero, zero, zero, one], dim=-1)
     rx, ry, rz = (flat.unflatten(-1, (3, 3)) for flat in (about_x, about_y, about_z))
     return (rz @ ry @ rx).transpose(-1, -2)
+
+
+def angles_from_rotation(rotation: Tensor) -> Tensor:
+    """The angles that `rotation_matrices` makes a rotation of, as a motion has them: n 3 3 -> n 3 (yaw, pitch, roll)."""
+    turned = transform.Rotation.from_matrix(rotation.double().transpose(-1, -2).numpy())
+    roll, yaw, pitch = torch.from_numpy(turned.as_euler("ZYX", degrees=True)).unbind(-1)
+    return torch.stack([-yaw, pitch, roll], dim=-1).to(rotation.dtype)
 
 
 def transform_keypoints(kp: Tensor, rotation: Tensor, exp: Tensor, scale: Tensor, t: Tensor) -> Tensor:

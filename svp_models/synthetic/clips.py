@@ -8,8 +8,9 @@ import numpy as np
 import torch
 
 from ..errors import PortraitError
+from ..motion.coefficients import EXPRESSION_SIZE
 from ..types import SVP, Motion
-from .identity import EXPRESSION_SIZE, POSE_SIZE, FaceStates
+from .identity import POSE_SIZE, FaceStates
 from .performance import EMOTIONS, INTENSITY_SCALE, TONES, blend, perform
 from .renderer import RenderedClip, render_clip
 from .speakers import POPULATION, SPLITS, Speaker, sentence

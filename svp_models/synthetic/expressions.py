@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from .identity import EXPRESSION_INDEX, EXPRESSION_SIZE
+from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_SIZE
 
 _SIZES = {
     "forehead": 9,  # from the image-right temple over the crown to the image-left temple, closes the outline of the jaw

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .identity import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, FaceStates, expression_vector
+from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, expression_vector
+from .identity import FaceStates
 from .speakers import Habits, Speaker
 from .speech import Speech, energy_envelope
 from .visemes import VISEME_NAMES, viseme_track

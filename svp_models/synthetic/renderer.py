@@ -6,13 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..motion.coefficients import EXPRESSION_NAMES
 from ..optional_deps import cv2
 from .canvas import SHIFT, Canvas, Colour, curve, mix, shade
 from .expressions import GROUPS
 from .features import lens_outline, paint_brows, paint_eyes, paint_glasses, paint_mouth
 from .geometry import UNIT, FaceGeometry, Pose, project, project_body
 from .hair import COVERS_EARS, Hair
-from .identity import EXPRESSION_NAMES, Appearance, FaceStates, appearance
+from .identity import Appearance, FaceStates, appearance
 from .skin import Skin
 
 _NECKLINE_DEPTH = {

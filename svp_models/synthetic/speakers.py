@@ -7,7 +7,8 @@ from hashlib import blake2b
 
 import numpy as np
 
-from .identity import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, IDENTITY_NAMES, sample_identity
+from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE
+from .identity import IDENTITY_NAMES, sample_identity
 from .speech import Voice
 
 TRAIN_SPEAKERS = 384

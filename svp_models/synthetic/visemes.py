@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .identity import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, expression_vector
+from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, expression_vector
 
 LIP_NAMES = (
     "lips_wide", "lips_round", "lips_press", "upper_lip_raise_l", "upper_lip_raise_r", "lower_lip_drop_l",

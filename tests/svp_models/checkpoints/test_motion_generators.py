@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import pickle
 import re
 from pathlib import Path
@@ -17,7 +16,6 @@ from svp_portrait.svp_models.checkpoints.motion_generators import (
     load_kdtalker,
     load_kdtalker_scale,
     load_wav2lip,
-    read_pickled_arrays,
 )
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.layers import shapes_only
@@ -140,21 +138,6 @@ def test_the_template_of_joyvasa(tmp_path):
     refused(load_joyvasa_scale, path, "std_exp has 62 numbers, 63 finite ones are needed")
     path.write_bytes(pickle.dumps({"mean_exp": np.ones(63)}))
     refused(load_joyvasa_scale, path, "std_exp is missing")
-
-
-def test_code_in_a_template_is_not_run(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return os.mkdir, (str(tmp_path / "run"),)
-
-    path = tmp_path / "motion_template.pkl"
-    path.write_bytes(pickle.dumps({"mean_exp": Evil()}))
-    refused(read_pickled_arrays, path, f"it asks for {os.mkdir.__module__}.mkdir, and code in files is never run")
-    assert not (tmp_path / "run").exists()
-    path.write_bytes(b"no pickle")
-    refused(read_pickled_arrays, path, "not a readable dict of arrays")
-    path.write_bytes(pickle.dumps([1]))
-    refused(read_pickled_arrays, path, "it holds a list, a dict of arrays is needed")
 
 
 def test_the_scale_of_kdtalker(tmp_path):

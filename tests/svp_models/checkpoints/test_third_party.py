@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import zipfile
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.third_party import find_weights, read_weights
+from svp_portrait.svp_models.checkpoints.third_party import find_weights, read_pickled_arrays, read_weights
 from svp_portrait.svp_models.errors import PortraitError
 
 TENSORS = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
@@ -115,3 +116,29 @@ def test_missing_and_empty_files_are_named(tmp_path):
     torch.save({"epoch": 3}, tmp_path / "e.pth")
     with pytest.raises(PortraitError, match="no tensors by name, but a dict of epoch"):
         read_weights(tmp_path / "e.pth")
+
+
+def test_pickled_arrays_come_back_and_code_among_them_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "run"),)
+
+    path = tmp_path / "arrays.pkl"
+    given = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "n": 2, "list": [{"b": np.float64(0.5)}], "text": "x"}
+    path.write_bytes(pickle.dumps(given))
+    found = read_pickled_arrays(path)
+    assert np.array_equal(found["a"], given["a"]) and found["a"].dtype == np.float32
+    assert (found["n"], found["list"], found["text"]) == (2, [{"b": 0.5}], "x")
+    for content, message in (
+        (
+            pickle.dumps({"mean_exp": Evil()}),
+            f"it asks for {os.mkdir.__module__}.mkdir, and code in files is never run",
+        ),
+        (b"no pickle", "not a readable dict of arrays"),
+        (pickle.dumps([1]), "it holds a list, a dict of arrays is needed"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(PortraitError, match=re.escape(message)) as error:
+            read_pickled_arrays(path)
+        assert str(error.value).startswith(str(path))
+    assert not (tmp_path / "run").exists()

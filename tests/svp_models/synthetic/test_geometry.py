@@ -3,15 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from svp_portrait.svp_models.motion.coefficients import EXPRESSION_NAMES, expression_vector
 from svp_portrait.svp_models.synthetic.expressions import displacement_fields, mirror_index
 from svp_portrait.svp_models.synthetic.geometry import FaceGeometry, Pose, project
-from svp_portrait.svp_models.synthetic.identity import (
-    EXPRESSION_NAMES,
-    IDENTITY_NAMES,
-    appearance,
-    expression_vector,
-    sample_identity,
-)
+from svp_portrait.svp_models.synthetic.identity import IDENTITY_NAMES, appearance, sample_identity
 
 STILL = np.zeros(2, dtype=np.float32)
 REST = Pose(0, 0, 0, 0, 0, 1)

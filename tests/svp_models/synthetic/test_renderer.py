@@ -6,13 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.identity import (
-    EXPRESSION_NAMES,
-    IDENTITY_NAMES,
-    FaceStates,
-    expression_vector,
-    sample_identity,
-)
+from svp_portrait.svp_models.motion.coefficients import EXPRESSION_NAMES, expression_vector
+from svp_portrait.svp_models.synthetic.identity import IDENTITY_NAMES, FaceStates, sample_identity
 from svp_portrait.svp_models.synthetic.renderer import FaceRenderer, RenderedFace, render_clip
 
 REST = np.array([0, 0, 0, 0, 0, 1], dtype=np.float32)

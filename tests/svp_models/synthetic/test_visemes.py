@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.synthetic.identity import EXPRESSION_INDEX
+from svp_portrait.svp_models.motion.coefficients import EXPRESSION_INDEX
 from svp_portrait.svp_models.synthetic.speech import Voice, energy_envelope, synthesize
 from svp_portrait.svp_models.synthetic.visemes import VISEME_NAMES, base_symbol, viseme_track, visemes_of
 
