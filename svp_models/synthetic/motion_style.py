@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES
 from ..motion.emotions import EmotionParts
-from .identity import EXPRESSION_INDEX, EXPRESSION_NAMES
 from .performance import MOTION_STYLES, PART_WORDS, emotion_direction, part_of
 from .visemes import VISEME_NAMES
 
