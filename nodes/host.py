@@ -73,7 +73,7 @@ NO_FILES = "(none found)"  # the one choice of a list without files
 __all__ = [
     "HOSTED", "NO_FILES", "ComfyExtension", "InputImpl", "ProgressBar", "Vae", "check_prefix", "compute_device", "find_file",
     "find_folder", "folder_paths", "graph_metadata", "io", "latent_formats", "latent_preview", "list_files", "list_folders",
-    "free_memory", "manage", "manage_whole", "output_file", "load_networks", "load_whole_networks", "progress", "available_memory", "saved_file", "ui",
+    "free_memory", "image_preview", "manage", "manage_whole", "output_file", "load_networks", "load_whole_networks", "progress", "available_memory", "saved_file", "ui",
     "use_host_layers", "weights_dtype",
 ]  # fmt: skip
 
@@ -311,6 +311,19 @@ def preview(bar: PreviewBar, model: PortraitModel) -> Preview | None:
         return None
     draw = vae_previewer(model) if model.config.vae.kind == "portrait" else host_previewer(model)
     return None if draw is None else Preview(bar.set_preview, draw)
+
+
+def image_preview(bar: PreviewBar) -> Callable[[Tensor], None] | None:
+    """Previews finished frames, h w 3 in [0, 1], on the bar now and then; None where the host shows none."""
+    if latent_preview is None or latent_preview.args.preview_method is latent_preview.LatentPreviewMethod.NoPreviews:
+        return None
+    draw = Preview(bar.set_preview, _draw_image)
+    return lambda image: draw(0, 0, image[None])
+
+
+def _draw_image(images: Tensor) -> Any:
+    image = latent_preview.preview_to_image(2 * images[0] - 1)
+    return ("JPEG", image, latent_preview.MAX_PREVIEW_RESOLUTION)
 
 
 def vae_previewer(model: PortraitModel) -> Draw:

@@ -6,6 +6,7 @@ from .dataset import SVPPrepareDataset
 from .face_crop import SVPCropFace, SVPPasteBack
 from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget, SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
+from .liveportrait import SVPAnimate, SVPLoadLivePortrait
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
 from .sampler import SVPSampler
 from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleLoad, SVPStyleSample, SVPStyleSave
@@ -37,6 +38,8 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPCropFace,
     SVPPasteBack,
     SVPLoadVideo,
+    SVPLoadLivePortrait,
+    SVPAnimate,
 ]
 
 

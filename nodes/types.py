@@ -8,7 +8,7 @@
 | SVP_STYLE       | types.Style: style codes over a clip                        |
 | SVP_HEAD_MOTION | types.HeadMotion: 8 head keypoints per frame                |
 | SVP_MOTION      | types.Motion: pose, expression, lids and gaze per frame       |
-| SVP_LIVEPORTRAIT | LivePortrait's networks under the host's memory management  |
+| SVP_LIVEPORTRAIT | LoadedLivePortrait: LivePortrait's networks under the host's memory management  |
 | SVP_MOTION_GENERATOR | a network that makes motions from voices, under the same |
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a face detector and the choice of face |
 | SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
@@ -20,7 +20,7 @@ Host values: IMAGE b h w c in [0, 1]; VIDEO an object, see `open_frames`; AUDIO 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from ..svp_models.checkpoints.liveportrait import LivePortraitNetworks
 from ..svp_models.diffusion.conditioning_cache import ConditioningCache
 from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
 from ..svp_models.diffusion.memory import choose_plan
@@ -58,6 +59,7 @@ from .host import (
 )
 
 CHUNK = 32  # frames converted at a time
+RENDERING_MEMORY = 3 * 2**30  # bytes beside LivePortrait's networks
 
 SvpModel = io.Custom("SVP_MODEL")
 AudioEncoderSocket = io.Custom("SVP_AUDIO_ENCODER")
@@ -128,6 +130,28 @@ class LoadedAudioEncoder:
     def of(cls, encoder: AudioEncoder) -> LoadedAudioEncoder:
         """In float32, as it was loaded: the host's choice of precision is for denoisers."""
         return cls(encoder, manage_whole(encoder))
+
+
+@dataclass(frozen=True)
+class LoadedLivePortrait:
+    """LivePortrait's networks and the host's handle on their memory (None without a host)."""
+
+    networks: LivePortraitNetworks
+    handle: Any
+
+    @classmethod
+    def of(cls, networks: LivePortraitNetworks) -> LoadedLivePortrait:
+        """In float32; the generator in float16 where the host chooses that, as its authors run it.
+
+        Key points, and the grids that move the features, need more digits than float16 or bfloat16 have.
+        """
+        if weights_dtype() == torch.float16:
+            networks.generator.to(torch.float16)
+        return cls(networks, manage_whole(nn.ModuleList(getattr(networks, item.name) for item in fields(networks))))
+
+    def load(self) -> None:
+        """Brings the networks to the device, with room beside them for the frames that are made at once."""
+        load_whole_networks([] if self.handle is None else [self.handle], RENDERING_MEMORY)
 
 
 @dataclass(frozen=True)

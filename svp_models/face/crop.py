@@ -320,7 +320,7 @@ def paste_faces(
             weight = feather_mask(square.inner_edges(width, height), square.side, feather)
             if masks is not None:
                 weight = weight * _resize_mask(_row(masks, index).cpu().float().numpy(), square.side)
-            _paste(image, _row(faces, index).cpu().float().numpy(), square, weight)
+            paste_face(image, _row(faces, index).cpu().float().numpy(), square, weight)
         pasted.add(image)
         if progress is not None:
             progress(min(done, count), count)
@@ -342,7 +342,7 @@ def _row(values: Tensor, index: int) -> Tensor:
     return values[index if len(values) > 1 else 0]
 
 
-def _paste(image: Tensor, face: np.ndarray, square: Square, weight: np.ndarray) -> None:
+def paste_face(image: Tensor, face: np.ndarray, square: Square, weight: np.ndarray) -> None:
     """Blends a face s s 3 into an image h w 3, in place; the part of the square outside of the image is left out."""
     height, width = image.shape[:2]
     if not square.overlaps(width, height):

@@ -217,12 +217,32 @@ def _face_from_mesh(points: np.ndarray) -> FaceDetection:
     )
 
 
+LEFT_AS_THEY_ARE = "Paste Face Back leaves them as they are"
+
+
 def find_face_boxes(
     analyzer: FaceTracker | bytes | None, frames: Frames, what: str, progress: Progress | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The face in frames n h w 3 (uint8) of one clip, of any size in them: boxes from the brows to the chin, n 4 (left, top,
-    right, bottom), float64 pixels; and whether the frame shows it, n bool. Boxes of frames without it are interpolated; no face
-    at all, or a face that is tilted too far, raises PortraitError.
+    """The boxes from the brows to the chin of the face that `find_face` finds, n 4 (left, top, right, bottom), float64 pixels;
+    and whether the frame shows it, n bool. Boxes of frames without it are interpolated."""
+    track = find_face(analyzer, frames, what, progress)
+    return filled_face_boxes(track), track.present
+
+
+def filled_face_boxes(track: FaceTrack) -> np.ndarray:
+    """`face_boxes` of a track, interpolated where the frame does not show the face: n 4, float64."""
+    return interpolate_missing(face_boxes(track), track.present)[0].astype(np.float64)
+
+
+def find_face(
+    analyzer: FaceTracker | bytes | None,
+    frames: Frames,
+    what: str,
+    progress: Progress | None = None,
+    outcome: str = LEFT_AS_THEY_ARE,
+) -> FaceTrack:
+    """The face in frames n h w 3 (uint8) of one clip, of any size in them. No face at all, or a face that is tilted too far,
+    raises PortraitError; frames without it are named in a warning with the outcome for them.
 
     analyzer: see `resolve_tracker`; what: the name of the frames in messages; progress(done, total) may raise to stop.
     """
@@ -237,9 +257,9 @@ def find_face_boxes(
         track = _search_whole_images(tracker, frames, what, progress)
     else:
         track = tracker.analyze(frames, progress)
-    check_track(track, what, "Paste Face Back leaves them as they are")
+    check_track(track, what, outcome)
     check_upright(track, what)
-    return interpolate_missing(face_boxes(track), track.present)[0].astype(np.float64), track.present
+    return track
 
 
 def _search_whole_images(tracker: FaceTracker, frames: Frames, what: str, progress: Progress | None) -> FaceTrack:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -23,6 +24,9 @@ SIDE = 2.0  # of the picture, in units of the points
 # Rows of `exp` that move a part of the face, of the 21 published points.
 LIPS = (6, 12, 14, 17, 19, 20)
 EYES = (11, 13, 15, 16, 18)
+ALL, EXPRESSION, POSE = "all", "expression", "pose"
+# What of a face is driven -> the rows of its `exp` that are, None for all of them. 'all' and 'pose' drive rotation, scale and t.
+REGIONS: dict[str, tuple[int, ...] | None] = {ALL: None, EXPRESSION: None, POSE: (), "lips": LIPS, "eyes": EYES}
 
 
 @dataclass(frozen=True)
@@ -133,23 +137,30 @@ def keypoints(motion: KeypointMotion) -> Tensor:
     return transform_keypoints(motion.kp, motion.rotation, motion.exp, motion.scale, motion.t)
 
 
-def drive_relative(source: KeypointMotion, driving: KeypointMotion, first: KeypointMotion | None = None) -> Tensor:
+def drive_relative(
+    source: KeypointMotion, driving: KeypointMotion, first: KeypointMotion | None = None, region: str = ALL
+) -> Tensor:
     """The source's points moved by how the driving face differs from its first frame: n k 3 (algorithm 1).
 
-    source: one frame; first: the driving motion's first frame, if `driving` is a later part of it.
+    source: one frame, or n frames of a film, of which each is moved. first: the driving motion's first frame, if `driving` is a
+    later part of it. region: see REGIONS.
     """
     first = driving_frame(driving, 0) if first is None else first
-    rotation = driving.rotation @ first.rotation.transpose(-1, -2) @ source.rotation
-    exp = source.exp + (driving.exp - first.exp)
-    scale = source.scale * (driving.scale / first.scale)
-    t = source.t + (driving.t - first.t)
-    return transform_keypoints(_face(source), rotation, exp, scale, t)
+    moved = _Pose(
+        driving.rotation @ first.rotation.transpose(-1, -2) @ source.rotation,
+        source.scale * (driving.scale / first.scale),
+        source.t + (driving.t - first.t),
+    )
+    return _moved_keypoints(source, len(driving), moved, source.exp + (driving.exp - first.exp), region)
 
 
-def drive_absolute(source: KeypointMotion, driving: KeypointMotion) -> Tensor:
-    """The source's face with the driving face's own pose, expression and shift, and the source's scale: n k 3."""
-    scale = source.scale.expand(len(driving))
-    return transform_keypoints(_face(source), driving.rotation, driving.exp, scale, driving.t)
+def drive_absolute(source: KeypointMotion, driving: KeypointMotion, region: str = ALL) -> Tensor:
+    """The source's face with the driving face's own pose, expression and shift, and the source's scale: n k 3.
+
+    source and region as for `drive_relative`.
+    """
+    moved = _Pose(driving.rotation, source.scale, driving.t)
+    return _moved_keypoints(source, len(driving), moved, driving.exp, region)
 
 
 def driving_frame(motion: KeypointMotion, index: int) -> KeypointMotion:
@@ -187,7 +198,25 @@ def retarget(network: KeypointMLP, source_keypoints: Tensor, ratios: Tensor) -> 
     return network(torch.cat([source.flatten(1), ratios], dim=1)).unflatten(1, source.shape[1:])
 
 
-def _face(source: KeypointMotion) -> Tensor:
-    if source.kp is None or len(source) != 1:
-        raise PortraitError(f"the portrait has {len(source)} frames: give one with the points of its face")
-    return source.kp
+class _Pose(NamedTuple):
+    rotation: Tensor
+    scale: Tensor
+    t: Tensor
+
+
+def _moved_keypoints(source: KeypointMotion, frames: int, moved: _Pose, exp: Tensor, region: str) -> Tensor:
+    """The source's points with the pose and expression of a driving motion in one region, and its own elsewhere."""
+    if region not in REGIONS:
+        raise PortraitError(f"the region is {region!r}: choose one of {', '.join(REGIONS)}")
+    if source.kp is None or len(source) not in (1, frames):
+        raise PortraitError(
+            f"the portrait has {len(source)} frames, the motion {frames}: give one with the points of its face, or as many "
+            "as the motion has"
+        )
+    pose = moved if region in (ALL, POSE) else _Pose(source.rotation, source.scale, source.t)
+    rows = REGIONS[region]
+    if rows is not None:
+        mixed = source.exp.expand_as(exp).clone()
+        mixed[:, list(rows)] = exp[:, list(rows)]
+        exp = mixed
+    return transform_keypoints(source.kp, pose.rotation, exp, pose.scale, pose.t).expand(frames, -1, -1)

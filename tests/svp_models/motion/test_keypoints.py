@@ -121,8 +121,8 @@ def test_movements_alone_have_no_points(motions):
     source, driving = motions
     with pytest.raises(PortraitError, match="the motion has no face of its own"):
         keypoints(replace(driving, kp=None))
-    with pytest.raises(PortraitError, match="the portrait has 2 frames"):
-        drive_relative(driving, driving)
+    with pytest.raises(PortraitError, match="the portrait has 2 frames, the motion 1"):
+        drive_relative(driving, source)
 
 
 def test_a_motion_travels_and_comes_back(motions):
