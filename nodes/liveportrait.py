@@ -50,7 +50,10 @@ def liveportrait_path(name: str) -> str:
     files = _set_files(name, folders)
     if not holds_liveportrait(files):
         searched = [os.path.join(root, name.strip("/")) for root in folder_paths.get_folder_paths(FOLDER)]
-        raise missing_file_error(FOLDER, searched, missing_stems(files, FILES), folder_paths.models_dir)
+        missing = missing_stems(files, FILES)
+        raise missing_file_error(
+            FOLDER, searched, missing if len(missing) < len(FILES) else (), folder_paths.models_dir
+        )
     inside = next(folder for folder in _subfolders(name) if folder in folders)
     path = host.find_folder(FOLDER, inside)
     return path if inside == name else os.path.dirname(path)
@@ -206,7 +209,9 @@ class SVPAnimate(io.ComfyNode):
             outputs=[
                 io.Image.Output("images", tooltip="The frames, at the size of the portrait when pasted back."),
                 io.Float.Output("fps", tooltip="Frames per second, of the film or of the motion; for Combine Video."),
-                io.Mask.Output("mask", tooltip="Where the moved face is in the frames, 1 inside and fading at its edges."),
+                io.Mask.Output(
+                    "mask", tooltip="Where the moved face is in the frames, 1 inside and fading at its edges."
+                ),
             ],
         )
 

@@ -81,6 +81,7 @@ def animate_portrait(
     crop, track = find_portrait(portrait, framing, options, searching)
     ratios = mouth_ratios(track) if track is not None and options.closes_lips else None
     driving = keypoints_of_motion(motion_at(motion, fps))
+    images: Iterator[np.ndarray]
     if still:
         image = next(portrait.images())
         ((_, face),) = face_batches([image], crop, framing.side, 1)

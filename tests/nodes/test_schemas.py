@@ -18,7 +18,13 @@ from ..looping import for_all
 # What saved graphs rely on, as it was released. Run this file to store what is new; nothing stored is ever changed.
 FROZEN_FILE = Path(__file__).with_name("frozen_nodes.json")
 FROZEN = json.loads(FROZEN_FILE.read_text())
-FILE_LISTS = {"model", "audio_encoder", "style_layer", "style"}  # combos of what lies in the folders of a machine
+FILE_LISTS = {
+    "model",
+    "audio_encoder",
+    "style_layer",
+    "style",
+    "liveportrait",
+}  # combos of what lies in the folders of a machine
 SEEDS = ("seed", "noise_seed")  # inputs of these names get a control from the front end unless they refuse it
 MOST_OPEN = 7  # widgets of a node that are not advanced
 UNITS = re.compile(
