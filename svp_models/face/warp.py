@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -35,8 +36,7 @@ def warp_to_keypoints(image: Tensor, source: Tensor, targets: Tensor) -> Tensor:
     result = image.expand(len(targets), -1, -1, -1).clone()
     if not bool(usable.any()):
         return result
-    line = torch.linspace(-1, 1, GRID_SIZE)
-    mesh = torch.cartesian_prod(line, line).flip(1).to(source)  # GRID_SIZE^2 2, x and y, row by row
+    mesh = _mesh(source)
     grid = torch.stack(
         [_thin_plate_spline(*pair, mesh) for pair in zip(there[usable], here[usable], strict=True)]
     )  # m GRID_SIZE^2 2
@@ -62,11 +62,16 @@ def _head_points(source: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     own, wanted = torch.from_numpy(cameras).to(source).split([1, len(targets)])  # 1 4 2, n 4 2
     head = functional.pad(head, (0, 1), value=1.0)
     here = (head @ own)[0]
-    # Two rings, so that the outer one stays outside where both are clamped.
-    near = head.new_tensor([2 * BORDER_ZONE] * len(CROWN_3D) + [BORDER_ZONE] * (len(head) - len(CROWN_3D)))[:, None]
+    near = _margins(head)
     inside = ((here > near) & (here < 1 - near)).all(1)
     there = (here + head @ (wanted - own)).clamp(near, 1 - near)
     return here[inside], there[:, inside]
+
+
+def _margins(head: Tensor) -> Tensor:
+    """How far points of the head keep from the border of the image, h 1: two rings, so that the outer one stays outside where
+    both are clamped."""
+    return head.new_tensor([2 * BORDER_ZONE] * len(CROWN_3D) + [BORDER_ZONE] * (len(head) - len(CROWN_3D)))[:, None]
 
 
 def _border_points(like: Tensor) -> Tensor:
@@ -89,3 +94,79 @@ def _sampling_grid(displacement: Tensor, height: int, width: int) -> Tensor:
     pixels = pixels.expand(len(displacement), -1, -1, -1)
     between = functional.grid_sample(displacement, pixels, mode="bicubic", padding_mode="border", align_corners=True)
     return pixels + between.movedim(1, -1)
+
+
+def warp_batch(
+    images: Tensor, sources: Tensor, targets: Tensor, corners: Tensor | None = None, size: tuple[int, int] | None = None
+) -> Tensor:
+    """`warp_to_keypoints` for a batch on its own device, up to rounding: a spline for every image.
+
+    images: n 3 h w; sources, targets: n 8 2 in their pixels. corners: n 2, left and top of the window of `size` (width, height)
+    that is wanted of every warped image, in whole pixels; None: the whole image -> n 3 H W.
+    """
+    height, width = images.shape[-2:]
+    extent = sources.new_tensor([width, height])
+    mesh = _mesh(sources)
+    coarse = _batch_displacement((sources / extent).double(), (targets / extent).double(), mesh.double()).to(sources)
+    wide, high = size or (width, height)
+    lines = [torch.arange(count, device=images.device, dtype=sources.dtype) + 0.5 for count in (high, wide)]
+    pixels = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)  # H W 2
+    pixels = pixels.expand(len(images), -1, -1, -1)
+    if corners is not None:
+        pixels = pixels + corners[:, None, None].to(pixels)
+        # Beyond the edge of the image its edge is repeated.
+        pixels = torch.minimum(pixels.clamp(min=0.5), extent - 0.5)
+    pixels = 2 * pixels / extent - 1
+    between = functional.grid_sample(coarse, pixels, mode="bicubic", padding_mode="border", align_corners=True)
+    grid = (pixels + between.movedim(1, -1)).to(images)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _mesh(like: Tensor) -> Tensor:
+    """The points of the grid on which splines are evaluated: GRID_SIZE^2 2 in [-1, 1], x and y, row by row."""
+    line = torch.linspace(-1, 1, GRID_SIZE)
+    return torch.cartesian_prod(line, line).flip(1).to(like)
+
+
+def _batch_displacement(sources: Tensor, targets: Tensor, mesh: Tensor) -> Tensor:
+    """n 8 2 both, as fractions of the image; mesh: m 2 -> n 2 GRID_SIZE GRID_SIZE, where the mesh's pixels come from."""
+    camera = torch.from_numpy(fit_affine_camera(np.eye(len(RIGID)), RIGID_3D, DEPTH_RIDGE)).to(sources)  # 4 6
+    head = functional.pad(sources.new_tensor([*CROWN_3D, *HAIR_3D, *FACE_3D]), (0, 1), value=1.0)  # h 4
+    own, wanted = (head @ camera @ points[:, RIGID] for points in (sources, targets))  # n h 2
+    near = _margins(head)
+    inside = ((own > near) & (own < 1 - near)).all(2)  # n h
+    moved = (own + wanted - own).clamp(near, 1 - near)
+    border = _border_points(sources).expand(len(sources), -1, -1)
+    here = torch.cat([2 * torch.cat([sources[:, RIGID], own], 1) - 1, border], 1)  # n k 2
+    there = torch.cat([2 * torch.cat([targets[:, RIGID], moved], 1) - 1, border], 1)
+    used = torch.cat(
+        [inside.new_ones(len(here), len(RIGID)), inside, inside.new_ones(len(here), border.shape[1])], 1
+    )  # n k
+    # Points that are not used get places of their own, far apart, so that they coincide with none, and a weight of 0.
+    number = torch.arange(here.shape[1]).to(here)
+    apart = torch.stack([10 + number, number.square() / len(number)], 1)  # k 2, not on a line
+    here, there = (torch.where(used[:, :, None], points.nan_to_num(), apart) for points in (here, there))
+    usable = _distinct(here) & _distinct(there) & torch.isfinite(sources + targets).all(2).all(1)
+    there = torch.where(usable[:, None, None], there, apart)
+    weights, linear = _spline_batch(there, here, used)
+    displaced = _kernel(torch.cdist(mesh.expand(len(there), -1, -1), there)) @ weights
+    displaced = displaced + functional.pad(mesh, (1, 0), value=1.0) @ linear - mesh  # n m 2
+    displaced = torch.where(usable[:, None, None], displaced, torch.zeros_like(displaced))
+    return displaced.transpose(1, 2).unflatten(2, (GRID_SIZE, GRID_SIZE))
+
+
+def _spline_batch(centres: Tensor, values: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Thin-plate splines through values n k 2 at centres n k 2, of those that are used (n k) -> weights n k 2 of the kernel and
+    linear parts n 3 2 of (1, x, y)."""
+    count, both = centres.shape[1], (used[:, :, None] & used[:, None]).to(centres)
+    kernel = _kernel(torch.cdist(centres, centres)) * both + torch.diag_embed((~used).to(centres))
+    plane = functional.pad(centres, (1, 0), value=1.0) * used[:, :, None].to(centres)  # n k 3
+    system = torch.cat([torch.cat([kernel, plane], 2), torch.cat([plane.mT, plane.new_zeros(len(plane), 3, 3)], 2)], 1)
+    wanted = functional.pad(values * used[:, :, None].to(values), (0, 0, 0, 3))
+    solved = torch.linalg.solve(system, wanted)
+    return solved[:, :count], solved[:, count:]
+
+
+def _kernel(distance: Tensor) -> Tensor:
+    """r^2 log r, 0 at 0."""
+    return distance.square() * distance.clamp(min=1e-30).log()
