@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..motion.blinks import BLINK, blink_curve, smoothstep
 from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, expression_vector
 from .identity import FaceStates
 from .speakers import Habits, Speaker
@@ -63,7 +64,6 @@ SIGNED = tuple(
 UNSIGNED = tuple(sorted(set(range(EXPRESSION_SIZE)) - set(SIGNED)))
 
 TREMBLE = 0.025  # minimum amplitude of each coefficient
-BLINK_CLOSING, BLINK_CLOSED, BLINK_OPENING = 0.06, 0.03, 0.11  # s
 
 
 @dataclass(frozen=True)
@@ -244,14 +244,12 @@ def head_pose(
 def blinks(rate: float, times: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """n x 2 lids, 0 open .. 1 closed: random blinks, `rate` a second, never closer than 0.5 s."""
     closed = np.zeros((len(times), 2))
-    shut = BLINK_CLOSING + BLINK_CLOSED
+    shut = BLINK.closing + BLINK.closed
     moment = rng.exponential(1 / rate)
     while moment < times[-1] + shut:
         depth, lag = rng.uniform(0.9, 1.0), rng.normal(0, 0.008)
         for side, delay in enumerate((0.0, lag)):
-            since = times - moment - delay
-            curve = smoothstep(since / BLINK_CLOSING) * (1 - smoothstep((since - shut) / BLINK_OPENING))
-            closed[:, side] = np.maximum(closed[:, side], depth * curve)
+            closed[:, side] = np.maximum(closed[:, side], depth * blink_curve(times - moment - delay))
         moment += 0.5 + rng.exponential(max(1 / rate - 0.5, 0.2))
     return closed
 
@@ -272,12 +270,6 @@ def gaze(
         point = favourite + spread * rng.normal(size=2) * (1.0 if away else 0.25)
     direction -= pose[:, :2] / (45, 40)
     return np.clip(direction + rng.normal(0, 0.008, direction.shape), -0.8, 0.8)
-
-
-def smoothstep(ramp: np.ndarray) -> np.ndarray:
-    """0 below 0, 1 above 1, smooth between."""
-    ramp = np.clip(ramp, 0, 1)
-    return ramp * ramp * (3 - 2 * ramp)
 
 
 def smooth(values: np.ndarray, reach: int) -> np.ndarray:

@@ -14,24 +14,8 @@ from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.files import load_motion, load_template, save_motion
 from svp_portrait.svp_models.motion.keypoints import keypoints, keypoints_of_motion, rotation_matrices
-from svp_portrait.svp_models.types import Motion
 
-PARTS = ("angles", "shift", "scale", "expression", "lids", "gaze", "face")
-
-
-def random_motion(frames: int = 5, space: str = "svp", seed: int = 0) -> Motion:
-    generator = torch.Generator().manual_seed(seed)
-
-    def normal(*shape):
-        return torch.randn(*shape, generator=generator)
-
-    own = space == "svp"
-    return Motion(
-        angles=20 * normal(frames, 3), shift=0.1 * normal(frames, 2), scale=1 + 0.1 * normal(frames),
-        expression=normal(frames, 64 if own else 63), fps=29.97, space=space,
-        lids=normal(frames, 2).sigmoid() if own else None, gaze=normal(frames, 2).tanh() if own else None,
-        face=None if own else normal(21, 3),
-    )  # fmt: skip
+from .motions import PARTS, random_motion
 
 
 def template(frames: int = 4, **changes) -> dict:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from svp_portrait.svp_models.motion.blinks import smoothstep
 from svp_portrait.svp_models.motion.coefficients import EXPRESSION_INDEX
 from svp_portrait.svp_models.synthetic.performance import (
     EMOTIONS,
@@ -11,7 +12,6 @@ from svp_portrait.svp_models.synthetic.performance import (
     classify_emotion,
     perform,
     smooth,
-    smoothstep,
     waves,
 )
 from svp_portrait.svp_models.synthetic.speakers import speaker
