@@ -51,12 +51,7 @@ class Evaluator:
     def __init__(self, model: PortraitModel, sampling: SamplerOptions, on_step: Callable[[], None]):
         self.model, self.sampling, self.on_step = model, sampling, on_step
         self.size, self.fps = model.config.size, model.config.fps
-        if model.face_analyzer is None:
-            raise PortraitError(
-                f"the model {model.config.name!r} has no face analyser to measure with: evaluate a model that has one, such as the "
-                "built-in model"
-            )
-        self.analyzer = FaceAnalyzer(model.face_analyzer)
+        self.analyzer = analyzer_of(model)
 
     def prior_of(self, clip: Clip) -> StylePrior:
         """Style of a clip as a user gets it: from the expressions read from its pixels, and its audio."""
@@ -82,6 +77,16 @@ class Evaluator:
     def expression(self, frames: np.ndarray) -> np.ndarray:
         """n 64"""
         return given(self.read(frames).expression, "expression")
+
+
+def analyzer_of(model: PortraitModel) -> FaceAnalyzer:
+    """The face analyser that the model comes with; a model without one raises PortraitError."""
+    if model.face_analyzer is None:
+        raise PortraitError(
+            f"the model {model.config.name!r} has no face analyser to measure with: evaluate a model that has one, such as the "
+            "built-in model"
+        )
+    return FaceAnalyzer(model.face_analyzer)
 
 
 def audio_of(clip: Clip) -> Audio:

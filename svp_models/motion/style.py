@@ -80,10 +80,11 @@ class MotionStylePrior:
 
 @dataclass(frozen=True)
 class ExtractConfig:
-    """How a clip's style is read. passage: seconds whose means say how the clip's mean varies; kept: principal directions of
-    these means that are kept, at most."""
+    """How a clip's style is read. passage: seconds whose means say how the clip's mean varies; take: seconds of the clip that
+    a drawn mean stands for; kept: principal directions of the passages' means that are kept, at most."""
 
     passage: float = 1.0
+    take: float = 4.0
     kept: int = 16
 
 
@@ -101,7 +102,7 @@ class TransferWeights:
     """How far a motion is moved: 0 not at all, 1 to the style. weight: of everything, up to 2 (exaggerated); lips_weight:
     of the lips' mean; pose_weight: of the head's angles and the gaze; both are factors on `weight`.
 
-    temperature: 0 takes the style's mean, 1 draws one that another passage of the clip could have.
+    temperature: 0 takes the style's mean, 1 draws one that another clip in the style could have.
     """
 
     weight: float = 1.0
@@ -119,9 +120,9 @@ class TransferWeights:
 def style_of_motion(motion: Motion, config: ExtractConfig = ExtractConfig()) -> MotionStylePrior:
     """Mean and spread of a clip's motion; a single frame has a mean alone.
 
-    How the mean varies is read from passages of about one second: their means' covariance over the clip, by its principal
-    directions. So a mean that is drawn with temperature 1 is one that another passage of the clip could have, as eq. 4 draws a
-    style; it does not shrink with the clip's length as the mean's standard error does (which is this / sqrt(passages)).
+    A mean that is drawn with temperature 1 is one that another clip of four seconds of the same person in the same style could
+    have. It varies by the standard error of such a clip's mean, from the means of passages of about one second (the method of
+    batch means): covariance = that of the passages' means times passage / take. It does not shrink with the clip's length.
     """
     rows, known = _columns(motion)
     mean, spread = rows.mean(0), rows.std(0, correction=0)
@@ -131,10 +132,17 @@ def style_of_motion(motion: Motion, config: ExtractConfig = ExtractConfig()) -> 
     variations = rows.new_zeros(0, rows.shape[1])
     if passages > 1:
         means = torch.stack([part.mean(0) for part in rows.tensor_split(passages)])
-        variations = _principal((means - means.mean(0)) / math.sqrt(passages - 1), spread, config.kept)
-    values = (mean * known, spread * known, own, own.clamp(min=still))
+        seconds = len(rows) / motion.fps / passages
+        share = seconds / config.take / (passages - 1)
+        variations = _principal((means - means.mean(0)) * math.sqrt(share), spread, config.kept)
+    kept = own.clamp(min=still)
     return MotionStylePrior(
-        *(value[None].float() for value in values), (variations * known)[:, None].float(), motion.space
+        mean=(mean * known)[None].float(),
+        spread=(spread * known)[None].float(),
+        own_mean=own[None].float(),
+        own_spread=kept[None].float(),
+        variations=(variations * known)[:, None].float(),
+        space=motion.space,
     )
 
 

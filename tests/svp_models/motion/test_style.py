@@ -129,13 +129,13 @@ def test_one_frame_takes_the_mean_and_gives_a_mean_alone():
     assert torch.allclose(std(moved.expression), std(spoken.expression), atol=1e-6)
 
 
-def test_the_drawn_mean_varies_as_the_means_of_passages():
-    """Four passages of one second, so that no direction is left out: the covariance is theirs, exactly."""
+def test_the_drawn_mean_varies_as_that_of_four_passages():
+    """Four passages of one second: their means' covariance over four is that of the mean of a clip of four seconds."""
     clip = motion(100, 1)
     style = style_of_motion(clip)
     means = torch.stack([part.double().mean(0) for part in clip.expression.split(25)])
     rows = style.variations[:, 0, :63].double()
-    assert torch.allclose(rows.T @ rows, torch.cov(means.T), atol=1e-9)
+    assert torch.allclose(rows.T @ rows, torch.cov(means.T) / 4, atol=1e-9)
     assert len(style.variations) == 3
 
 
