@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 
 from ..face.detection import given
 from ..face.detectors.built_in import FaceAnalyzer
+from ..motion.coefficients import EXPRESSION_INDEX
 from ..motion.emotions import emotion_style
 from ..motion.style import MotionStylePrior, TransferWeights, apply_style, style_of_motion
 from ..synthetic.clips import act, motion_to_states, states_to_motion
 from ..synthetic.geometry import FaceGeometry
-from ..synthetic.identity import EXPRESSION_INDEX, FaceStates, appearance
+from ..synthetic.identity import FaceStates, appearance
 from ..synthetic.motion_style import SPEECH_COLUMNS, emotion_parts
 from ..synthetic.performance import EMOTIONS, classify_emotion, speech_movement
 from ..synthetic.renderer import render_clip

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from svp_portrait.svp_models.motion.coefficients import EXPRESSION_NAMES
 from svp_portrait.svp_models.motion.emotions import EMOTION_NAMES, emotion_style
 from svp_portrait.svp_models.motion.style import TransferWeights, apply_style
 from svp_portrait.svp_models.synthetic.clips import act, states_to_motion
-from svp_portrait.svp_models.synthetic.identity import EXPRESSION_NAMES
 from svp_portrait.svp_models.synthetic.motion_style import SPEECH_COLUMNS, emotion_parts
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS, classify_emotion, emotion_direction
 from svp_portrait.svp_models.synthetic.speakers import speaker
