@@ -27,7 +27,8 @@ from ..synthetic.renderer import render_clip
 from ..synthetic.speakers import Speaker, speaker
 from ..synthetic.speech import energy_envelope
 from ..types import SVP, Motion
-from .metrics import correlation, mouth_opening
+from .metrics.landmarks import mouth_opening
+from .metrics.series import correlation
 
 INTENSITY = 3  # of the emotions
 WEIGHTS = np.linspace(0, 1, 11)
