@@ -18,7 +18,7 @@ from ..training.recipe import RECIPES, load_recipe, open_training, scaled
 from .folders import OpenNodes
 
 MAX_JOBS = 1024
-DEMO, ALL = "demo", "all"
+DEMO, ALL, MOTION = "demo", "all", "motion"
 MEANING = """\
 A phase starts from the model that the phase before it in the recipe has written, the first one from the recipe's model, and
 ends with RUN/PHASE/model.safetensors, which Load Portrait Model reads. A run that was stopped or killed resumes from its last
@@ -29,8 +29,8 @@ checkpoint when the command is repeated. Several processes: accelerate launch ..
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MEANING
     parser.add_argument(
-        "phase", choices=(DEMO, ALL, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of the recipe; "
-        "demo: the built-in model, data and all"
+        "phase", choices=(DEMO, ALL, MOTION, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of the "
+        "recipe; demo: the built-in model, data and all; motion: a motion generator, every phase of its recipe"
     )  # fmt: skip
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
     parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
@@ -53,18 +53,21 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
-    path = args.recipe or (RECIPES / f"{DEMO}.toml" if args.phase == DEMO else None)
+    bundled = {DEMO: f"{DEMO}.toml", MOTION: "motion_drawn.toml"}
+    path = args.recipe or (RECIPES / bundled[args.phase] if args.phase in bundled else None)
     if path is None:
         raise PortraitError(f"svp train {args.phase} needs --recipe FILE.toml; the bundled ones are in {RECIPES}")
-    recipe = load_recipe(path, args.set)
+    motion = args.phase == MOTION
+    recipe = (open_training("motion_recipe").load_motion_recipe if motion else load_recipe)(path, args.set)
     recipe = recipe if args.scale == 1 else scaled(recipe, args.scale)
-    names = recipe.phases() if args.phase in (DEMO, ALL) else [args.phase]
+    names = recipe.phases() if args.phase in (DEMO, ALL, MOTION) else [args.phase]
     with ending_at_once():
-        training = open_training("run")
+        training = open_training("run_motion" if motion else "run")
     if not 1 <= args.jobs <= MAX_JOBS:
         raise PortraitError(f"--jobs is {args.jobs}: 1 to {MAX_JOBS} are allowed")
     with stoppable() as progress:
-        run = training.Run(recipe, args.run or Path("runs") / recipe.name, _print_line, progress, args.jobs)
+        kind = training.MotionRun if motion else training.Run
+        run = kind(recipe, args.run or Path("runs") / recipe.name, _print_line, progress, args.jobs)
         if args.dry_run:
             for name in names:
                 for line in run.describe(name):

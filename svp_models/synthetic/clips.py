@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from ..errors import PortraitError
 from ..motion.coefficients import EXPRESSION_SIZE
 from ..types import SVP, Motion
 from .identity import POSE_SIZE, FaceStates
+from .movements import Movement
 from .performance import EMOTIONS, INTENSITY_SCALE, TONES, blend, perform
 from .renderer import RenderedClip, render_clip
 from .speakers import POPULATION, SPLITS, Speaker, sentence
@@ -73,13 +75,19 @@ def make_clip(
 
 
 def act(
-    speaker: Speaker, emotion: str, intensity: int, seed: int, frames: int, fps: float
+    speaker: Speaker,
+    emotion: str,
+    intensity: int,
+    seed: int,
+    frames: int,
+    fps: float,
+    movements: Sequence[Movement] = (),
 ) -> tuple[str, Speech, FaceStates]:
-    """A clip without images: text, speech of exactly frames / fps seconds, and states."""
+    """A clip without images: text, speech of exactly frames / fps seconds, and states. movements: see `perform`."""
     entropy = (POPULATION, SPLITS.index(speaker.split), speaker.index, EMOTIONS.index(emotion), intensity, seed)
     words, motion = map(np.random.default_rng, np.random.SeedSequence(entropy).spawn(2))
     text, speech = speak(speaker, emotion, intensity, frames / fps, words)
-    return text, speech, perform(speaker, emotion, intensity, speech, frames, fps, motion)
+    return text, speech, perform(speaker, emotion, intensity, speech, frames, fps, motion, movements)
 
 
 def speak(

@@ -5,6 +5,7 @@ The emotions are the eight of MEAD, each with its expression, its motion over ti
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ..motion.blinks import BLINK, blink_curve, smoothstep
 from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES, EXPRESSION_SIZE, expression_vector
 from .identity import FaceStates
+from .movements import Movement, added_gaze, with_movements
 from .speakers import Habits, Speaker
 from .speech import Speech, energy_envelope
 from .visemes import VISEME_NAMES, viseme_track
@@ -134,8 +136,10 @@ def perform(
     frames: int,
     fps: float,
     rng: np.random.Generator,
+    movements: Sequence[Movement] = (),
 ) -> FaceStates:
-    """The states of `frames` frames at `fps`, each taken at the frame's centre."""
+    """The states of `frames` frames at `fps`, each taken at the frame's centre. movements: named ones that the head makes;
+    they change pose and gaze, everything else is as without them."""
     motion, habits = MOTION_STYLES[emotion], speaker.habits
     scale = INTENSITY_SCALE[intensity]
     times = (np.arange(frames) + 0.5) / fps  # n
@@ -150,12 +154,12 @@ def perform(
     expression *= side_gains(habits.asymmetry)
     expression[:, UNSIGNED] = np.clip(expression[:, UNSIGNED], 0, 1.3)
     expression[:, SIGNED] = np.clip(expression[:, SIGNED], -1, 1.2)
-    pose = head_pose(energy, scale, motion, habits, times, rng)
+    pose = head_pose(energy, scale, motion, habits, times, rng, movements)
     return FaceStates(
         expression=expression.astype(np.float32),
         pose=pose.astype(np.float32),
         blink=blinks(habits.blink_rate * blend(motion.blink, scale), times, rng).astype(np.float32),
-        gaze=gaze(pose, scale, motion, habits, times, rng).astype(np.float32),
+        gaze=gaze(pose, scale, motion, habits, times, rng, movements).astype(np.float32),
     )
 
 
@@ -220,7 +224,13 @@ def side_gains(asymmetry: float) -> np.ndarray:
 
 
 def head_pose(
-    energy: np.ndarray, scale: float, motion: MotionStyle, habits: Habits, times: np.ndarray, rng: np.random.Generator
+    energy: np.ndarray,
+    scale: float,
+    motion: MotionStyle,
+    habits: Habits,
+    times: np.ndarray,
+    rng: np.random.Generator,
+    movements: Sequence[Movement] = (),
 ) -> np.ndarray:
     """n x 6: yaw, pitch, roll in degrees, shift as a share of the width, scale."""
     sway, tempo = habits.head_sway * blend(motion.sway, scale), blend(motion.tempo, scale)
@@ -236,6 +246,8 @@ def head_pose(
     size = 1 + motion.lean * scale + 0.016 * noise[5]
     limits = (14, 8, 7, 0.04, 0.04, 0.05)
     centred = np.stack([yaw, pitch, roll, shift_x, shift_y, size - 1], axis=1)
+    if movements:
+        centred = with_movements(centred, movements, times)
     limited = np.tanh(centred / limits) * limits
     limited[:, 5] += 1
     return limited
@@ -255,7 +267,13 @@ def blinks(rate: float, times: np.ndarray, rng: np.random.Generator) -> np.ndarr
 
 
 def gaze(
-    pose: np.ndarray, scale: float, motion: MotionStyle, habits: Habits, times: np.ndarray, rng: np.random.Generator
+    pose: np.ndarray,
+    scale: float,
+    motion: MotionStyle,
+    habits: Habits,
+    times: np.ndarray,
+    rng: np.random.Generator,
+    movements: Sequence[Movement] = (),
 ) -> np.ndarray:
     """n x 2: eyes that jump between fixation points near the viewer and stay on them while the head turns."""
     rate = habits.gaze_unrest * blend(motion.dart, scale)
@@ -269,6 +287,8 @@ def gaze(
         moment, away = following, rng.uniform() < 0.5
         point = favourite + spread * rng.normal(size=2) * (1.0 if away else 0.25)
     direction -= pose[:, :2] / (45, 40)
+    if movements:
+        direction += added_gaze(movements, times)
     return np.clip(direction + rng.normal(0, 0.008, direction.shape), -0.8, 0.8)
 
 

@@ -75,8 +75,9 @@ def _data(phase: Phase, settings: TrainSettings) -> list[str]:
     frames = sum(info.frames for info in clips.info)
     people = len({info.identity for info in clips.info})
     epochs = settings.steps * settings.batch_size / max(1, len(clips.info))
+    pixels = f", {clips.size} x {clips.size} pixels" if clips.size else ""
     return [
-        f"  {len(clips.info)} clips of {people} people, {duration(frames / clips.fps)} long, {clips.size} x {clips.size} pixels; "
+        f"  {len(clips.info)} clips of {people} people, {duration(frames / clips.fps)} long{pixels}; "
         f"{epochs:.1f} samples of each clip"
     ]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import PortraitError
 from ..io.strict_config import config_from_dict, config_to_json, with_current_names
-from .config import PHASE_TYPES, PHASES, Recipe
+from .config import PHASE_TYPES, Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -63,6 +63,11 @@ MAY_CHANGE = (
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     """A recipe file with `section.key=value` overrides; an unknown key raises PortraitError that lists the known ones."""
+    return recipe_from_dict(recipe_values(path, overrides), f"{path}:")
+
+
+def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The plain values of a recipe file with its overrides, under their present names."""
     path = Path(path)
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -73,7 +78,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     values = with_current_names(values, ALIASES, f"{path}:")
     for override in overrides:
         _apply_override(values, override)
-    return recipe_from_dict(values, f"{path}:")
+    return values
 
 
 def recipe_from_dict(values: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -135,7 +140,7 @@ def without_changeable(values: Any) -> Any:
     return {key: without_changeable(value) for key, value in values.items() if key not in MAY_CHANGE}
 
 
-def scaled(recipe: Recipe, factor: float) -> Recipe:
+def scaled(recipe: Any, factor: float) -> Any:
     """The recipe with `factor` times the steps (at least 2), to see that it runs."""
     if not (0 < factor < math.inf):
         raise PortraitError(f"--scale is {factor}: it must be above 0, 0.01 for a hundredth of the steps")
@@ -145,7 +150,7 @@ def scaled(recipe: Recipe, factor: float) -> Recipe:
             return None
         return replace(phase, settings=replace(phase.settings, steps=max(2, round(phase.settings.steps * factor))))
 
-    return replace(recipe, **{name: shortened(getattr(recipe, name)) for name in PHASES})
+    return replace(recipe, **{name: shortened(getattr(recipe, name)) for name in recipe.phases()})
 
 
 def open_training(name: str) -> ModuleType:
