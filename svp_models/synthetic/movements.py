@@ -203,3 +203,28 @@ def caption(movement: Movement, rng: np.random.Generator) -> str:
             describing.reverse()
         parts = [*describing, *parts] if rng.random() < 0.4 else [*parts, *describing]
     return " ".join(part for part in parts if part)
+
+
+CLASSES = (
+    ("", ""),
+    *((kind, side) for kind in KINDS for side in SIDES.get(kind, ("",))),
+)  # what a detector tells apart
+_KIND_OF = {phrase.split()[0]: kind for kind, phrases in VERBS.items() for phrase in phrases}
+_SIDE_OF = {phrase.split()[-1]: side for side, phrases in SIDE_WORDS.items() for phrase in phrases}
+
+
+def class_of(text: str) -> int:
+    """The number in CLASSES of what a caption says; 0 where it names no movement."""
+    words = text.split()
+    kinds = (
+        {"still"}
+        if "still" in words
+        else {"lively"}
+        if "lively" in words
+        else {_KIND_OF[word] for word in words if word in _KIND_OF}
+    )
+    if len(kinds) != 1:
+        return 0
+    kind = kinds.pop()
+    sides = [_SIDE_OF[word] for word in words if _SIDE_OF.get(word) in SIDES.get(kind, ())]
+    return CLASSES.index((kind, sides[-1] if sides else "")) if (kind, sides[-1] if sides else "") in CLASSES else 0
