@@ -102,9 +102,9 @@ class MotionConditions:
 
     def without(self, name: str) -> MotionConditions:
         """The same without voice, style or words."""
-        if name == "words":
-            return replace(self, words=None, phrase=None, phrase_times=None)
-        return replace(self, **{name: None})
+        names = ("words", "phrase", "phrase_times") if name == "words" else (name,)
+        changes: dict[str, Any] = dict.fromkeys(names)
+        return replace(self, **changes)
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..data.motion_clips import MotionClips, states_of_numbers
-from ..evaluation.metrics import correlation
-from ..motion.built_in import columns_of, generate_motion
+from ..data.motion_clips import MotionClips
+from ..evaluation.metrics.series import correlation
+from ..motion.blinks import find_blinks
+from ..motion.built_in import columns_of, generate_motion, motion_of_numbers
+from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES
 from ..motion.flow_matching import clean_of, logit_normal, noisy_at, target_at
 from ..motion.words import MOST_WORDS, TimedPhrase, word_tensors
 from ..networks.motion_generator import HABITS, MotionConditions, MotionGeneratorConfig, MotionGeneratorNetwork
-from ..synthetic.identity import EXPRESSION_INDEX, EXPRESSION_NAMES
 from ..synthetic.performance import classify_emotion
 from ..synthetic.visemes import VISEME_NAMES
 from .dataset import Sample, SampleIndex, stack, torch_generator
@@ -108,7 +109,9 @@ class GeneratorTraining:
             for (one, _), clip in zip(pairs, chosen, strict=True)
         ]
         spread = [np.array([part[:, groups["rotation"]].std(axis=0) for part in pair]) for pair in pairs]
-        blinked = np.array([[blinks(states_of_numbers(part).blink) for part in pair] for pair in pairs]).sum(axis=0)
+        blinked = np.array(
+            [[len(find_blinks(motion_of_numbers(torch.from_numpy(part), network))) for part in pair] for pair in pairs]
+        ).sum(axis=0)
         ratio = np.mean([values[0] for values in spread], axis=0) / np.mean([values[1] for values in spread], axis=0)
         return {
             "loss": self._test_loss(),
@@ -227,9 +230,3 @@ def conditions_of(
 def as_conditions(batch: Sample) -> MotionConditions:
     """A batch of `conditions_of` as the network takes it."""
     return MotionConditions(frames=batch["voice"].shape[1], **{key: batch[key] for key in CONDITION_KEYS})
-
-
-def blinks(lids: np.ndarray, closed: float = 0.5) -> int:
-    """How often lids n 2 close."""
-    shut = lids.mean(axis=1) > closed
-    return int(shut[0]) + int((shut[1:] & ~shut[:-1]).sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,13 +26,26 @@ from ..io.progress import Progress
 from ..networks.unet import UNet
 from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from .config import TrainSettings
-from .dataset import Clips, Sample, SampleIndex, positions_of, step_loader, step_rng
+from .dataset import Sample, SampleIndex, positions_of, step_loader, step_rng
 from .logger import Report, RunLogger, RunningMeans, status_line
 from .recipe import same_run
 
 FULL = StateDictOptions(full_state_dict=True, cpu_offload=True, ignore_frozen_params=True)
 # A checkpoint holds neither frozen weights nor the optimiser's state of parameters that no loss has reached.
 PARTIAL = StateDictOptions(full_state_dict=True, strict=False)
+
+
+class ClipSet(Protocol):
+    """What a run reports of its training clips. info: for each its `frames` and `identity`; size: pixels a side, 0 without images."""
+
+    size: int
+    fps: float
+
+    @property
+    def info(self) -> Sequence[Any]: ...
+
+    @property
+    def version(self) -> str: ...
 
 
 class Phase(Protocol):
@@ -45,7 +58,7 @@ class Phase(Protocol):
     def module(self) -> nn.Module: ...
 
     @property
-    def clips(self) -> Clips: ...
+    def clips(self) -> ClipSet: ...
 
     def sample(self, index: SampleIndex) -> Sample:
         """The sample at one position of one step's batch; all its randomness comes from the index."""
