@@ -8,6 +8,13 @@ from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, 
 from .host import ComfyExtension, io
 from .liveportrait import SVPAnimate, SVPLoadLivePortrait
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
+from .motion_style import (
+    SVPMotionEmotion,
+    SVPMotionStyle,
+    SVPMotionStyleLoad,
+    SVPMotionStyleMix,
+    SVPMotionStyleSave,
+)
 from .sampler import SVPSampler
 from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleLoad, SVPStyleSample, SVPStyleSave
 from .training import SVPTrainStage, SVPTrainStyleExtractor
@@ -40,6 +47,11 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPLoadVideo,
     SVPLoadLivePortrait,
     SVPAnimate,
+    SVPMotionStyle,
+    SVPMotionEmotion,
+    SVPMotionStyleMix,
+    SVPMotionStyleSave,
+    SVPMotionStyleLoad,
 ]
 
 

@@ -8,6 +8,7 @@
 | SVP_STYLE       | types.Style: style codes over a clip                        |
 | SVP_HEAD_MOTION | types.HeadMotion: 8 head keypoints per frame                |
 | SVP_MOTION      | types.Motion: pose, expression, lids and gaze per frame       |
+| SVP_MOTION_STYLE | motion.style.MotionStylePrior: mean and spread of how a face moves |
 | SVP_LIVEPORTRAIT | LoadedLivePortrait: LivePortrait's networks under the host's memory management  |
 | SVP_MOTION_GENERATOR | a network that makes motions from voices, under the same |
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a face detector and the choice of face |
@@ -67,6 +68,7 @@ StylePriorSocket = io.Custom("SVP_STYLE_PRIOR")
 StyleSocket = io.Custom("SVP_STYLE")
 HeadMotionSocket = io.Custom("SVP_HEAD_MOTION")
 MotionSocket = io.Custom("SVP_MOTION")
+MotionStyleSocket = io.Custom("SVP_MOTION_STYLE")
 LivePortraitSocket = io.Custom("SVP_LIVEPORTRAIT")
 MotionGeneratorSocket = io.Custom("SVP_MOTION_GENERATOR")
 FaceAnalyzerSocket = io.Custom("SVP_FACE_ANALYZER")

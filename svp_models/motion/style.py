@@ -211,8 +211,12 @@ def apply_style(
             f"the motion is in the space {motion.space} with {motion.expression.shape[1]} numbers, the style in {style.space} "
             f"with {style.expression_size}: make both in the same space"
         )
-    rows, known = _columns(motion)
     size = style.expression_size
+    if len(lips) and max(lips) >= size:
+        raise PortraitError(
+            f"the motion has {size} numbers and the lips are in column {max(lips)}: use a motion of as many points as published"
+        )
+    rows, known = _columns(motion)
     part = torch.full((rows.shape[1],), weights.weight, dtype=torch.float64)
     part[list(lips)] *= weights.lips_weight
     part[size:] *= weights.pose_weight

@@ -47,6 +47,7 @@ FILE_LISTS = {
     ("SVPLoadAudioEncoder", "audio_encoder"),
     ("SVPLoadStyleLayer", "style_layer"),
     ("SVPStyleLoad", "style"),
+    ("SVPMotionStyleLoad", "style"),
     ("SVPPrepareDataset", "audio_encoder"),
 }
 CODE = re.compile(r"`([^`]+)`")
