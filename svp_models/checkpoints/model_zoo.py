@@ -13,12 +13,14 @@ HUB = "https://huggingface.co"
 
 @dataclass(frozen=True)
 class WeightFile:
-    """A published file. bytes, sha256: None if not known for certain; remote: its path in the repository if that is not its name."""
+    """A published file. bytes, sha256: None if not known for certain; remote: its path in the repository if that is not its name;
+    url: where it is if not in the repository."""
 
     name: str
     bytes: int | None = None
     sha256: str | None = None
     remote: str = ""
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -230,11 +232,17 @@ ZOO = (
                 "b78b681b68ad9fe6c6fb1debc6ff43ad05834a8af8a62ffc4167b7b34ef63c37",
                 "ckpts/wav2lip.pth",
             ),
+            WeightFile(
+                "norm.npz",
+                5580,
+                "9422e503e75df9d1bd455d8e0f9f5e2826b12956cdedbb5566097c0151bddafb",
+                url="https://raw.githubusercontent.com/chaolongy/KDTalker/f78bf4c9c48d5ee639f45249be86977f7ef5a8dd/dataset_process/norm.npz",
+            ),
         ),
         "kdtalker",
         RESEARCH,
         "ChaolongYang/KDTalker",
-        "motions from a voice (Load Motion Generator), with head movements of many kinds",
+        "motions from a voice (Load Motion Generator), with lively head movements; it also needs liveportrait",
     ),
     Entry(
         "deep3d",

@@ -8,6 +8,8 @@
 | `norm.npz`                  | KDTalker's means and deviations of motions                                   |
 | `motion_template.pkl`       | JoyVASA's ranges of motions, a pickled dict of arrays; no code of it is run  |
 
+| `chinese-hubert-base/`      | HuBERT as on Hugging Face, for JoyVASA files that have no audio encoder      |
+
 Sizes follow from the tensors' shapes. Numbers of heads do not: JoyVASA's are given where they are not the published ones.
 """
 
@@ -33,7 +35,7 @@ from ..networks.motion_generators.wav2lip import LAYERS, Wav2LipAudioEncoder
 from .audio_encoder import merge_weight_norm
 from .liveportrait import Sizes
 from .safetensors_io import check_file, load_strict
-from .third_party import read_content, read_pickled_arrays
+from .third_party import find_weights, read_content, read_json, read_pickled_arrays, read_weights, weights_in
 
 KDTALKER_PREFIX, WAV2LIP_PREFIX = "point_model.model.", "module.audio_encoder."
 UNUSED_BY_KDTALKER = "positional_encoding.freq_bands"  # no layer reads it
@@ -41,10 +43,24 @@ OTHER_PARTS_OF_WAV2LIP = ("module.face_encoder_blocks.", "module.face_decoder_bl
 HUBERT, MASKED = "audio_encoder.", "audio_encoder.masked_spec_embed"  # the latter stands for hidden audio in training
 HUBERT_STRIDES = (5, 2, 2, 2, 2, 2, 2)  # of its convolutions: rows 20 ms apart
 HUBERT_HEAD = 64  # channels of an attention head
+HEADS_OF_HUBERT = ("lm_head.", "final_proj.", "label_embs_concat", "projector.", "classifier.")  # of other tasks
+# Settings of a HuBERT that its tensors do not tell.
+STORED_SETTINGS = (
+    "num_attention_heads",
+    "conv_stride",
+    "conv_bias",
+    "feat_extract_norm",
+    "feat_extract_activation",
+    "feat_proj_layer_norm",
+    "hidden_act",
+    "layer_norm_eps",
+    "do_stable_layer_norm",
+)
 MASK, TABLES = "denoising_net.alignment_mask", ("denoising_net.TE.pe", "denoising_net.PE.pe")
 TABLE_EXACT = 1e-5
 PUBLISHED_HUBERT: dict[str, Any] = {"num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 16}
-KP = {"kp": 63}  # points at rest, which KDTalker's scale has besides the motion's parts
+POINTS = 63  # numbers of the 21 published points
+KP = {"kp": POINTS}  # points at rest, which KDTalker's scale has besides the motion's parts
 
 
 def load_kdtalker(path: Path | str) -> KDTalkerNetwork:
@@ -83,14 +99,20 @@ def load_wav2lip(path: Path | str) -> Wav2LipAudioEncoder:
 
 
 def load_joyvasa(
-    path: Path | str, heads: int = JoyVasaConfig.heads, hubert: Mapping[str, Any] | None = None
+    path: Path | str,
+    heads: int = JoyVasaConfig.heads,
+    hubert: Mapping[str, Any] | None = None,
+    hubert_folder: Path | str | None = None,
 ) -> JoyVasaNetwork:
     """Denoiser and audio encoder, float32 on the CPU, in eval mode.
 
     heads: of the denoiser. hubert: settings of transformers' HubertConfig that differ from the published ones and that the
-    tensors' shapes do not tell.
+    tensors' shapes do not tell. hubert_folder: a Hugging Face folder with the HuBERT of a file that has none of its own.
     """
     tensors, prefix = _weights(path, "model", "", ())
+    if not any(name.startswith(HUBERT) for name in tensors):
+        settings, weights = read_hubert(path, hubert_folder)
+        tensors, hubert = tensors | weights, settings | dict(hubert or {})
     tensors = merge_weight_norm(tensors, HUBERT)
     sizes = Sizes(path, tensors, lambda: _joyvasa_network(JoyVasaConfig(), PUBLISHED_HUBERT))
     config = joyvasa_config(sizes, heads)
@@ -100,6 +122,23 @@ def load_joyvasa(
     _check_mask(path, tensors.pop(MASK, None), config)
     tensors.pop(MASKED, None)
     return _load(path, tensors, lambda: _joyvasa_network(config, settings), prefix)
+
+
+def read_hubert(path: Path | str, folder: Path | str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Settings and tensors, named as in JoyVASA's files, of a Hugging Face folder. path: of the file that needs them."""
+    if folder is None:
+        raise PortraitError(
+            f"{path}: it has no audio encoder ({HUBERT}*): run `svp download chinese-hubert-base`, which puts it beside it"
+        )
+    folder = Path(folder)
+    file = weights_in(folder, "model") or find_weights(folder, "pytorch_model")
+    stored = read_json(folder / "config.json") or {}
+    tensors = {
+        f"{HUBERT}{name.removeprefix('hubert.')}": tensor.float()
+        for name, tensor in read_weights(file).items()
+        if not name.startswith(HEADS_OF_HUBERT)
+    }
+    return {name: stored[name] for name in STORED_SETTINGS if name in stored}, tensors
 
 
 def joyvasa_config(sizes: Sizes, heads: int) -> JoyVasaConfig:
@@ -122,6 +161,7 @@ def joyvasa_config(sizes: Sizes, heads: int) -> JoyVasaConfig:
         n_motions=len(mask) - before,
         n_prev_motions=before,
         align_width=int((~mask[0].bool()).sum()),
+        feed_forward=sizes.axis("denoising_net.transformer.layers.0.linear1.weight", 0),
         n_diff_steps=sizes.axis("diffusion_sched.betas", 0) - 1,
         audio_channels=sizes.axis("audio_feature_map.weight", 1),
     )
@@ -160,7 +200,7 @@ def load_kdtalker_scale(path: Path | str) -> MotionScale:
 
 def kdtalker_scale(values: Mapping[str, Any], path: Path | str) -> MotionScale:
     """From `scale_mean`, `scale_std`, ... by name. path: where they come from."""
-    parts = KDTALKER_ORDER | KP
+    parts = _with_points(KDTALKER_ORDER | KP, values, "exp_mean")
     offset = {name: _numbers(values, f"{name}_mean", size, path) for name, size in parts.items()}
     return MotionScale(offset, {name: _numbers(values, f"{name}_std", size, path) for name, size in parts.items()})
 
@@ -170,13 +210,19 @@ def load_joyvasa_scale(path: Path | str) -> MotionScale:
     path = Path(path)
     values = read_pickled_arrays(path)
     offset, spread = {}, {}
-    for name, size in JOYVASA_ORDER.items():
+    for name, size in _with_points(JOYVASA_ORDER, values, "mean_exp").items():
         if name == "exp":
             offset[name], spread[name] = (_numbers(values, f"{kind}_{name}", size, path) for kind in ("mean", "std"))
         else:
             offset[name] = _numbers(values, f"min_{name}", size, path)
             spread[name] = _numbers(values, f"max_{name}", size, path) - offset[name]
     return MotionScale(offset, spread)
+
+
+def _with_points(order: dict[str, int], values: Mapping[str, Any], name: str) -> dict[str, int]:
+    """Sizes of the parts for the number of points that the values have, if it is not the published one."""
+    size = np.size(values[name]) if name in values else 0
+    return {part: size if count == POINTS and size and size % 3 == 0 else count for part, count in order.items()}
 
 
 def _numbers(values: Mapping[str, Any], name: str, size: int, path: Path | str) -> Tensor:

@@ -22,13 +22,9 @@ from ..checkpoints.liveportrait import FILES, load_liveportrait
 from ..checkpoints.motion_generators import load_joyvasa, load_kdtalker, load_wav2lip
 from ..checkpoints.third_party import SUFFIXES, find_weights
 from ..errors import PortraitError
-from ..motion.generators import (
-    JOYVASA_GUIDANCE,
-    KDTALKER_SCHEDULE,
-    KDTALKER_STEPS,
-    sample_joyvasa,
-    sample_kdtalker,
-)
+from ..motion import joyvasa, kdtalker
+from ..motion.joyvasa import sample_joyvasa
+from ..motion.kdtalker import sample_kdtalker
 from ..motion.keypoints import KeypointMotion, drive_relative, keypoints, motion_from_network, retarget, stitch
 from ..networks.motion_generators.joyvasa import SAMPLES_PER_FRAME, JoyVasaConfig
 from ..networks.motion_generators.wav2lip import audio_features, mel_spectrogram, mel_windows
@@ -167,17 +163,17 @@ def _check_kdtalker(folder: ParityFolder) -> Iterator[Measure]:
     yield compared(folder, "kd.audio_features", audio_features(encoder, samples, frames), NETWORK)
     settings = _settings(folder, "config.json").get("kdtalker", {})
     schedule = replace(
-        KDTALKER_SCHEDULE,
-        beta_start=settings.get("beta_start", KDTALKER_SCHEDULE.beta_start),
-        beta_end=settings.get("beta_end", KDTALKER_SCHEDULE.beta_end),
-        beta_schedule=settings.get("schedule", KDTALKER_SCHEDULE.beta_schedule),
+        kdtalker.SCHEDULE,
+        beta_start=settings.get("beta_start", kdtalker.SCHEDULE.beta_start),
+        beta_end=settings.get("beta_end", kdtalker.SCHEDULE.beta_end),
+        beta_schedule=settings.get("schedule", kdtalker.SCHEDULE.beta_schedule),
     )
     conditions = folder["kd.audio"], folder["kd.canonical"], folder["kd.reference"]
     for name in folder.below("kd.noise_pred_"):
         if found := STEP.fullmatch(name):
             noisy, t = folder[f"kd.input_{found[1]}"], folder["kd.timesteps"][int(found[1])].long()
             yield compared(folder, name, network(noisy, t.expand(len(noisy)), *conditions), NETWORK)
-    steps = int(settings.get("steps", KDTALKER_STEPS))
+    steps = int(settings.get("steps", kdtalker.STEPS))
     ours = sample_kdtalker(network, *conditions, folder["kd.noise"], steps, schedule)
     yield compared(folder, "kd.sample", ours, MOTION_LOOP, f"{steps} steps")
 
@@ -189,7 +185,7 @@ def _check_joyvasa(folder: ParityFolder) -> Iterator[Measure]:
     network = load_joyvasa(
         find_weights(folder.path, JOYVASA), int(settings.get("heads", JoyVasaConfig.heads)), settings.get("hubert")
     )
-    guidance, length = float(settings.get("cfg_scale", JOYVASA_GUIDANCE)), network.config.n_motions * SAMPLES_PER_FRAME
+    guidance, length = float(settings.get("cfg_scale", joyvasa.GUIDANCE)), network.config.n_motions * SAMPLES_PER_FRAME
     voice, before = folder["waveform_16k"], network.config.n_prev_motions
     previous: tuple[Tensor, Tensor] | None = None
     for index in sorted(int(found[1]) for name in folder.below("window") if (found := WINDOW.fullmatch(name))):

@@ -13,10 +13,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from svp_portrait.svp_models.checkpoints.liveportrait import LivePortraitNetworks, load_liveportrait
-from svp_portrait.svp_models.checkpoints.motion_generators import load_joyvasa, load_kdtalker
+from svp_portrait.svp_models.checkpoints.motion_generators import load_joyvasa, load_kdtalker, load_wav2lip
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.motion_generators.joyvasa import DiffusionSchedule, JoyVasaNetwork, alignment_mask
 from svp_portrait.svp_models.networks.motion_generators.kdtalker import KDTalkerNetwork
+from svp_portrait.svp_models.networks.motion_generators.wav2lip import Wav2LipAudioEncoder
 
 from ..reference.weights import (
     EVALUATION,
@@ -121,6 +122,11 @@ def generators_folder(generators_original, tmp_path) -> Path:
 @pytest.fixture(scope="session")
 def kdtalker(generators_original) -> KDTalkerNetwork:
     return load_kdtalker(generators_original / "KDTalker.pth")
+
+
+@pytest.fixture(scope="session")
+def kdtalker_encoder(generators_original) -> Wav2LipAudioEncoder:
+    return load_wav2lip(generators_original / "wav2lip.pth")
 
 
 @pytest.fixture(scope="session")

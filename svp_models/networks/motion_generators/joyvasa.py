@@ -16,21 +16,22 @@ from ..attention import sinusoidal_encoding
 
 SAMPLES_PER_FRAME = 640  # 16 kHz, 25 fps
 EDGE = 20  # samples that are mirrored at either end, twice
-MLP_RATIO = 4
 
 
 @dataclass(frozen=True)
 class JoyVasaConfig:
-    """Sizes; the defaults are those of the published weights.
+    """Sizes; the defaults are those of JoyVASA's code.
 
-    n_motions: frames of a window; n_prev_motions: frames of the window before, which it sees; align_width: how far audio
-    around a frame is seen, 1 is the frame's own; n_diff_steps: of the noise schedule; audio_channels: of HuBERT.
+    feed_forward: hidden width of the layers' perceptrons; n_motions: frames of a window; n_prev_motions: frames of the window
+    before, which it sees; align_width: how far audio around a frame is seen, 1 is the frame's own; n_diff_steps: of the noise
+    schedule; audio_channels: of HuBERT.
     """
 
     motion_feat_dim: int = 70
     feature_dim: int = 512
     heads: int = 8
     layers: int = 8
+    feed_forward: int = 2048
     n_motions: int = 100
     n_prev_motions: int = 10
     align_width: int = 1
@@ -47,7 +48,9 @@ class DenoisingNetwork(nn.Module):
         width = config.feature_dim
         self.diff_step_map = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width))
         self.feature_proj = nn.Linear(config.motion_feat_dim, width)
-        layer = nn.TransformerDecoderLayer(width, config.heads, MLP_RATIO * width, activation="gelu", batch_first=True)
+        layer = nn.TransformerDecoderLayer(
+            width, config.heads, config.feed_forward, activation="gelu", batch_first=True
+        )
         self.transformer = nn.TransformerDecoder(layer, config.layers)
         self.motion_dec = nn.Sequential(
             nn.Linear(width, width // 2), nn.GELU(), nn.Linear(width // 2, config.motion_feat_dim)

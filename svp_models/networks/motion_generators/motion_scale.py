@@ -26,3 +26,17 @@ class MotionScale:
 
     def numbers(self, name: str, values: Tensor) -> Tensor:
         return (values - self.offset[name]) / self.spread[name]
+
+
+def scaled_parts(numbers: Tensor, scale: MotionScale, order: dict[str, int]) -> dict[str, Tensor]:
+    """What a generator's numbers n c mean: pitch, yaw, roll and scale, n each; t, n 3; exp, n points 3.
+
+    order: names and sizes of the parts, from the front; the number of points follows from c.
+    """
+    rest = numbers.shape[1] - sum(size for name, size in order.items() if name != "exp")
+    parts = dict(
+        zip(order, numbers.split([rest if name == "exp" else size for name, size in order.items()], 1), strict=True)
+    )
+    values = {name: scale.values(name, part) for name, part in parts.items()}
+    flat = {name: values[name].flatten() for name in ("pitch", "yaw", "roll", "scale")}
+    return {**flat, "t": values["t"], "exp": values["exp"].unflatten(1, (-1, 3))}

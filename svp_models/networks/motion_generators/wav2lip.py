@@ -18,7 +18,8 @@ REFERENCE_DB, FLOOR_DB = 20.0, -100.0
 LIMIT = 4.0  # the scale is -4 to 4
 WINDOW_ROWS = 16  # 200 ms around a frame
 ROWS_BEFORE = 2  # frames by which a window begins before its frame
-CHUNK = 2048  # rows of a spectrogram, or windows, computed at once
+CHUNK = 2048  # rows of a spectrogram computed at once
+WINDOWS_AT_ONCE = 128  # 60 MB of features between the layers
 
 # Channels out, kernel, stride, padding of the convolutions; those with as many channels in and stride 1 add their input.
 LAYERS: tuple[tuple[int, int, int | tuple[int, int], int], ...] = (
@@ -97,6 +98,6 @@ def audio_features(encoder: Wav2LipAudioEncoder, samples: np.ndarray, frames: in
 
 def _chunks(encoder: Wav2LipAudioEncoder, mel: Tensor, frames: int, fps: float) -> Iterator[Tensor]:
     like = next(encoder.parameters())
-    for first in range(0, frames, CHUNK):
-        windows = mel_windows(mel, first, min(first + CHUNK, frames), fps)
+    for first in range(0, frames, WINDOWS_AT_ONCE):
+        windows = mel_windows(mel, first, min(first + WINDOWS_AT_ONCE, frames), fps)
         yield encoder(windows.to(like)).float().cpu()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from svp_portrait.svp_models.checkpoints import hub as hub_module
 from svp_portrait.svp_models.checkpoints import model_zoo
+from svp_portrait.svp_models.checkpoints.liveportrait import holds_liveportrait
 from svp_portrait.svp_models.checkpoints.model_zoo import Entry, WeightFile
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.errors import PortraitError
@@ -28,7 +30,8 @@ class Hub(BaseHTTPRequestHandler):
         """The test's output stays clean."""
 
     def do_HEAD(self):
-        if not self.path.endswith("/resolve/main/weights.bin"):
+        self.server.asked.append(self.path)
+        if self.server.only and not self.path.endswith(self.server.only):
             return self._answer(404)
         self._answer(302, {"Location": f"{self.server.store}/store/weights.bin", "X-Repo-Commit": "c" * 40,
                            "X-Linked-Size": str(len(CONTENT)), "X-Linked-ETag": f'"{self.server.etag}"', "ETag": '"a"'})  # fmt: skip
@@ -59,12 +62,14 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch):
-    """The server; breaks: after how many bytes it hangs up, one for each GET; starts: where each GET began."""
+    """The server; breaks: after how many bytes it hangs up, one for each GET; starts: where each GET began; only: the end of the
+    path that it knows, empty for all; asked: the paths."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1 << 16)  # of 10 MB, far more than the file
     with ThreadingHTTPServer(("127.0.0.1", 0), Hub) as server:
         server.address, server.store = (f"http://{host}:{server.server_port}" for host in ("127.0.0.1", "localhost"))
         server.content, server.etag, server.breaks, server.starts = CONTENT, SHA256, [], []
+        server.only, server.asked = "/resolve/main/weights.bin", []
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         yield server
@@ -149,3 +154,50 @@ def test_the_command(hub, tmp_path, monkeypatch, capsys):
     assert printed == ["test: 768 kB, licence: MIT", str(tmp_path / "svp/test/weights.bin")]
     assert main(lambda folders, progress: [], ["download", "nothing"]) == 1
     assert "no entry 'nothing' in the model zoo" in capsys.readouterr().err
+
+
+def test_a_file_of_another_host_is_fetched_from_its_address(hub, tmp_path):
+    file = WeightFile("norm.npz", len(CONTENT), SHA256, url=f"{hub.store}/raw/norm.npz")
+    other = Entry("test", (file,), "test", "MIT", "owner/name", "tests")
+    hub.breaks = [300_000]
+    [path] = hub_module.download(other, tmp_path, hub.address)
+    assert path == tmp_path / "test/norm.npz" and path.read_bytes() == CONTENT and hub.asked == []
+    path.unlink()
+    hub.content = CONTENT[:-1] + b"x"
+    with pytest.raises(PortraitError, match=f"{SHA256} is expected: it was removed"):
+        hub_module.download(other, tmp_path, hub.address)
+    missing = WeightFile("norm.npz", url="http://127.0.0.1:9/norm.npz")
+    with pytest.raises(PortraitError, match="norm.npz could not be downloaded from http://127.0.0.1:9/norm.npz"):
+        hub_module.download(replace(other, files=(missing,)), tmp_path, hub.address)
+
+
+def test_photographs_talk_after_one_command(hub, tmp_path, monkeypatch, capsys):
+    """LivePortrait and both generators: their files as the hub has them, put where the loaders look for them."""
+    hub.only = ""
+    names = ("liveportrait", "joyvasa", "kdtalker", "liveportrait-pth", "chinese-hubert-base")
+    for name in names:
+        published = model_zoo.entry_named(name)
+        files = [
+            replace(file, bytes=None, sha256=None, url=f"{hub.store}/{file.name}" if file.url else "")
+            for file in published.files
+        ]
+        monkeypatch.setitem(model_zoo.ENTRIES, name, replace(published, files=tuple(files)))
+    assert (
+        main(lambda folders, progress: [], ["download", *names, "--models", str(tmp_path), "--endpoint", hub.address])
+        == 0
+    )
+    assert "liveportrait: " in capsys.readouterr().out
+    assert hub.asked[:2] == [
+        f"/Kijai/LivePortrait_safetensors/resolve/main/{name}.safetensors"
+        for name in ("appearance_feature_extractor", "motion_extractor")
+    ]
+    assert "/jdh-algo/JoyVASA/resolve/main/motion_generator/motion_generator_hubert_chinese.pt" in hub.asked
+    assert "/ChaolongYang/KDTalker/resolve/main/ckpts/wav2lip.pth" in hub.asked
+    assert "/KwaiVGI/LivePortrait/resolve/main/liveportrait/base_models/warping_module.pth" in hub.asked
+    assert holds_liveportrait(path.name for path in (tmp_path / "liveportrait").iterdir())
+    assert holds_liveportrait(path.name for path in (tmp_path / "liveportrait/pth").iterdir())
+    there = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert {
+        "joyvasa/motion_generator_hubert_chinese.pt", "joyvasa/motion_template.pkl", "kdtalker/KDTalker.pth",
+        "kdtalker/wav2lip.pth", "kdtalker/norm.npz", "joyvasa/chinese-hubert-base/pytorch_model.bin",
+    } <= there  # fmt: skip
