@@ -12,6 +12,7 @@ from ..svp_models.errors import PortraitError
 from ..svp_models.face.detectors.auto import AutoBackend
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.motion.animation import FRAMINGS, PASTE_BACK, Framing, animate_portrait
+from ..svp_models.motion.extract import extract_liveportrait_motion, extract_svp_motion
 from ..svp_models.motion.keypoints import REGIONS
 from ..svp_models.motion.liveportrait import AnimateOptions
 from . import host
@@ -24,6 +25,7 @@ from .types import (
     LivePortraitSocket,
     LoadedLivePortrait,
     MotionSocket,
+    SvpModel,
     open_frames,
     search_aliases,
 )
@@ -132,6 +134,73 @@ class SVPLoadLivePortrait(io.ComfyNode):
         folders = [path, *(os.path.join(path, below) for below in SUBFOLDERS)]
         files = [entry.path for folder in folders if os.path.isdir(folder) for entry in os.scandir(folder)]
         return max(map(os.path.getmtime, files or [path]))
+
+
+WHOLE_IMAGE, FIND_FACE = "whole image", "find face"
+
+
+class SVPMotionExtract(io.ComfyNode):
+    """Clip -> SVP_MOTION."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPMotionExtract",
+            display_name="Extract Motion (SVP)",
+            **search_aliases("liveportrait", "motion template", "driving video", "expression", "mocap"),
+            category="SVP Portrait/motion",
+            description="Reads pose and expression of the face in every frame of a clip or a whole video. Frames without the face are "
+            "interpolated from their neighbours.",
+            inputs=[
+                io.MultiType.Input(
+                    "frames",
+                    types=[io.Image, io.Video],
+                    tooltip="The driving clip, one face in view: its frames, or the video of Load Video, which is read frame by frame "
+                    "and may be long.",
+                ),
+                io.Float.Input(
+                    "fps",
+                    default=25.0,
+                    min=1.0,
+                    max=240.0,
+                    step=0.01,
+                    tooltip="Frames per second of the clip; connect the fps of Get Video Components. A video has its own.",
+                ),
+                io.Combo.Input(
+                    "crop",
+                    options=[FIND_FACE, WHOLE_IMAGE],
+                    default=FIND_FACE,
+                    tooltip="With LivePortrait. find face: one square around the face for the whole clip. whole image: the frames are a "
+                    "square crop of the face already, such as that of Crop Face.",
+                ),
+                LivePortraitSocket.Input(
+                    "liveportrait",
+                    optional=True,
+                    tooltip="From Load LivePortrait: its motion extractor reads the clip, for Animate Portrait. Without: the face analyzer "
+                    "reads 64 coefficients, for models of this pack.",
+                ),
+                FaceAnalyzerSocket.Input(
+                    "face_analyzer",
+                    optional=True,
+                    tooltip="From Load Face Analyzer: finds the face, and chooses one of several. Without: the model's own, else the best "
+                    "that is installed.",
+                ),
+                SvpModel.Input("model", optional=True, tooltip="Its face analyser is used if no other is connected."),
+            ],
+            outputs=[MotionSocket.Output("motion", tooltip="Pose and expression of every frame.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, frames: Any, fps: float, crop: str, liveportrait=None, face_analyzer: FaceTracker | None = None, model=None
+    ) -> io.NodeOutput:
+        clip, analyzer = open_frames(frames), any_analyzer(face_analyzer, model)
+        fps = clip.fps or fps
+        if liveportrait is None:
+            return io.NodeOutput(extract_svp_motion(clip, fps, analyzer, host.progress()))
+        liveportrait.load()
+        networks, whole = liveportrait.networks, crop == WHOLE_IMAGE
+        return io.NodeOutput(extract_liveportrait_motion(networks, clip, fps, analyzer, whole, host.progress()))
 
 
 class SVPAnimate(io.ComfyNode):

@@ -6,7 +6,7 @@ from .dataset import SVPPrepareDataset
 from .face_crop import SVPCropFace, SVPPasteBack
 from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget, SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
-from .liveportrait import SVPAnimate, SVPLoadLivePortrait
+from .liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
 from .motion_style import (
     SVPMotionEmotion,
@@ -46,6 +46,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPPasteBack,
     SVPLoadVideo,
     SVPLoadLivePortrait,
+    SVPMotionExtract,
     SVPAnimate,
     SVPMotionStyle,
     SVPMotionEmotion,

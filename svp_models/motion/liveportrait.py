@@ -183,15 +183,16 @@ def animate_film(
 
 def motion_part(motion: KeypointMotion, index: slice | Sequence[int]) -> KeypointMotion:
     """Some frames of a motion."""
-    return _mapped(motion, lambda rows: rows[index])
+    return mapped(motion, lambda rows: rows[index])
 
 
 def on_device_of(networks: LivePortraitNetworks, motion: KeypointMotion) -> KeypointMotion:
     """The motion where the networks are."""
-    return _mapped(motion, lambda rows: rows.to(_weight(networks.motion)))
+    return mapped(motion, lambda rows: rows.to(_weight(networks.motion)))
 
 
-def _mapped(motion: KeypointMotion, function: Callable[[Tensor], Tensor]) -> KeypointMotion:
+def mapped(motion: KeypointMotion, function: Callable[[Tensor], Tensor]) -> KeypointMotion:
+    """The motion with a function of all its tensors, n ..., applied."""
     values = {item.name: getattr(motion, item.name) for item in fields(motion)}
     return KeypointMotion(**{name: None if value is None else function(value) for name, value in values.items()})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -13,14 +14,20 @@ from svp_portrait.nodes import head_motion as face_nodes
 from svp_portrait.nodes import liveportrait as nodes
 from svp_portrait.nodes.head_motion import SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import InputImpl, folder_paths
-from svp_portrait.nodes.liveportrait import SVPAnimate, SVPLoadLivePortrait, liveportrait_names
+from svp_portrait.nodes.liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract, liveportrait_names
+from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
 from svp_portrait.svp_models.checkpoints.liveportrait import load_liveportrait
 from svp_portrait.svp_models.checkpoints.liveportrait_file import save_liveportrait
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.crop import Square, crop_square
 from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.media.writer import VideoWriter
 from svp_portrait.svp_models.motion.animation import Framing
+from svp_portrait.svp_models.motion.extract import extract_liveportrait_motion
+from svp_portrait.svp_models.synthetic.clips import make_clip
+from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import Motion
 
 from ..reference.weights import liveportrait_weights
@@ -70,6 +77,8 @@ def write_files(folder: Path, names=None, below: dict[str, str] | None = None) -
 def loaded(folders, tmp_path, monkeypatch):
     folder_paths.use(tmp_path, tmp_path / "models")
     monkeypatch.setattr(nodes, "Framing", partial(Framing, side=SIDE))
+    extract = partial(extract_liveportrait_motion, side=SIDE)
+    monkeypatch.setattr(nodes, "extract_liveportrait_motion", extract)
     write_files(tmp_path / "models" / "liveportrait")
     return SVPLoadLivePortrait.execute("/").args[0]
 
@@ -181,3 +190,39 @@ def test_motions_of_the_other_space_are_refused(loaded, analyzer):
     still = Motion(torch.zeros(1, 3), torch.zeros(1, 2), torch.ones(1), torch.zeros(1, 64), 25.0, "svp")
     with pytest.raises(PortraitError, match="LivePortrait needs one of its own"):
         animate(loaded, picture((50, 40)), still, analyzer)
+
+
+def test_a_portrait_driven_by_its_own_extracted_motion_is_still(loaded, analyzer):
+    """Extract Motion and Animate Portrait see the same square; a single frame drives as a motion of no movement does."""
+    image = picture((50, 40))
+    own = SVPMotionExtract.execute(image, 30.0, "find face", loaded, analyzer).args[0]
+    assert (len(own), own.fps, own.space, own.expression.shape) == (1, 30.0, "liveportrait", (1, 63))
+    still = replace(own, expression=torch.zeros(1, 63), angles=torch.zeros(1, 3), face=None)
+    frames = [
+        animate(loaded, image, motion, analyzer, mode=mode, stitching=False)[0]
+        for motion, mode in ((own, "relative"), (own, "absolute"), (still, "relative"))
+    ]
+    for other in frames[1:]:
+        torch.testing.assert_close(other, frames[0], rtol=1e-5, atol=1e-5)
+    assert not torch.equal(frames[0], image)
+
+
+def test_a_video_is_read_at_its_own_rate(loaded, tmp_path):
+    path = tmp_path / "film.mp4"
+    with VideoWriter(path, 64, 64, 30.0) as writer:
+        writer.write(np.full((5, 64, 64, 3), 90, np.uint8))
+    motion = SVPMotionExtract.execute(InputImpl.VideoFromFile(str(path)), 25.0, "whole image", loaded).args[0]
+    assert (len(motion), motion.fps) == (5, 30.0)
+
+
+def test_without_liveportrait_the_analyser_reads_the_coefficients():
+    if not BUILTIN_MODEL.is_file():
+        pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
+    clip = make_clip(speaker(4, "test"), "happy", 3, 0, seconds=0.2)
+    model = SVPLoadModel.execute(BUILTIN).args[0]
+    frames = torch.from_numpy(clip.images).float() / 255
+    motion = SVPMotionExtract.execute(frames, 25.0, "find face", model=model).args[0]
+    assert (motion.space, motion.expression.shape, motion.fps) == ("svp", (5, 64), 25.0)
+    assert np.corrcoef(motion.expression.numpy().ravel(), clip.states.expression.ravel())[0, 1] > 0.8
+    with pytest.raises(PortraitError, match="no expression: set 'expression' of Load Face Analyzer to deep3d"):
+        SVPMotionExtract.execute(picture((50, 40)), 25.0, "find face", face_analyzer=FaceTracker(Marks()))
