@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, repeat
 
 import numpy as np
@@ -18,7 +18,6 @@ from ..face.crop import FaceCrop, Square, crop_square, feather_mask, paste_face
 from ..face.detection import FaceTrack
 from ..face.tracking import FaceTracker, find_face
 from ..io.progress import Progress, shared
-from ..io.resampling import frame_centre_positions, interpolate_rows
 from ..media.frame_stream import FrameStream
 from ..media.images import ImageBuffer
 from ..types import Motion
@@ -33,6 +32,7 @@ from .liveportrait import (
     animate_still,
     mouth_ratios,
 )
+from .mix import resample
 
 LOG = logging.getLogger(__name__)
 PASTE_BACK, FACE, WHOLE_IMAGE = FRAMINGS = ("paste back", "face", "whole image")
@@ -80,7 +80,8 @@ def animate_portrait(
     fps = motion.fps if still else portrait.fps or motion.fps
     crop, track = find_portrait(portrait, framing, options, searching)
     ratios = mouth_ratios(track) if track is not None and options.closes_lips else None
-    driving = keypoints_of_motion(motion_at(motion, fps))
+    length = 1 if len(motion) == 1 else max(1, round(len(motion) / motion.fps * fps))
+    driving = keypoints_of_motion(resample(motion, length, fps, "hold"))
     images: Iterator[np.ndarray]
     if still:
         image = next(portrait.images())
@@ -119,17 +120,6 @@ def find_portrait(
     if crop is not None:
         return crop, track
     return clip_square(track) if len(track) == 1 else film_squares(track), track
-
-
-def motion_at(motion: Motion, fps: float) -> Motion:
-    """The motion at another frame rate, as long as before: linear between frames."""
-    if fps == motion.fps or len(motion) == 1:
-        return replace(motion, fps=fps)
-    step = motion.fps / fps
-    positions = frame_centre_positions(max(1, round(len(motion) / step)), step, len(motion))
-    names = ("angles", "shift", "scale", "expression", "lids", "gaze")
-    given = {name: value for name in names if (value := getattr(motion, name)) is not None}
-    return replace(motion, fps=fps, **{name: interpolate_rows(rows, positions) for name, rows in given.items()})
 
 
 class Composer:
