@@ -1,65 +1,115 @@
-"""The file of the pack's motion generator: network, style predictor and lip expert with their configs, in one safetensors file."""
+"""The file of the pack's motion generator: generator, style predictor, lip expert and movement detector in one safetensors file."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from ..errors import PortraitError
-from ..io.strict_config import config_to_json
+from ..io.strict_config import Checked, config_to_json, limited
 from ..networks.layers import shapes_only
+from ..networks.lip_expert import LipExpert, LipExpertConfig
 from ..networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
+from ..networks.movement_detector import MovementDetector
+from ..networks.style_predictor import StylePredictor, StylePredictorConfig
 from .model_file import cast_weight
 from .safetensors_io import load_strict, read_config, read_safetensors, write_safetensors
 
 KIND = "motion_generator"
-BUILT_IN = Path(__file__).parent / "weights" / "motion.safetensors"
-GENERATOR = "generator."
+BUILT_IN_MOTION = Path(__file__).parent / "weights" / "motion.safetensors"
+MAX_CLASSES = 1000
+
+
+@dataclass(frozen=True)
+class MotionModelConfig(Checked):
+    """The configs of a file's networks; None and 0 are networks that it does not hold. classes: of the movement detector."""
+
+    generator: MotionGeneratorConfig | None = None
+    style_predictor: StylePredictorConfig | None = None
+    lip_expert: LipExpertConfig | None = None
+    classes: int = limited(0, 0, MAX_CLASSES)
 
 
 @dataclass
-class MotionGeneratorModel:
-    """The pack's motion generator. style_space: of the styles that it was trained with."""
+class MotionModel:
+    """The pack's motion generator, or the parts of it that are trained. style_space: of the styles that they were trained with."""
 
-    generator: MotionGeneratorNetwork
     style_space: str
+    generator: MotionGeneratorNetwork | None = None
+    style_predictor: StylePredictor | None = None
+    lip_expert: LipExpert | None = None
+    movement_detector: MovementDetector | None = None
     metadata: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def config(self) -> MotionModelConfig:
+        generator, predictor, expert, detector = (getattr(self, name) for name in BUILDERS)
+        return MotionModelConfig(
+            generator=None if generator is None else generator.config,
+            style_predictor=None if predictor is None else predictor.config,
+            lip_expert=None if expert is None else expert.config,
+            classes=0 if detector is None else detector.out.out_channels,
+        )
 
-def save_motion_generator(
-    path: Path | str, model: MotionGeneratorModel, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
+    @property
+    def network(self) -> MotionGeneratorNetwork:
+        """The generator; PortraitError where the file holds other parts alone."""
+        if self.generator is None:
+            raise PortraitError(
+                "the file holds parts of a motion generator without the generator itself: choose another file"
+            )
+        return self.generator
+
+
+def save_motion_model(
+    path: Path | str, model: MotionModel, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
     """Writes the networks with floats as dtype. metadata: further entries (seed, step, data_version, ...) of the header."""
-    tensors = {
-        f"{prefix}{name}": cast_weight(path, name, tensor, dtype)
-        for prefix, network in _networks(model).items()
-        for name, tensor in network.state_dict().items()
-    }
-    header = {**metadata, "config": config_to_json(model.generator.config), "style_space": model.style_space}
+    tensors = {}
+    for name in BUILDERS:
+        network = getattr(model, name)
+        if network is not None:
+            for key, tensor in network.state_dict().items():
+                tensors[f"{name}.{key}"] = cast_weight(path, f"{name}.{key}", tensor, dtype)
+    header = {**metadata, "config": config_to_json(model.config), "style_space": model.style_space}
     write_safetensors(path, KIND, tensors, header)
 
 
-def load_motion_generator(path: Path | str, device: torch.device | str = "cpu") -> MotionGeneratorModel:
-    """Reads a file of `save_motion_generator`, in float32 and eval mode."""
+def load_motion_model(path: Path | str, device: torch.device | str = "cpu") -> MotionModel:
+    """Reads a file of `save_motion_model`, in float32 and eval mode."""
     tensors, metadata = read_safetensors(path, KIND)
-    config = read_config(path, metadata, MotionGeneratorConfig)
-    with shapes_only():
-        generator = MotionGeneratorNetwork(config)
-    own = {
-        name.removeprefix(GENERATOR): tensor.float() for name, tensor in tensors.items() if name.startswith(GENERATOR)
-    }
-    unexpected = [name for name in tensors if not name.startswith(GENERATOR)]
-    if unexpected:
+    config = read_config(path, metadata, MotionModelConfig)
+    networks: dict[str, Any] = {}
+    for name, build in BUILDERS.items():
+        with shapes_only():
+            network = build(config)
+        own = {key: tensor for key, tensor in tensors.items() if key.startswith(f"{name}.")}
+        tensors = {key: tensor for key, tensor in tensors.items() if key not in own}
+        if network is not None:
+            inside = {key.removeprefix(f"{name}."): _float(tensor) for key, tensor in own.items()}
+            load_strict(network, inside, path, prefix=f"{name}.")
+            networks[name] = network.to(device).eval()
+        elif own:
+            tensors |= own
+    if tensors:
         raise PortraitError(
-            f"{path}: {unexpected[0]} is unexpected, the model has no such tensor: file and config differ"
+            f"{path}: {next(iter(tensors))} is unexpected, the config has no such network: file and config differ"
         )
-    load_strict(generator, own, path)
-    return MotionGeneratorModel(generator.to(device).eval(), metadata.get("style_space", ""), metadata)
+    return MotionModel(style_space=metadata.get("style_space", ""), metadata=metadata, **networks)
 
 
-def _networks(model: MotionGeneratorModel) -> dict[str, nn.Module]:
-    return {GENERATOR: model.generator}
+def _float(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+BUILDERS: dict[str, Callable[[MotionModelConfig], nn.Module | None]] = {
+    "generator": lambda config: config.generator and MotionGeneratorNetwork(config.generator),
+    "style_predictor": lambda config: config.style_predictor and StylePredictor(config.style_predictor),
+    "lip_expert": lambda config: config.lip_expert and LipExpert(config.lip_expert),
+    "movement_detector": lambda config: MovementDetector(config.classes) if config.classes else None,
+}

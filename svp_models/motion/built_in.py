@@ -11,11 +11,13 @@ from torch import Tensor
 from ..errors import PortraitError
 from ..io.progress import Progress
 from ..networks.motion_generator import EncodedConditions, MotionConditions, MotionGeneratorNetwork
+from ..networks.style_predictor import StylePredictor
 from ..types import LIVEPORTRAIT, Motion
 from .flow_matching import clean_of, level_steps, sample_flow, velocity_of
 from .words import TimedPhrase, word_tensors
 
 STEPS = 10
+STYLE_SHIFT = 8.0  # a style has far more numbers than it says: what it will be is decided near the noise
 GUIDED = ("voice", "style", "words")
 
 
@@ -217,6 +219,27 @@ def stream_motion(
         yield made
         history = torch.cat([history, made], dim=1)
         done += count
+
+
+@torch.no_grad()
+def predict_style(
+    network: StylePredictor,
+    voice: Tensor,
+    portrait: Tensor | None,
+    generator: torch.Generator,
+    steps: int = STEPS,
+    progress: Progress | None = None,
+) -> Tensor:
+    """Style codes b d_s from voices b n A and resting faces b p (None: unknown); the generator draws one of many."""
+    like = next(network.parameters())
+    condition = network.encode(voice.to(like), None if portrait is None else portrait.to(like))
+
+    def velocity(x: Tensor, level: float) -> Tensor:
+        levels = x.new_full((len(x),), level)
+        return velocity_of(x, network(x, levels, condition), x.new_tensor(level))
+
+    noise = torch.randn(len(voice), network.config.style_size, generator=generator).to(like)
+    return network.restore(sample_flow(velocity, noise, level_steps(steps, STYLE_SHIFT), progress))
 
 
 def motion_of_numbers(numbers: Tensor, network: MotionGeneratorNetwork, face: Tensor | None = None) -> Motion:

@@ -11,10 +11,11 @@ from ..data.motion_clips import MotionDataOptions
 from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, config_from_dict, limited, one_of, required
 from ..networks.motion_generator import MotionGeneratorConfig
+from ..networks.style_predictor import StylePredictorConfig
 from .config import MAX_COUNT, TrainSettings, check_probs
 from .recipe import recipe_values
 
-MOTION_PHASES = ("lip_expert", "generator", "style_predictor", "kdtalker")
+MOTION_PHASES = ("lip_expert", "generator", "style_predictor", "movement_detector", "kdtalker")
 
 
 @dataclass(frozen=True)
@@ -57,24 +58,38 @@ class GeneratorPhase(Checked):
 
 @dataclass(frozen=True)
 class StylePredictorPhase(Checked):
-    """The diffusion of a style given a voice. frames: of a sample; portrait_drop_prob: share without a portrait."""
+    """The diffusion of a style given a voice. frames: of a sample; portrait_drop_prob: share without a portrait; voice_shift:
+    standard deviation of what is added to all features of a voice, its loudness."""
 
     settings: TrainSettings
+    network: StylePredictorConfig = field(default_factory=StylePredictorConfig)
     frames: int = limited(150, 4, MAX_COUNT)
+    voice_shift: float = limited(0.05, 0, 10)
     portrait_drop_prob: float = limited(0.3, 0, 1)
-    level_mean: float = limited(-0.5, -10, 10)
+    level_mean: float = limited(-2.2, -10, 10)
     level_deviation: float = limited(1.2, 1e-3, 10)
 
 
 @dataclass(frozen=True)
 class LipExpertPhase(Checked):
     """The style-aware lip expert. frames: of a sample; most_lag: frames by which lips out of step are moved at most, at least
-    `least_lag`."""
+    `least_lag`; other_clip_prob: share of the lips out of step that are of another clip."""
 
     settings: TrainSettings
     frames: int = limited(25, 4, MAX_COUNT)
     least_lag: int = limited(4, 1, MAX_COUNT)
     most_lag: int = limited(40, 1, MAX_COUNT)
+    other_clip_prob: float = limited(0.3, 0, 1)
+    width: int = limited(96, 1, 8192)
+    layers: int = limited(3, 1, 64)
+
+
+@dataclass(frozen=True)
+class MovementDetectorPhase(Checked):
+    """The detector of named movements in poses. frames: of a sample."""
+
+    settings: TrainSettings
+    frames: int = limited(140, 4, MAX_COUNT)
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,6 @@ class KDTalkerPhase(Checked):
     dim: int = limited(192, 8, 8192)
     layers: int = limited(4, 1, 64)
     heads: int = limited(6, 1, 256)
-    voice_drop_prob: float = limited(0.0, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -111,6 +125,7 @@ class MotionRecipe(Checked):
     lip_expert: LipExpertPhase | None = None
     generator: GeneratorPhase | None = None
     style_predictor: StylePredictorPhase | None = None
+    movement_detector: MovementDetectorPhase | None = None
     kdtalker: KDTalkerPhase | None = None
     kind: str = one_of("motion", "motion")
 

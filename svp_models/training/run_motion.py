@@ -7,23 +7,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from ..checkpoints.built_in_motion import MotionGeneratorModel, load_motion_generator, save_motion_generator
+from ..checkpoints.built_in_motion import BUILDERS, MotionModel, load_motion_model, save_motion_model
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model
+from ..checkpoints.safetensors_io import write_safetensors
 from ..data.motion_clips import INDEX, MotionClips, open_motion_clips, prepare_synthetic_motion
 from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
-from ..networks.motion_generator import MotionGeneratorNetwork
+from ..motion.coefficients import EXPRESSION_INDEX
+from ..networks.lip_expert import LipExpert, LipExpertConfig
+from ..networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
+from ..networks.motion_generators.kdtalker import KDTalkerConfig, KDTalkerNetwork
+from ..networks.movement_detector import MovementDetector
+from ..networks.style_predictor import StylePredictor
+from ..synthetic.movements import CLASSES
 from ..synthetic.speakers import SPLITS
+from ..synthetic.visemes import VISEME_NAMES
 from .checkpoint import write_atomically
 from .dry_run import benchmark, describe
 from .logger import Report
-from .motion_recipe import MotionRecipe
+from .motion_recipe import KDTalkerPhase, MotionRecipe
 from .run import MODEL, this_process
 from .train_motion import GeneratorTraining
+from .train_motion_parts import KDTalkerTraining, LipExpertTraining, MovementDetectorTraining, StylePredictorTraining
 from .trainer import Phase, train
 
 
@@ -57,7 +67,8 @@ class MotionRun:
             train(phase, settings, output.parent, self.recipe.seed, config, self.report, self.progress)
             if this_process().is_main_process:
                 phase.module.to("cpu")
-                self._write(phase, output, {**self._provenance(phase), "training": config, "step": str(settings.steps)})
+                metadata = {**self._provenance(phase), "training": config, "step": str(settings.steps)}
+                write_atomically(output, lambda path: self._write(phase, path, metadata))
                 self.report(f"{name}: {output}")
             this_process().wait_for_everyone()
         return output
@@ -78,12 +89,27 @@ class MotionRun:
     def build(self, name: str) -> Phase:
         """The phase with a fresh network."""
         clips, test = self.clips("train"), self.clips("test")
+        config = getattr(self.recipe, name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
-            network = MotionGeneratorNetwork(replace(self.recipe.network, vocabulary=clips.vocabulary))
-            if self.recipe.generator is None:
-                raise PortraitError(f"recipe {self.recipe.name!r} has no phase 'generator'")
-            return GeneratorTraining(network, clips, test, self.recipe.generator)
+            if name == "generator":
+                network = MotionGeneratorNetwork(replace(self.recipe.network, vocabulary=clips.vocabulary))
+                return GeneratorTraining(network, clips, test, config, self._lip_expert())
+            if name == "style_predictor":
+                return StylePredictorTraining(StylePredictor(config.network), clips, test, config)
+            if name == "lip_expert":
+                lips = tuple(EXPRESSION_INDEX[coefficient] for coefficient in VISEME_NAMES)
+                expert = LipExpert(LipExpertConfig(lips=lips, width=config.width, layers=config.layers))
+                return LipExpertTraining(expert, clips, test, config)
+            if name == "movement_detector":
+                return MovementDetectorTraining(MovementDetector(len(CLASSES)), clips, test, config)
+            return KDTalkerTraining(kdtalker_network(self.recipe.network, config), clips, test, config)
+
+    def _lip_expert(self) -> LipExpert | None:
+        """The lip expert of this run, where the recipe's generator learns from one."""
+        if self.recipe.generator is None or not self.recipe.generator.lip_expert_weight:
+            return None
+        return load_motion_model(self.output("lip_expert")).lip_expert
 
     def clips(self, split: str) -> MotionClips:
         """The prepared clips of a split."""
@@ -118,17 +144,34 @@ class MotionRun:
         return benchmark(self.build(name), getattr(self.recipe, name).settings, self.recipe.seed)
 
     def export(self, model: Path, output: Path) -> None:
-        """Writes a model of this run to `output` in half precision."""
+        """Writes all parts that this run has trained into one file, in half precision."""
         if this_process().is_main_process:
-            loaded = load_motion_generator(model)
-            write_atomically(output, lambda path: save_motion_generator(path, loaded, loaded.metadata))
+            whole = self.assembled()
+            write_atomically(output, lambda path: save_motion_model(path, whole, whole.metadata))
             self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
 
+    def assembled(self) -> MotionModel:
+        """The parts that are finished; metadata: the generator's, or else the first one's."""
+        found: dict[str, Any] = {}
+        metadata: dict[str, str] = {}
+        for name in self.recipe.phases():
+            if name in BUILDERS and self.output(name).exists():
+                part = load_motion_model(self.output(name))
+                found |= {name: getattr(part, name), "style_space": part.style_space}
+                metadata = part.metadata if name == "generator" or not metadata else metadata
+        if not found:
+            raise PortraitError(
+                f"{self.folder}: no part of a motion generator is trained yet: run svp train motion first"
+            )
+        return MotionModel(metadata=metadata, **found)
+
     def _write(self, phase: Phase, output: Path, metadata: dict[str, str]) -> None:
-        if not isinstance(phase, GeneratorTraining):
-            raise PortraitError(f"phase {phase.name!r} writes no model")
-        model = MotionGeneratorModel(phase.module.network, phase.clips.style_space)
-        write_atomically(output, lambda path: save_motion_generator(path, model, metadata, torch.float32))
+        if isinstance(phase, KDTalkerTraining):
+            write_safetensors(output, "motion_baseline", phase.module.state_dict(), metadata)
+            return
+        parts: dict[str, Any] = {phase.name: phase.module.network}
+        space = self.clips("train").style_space
+        save_motion_model(output, MotionModel(style_space=space, **parts), metadata, torch.float32)
 
     def _provenance(self, phase: Phase) -> dict[str, str]:
         return {"recipe": self.recipe.name, "seed": str(self.recipe.seed), "data_version": phase.clips.version}
@@ -137,3 +180,16 @@ class MotionRun:
         """Called after each clip: a signal may have come, and there is no step to finish."""
         if self.progress is not None:
             self.progress(1, 1)
+
+
+def kdtalker_network(network: MotionGeneratorConfig, config: KDTalkerPhase) -> KDTalkerNetwork:
+    """KDTalker's network at the size of a phase, for the numbers of this generator."""
+    sizes = KDTalkerConfig(
+        channels=network.channels,
+        dim=config.dim,
+        layers=config.layers,
+        heads=config.heads,
+        head_dim=config.dim // config.heads,
+        audio_dim=network.audio_size,
+    )
+    return KDTalkerNetwork(sizes)

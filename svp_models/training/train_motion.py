@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..data.motion_clips import MotionClips
 from ..evaluation.metrics.series import correlation
@@ -17,6 +18,7 @@ from ..motion.built_in import columns_of, generate_motion, motion_of_numbers
 from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES
 from ..motion.flow_matching import clean_of, logit_normal, noisy_at, target_at
 from ..motion.words import MOST_WORDS, TimedPhrase, word_tensors
+from ..networks.lip_expert import LipExpert
 from ..networks.motion_generator import HABITS, MotionConditions, MotionGeneratorConfig, MotionGeneratorNetwork
 from ..synthetic.performance import classify_emotion
 from ..synthetic.visemes import VISEME_NAMES
@@ -40,12 +42,11 @@ class GeneratorTraining:
         clips: MotionClips,
         test: MotionClips,
         config: GeneratorPhase,
-        start: bool = True,
+        lip_expert: LipExpert | None = None,
     ):
         self.clips, self.test, self.config = clips, test, config
-        if start:
-            set_scale(network, clips)
-        self.module = GeneratorModule(network, config)
+        set_scale(network, clips)
+        self.module = GeneratorModule(network, config, lip_expert)
 
     def sample(self, index: SampleIndex) -> Sample:
         """Frames of a clip with their conditions, what is given of them, noise and levels; see GeneratorModule."""
@@ -141,9 +142,10 @@ class GeneratorTraining:
 class GeneratorModule(nn.Module):
     """Batch -> weighted squared error of the prediction, where nothing was given."""
 
-    def __init__(self, network: MotionGeneratorNetwork, config: GeneratorPhase):
+    def __init__(self, network: MotionGeneratorNetwork, config: GeneratorPhase, lip_expert: LipExpert | None = None):
         super().__init__()
         self.network, self.config = network, config
+        self.lip_expert = None if lip_expert is None else lip_expert.requires_grad_(False).eval()
         self.register_buffer("weight", number_weights(network.config, config), persistent=False)
 
     def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
@@ -157,10 +159,16 @@ class GeneratorModule(nn.Module):
         weight = free * self.get_buffer("weight")
         error = (prediction - target_at(clean, noise, level)).square()
         loss = (weight * error).sum() / weight.sum().clamp(min=1)
-        with torch.no_grad():
-            mouth = clean_of(noisy, prediction, level)[..., 0] - clean[..., 0]
-            jaw = (free[..., 0] * mouth.square()).sum() / free[..., 0].sum().clamp(min=1)
-        return loss, {"jaw": jaw}
+        found = clean_of(noisy, prediction, level)
+        jaw = (free[..., 0] * (found - clean)[..., 0].square()).sum() / free[..., 0].sum().clamp(min=1)
+        values = {"jaw": jaw.detach()}
+        if self.lip_expert is not None:
+            expression = self.network.restore(found)[..., self.network.config.groups["expression"]]
+            in_step = self.lip_expert(expression, batch["voice"], batch["style"])
+            heard = batch["voice_given"][:, None] * batch["made"]
+            lips = (functional.softplus(-in_step) * heard).sum() / heard.sum().clamp(min=1)
+            loss, values["lips"] = loss + self.config.lip_expert_weight * lips, lips.detach()
+        return loss, values
 
 
 def number_weights(network: MotionGeneratorConfig, config: GeneratorPhase) -> Tensor:
