@@ -13,7 +13,7 @@ from ..data.motion_clips import MotionClips
 from ..diffusion.noise_schedule import add_noise
 from ..motion.built_in import predict_style
 from ..motion.flow_matching import logit_normal, noisy_at, target_at
-from ..motion.generators import KDTALKER_SCHEDULE
+from ..motion.kdtalker import SCHEDULE as KDTALKER_SCHEDULE
 from ..networks.lip_expert import LipExpert
 from ..networks.motion_generators.kdtalker import KDTalkerNetwork
 from ..networks.movement_detector import MovementDetector
