@@ -13,9 +13,8 @@ from torch import nn
 from ..errors import PortraitError
 from ..io.strict_config import Checked, config_to_json, limited
 from ..networks.layers import shapes_only
-from ..networks.lip_expert import LipExpert, LipExpertConfig
+from ..networks.motion_experts import LipExpert, LipExpertConfig, MovementDetector
 from ..networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
-from ..networks.movement_detector import MovementDetector
 from ..networks.style_predictor import StylePredictor, StylePredictorConfig
 from .model_file import cast_weight
 from .safetensors_io import load_strict, read_config, read_safetensors, write_safetensors

@@ -19,10 +19,9 @@ from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
 from ..motion.coefficients import EXPRESSION_INDEX
-from ..networks.lip_expert import LipExpert, LipExpertConfig
+from ..networks.motion_experts import LipExpert, LipExpertConfig, MovementDetector
 from ..networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
 from ..networks.motion_generators.kdtalker import KDTalkerConfig, KDTalkerNetwork
-from ..networks.movement_detector import MovementDetector
 from ..networks.style_predictor import StylePredictor
 from ..synthetic.movements import CLASSES
 from ..synthetic.speakers import SPLITS

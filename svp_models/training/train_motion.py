@@ -18,7 +18,7 @@ from ..motion.built_in import columns_of, generate_motion, motion_of_numbers
 from ..motion.coefficients import EXPRESSION_INDEX, EXPRESSION_NAMES
 from ..motion.flow_matching import clean_of, logit_normal, noisy_at, target_at
 from ..motion.words import MOST_WORDS, TimedPhrase, word_tensors
-from ..networks.lip_expert import LipExpert
+from ..networks.motion_experts import LipExpert
 from ..networks.motion_generator import HABITS, MotionConditions, MotionGeneratorConfig, MotionGeneratorNetwork
 from ..synthetic.performance import classify_emotion
 from ..synthetic.visemes import VISEME_NAMES

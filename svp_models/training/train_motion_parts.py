@@ -14,9 +14,8 @@ from ..diffusion.noise_schedule import add_noise
 from ..motion.built_in import predict_style
 from ..motion.flow_matching import logit_normal, noisy_at, target_at
 from ..motion.kdtalker import SCHEDULE as KDTALKER_SCHEDULE
-from ..networks.lip_expert import LipExpert
+from ..networks.motion_experts import LipExpert, MovementDetector
 from ..networks.motion_generators.kdtalker import KDTalkerNetwork
-from ..networks.movement_detector import MovementDetector
 from ..networks.style_predictor import StylePredictor
 from ..synthetic.movements import class_of
 from .dataset import Sample, SampleIndex, stack, torch_generator
