@@ -52,14 +52,14 @@ if TYPE_CHECKING:
     import cv2
     import soxr
     from av.video import reformatter
-    from scipy import fft, interpolate, ndimage, signal
+    from scipy import fft, interpolate, ndimage, optimize, signal
     from scipy.spatial import transform
 else:
     av, reformatter = Library("av"), Library("av.video.reformatter")
     cv2, soxr = Library("cv2"), Library("soxr")
     fft, signal = Library("scipy.fft"), Library("scipy.signal")
     interpolate, ndimage = Library("scipy.interpolate"), Library("scipy.ndimage")
-    transform = Library("scipy.spatial.transform")
+    optimize, transform = Library("scipy.optimize"), Library("scipy.spatial.transform")
 
 __all__ = [
     "av",
@@ -70,6 +70,7 @@ __all__ = [
     "missing_error",
     "ndimage",
     "onnxruntime",
+    "optimize",
     "reformatter",
     "signal",
     "soxr",
