@@ -15,7 +15,7 @@ from .sliders import gaze_direction, lid_closure, mouth_opening
 
 Colour = tuple[int, int, int]  # RGB
 FINER = 2  # drawn so many times larger and averaged down: smooth lines and letters
-LEFT, RIGHT, TOP, BOTTOM, GAP = 78, 150, 40, 46, 16  # margins of the picture and between panels, pixels
+LEFT, RIGHT, TOP, BOTTOM, GAP = 78, 160, 40, 46, 16  # margins of the picture and between panels, pixels
 LEAST = (360, 360)  # width, height
 TICKS = 5  # about so many on an axis
 FONT = 0.42  # of OpenCV's Hershey letters
@@ -96,7 +96,7 @@ def axis_ticks(low: float, high: float, count: int = TICKS) -> list[float]:
     """Round numbers (1, 2 or 5 times a power of ten apart) from low to high, about `count` of them."""
     rough = (high - low) / max(count, 1)
     power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    step = min((factor * power for factor in (1, 2, 5, 10)), key=lambda step: abs(math.log(step / rough)))
     return [index * step for index in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
@@ -119,7 +119,7 @@ def _curves(motion: Motion) -> dict[str, tuple[Curve, ...]]:
     }
     for title, names, values in (
         ("lids (1 = closed)", ("left", "right"), lid_closure(motion)),
-        ("mouth (1 = wide open)", ("open",), mouth_opening(motion)),
+        ("mouth (1 = open)", ("open",), mouth_opening(motion)),
         ("gaze (1 = aside)", ("right", "down"), gaze_direction(motion)),
     ):
         if values is not None:
