@@ -9,7 +9,8 @@ from ..svp_models.diffusion.style import EASINGS
 from ..svp_models.errors import PortraitError
 from ..svp_models.motion.emotions import EMOTION_NAMES, emotion_style, liveportrait_emotion
 from ..svp_models.motion.style import (
-    LIP_COLUMNS,
+    LIVEPORTRAIT_LIDS,
+    LIVEPORTRAIT_LIPS,
     WEIGHTS,
     TransferWeights,
     apply_style,
@@ -27,7 +28,8 @@ from .types import ADVANCED, MotionSocket, MotionStyleSocket, search_aliases, se
 MOTION_STYLE_FOLDER = "svp_motion_styles"
 FROM_INPUT = "(from the file input)"
 CATEGORY = "SVP Portrait/motion"
-LIPS = {LIVEPORTRAIT: LIP_COLUMNS, SVP: SPEECH_COLUMNS}
+LIPS = {LIVEPORTRAIT: LIVEPORTRAIT_LIPS, SVP: SPEECH_COLUMNS}
+BLINKS = {LIVEPORTRAIT: LIVEPORTRAIT_LIDS, SVP: ()}  # in svp lids are no part of the expression
 EMOTIONS = {LIVEPORTRAIT: liveportrait_emotion, SVP: emotion_parts}
 
 
@@ -83,6 +85,12 @@ class SVPMotionStyle(io.ComfyNode):
                     "A factor for the variation of the style's mean: 0 takes the mean itself, 1 draws one that another clip in "
                     "this style could have, above 1 more varied ones.",
                 ),
+                io.Boolean.Input(
+                    "keep_blinks",
+                    default=True,
+                    tooltip="The lids get the style's mean alone, so that every blink still closes the eyes. Without, blinks become "
+                    "deeper or shallower with the style's spread.",
+                ),
                 seed_input(
                     "Which mean is drawn where the temperature is above 0. The same seed gives the same motion."
                 ),
@@ -99,10 +107,12 @@ class SVPMotionStyle(io.ComfyNode):
         lips_weight: float,
         pose_weight: float,
         temperature: float,
+        keep_blinks: bool,
         seed: int,
     ) -> io.NodeOutput:
         weights = TransferWeights(weight, lips_weight, pose_weight, temperature)
-        return io.NodeOutput(apply_style(motion, style_of(style), LIPS[motion.space], weights, seed))
+        lips, lids = LIPS[motion.space], BLINKS[motion.space] if keep_blinks else ()
+        return io.NodeOutput(apply_style(motion, style_of(style), lips, weights, seed, lids=lids))
 
 
 class SVPMotionEmotion(io.ComfyNode):

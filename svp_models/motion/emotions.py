@@ -1,8 +1,8 @@
 """Emotions by name: the eight of MEAD as offsets of an expression, in LivePortrait's space made from published sliders.
 
-Recipes follow the Facial Action Coding System (Ekman, Friesen and Hager 2002) and its emotion prototypes. A slider moves some
-of LivePortrait's 21 points; what public editors do with them is known to look right, so every action unit (AU) is one slider
-or the part of one that moves as the action unit does.
+Recipes follow the Facial Action Coding System (Ekman, Friesen and Hager 2002) and its emotion prototypes. The sliders that
+public editors have are known to look right, so every action unit (AU) is a slider, or the rows of one that move as the action
+unit does.
 """
 
 from __future__ import annotations
@@ -16,55 +16,38 @@ from torch import Tensor
 
 from ..errors import PortraitError
 from ..types import LIVEPORTRAIT
+from .sliders import POINT_SLIDERS, POINTS, PointSlider, Y, Z
 from .style import ANGLES, GAZE, MotionStylePrior, offset_style
 
 EMOTION_NAMES = ("neutral", "angry", "contempt", "disgusted", "fear", "happy", "sad", "surprised")
-POINTS = 21
-X, Y, Z = range(3)  # right, down, in
+GRIN = PointSlider(8.0, ((20, Y, -0.001), (20, Z, -0.001), (14, Y, -0.001)))  # stretches the lips; published as well
+SMILING_LIPS, CHEEKS, NOSE = (20, 14, 17, 3, 7), (13, 16), (3, 7)  # rows of the smile
 
-# AU -> ((point, axis, movement at the strongest natural setting of the slider), ...)
-ACTION_UNITS: dict[str, tuple[tuple[int, int, float], ...]] = {
-    # brows up, 15 units of (1,y) +0.001, (2,y) -0.001
-    "AU1+2 brows up": ((1, Y, 0.015), (2, Y, -0.015)),
-    # the half of brows up that lifts one brow
-    "AU2 one brow up": ((2, Y, -0.015),),
-    # brows together, 10 units of (1,x) +0.001, (2,x) -0.001, (1,y) -0.0003, (2,y) +0.0003
-    "AU4 brows together": ((1, X, 0.010), (2, X, -0.010), (1, Y, -0.003), (2, Y, 0.003)),
-    # lids open, 5 units of (11,y) and (15,y) -0.001, (13,y) and (16,y) +0.0003
-    "AU5 upper lids up": ((11, Y, -0.005), (15, Y, -0.005), (13, Y, 0.0015), (16, Y, 0.0015)),
-    # cheeks and lower lids of the smile: (13,y) and (16,y) -0.00275
-    "AU6 cheeks up": ((13, Y, -0.00275), (16, Y, -0.00275)),
-    # lids closing, 6 units: the other way from AU5
-    "AU7 lids narrow": ((11, Y, 0.006), (15, Y, 0.006), (13, Y, -0.0018), (16, Y, -0.0018)),
-    # nose and cheeks of the smile: (3,y) and (7,y) -0.0035, doubled
-    "AU9 nose wrinkled": ((3, Y, -0.007), (7, Y, -0.007)),
-    # smile 0.5 without its corners: the upper lip and what is beside it
-    "AU10 upper lip up": ((17, Y, -0.004), (3, Y, -0.00175), (7, Y, -0.00175)),
-    # smile 1: (20,y) -0.01, (14,y) -0.02, (17,y) +0.0065, (17,z) +0.003, (3,y) and (7,y) -0.0035
-    "AU12 corners up": (
-        (20, Y, -0.010), (14, Y, -0.020), (17, Y, 0.0065), (17, Z, 0.003), (3, Y, -0.0035), (7, Y, -0.0035),
+# Action unit -> ((slider, position, the rows of it that move; none: all), ...)
+ACTION_UNITS: dict[str, tuple[tuple[PointSlider, float, tuple[int, ...]], ...]] = {
+    "AU1+2 brows up": ((POINT_SLIDERS["brows"], 1.0, ()),),
+    "AU2 one brow up": ((POINT_SLIDERS["brows"], 1.0, (2,)),),
+    "AU4 brows together": ((POINT_SLIDERS["brows"], -0.7, ()),),
+    "AU5 upper lids up": ((POINT_SLIDERS["blink"], -0.2, ()),),
+    "AU6 cheeks up": ((POINT_SLIDERS["smile"], 1.0, CHEEKS),),
+    "AU7 lids narrow": ((POINT_SLIDERS["blink"], 0.24, ()),),
+    "AU9 nose wrinkled": ((POINT_SLIDERS["smile"], 2.0, NOSE),),
+    "AU10 upper lip up": ((POINT_SLIDERS["smile"], -0.6, (17,)), (POINT_SLIDERS["smile"], 0.5, NOSE)),
+    "AU12 corners up": ((POINT_SLIDERS["smile"], 1.0, SMILING_LIPS),),
+    "AU14 one corner": (
+        (POINT_SLIDERS["wink_left"], 0.6, (17, 3)), (POINT_SLIDERS["smile"], 0.3, (14,)),
+        (POINT_SLIDERS["mouth_width"], 0.1, ()),
     ),
-    # the one-sided part of the wink, 15 units of (17,x) and (17,y) +0.0003, (3,y) -0.0003, and mouth to that side
-    "AU14 one corner": ((17, X, 0.0045), (17, Y, 0.0045), (3, Y, -0.0045), (14, Y, -0.006), (19, X, 0.004)),
-    # smile -0.4
-    "AU15 corners down": (
-        (20, Y, 0.004), (14, Y, 0.008), (17, Y, -0.0026), (17, Z, -0.0012), (3, Y, 0.0014), (7, Y, 0.0014),
-    ),
-    # pout, 6 units of (14,y) +0.001, (3,y) and (7,y) -0.0005, (17,z) -0.0005
-    "AU17 chin up": ((14, Y, 0.006), (3, Y, -0.003), (7, Y, -0.003), (17, Z, -0.003)),
-    # grin, 8 units of (20,y), (20,z) and (14,y) -0.001: lips stretched
-    "AU20 lips stretched": ((20, Y, -0.008), (20, Z, -0.008), (14, Y, -0.008)),
-    # grin, 5 units the other way: lips tightened
-    "AU23 lips tight": ((20, Y, 0.005), (20, Z, 0.005), (14, Y, 0.005)),
-    # mouth open, 20 units of (19,y) +0.001, (19,z) +0.0001, (17,y) -0.0001
-    "AU26 jaw drops": ((19, Y, 0.020), (19, Z, 0.002), (17, Y, -0.002)),
-    # gaze, 8 units of (11,x) +0.0007, (15,x) +0.001
-    "AU62 eyes aside": ((11, X, 0.0056), (15, X, 0.008)),
-    # gaze, 8 units of (11,y) and (15,y) +0.001: the lids follow
-    "AU64 eyes down": ((11, Y, 0.008), (15, Y, 0.008), (13, Y, -0.0012), (16, Y, -0.0012)),
+    "AU15 corners down": ((POINT_SLIDERS["smile"], -0.4, SMILING_LIPS),),
+    "AU17 chin up": ((POINT_SLIDERS["pout"], 0.4, ()),),
+    "AU20 lips stretched": ((GRIN, 1.0, ()),),
+    "AU23 lips tight": ((GRIN, -0.6, ()),),
+    "AU26 jaw drops": ((POINT_SLIDERS["mouth_open"], 0.35, ()),),
+    "AU62 eyes aside": ((POINT_SLIDERS["gaze_x"], 0.5, ()),),
+    "AU64 eyes down": ((POINT_SLIDERS["gaze_y"], 1.0, ()),),
 }  # fmt: skip
 
-# Emotion -> action unit -> amount; 1 is the slider's strongest natural setting.
+# Emotion -> action unit -> amount; 1 is strong but natural.
 RECIPES: dict[str, dict[str, float]] = {
     "neutral": {},
     "angry": {"AU4 brows together": 1.0, "AU5 upper lids up": 0.4, "AU7 lids narrow": 0.4, "AU23 lips tight": 0.8},
@@ -107,11 +90,19 @@ class EmotionConfig:
 def liveportrait_emotion(emotion: str) -> EmotionParts:
     """An emotion in LivePortrait's space, a row of 63 for every action unit of its recipe."""
     recipe = RECIPES[emotion]
-    parts = torch.zeros(len(recipe), POINTS, 3)
-    for row, (unit, amount) in zip(parts, recipe.items(), strict=True):
-        for point, axis, movement in ACTION_UNITS[unit]:
-            row[point, axis] += amount * movement
-    return EmotionParts(parts.flatten(1), torch.zeros(ANGLES + GAZE))
+    moved = [amount * action_unit(unit) for unit, amount in recipe.items()]
+    parts = torch.stack(moved) if moved else torch.zeros(0, 3 * POINTS)
+    return EmotionParts(parts, torch.zeros(ANGLES + GAZE))
+
+
+def action_unit(name: str) -> Tensor:
+    """What an action unit adds to an expression at its strongest: 63."""
+    total = torch.zeros(POINTS, 3)
+    for slider, position, rows in ACTION_UNITS[name]:
+        movement = abs(position) * slider.direction(1 if position > 0 else -1).unflatten(0, (POINTS, 3))
+        kept = list(rows) or list(range(POINTS))
+        total[kept] += movement[kept]
+    return total.flatten()
 
 
 def emotion_weights(text: str) -> dict[str, float]:

@@ -21,11 +21,13 @@ from ..errors import PortraitError
 from ..io.resampling import interpolate_rows
 from ..types import LIVEPORTRAIT, SVP, Motion
 from .keypoints import LIPS
+from .sliders import LID_COLUMNS
 
 KIND = "motion_style"  # of a file
 ANGLES, GAZE = 3, 2  # columns behind the expression's
 KNOTS = 64  # rows of a style that changes over a clip
-LIP_COLUMNS = tuple(3 * row + axis for row in LIPS for axis in range(3))  # of 63, in LivePortrait's space
+LIVEPORTRAIT_LIPS = tuple(3 * row + axis for row in LIPS for axis in range(3))  # columns of 63
+LIVEPORTRAIT_LIDS = tuple(column for lids in LID_COLUMNS for column in lids)  # that blinks move
 WEIGHTS = {"weight": (0.0, 2.0), "lips_weight": (0.0, 1.0), "pose_weight": (0.0, 1.0), "temperature": (0.0, 4.0)}
 
 
@@ -200,11 +202,13 @@ def apply_style(
     weights: TransferWeights = TransferWeights(),
     seed: int = 0,
     config: TransferConfig = TransferConfig(),
+    lids: Sequence[int] = (),
 ) -> Motion:
-    """The motion with the style's mean and spread; lips: columns of the expression that keep their own spread.
+    """The motion with the style's mean and spread. lips, lids: columns of the expression that keep their own spread; those of
+    lids do so that every blink still closes the eyes, whose spread is mostly blinks.
 
-    Shift and scale say how the picture is framed and lids are blinks: they stay as they are. With weight 0 everything stays,
-    to the bit.
+    Shift and scale say how the picture is framed, and `Motion.lids` are blinks: they stay as they are. With weight 0
+    everything stays, to the bit.
     """
     if motion.space != style.space or motion.expression.shape[1] != style.expression_size:
         raise PortraitError(
@@ -212,9 +216,9 @@ def apply_style(
             f"with {style.expression_size}: make both in the same space"
         )
     size = style.expression_size
-    if len(lips) and max(lips) >= size:
+    if max([*lips, *lids], default=0) >= size:
         raise PortraitError(
-            f"the motion has {size} numbers and the lips are in column {max(lips)}: use a motion of as many points as published"
+            f"the motion has {size} numbers and the lips and lids are in columns up to {max([*lips, *lids])}: use a motion of as many points as published"
         )
     rows, known = _columns(motion)
     part = torch.full((rows.shape[1],), weights.weight, dtype=torch.float64)
@@ -228,7 +232,7 @@ def apply_style(
     wanted = drawn.own_spread * deviation + drawn.spread
     ratio = (wanted / deviation.clamp(min=config.still)).clamp(config.lowest, config.highest)
     ratio[:, deviation < config.still] = 1
-    ratio[:, list(lips)] = 1
+    ratio[:, [*lips, *lids]] = 1
     gain = (1 + part * (ratio - 1)).clamp(min=0)
     moved = (rows + part * (mean - own) + (gain - 1) * (rows - own)).float()
     return replace(

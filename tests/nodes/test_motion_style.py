@@ -15,12 +15,13 @@ from svp_portrait.nodes.motion_style import (
 )
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.keypoints import LIPS
+from svp_portrait.svp_models.motion.style import LIVEPORTRAIT_LIDS
 from svp_portrait.svp_models.synthetic.clips import act, states_to_motion
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS, classify_emotion
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import LIVEPORTRAIT, Motion
 
-WEIGHTS = {"weight": 1.0, "lips_weight": 1.0, "pose_weight": 1.0, "temperature": 0.0, "seed": 0}
+WEIGHTS = {"weight": 1.0, "lips_weight": 1.0, "pose_weight": 1.0, "temperature": 0.0, "keep_blinks": True, "seed": 0}
 
 
 def first(output):
@@ -59,6 +60,13 @@ def test_weights_say_what_moves():
     assert not torch.equal(rows[:, 1], own[:, 1])
 
 
+def test_blinks_are_kept_unless_the_style_shall_change_them():
+    spoken, clip = photograph(50, 1), photograph(70, 2)
+    for keep in (True, False):
+        lids = styled(spoken, clip, keep_blinks=keep).expression[:, LIVEPORTRAIT_LIDS].std(0)
+        assert torch.allclose(lids, spoken.expression[:, LIVEPORTRAIT_LIDS].std(0)) is keep
+
+
 def test_seeds_draw_with_temperature():
     spoken, clip = photograph(50, 1), photograph(100, 2)
     a, b, again = (styled(spoken, clip, temperature=1.0, seed=seed).expression for seed in (1, 2, 1))
@@ -89,5 +97,5 @@ def test_motions_of_other_spaces_and_sizes_say_so():
     with pytest.raises(PortraitError, match="make both in the same space"):
         styled(photograph(20, 1), performed("happy", 2))
     few = Motion(torch.zeros(5, 3), torch.zeros(5, 2), torch.ones(5), torch.zeros(5, 30), 25.0, LIVEPORTRAIT)
-    with pytest.raises(PortraitError, match="the motion has 30 numbers and the lips are in column 62"):
+    with pytest.raises(PortraitError, match="the motion has 30 numbers and the lips and lids are in columns up to 62"):
         styled(few, few)

@@ -12,7 +12,7 @@ from svp_portrait.svp_models.motion.emotions import (
     emotion_weights,
     liveportrait_emotion,
 )
-from svp_portrait.svp_models.motion.style import LIP_COLUMNS, TransferWeights, apply_style
+from svp_portrait.svp_models.motion.style import LIVEPORTRAIT_LIPS, TransferWeights, apply_style
 from svp_portrait.svp_models.types import LIVEPORTRAIT, Motion
 
 
@@ -24,7 +24,7 @@ def still(frames: int = 4) -> Motion:
 
 def offset(text: str, strength: float = 1.0) -> torch.Tensor:
     """21 3, what a still face gets."""
-    return apply_style(still(), emotion_style(text, strength), LIP_COLUMNS).expression[0].unflatten(0, (21, 3))
+    return apply_style(still(), emotion_style(text, strength), LIVEPORTRAIT_LIPS).expression[0].unflatten(0, (21, 3))
 
 
 def test_every_emotion_has_a_recipe_of_known_action_units():
@@ -68,7 +68,7 @@ def test_mixtures_add_up():
 def test_an_emotion_leaves_the_movements():
     spoken = still(40)
     spoken.expression.copy_(torch.randn(40, 63, generator=torch.Generator().manual_seed(0)) * 0.01)
-    moved = apply_style(spoken, emotion_style("fear"), LIP_COLUMNS)
+    moved = apply_style(spoken, emotion_style("fear"), LIVEPORTRAIT_LIPS)
     shift = liveportrait_emotion("fear").parts.sum(0)
     assert torch.allclose(moved.expression, spoken.expression + shift, atol=1e-6)
 
@@ -76,7 +76,7 @@ def test_an_emotion_leaves_the_movements():
 def test_temperature_varies_every_part_by_itself():
     style = emotion_style("happy")
     drawn = (
-        apply_style(still(), style, LIP_COLUMNS, TransferWeights(temperature=1), seed=5)
+        apply_style(still(), style, LIVEPORTRAIT_LIPS, TransferWeights(temperature=1), seed=5)
         .expression[0]
         .unflatten(0, (21, 3))
     )

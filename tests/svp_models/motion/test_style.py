@@ -9,7 +9,8 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.style import (
     ANGLES,
     GAZE,
-    LIP_COLUMNS,
+    LIVEPORTRAIT_LIDS,
+    LIVEPORTRAIT_LIPS,
     MotionStylePrior,
     TransferConfig,
     TransferWeights,
@@ -24,7 +25,7 @@ from svp_portrait.svp_models.motion.style import (
 from svp_portrait.svp_models.types import LIVEPORTRAIT, SVP, Motion
 
 WIDE = TransferConfig(lowest=0, highest=1e3)
-OTHERS = [column for column in range(63) if column not in LIP_COLUMNS]
+OTHERS = [column for column in range(63) if column not in LIVEPORTRAIT_LIPS]
 
 
 def motion(frames: int, seed: int, space: str = LIVEPORTRAIT, spread: float = 1.0) -> Motion:
@@ -63,7 +64,7 @@ def test_a_clip_has_its_mean_and_spread():
 
 def test_a_motion_reaches_the_mean_and_spread_of_the_style():
     clip, spoken = motion(80, 1), motion(211, 2, spread=0.5)
-    moved = apply_style(spoken, style_of(clip), LIP_COLUMNS, config=WIDE)
+    moved = apply_style(spoken, style_of(clip), LIVEPORTRAIT_LIPS, config=WIDE)
     for ours, theirs in ((moved.expression[:, OTHERS], clip.expression[:, OTHERS]), (moved.angles, clip.angles)):
         assert (ours.double().mean(0) - theirs.double().mean(0)).abs().max() < 1e-5
         assert (std(ours) - std(theirs)).abs().max() < 1e-5
@@ -71,29 +72,29 @@ def test_a_motion_reaches_the_mean_and_spread_of_the_style():
 
 def test_lips_take_the_mean_and_keep_their_spread():
     clip, spoken = motion(80, 1), motion(211, 2, spread=0.5)
-    moved = apply_style(spoken, style_of(clip), LIP_COLUMNS, config=WIDE)
-    ours, own, theirs = (item.expression[:, LIP_COLUMNS].double() for item in (moved, spoken, clip))
+    moved = apply_style(spoken, style_of(clip), LIVEPORTRAIT_LIPS, config=WIDE)
+    ours, own, theirs = (item.expression[:, LIVEPORTRAIT_LIPS].double() for item in (moved, spoken, clip))
     assert (ours.mean(0) - theirs.mean(0)).abs().max() < 1e-5
     assert torch.allclose(ours - ours.mean(0), own - own.mean(0), atol=1e-7)
-    kept = apply_style(spoken, style_of(clip), LIP_COLUMNS, TransferWeights(lips_weight=0))
-    assert torch.equal(kept.expression[:, LIP_COLUMNS], spoken.expression[:, LIP_COLUMNS])
+    kept = apply_style(spoken, style_of(clip), LIVEPORTRAIT_LIPS, TransferWeights(lips_weight=0))
+    assert torch.equal(kept.expression[:, LIVEPORTRAIT_LIPS], spoken.expression[:, LIVEPORTRAIT_LIPS])
 
 
 @pytest.mark.parametrize("space", [LIVEPORTRAIT, SVP])
 def test_weight_0_changes_no_bit(space):
     spoken = motion(50, 2, space)
     style = style_of(motion(80, 1, space))
-    moved = apply_style(spoken, style, LIP_COLUMNS, TransferWeights(weight=0, temperature=2), seed=3)
+    moved = apply_style(spoken, style, LIVEPORTRAIT_LIPS, TransferWeights(weight=0, temperature=2), seed=3)
     for name in ("angles", "shift", "scale", "expression", "lids", "gaze"):
         ours, own = getattr(moved, name), getattr(spoken, name)
         assert own is None and ours is None or torch.equal(ours, own), name
-    turned = apply_style(spoken, style, LIP_COLUMNS, TransferWeights(pose_weight=0))
+    turned = apply_style(spoken, style, LIVEPORTRAIT_LIPS, TransferWeights(pose_weight=0))
     assert torch.equal(turned.angles, spoken.angles) and not torch.equal(turned.expression, spoken.expression)
 
 
 def test_half_the_weight_goes_half_the_way():
     spoken, style = motion(50, 2), style_of(motion(80, 1))
-    whole, half = (apply_style(spoken, style, LIP_COLUMNS, TransferWeights(weight=weight)) for weight in (1, 0.5))
+    whole, half = (apply_style(spoken, style, LIVEPORTRAIT_LIPS, TransferWeights(weight=weight)) for weight in (1, 0.5))
     assert torch.allclose(half.expression, (whole.expression + spoken.expression) / 2, atol=1e-6)
 
 
@@ -121,10 +122,10 @@ def test_still_motions_are_not_amplified_and_ratios_are_bounded():
 
 def test_one_frame_takes_the_mean_and_gives_a_mean_alone():
     clip, spoken = motion(80, 1), motion(50, 2)
-    one = apply_style(motion(1, 2), style_of(clip), LIP_COLUMNS)
+    one = apply_style(motion(1, 2), style_of(clip), LIVEPORTRAIT_LIPS)
     assert torch.allclose(one.expression[0], clip.expression.mean(0), atol=1e-6)
     picture = motion(1, 4)
-    moved = apply_style(spoken, style_of(picture), LIP_COLUMNS)
+    moved = apply_style(spoken, style_of(picture), LIVEPORTRAIT_LIPS)
     assert torch.allclose(moved.expression.mean(0), picture.expression[0], atol=1e-5)
     assert torch.allclose(std(moved.expression), std(spoken.expression), atol=1e-6)
 
@@ -143,9 +144,9 @@ def test_seeds_differ_only_with_temperature():
     spoken, style = motion(50, 2), style_of(motion(200, 1))
 
     def means(temperature: float, seed: int) -> torch.Tensor:
-        return apply_style(spoken, style, LIP_COLUMNS, TransferWeights(temperature=temperature), seed).expression.mean(
-            0
-        )
+        return apply_style(
+            spoken, style, LIVEPORTRAIT_LIPS, TransferWeights(temperature=temperature), seed
+        ).expression.mean(0)
 
     assert torch.equal(means(0, 1), means(0, 2))
     assert torch.equal(means(1, 1), means(1, 1)) and not torch.equal(means(1, 1), means(1, 2))
@@ -158,22 +159,40 @@ def test_a_mixture_moves_between_its_styles():
     half = mix_styles(a, b, 0.5, 0.5)
     assert len(half.mean) == 1 and torch.allclose(half.mean, (a.mean + b.mean) / 2)
     assert torch.equal(mix_styles(a, b, 0, 0).mean, a.mean) and torch.equal(mix_styles(a, b, 1, 1).mean, b.mean)
-    first, last = (apply_style(spoken, style, LIP_COLUMNS) for style in (a, b))
-    over = apply_style(spoken, mix_styles(a, b, 0, 1, "ease_in"), LIP_COLUMNS)
+    first, last = (apply_style(spoken, style, LIVEPORTRAIT_LIPS) for style in (a, b))
+    over = apply_style(spoken, mix_styles(a, b, 0, 1, "ease_in"), LIVEPORTRAIT_LIPS)
     assert torch.allclose(over.expression[0], first.expression[0], atol=1e-5)
     assert torch.allclose(over.expression[-1], last.expression[-1], atol=1e-5)
     middle = first.expression[100] + (100 / 199) ** 2 * (last.expression[100] - first.expression[100])
     assert torch.allclose(over.expression[100], middle, atol=2e-3)
     nested = mix_styles(mix_styles(a, b), a, 1, 1)
     assert torch.allclose(
-        apply_style(spoken, nested, LIP_COLUMNS).expression, apply_style(spoken, a, LIP_COLUMNS).expression
+        apply_style(spoken, nested, LIVEPORTRAIT_LIPS).expression, apply_style(spoken, a, LIVEPORTRAIT_LIPS).expression
     )
+
+
+def test_blinks_still_close_the_eyes_in_the_style_of_a_clip_without():
+    """A blink moves the lids by 0.025 down and 0.0075 up, in LivePortrait's units."""
+    blinking, clip = motion(100, 2, spread=0.1), motion(80, 1, spread=0.02)
+    travel = torch.zeros(63)
+    travel[list(LIVEPORTRAIT_LIDS)] = torch.tensor([0.025, -0.0075, 0.025, -0.0075])
+    still = blinking.expression.mean(0)
+    blinking = replace(blinking, expression=still.expand(100, -1).clone())
+    blinking.expression[40:44] += travel
+    kept, squeezed = (
+        apply_style(blinking, style_of(clip), LIVEPORTRAIT_LIPS, lids=lids) for lids in (LIVEPORTRAIT_LIDS, ())
+    )
+    assert torch.allclose(kept.expression[41] - kept.expression[0], travel, atol=1e-6)
+    assert torch.allclose(
+        kept.expression[:, LIVEPORTRAIT_LIDS].mean(0), clip.expression[:, LIVEPORTRAIT_LIDS].mean(0), atol=1e-5
+    )
+    assert (squeezed.expression[41] - squeezed.expression[0]).abs().max() < 0.5 * travel.max()
 
 
 def test_an_offset_moves_the_mean_alone():
     parts, pose = torch.full((2, 63), 0.01), torch.tensor([1.0, 2, 3, 0, 0])
     spoken = motion(50, 2)
-    moved = apply_style(spoken, offset_style(parts, pose, 0.1, LIVEPORTRAIT), LIP_COLUMNS)
+    moved = apply_style(spoken, offset_style(parts, pose, 0.1, LIVEPORTRAIT), LIVEPORTRAIT_LIPS)
     assert torch.allclose(moved.expression, spoken.expression + 0.02, atol=1e-6)
     assert torch.allclose(moved.angles, spoken.angles + torch.tensor([1.0, 2, 3]), atol=1e-5)
 
@@ -188,7 +207,7 @@ def test_an_offset_and_a_clip_mix():
 
 def test_long_motions_are_moved_at_once():
     spoken = motion(15000, 2)
-    moved = apply_style(spoken, mix_styles(style_of(motion(80, 1)), style_of(motion(80, 3))), LIP_COLUMNS)
+    moved = apply_style(spoken, mix_styles(style_of(motion(80, 1)), style_of(motion(80, 3))), LIVEPORTRAIT_LIPS)
     assert len(moved) == 15000 and torch.isfinite(moved.expression).all()
 
 
