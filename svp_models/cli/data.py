@@ -32,6 +32,7 @@ from ..io.files import check_outputs
 from ..media.images import save_png
 from ..media.writer import CONTAINERS, VideoWriter
 from ..synthetic.clips import make_clip, neutral_portrait
+from ..synthetic.identity import VERSIONS
 from ..synthetic.performance import EMOTIONS, INTENSITIES
 from ..synthetic.speakers import SPLITS, speaker
 from ..synthetic.speech import SAMPLE_RATE
@@ -133,6 +134,13 @@ def _add_synthetic(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--clips-per-speaker", type=int, help=f"({standard.clips_per_speaker})")
     group.add_argument("--takes", type=int, help=f"further performances of each clip, without video ({standard.takes})")
     group.add_argument("--seed", type=int, help=f"chooses emotions and sentences ({standard.seed})")
+    group.add_argument(
+        "--synthetic-version",
+        dest="version",
+        type=int,
+        choices=VERSIONS,
+        help=f"of the pictures: 1 drawings, 2 looks like photographs ({standard.version})",
+    )
 
 
 def run_prepare(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
@@ -208,6 +216,14 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="(%(default)s)")
     parser.add_argument("--fps", type=float, default=25.0, help="(%(default)s)")
     parser.add_argument("--size", type=int, default=256, help="pixels per side (%(default)s)")
+    parser.add_argument(
+        "--synthetic-version",
+        dest="version",
+        type=int,
+        choices=VERSIONS,
+        default=1,
+        help="of the pictures: 1 drawings, 2 looks like photographs (%(default)s)",
+    )
 
 
 def run_synthesize(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
@@ -224,13 +240,13 @@ def run_synthesize(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.portrait is not None and args.portrait.suffix.lower() != PORTRAIT:
         raise PortraitError(f"{args.portrait}: the ending must be {PORTRAIT}")
     person = speaker(args.speaker, args.split)
-    clip = make_clip(person, args.emotion, args.intensity, args.seed, args.seconds, args.fps, args.size)
+    clip = make_clip(person, args.emotion, args.intensity, args.seed, args.seconds, args.fps, args.size, args.version)
     audio = Audio(torch.from_numpy(clip.audio)[None], SAMPLE_RATE)
     args.file.parent.mkdir(parents=True, exist_ok=True)
     with VideoWriter(args.file, args.size, args.size, args.fps, audio) as writer:
         writer.write(clip.images)
     print(printable(args.file))
     if args.portrait is not None:
-        save_png(args.portrait, neutral_portrait(person, args.size).images[0])
+        save_png(args.portrait, neutral_portrait(person, args.size, args.version).images[0])
         print(printable(args.portrait))
     print(clip.text)

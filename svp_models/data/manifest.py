@@ -15,7 +15,7 @@ from ..errors import PortraitError
 from ..io.file_names import printable
 from ..io.files import whole_file
 from ..io.strict_config import json_value, shown
-from ..synthetic.clips import DATA_VERSION
+from ..synthetic.clips import DATA_VERSIONS
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.speakers import SPLITS
 from .schema import FORMAT_VERSION, FPS, MASK_CELL, MAX_FRAMES, MAX_SIZE, ClipLimits, Skipped
@@ -119,7 +119,7 @@ def make_metadata(options: dict[str, Any], sources: str, count: int) -> dict[str
     return {
         "format": FORMAT_VERSION,
         "svp-portrait": own_version(),
-        "synthetic": DATA_VERSION,
+        "synthetic": DATA_VERSIONS[(options.get("synthetic") or {}).get("version", 1)],
         "options": json.loads(json.dumps(options)),  # as it will be read again
         "sources": {"count": count, "digest": sources},
     }
@@ -235,12 +235,14 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def current_metadata(content: dict[str, Any]) -> dict[str, Any]:
-    """A record of any version with the present keys: those of ALIASES are renamed, missing limits get their defaults."""
+    """A record of any version with the present keys: those of ALIASES are renamed, missing limits and versions get their defaults."""
     content = {ALIASES.get(key, key): value for key, value in content.items()}
     if isinstance(content.get("options"), dict):
         options = {ALIASES.get(key, key): value for key, value in content["options"].items()}
         if isinstance(options.get("videos"), dict):
             options["videos"] = {**options["videos"], "limits": options["videos"].get("limits", asdict(ClipLimits()))}
+        if isinstance(options.get("synthetic"), dict):
+            options["synthetic"] = {"version": 1, **options["synthetic"]}
         content["options"] = options
     return content
 

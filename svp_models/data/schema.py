@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import PortraitError
 from ..face.detection import FACE_CHOICES
 from ..io.strict_config import LARGEST_SEED, Checked, limited, required
+from ..synthetic.identity import VERSIONS
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.speakers import SPLITS, TEST_SPEAKERS, TRAIN_SPEAKERS
 
@@ -65,7 +66,9 @@ class ClipLabels:
     landmarks: n 68 2, iBUG order; head_keypoints: n 8 2, see face.keypoints; expression: n 64; pose: n 3, yaw, pitch, roll in
     degrees as face.detection.FaceTrack has them; all float32. mouth_mask, face_mask: n size/8 size/8, uint8, how much of each
     cell lies inside the lips' outline and the face's, 255 is all. interpolated: n bool, frames in which no face was found and
-    whose labels are interpolated. A label that `ClipInfo.unknown` names is NaN.
+    whose labels are interpolated. A label that `ClipInfo.unknown` names is NaN. lids: n 2, the image's left and right lid,
+    0 open .. 1 closed, and gaze: n 2, right and down, -1 .. 1, float32; both of synthetic people only, None in clips of videos
+    and in data sets of versions that did not store them.
     """
 
     landmarks: np.ndarray
@@ -75,9 +78,14 @@ class ClipLabels:
     mouth_mask: np.ndarray
     face_mask: np.ndarray
     interpolated: np.ndarray
+    lids: np.ndarray | None = None
+    gaze: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.interpolated)
+
+
+OPTIONAL_LABELS = ("lids", "gaze")
 
 
 def check_labels(labels: ClipLabels, frames: int, size: int, name: str = "labels") -> None:
@@ -91,9 +99,13 @@ def check_labels(labels: ClipLabels, frames: int, size: int, name: str = "labels
         "mouth_mask": ((frames, cells, cells), "uint8"),
         "face_mask": ((frames, cells, cells), "uint8"),
         "interpolated": ((frames,), "bool"),
+        "lids": ((frames, 2), "float32"),
+        "gaze": ((frames, 2), "float32"),
     }
     for item in fields(labels):
         found = getattr(labels, item.name)
+        if found is None and item.name in OPTIONAL_LABELS:
+            continue
         if (found.shape, str(found.dtype)) != expected[item.name]:
             raise PortraitError(
                 f"{name}: {item.name} is {found.dtype} {found.shape}, {expected[item.name][1]} {expected[item.name][0]} is "
@@ -248,7 +260,7 @@ class SyntheticOptions:
     """Synthetic data: train and test people, clips of each, and the seed that chooses emotions and sentences.
 
     takes: further performances of each clip without video, by the same person in the same style with other words. Styles are
-    learnt from them at a fraction of the cost of rendering.
+    learnt from them at a fraction of the cost of rendering. version: of the pictures, 1 drawings, 2 looks like photographs.
     """
 
     speakers: int = TRAIN_SPEAKERS
@@ -256,6 +268,7 @@ class SyntheticOptions:
     clips_per_speaker: int = 8
     seed: int = 0
     takes: int = 0
+    version: int = 1
 
     def __post_init__(self) -> None:
         for name, least, most in (
@@ -268,6 +281,10 @@ class SyntheticOptions:
             if not least <= getattr(self, name) <= most:
                 option = name.replace("_", "-")
                 raise PortraitError(f"--{option} is {getattr(self, name)}: it must be from {least} to {most}")
+        if self.version not in VERSIONS:
+            raise PortraitError(
+                f"--synthetic-version is {self.version}: it must be one of {', '.join(map(str, VERSIONS))}"
+            )
         if self.speakers + self.test_speakers == 0:
             raise PortraitError("0 speakers were requested: --speakers or --test-speakers must be at least 1")
 

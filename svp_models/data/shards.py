@@ -14,7 +14,7 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from types import TracebackType
@@ -244,7 +244,7 @@ def decode_audio(data: bytes) -> Audio:
 
 def encode_labels(labels: ClipLabels) -> bytes:
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{item.name: getattr(labels, item.name) for item in fields(labels)})
+    np.savez_compressed(buffer, **{name: array for name, array in vars(labels).items() if array is not None})
     return buffer.getvalue()
 
 

@@ -71,7 +71,9 @@ def synthetic_clips(
     options = config.for_synthetic()
     for number, role in enumerate(roles(person, options)):
         seconds = output.frames / FPS
-        clip = make_clip(performer, role.emotion, role.intensity, role.seed, seconds, float(FPS), output.size)
+        clip = make_clip(
+            performer, role.emotion, role.intensity, role.seed, seconds, float(FPS), output.size, options.version
+        )
         info = ClipInfo(
             identity=f"{person.split}-{person.index:05}",
             emotion=role.emotion,
@@ -98,7 +100,7 @@ def synthetic_clips(
 
 
 def performed_labels(states: FaceStates, size: int) -> ClipLabels:
-    """Labels of a take without video: expression and pose as performed; WITHOUT_VIDEO are NaN, the masks 0."""
+    """Labels of a take without video: expression, pose, lids and gaze as performed; WITHOUT_VIDEO are NaN, the masks 0."""
     count, cells = len(states.expression), size // MASK_CELL
     return ClipLabels(
         landmarks=np.full((count, 68, 2), np.nan, np.float32),
@@ -108,6 +110,8 @@ def performed_labels(states: FaceStates, size: int) -> ClipLabels:
         mouth_mask=np.zeros((count, cells, cells), np.uint8),
         face_mask=np.zeros((count, cells, cells), np.uint8),
         interpolated=np.zeros(count, bool),
+        lids=np.float32(states.blink),
+        gaze=np.float32(states.gaze),
     )
 
 
@@ -123,4 +127,6 @@ def synthetic_labels(clip: Clip) -> ClipLabels:
         mouth_mask=np.stack(lips),
         face_mask=np.stack([shrink(mask, size // 8) for mask in clip.masks]),
         interpolated=np.zeros(len(clip.images), bool),
+        lids=np.float32(clip.states.blink),
+        gaze=np.float32(clip.states.gaze),
     )

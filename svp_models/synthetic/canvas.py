@@ -93,6 +93,12 @@ def shade(colour: Colour, factor: float) -> Colour:
     return mix(colour, (255.0, 255.0, 255.0), factor - 1)
 
 
+def as_colour(values: np.ndarray) -> Colour:
+    """An array of three as a colour within 0 .. 255."""
+    red, green, blue = (float(min(max(value, 0.0), 255.0)) for value in values)
+    return red, green, blue
+
+
 class Canvas:
     """Image of `size` x `size`, painted `factor` times larger."""
 
@@ -126,11 +132,11 @@ class Canvas:
 
     def box(self, points: np.ndarray, margin: float = 1.0) -> tuple[int, int, int, int] | None:
         """The region around points in the large image: left, top, right, bottom; None when outside the image."""
-        side = self.image.shape[0]
+        height, width = self.image.shape[:2]
         low = np.floor((points.min(axis=0) - margin) * self.factor).astype(int)
         high = np.ceil((points.max(axis=0) + margin) * self.factor).astype(int)
         left, top = max(0, low[0]), max(0, low[1])
-        right, bottom = min(side, high[0]), min(side, high[1])
+        right, bottom = min(width, high[0]), min(height, high[1])
         return (left, top, right, bottom) if right > left and bottom > top else None
 
     def mask(self, points: np.ndarray, box: tuple[int, int, int, int]) -> np.ndarray:

@@ -18,7 +18,9 @@ from .renderer import RenderedClip, render_clip
 from .speakers import POPULATION, SPLITS, Speaker, sentence
 from .speech import Speech, Voice, fit_speech, join_speech, synthesize
 
-DATA_VERSION = "1"  # changes with everything in this package that changes a clip
+# By version of the pictures: changes with everything in this package that changes a clip.
+DATA_VERSIONS = {1: "1", 2: "2"}
+DATA_VERSION = DATA_VERSIONS[1]
 LEAD_SECONDS = 0.1  # before the first word
 
 
@@ -53,11 +55,12 @@ def make_clip(
     seconds: float = 3.0,
     fps: float = 25.0,
     size: int = 128,
+    version: int = 1,
 ) -> Clip:
-    """Clip number `seed` of a speaker with an emotion: the same arguments give the same clip."""
+    """Clip number `seed` of a speaker with an emotion: the same arguments give the same clip. version: see `renderer_for`."""
     frames = max(1, int(np.floor(seconds * fps + 0.5)))
     text, speech, states = act(speaker, emotion, intensity, seed, frames, fps)
-    rendered = render_clip(speaker.identity, states, size)
+    rendered = render_clip(speaker.identity, states, size, version)
     return Clip(
         speaker=speaker.index,
         split=speaker.split,
@@ -120,7 +123,7 @@ def emotional_voice(voice: Voice, emotion: str, intensity: int, rng: np.random.G
     )
 
 
-def neutral_portrait(speaker: Speaker, size: int) -> RenderedClip:
+def neutral_portrait(speaker: Speaker, size: int, version: int = 1) -> RenderedClip:
     """One frame of the relaxed face: frontal, mouth closed, eyes open, looking at the viewer."""
     pose = np.zeros((1, POSE_SIZE), np.float32)
     pose[:, -1] = 1
@@ -130,7 +133,7 @@ def neutral_portrait(speaker: Speaker, size: int) -> RenderedClip:
         blink=np.zeros((1, 2), np.float32),
         gaze=np.zeros((1, 2), np.float32),
     )
-    return render_clip(speaker.identity, relaxed, size)
+    return render_clip(speaker.identity, relaxed, size, version)
 
 
 def states_to_motion(states: FaceStates, fps: float) -> Motion:

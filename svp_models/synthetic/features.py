@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .canvas import Canvas, curve, mix, resample, ribbon, shade
+from .canvas import Canvas, Colour, curve, mix, resample, ribbon, shade
 from .expressions import GROUPS
 from .identity import Appearance
 
@@ -171,9 +171,8 @@ def _paint_inside(canvas: Canvas, look: Appearance, points: np.ndarray, opening:
     canvas.paste(box, layer.image, canvas.mask(opening, box))
 
 
-def paint_glasses(canvas: Canvas, look: Appearance, lenses: np.ndarray, arms: np.ndarray, unit: float) -> None:
-    """lenses: 2 x n x 2 px outlines; arms: 2 x 2 x 2 px from the lens to the ear."""
-    frame = look.glasses_colour
+def paint_glasses(canvas: Canvas, frame: Colour, lenses: np.ndarray, arms: np.ndarray, unit: float) -> None:
+    """frame: its colour; lenses: 2 x n x 2 px outlines; arms: 2 x 2 x 2 px from the lens to the ear."""
     for lens in lenses:
         box = canvas.box(lens)
         if box is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..motion.coefficients import EXPRESSION_INDEX
 from .expressions import GROUPS, VERTEX_COUNT, displacement_fields, mirror_index
 
 UNIT = 0.235  # one face unit as a fraction of the image's width
@@ -94,21 +95,34 @@ def project_body(points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
 
 
 class FaceGeometry:
-    """Neutral points of one identity and how they move. shape: identity parameters by name, -1 .. 1."""
+    """Neutral points of one identity and how they move. shape: identity parameters by name, -1 .. 1.
 
-    def __init__(self, shape: dict[str, float]) -> None:
-        self.shape = shape
+    version: 1 a drawing's proportions, 2 a person's.
+    """
+
+    def __init__(self, shape: dict[str, float], version: int = 1) -> None:
+        self.shape, self.version = shape, version
         self.neutral = _neutral(shape)  # VERTEX_COUNT x 3
-        self.iris_radius = 0.112 * (1 + 0.10 * shape["iris_size"]) * (1 + 0.08 * shape["eye_size"])
+        if version == 2:
+            _as_in_people(self.neutral)
+        self.iris_radius = (
+            (0.112 if version == 1 else 0.093) * (1 + 0.10 * shape["iris_size"]) * (1 + 0.08 * shape["eye_size"])
+        )
         width = self.neutral[45, 0] - self.neutral[42, 0]
         self.gaze_reach = np.array([0.5 * width - 0.45 * self.iris_radius, 0.085], dtype=np.float32)
         fields = displacement_fields().copy()
         fields[:, 48:68] *= (self.neutral[54, 0] - self.neutral[48, 0]) / 0.72  # a wide mouth moves further
+        if version == 2:
+            _move_as_in_people(fields)
         self.fields = fields
 
     def deform(self, expression: np.ndarray, blink: np.ndarray, gaze: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """expression 64, blink 2, gaze 2 -> points VERTEX_COUNT x 3 and pupils 2 x 3, face units."""
-        points = self.neutral + np.tensordot(np.asarray(expression, dtype=np.float32), self.fields, axes=1)
+        coefficients = np.array(expression, dtype=np.float32)
+        if self.version == 2:  # a jaw opens the harder the further it is open
+            jaw = coefficients[EXPRESSION_INDEX["jaw_open"]]
+            coefficients[EXPRESSION_INDEX["jaw_open"]] = min(jaw, 0.75 + 0.5 * (jaw - 0.75))
+        points = self.neutral + np.tensordot(coefficients, self.fields, axes=1)
         _close_lips(points)
         _close_lids(points, np.clip(blink, 0, 1))
         pupils = points[GROUPS["eyes"]].copy()
@@ -220,6 +234,38 @@ def _shape_depth(points: np.ndarray) -> None:
     z[48:68] += 0.05
     z[GROUPS["bites"]] -= 0.06
     z[GROUPS["tongue"]] -= 0.02
+
+
+def _as_in_people(points: np.ndarray) -> None:
+    """Smaller, longer eyes, a longer chin, thinner lips than in a drawing."""
+    for side, name in ((0, "crease_l"), (1, "crease_r")):
+        eye = [*range(36 + 6 * side, 42 + 6 * side)]
+        centre = points[GROUPS["eyes"].start + side, :2]
+        points[eye, :2] = (points[eye, :2] - centre) * [0.92, 0.80] + centre
+        fold = GROUPS[name]
+        points[fold, :2] = (points[fold, :2] - centre) * [0.95, 0.80] + centre
+    lower = slice(3, 14)
+    points[lower, 1] += 0.07 * np.clip((points[lower, 1] - 0.3) / 0.9, 0, 1)
+    mouth = [*range(48, 68), *range(GROUPS["bites"].start, GROUPS["tongue"].stop)]
+    points[mouth, 1] += 0.03
+    points[[53, 55, 49, 59], 0] *= 1.10
+    points[[56, 58, 61, 63, 65, 67], 0] *= 1.22
+    points[[7, 9], 0] *= 1.14
+    points[[6, 10], 0] *= 1.08
+    points[17:27, 1] += 0.035  # brows
+
+
+def _move_as_in_people(fields: np.ndarray) -> None:
+    """The opened lower lip is a bow, not a wedge; lids and brows move less far than a drawing's."""
+    jaw = fields[EXPRESSION_INDEX["jaw_open"]]
+    jaw[[55, 59], 1] *= 1.18
+    jaw[[56, 58, 65, 67], 1] *= 1.04
+    jaw[[55, 59, 65, 67], 0] *= 0.3
+    for name, row in EXPRESSION_INDEX.items():
+        if "lid" in name or name.startswith("eye_"):
+            fields[row] *= 0.8
+        if name.startswith("brow"):
+            fields[row] *= 0.75
 
 
 def _close_lips(points: np.ndarray) -> None:

@@ -13,6 +13,8 @@ import numpy as np
 
 from .canvas import Colour, mix, multiplied, shade
 
+VERSIONS = (1, 2)  # of the pictures: drawings; looks like photographs
+
 IDENTITY_NAMES = (
     "face_width", "face_length", "jaw_width", "jaw_square", "chin_width", "chin_length", "cheek_width",
     "forehead_height", "skull_height", "temple_width",

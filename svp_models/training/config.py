@@ -10,6 +10,7 @@ from ..config import PRESETS
 from ..data.schema import FPS, MAX_CLIPS, MAX_PEOPLE, MAX_SECONDS, MAX_SIZE, MIN_FRAMES
 from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required, shown
+from ..synthetic.identity import VERSIONS
 
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adam", "adamw", "adamw8bit")
@@ -221,6 +222,7 @@ class SyntheticData(Checked):
     clips_per_speaker: int = limited(low=1, high=MAX_CLIPS)
     takes: int = limited(0, 0, MAX_CLIPS)
     seed: int = limited(0, 0, LARGEST_SEED)
+    version: int = limited(1, VERSIONS[0], VERSIONS[-1])
 
     def __post_init__(self) -> None:
         super().__post_init__()

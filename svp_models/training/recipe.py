@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import PortraitError
 from ..io.strict_config import config_from_dict, config_to_json, with_current_names
-from .config import PHASE_TYPES, Recipe
+from .config import PHASE_TYPES, DataRecipe, Recipe
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -118,16 +118,22 @@ def same_run(saved: str, current: str) -> bool:
     before = {**with_current_names(json.loads(saved), ALIASES, "config"), "phase_name": phase_name}
     if phase_name in PHASE_TYPES:
         before["phase"] = completed_phase(phase_name, before.get("phase"))
+    before["data"] = completed(DataRecipe, before.get("data"), "data")
     if phase_name is None:
         del before["phase_name"]
     return without_changeable(before) == without_changeable(values)
 
 
 def completed_phase(name: str, values: Any) -> Any:
-    """Plain values of a phase as an earlier version has saved them -> with the present names and all keys; values that are of
-    no such phase are returned as they are."""
+    """`completed` for the phase of that name; values of no known phase are returned as they are."""
+    return completed(PHASE_TYPES[name], values, name) if name in PHASE_TYPES else values
+
+
+def completed(kind: type, values: Any, name: str) -> Any:
+    """Plain values of a part of a recipe as an earlier version has saved them -> with the present names and all keys; values
+    that are of no such part are returned as they are."""
     try:
-        config = config_from_dict(PHASE_TYPES[name], with_current_names(values, ALIASES, name), name)
+        config = config_from_dict(kind, with_current_names(values, ALIASES, name), name)
     except PortraitError:
         return values
     return json.loads(config_to_json(config))

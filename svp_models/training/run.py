@@ -127,7 +127,9 @@ class Run:
         data, folder = self.recipe.data.synthetic, Path(self.recipe.data.folder)
         if data is None or (folder / MANIFEST).exists() or not this_process().is_main_process:
             return
-        people = SyntheticOptions(data.speakers, data.test_speakers, data.clips_per_speaker, data.seed, data.takes)
+        people = SyntheticOptions(
+            data.speakers, data.test_speakers, data.clips_per_speaker, data.seed, data.takes, data.version
+        )
         output = OutputOptions(size=data.size, seconds=data.seconds)
         self.report(f"rendering {data.speakers + data.test_speakers} synthetic people into {folder}")
         prepare(None, folder, PrepareConfig(output, synthetic=people), self.jobs, check_stop=self._check_stop)

@@ -297,6 +297,25 @@ def test_drawn_people(tmp_path):
     assert info.text and info.intensity in (1, 2, 3) and not info.unknown
 
 
+def test_the_version_of_the_pictures_is_an_option_and_old_records_mean_the_first(tmp_path):
+    drawn = PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(1, 0, 1, 3))
+    natural = PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(1, 0, 1, 3, version=2))
+    frames, versions = [], []
+    for name, recipe in (("drawn", drawn), ("natural", natural)):
+        manifest = check(prepare(None, tmp_path / name, recipe).folder)
+        frames.append(decode_frames(read_member(manifest.folder, *manifest.samples()[0], "video.mp4")))
+        versions.append(manifest.metadata["synthetic"])
+    assert versions[0] == "1" and versions[1].startswith("2")
+    assert np.abs(frames[0].astype(int) - frames[1]).mean() > 10
+    record = tmp_path / "drawn/manifest.json"
+    content = json.loads(record.read_text())
+    del content["options"]["synthetic"]["version"]  # as it was before there were two
+    record.write_text(json.dumps(content))
+    prepare(None, tmp_path / "drawn", drawn)  # finished already
+    with pytest.raises(PortraitError, match="begun with other options"):
+        prepare(None, tmp_path / "drawn", natural)
+
+
 def test_takes_are_clips_without_pictures_of_the_same_person_and_manner(tmp_path):
     recipe = PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(1, 0, 2, 3, takes=2))
     manifest = prepare(None, tmp_path / "out", recipe)

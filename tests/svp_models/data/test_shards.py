@@ -169,6 +169,18 @@ def test_labels_come_back_and_are_checked(people):
         decode_labels(data[:30])
 
 
+def test_lids_and_gaze_are_labels_of_synthetic_people_and_may_be_missing(people):
+    labels = synthetic_labels(people[0])
+    found = decode_labels(encode_labels(labels))
+    np.testing.assert_array_equal(found.lids, people[0].states.blink)
+    np.testing.assert_array_equal(found.gaze, people[0].states.gaze)
+    old = decode_labels(encode_labels(replace(labels, lids=None, gaze=None)))  # as data sets had them before
+    assert old.lids is None and old.gaze is None
+    check_labels(old, 56, 128)
+    with pytest.raises(PortraitError, match=r"lids is float32 \(55, 2\), float32 \(56, 2\) is needed"):
+        check_labels(replace(labels, lids=labels.lids[1:]), 56, 128)
+
+
 def test_descriptions_come_back_and_strange_ones_are_refused():
     assert decode_info(encode_info(INFO)) == INFO
     with pytest.raises(PortraitError, match="unknown key mood"):
