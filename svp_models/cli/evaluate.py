@@ -5,20 +5,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 from tqdm import tqdm
 
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model
 from ..checkpoints.vexpress import load_vexpress_networks
+from ..errors import PortraitError
 from ..evaluation import motion_style
+from ..evaluation.demo_report import demo_report
 from ..evaluation.evaluator import analyzer_of
 from ..evaluation.parity import IDENTICAL, LIMITS, LOOP, MOTION_LOOP, NETWORK, Measure, largest, open_folder, remaining
 from ..evaluation.parity_liveportrait import check_liveportrait, holds_motion_weights, open_liveportrait_folder
 from ..evaluation.parity_networks import check_loops, check_networks
 from ..evaluation.parity_processing import check_processing
-from ..evaluation.protocols import FULL, QUICK, evaluate
+from ..evaluation.protocols import FULL, QUICK, run_evaluation
+from ..evaluation.report import REPORT, write_report
 from ..io.files import check_outputs, whole_file
 from .folders import OpenNodes
 
@@ -30,6 +34,16 @@ clips whose emotion is recognised in generated frames when a relaxed portrait ge
 emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
 8 head keypoints from the given ones, fraction of the width. analyser_*: the face analyser's own errors on true frames.
 clips: number of test clips in these means. Speakers and sentences are of the test split and follow from the seed.
+
+The same clips of other makers: bent_psnr, bent_ssim: of the portrait warped to the keypoints without any network; vae_psnr, vae_ssim:
+of the model's VAE on the true frames. The model by region of the face, which the true landmarks give: mouth_psnr, eyes_psnr,
+brows_psnr, rest_psnr; mouth_ssim, eyes_ssim, brows_ssim, rest_ssim; mouth_sharpness, eyes_sharpness, brows_sharpness,
+rest_sharpness: variance of the Laplacian over truth's. f_lmd, m_lmd: mean distance of all landmarks and of the mouth's, in
+distances of the outer eye corners. still_flicker: mean change between frames where truth stands still, of 255. lid_corr:
+correlation of lid opening with truth's. colour_drift: how far the mean colour wanders beyond truth's, of 255. jitter: mean second
+difference of the landmarks. steps_psnr: PSNR by denoising steps, of the first clips. systems: all figures by system; style_transfer: by
+variant, where half of the portraits show another emotion than the target and half of the styles come from another person; spread
+over several seeds where there are some. missing: what cannot be measured, and why.
 
 Without --quick there are more figures about style. stylesim: cosine of the mean styles that the model's extractor reads from the
 expressions of generated and true frames, for relaxed portraits with the style of another clip of the person and emotion;
@@ -46,7 +60,8 @@ the same speech; the highest of all cases.
 
 
 MOTION_STYLE_FIGURES = """\
-Test people say neutral sentences and are moved to the style of clips of other people, who show the eight emotions with other
+
+motion-style: motions moved to the style of a clip, where truth is known. Test people say neutral sentences and are moved to the style of clips of other people, who show the eight emotions with other
 sentences; no training, no voice of the style clip. emotion_acc: share of moved motions that show the style clip's emotion, by
 the true coefficients; analyser_emotion_acc: by what the built-in face analyser reads from the rendered frames. lip_corr:
 correlation of the mouth opening with what the voice alone asks for; analyser_lip_corr: with the mouth opening read from the
@@ -61,50 +76,67 @@ seed_distance: distance of the mean expressions (without the lips) of two seeds 
 clips of the same person and emotion. weight_scores: mean score of the emotion (0 to 1, neutral left out) at the weights
 0, 0.1 ... 1; weight_rises: whether it never falls.
 """
+DEMO, MOTION_STYLE = "demo", "motion-style"
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
-    subjects = parser.add_subparsers(dest="subject", required=True, metavar="WHAT")
-    demo = subjects.add_parser("demo", help="the built-in model on generated test identities", description=FIGURES)
-    demo.add_argument(
+    parser.description = (
+        "Measures the built-in model on generated test identities (demo), motions moved to the style of a clip (motion-style), or the systems of a suite: a TOML file that names folders "
+        "of finished videos, or a model and what it is tested on."
+    )
+    parser.epilog = FIGURES + MOTION_STYLE_FIGURES
+    parser.add_argument("what", metavar="WHAT", help="demo, motion-style, or SUITE.toml")
+    parser.add_argument(
         "--quick",
         action="store_true",
-        help="fewer and shorter clips, without the figures about style: a few minutes on two cores",
+        help="fewer and shorter clips, of the demo without the figures about style: a few minutes on two cores",
     )
-    styles = subjects.add_parser(
-        "motion-style",
-        help="motions moved to the style of a clip, where truth is known",
-        description=MOTION_STYLE_FIGURES,
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="folder for report.html, report.json and report.csv",
     )
-    styles.add_argument("--quick", action="store_true", help="one case an emotion: about a minute")
-    for subject in (demo, styles):
-        subject.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to this file")
-        subject.add_argument("--seed", type=int, default=0, help="seed of the test speakers and sentences")
-        subject.add_argument(
-            "--model", type=Path, default=BUILTIN_MODEL, help="model file (its analyser); default is the built-in one"
-        )
+    parser.add_argument("--seed", type=int, default=0, help="seed of the test speakers and sentences")
+    parser.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
 
 
 def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
-    check_outputs(args.json)
+    check_outputs(args.json, args.out / REPORT if args.out else None)
+    if args.what not in (DEMO, MOTION_STYLE):
+        raise PortraitError(
+            f"{args.what}: there is nothing to measure of that name: demo, motion-style, or a suite that ends in .toml"
+        )
     model = load_model(args.model)
+    about = {"model": args.model.name, "step": model.metadata.get("step", "")}
     with tqdm(desc="clips", unit="clip") as bar:
 
         def progress(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
-        if args.subject == "motion-style":
-            size = motion_style.QUICK if args.quick else motion_style.FULL
-            figures = motion_style.evaluate_motion_style(analyzer_of(model), size, args.seed, progress)
-        else:
-            figures = evaluate(model, QUICK if args.quick else FULL, args.seed, progress)
-    text = json.dumps({**figures, "model": args.model.name, "step": model.metadata.get("step", "")}, indent=2)
-    print(text)
-    if args.json is not None:
-        with whole_file(args.json) as temporary:
-            temporary.write_text(text + "\n", encoding="utf-8")
+        if args.what == MOTION_STYLE:
+            steps = motion_style.QUICK if args.quick else motion_style.FULL
+            figures = motion_style.evaluate_motion_style(analyzer_of(model), steps, args.seed, progress)
+            write_figures({**figures, **about}, args.json)
+            return None
+        size = QUICK if args.quick else FULL
+        evaluation = run_evaluation(model, size, args.seed, progress)
+    write_figures({**evaluation.figures, **about}, args.json)
+    if args.out is not None:
+        config = {**about, "protocol": DEMO, "quick": args.quick, "seed": args.seed, "size": asdict(size)}
+        print(write_report(demo_report(evaluation, config), args.out), file=sys.stderr)
     return None
+
+
+def write_figures(figures: Mapping[str, object], path: Path | None) -> None:
+    """Prints figures as JSON, and writes them to a file."""
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if path is not None:
+        with whole_file(path) as temporary:
+            temporary.write_text(text + "\n", encoding="utf-8")
 
 
 MEANING = f"""\

@@ -31,7 +31,7 @@ class Case:
 
     portrait: the relaxed face, one frame; style_clip, wrong_clip: the same person with the clip's emotion and with another
     one, saying other sentences; style, wrong_style: theirs, sampled; prior: of style_clip; other_audio: another person's
-    speech; seed: of the styles.
+    speech; seed: of the styles; wrong_prior: of wrong_clip.
     """
 
     clip: Clip
@@ -43,6 +43,7 @@ class Case:
     wrong_style: Style
     other_audio: Audio
     seed: int
+    wrong_prior: StylePrior
 
 
 class Evaluator:
@@ -114,7 +115,7 @@ def make_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds:
             style_clip = make_clip(who, emotion, INTENSITY, seeds[1], style_seconds, fps, size)
             wrong_clip = make_clip(who, wrong, INTENSITY, seeds[2], style_seconds, fps, size)
             _, other, _ = act(speaker(seeds[3], "test"), wrong, INTENSITY, seeds[4], len(clip.images), fps)
-            prior = evaluator.prior_of(style_clip)
+            prior, wrong_prior = evaluator.prior_of(style_clip), evaluator.prior_of(wrong_clip)
             yield Case(
                 clip=clip,
                 portrait=neutral_portrait(who, size),
@@ -122,9 +123,10 @@ def make_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds:
                 wrong_clip=wrong_clip,
                 prior=prior,
                 style=sample_style(prior, seeds[5]),
-                wrong_style=sample_style(evaluator.prior_of(wrong_clip), seeds[5]),
+                wrong_style=sample_style(wrong_prior, seeds[5]),
                 other_audio=audio_from_samples(other.waveform),
                 seed=seeds[5],
+                wrong_prior=wrong_prior,
             )
 
 

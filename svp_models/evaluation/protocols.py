@@ -20,6 +20,7 @@ from ..synthetic.clips import act, make_clip
 from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Style, StylePrior
+from .comparison import Comparison, ComparisonSize
 from .evaluator import INTENSITY, Case, Evaluator, PredictionError, audio_from_samples, audio_of, make_cases
 from .metrics.frames import mean_ssim, psnr
 from .metrics.identity import COLOURS, PROPORTIONS, identity_descriptor
@@ -54,6 +55,20 @@ class StudySize:
         return leaks * CLIPS_OF_A_LEAK + blends * CLIPS_OF_A_BLEND + self.people
 
 
+@dataclass(frozen=True)
+class StyleCodes:
+    """Mean styles of clips: input of the extractor -> n x d_s; identities, emotions and intensities, one a clip."""
+
+    codes: dict[str, np.ndarray]
+    identities: list[str]
+    emotions: list[str]
+    intensities: list[int]
+
+    def strength(self) -> dict[str, dict[str, float]]:
+        """Clustering strength (8): input -> emotion -> strength."""
+        return {name: clustering_strength(codes, self.identities, self.emotions) for name, codes in self.codes.items()}
+
+
 @dataclass
 class StyleStudy:
     """Collects case after case; `figures` sums up.
@@ -75,6 +90,7 @@ class StyleStudy:
     moved: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"sampled": [], "deterministic": []})
     at_weights: list[np.ndarray] = field(default_factory=list)
     changes: list[tuple[float, float]] = field(default_factory=list)
+    codes: StyleCodes | None = None
 
     def add(self, case: Case, true: FaceTrack, styled: np.ndarray, plain: FaceTrack, seed: int) -> None:
         """true: the case's clip as the analyser reads it; styled, plain: the relaxed portrait generated with its style
@@ -134,9 +150,10 @@ class StyleStudy:
             f"identity_leak_{name}": identity_leak(moved, self.ways, self.same) for name, moved in self.moved.items()
         }
         error = PredictionError.between(self.read, self.performed)
+        self.codes = style_codes(self.evaluator, error, self.size.people, self.size.takes, self.seed)
         return {
             **{name: float(np.mean(cosines)) for name, cosines in self.alike.items()},
-            "clustering": clustering(self.evaluator, error, self.size.people, self.size.takes, self.seed),
+            "clustering": self.codes.strength(),
             **leaks,
             "interpolation": positions_between(np.stack(self.at_weights)),
             "interpolation_jump": max(blended / true if true else 0.0 for blended, true in self.changes),
@@ -167,11 +184,8 @@ def positions_between(expressions: np.ndarray) -> list[float]:
     return [share_of_way(moved[:, index], moved[:, -1]) for index in range(expressions.shape[1])]
 
 
-def clustering(
-    evaluator: Evaluator, error: PredictionError, people: int, takes: int, seed: int
-) -> dict[str, dict[str, float]]:
-    """Clustering strength (8) of the mean styles of test people, by what the extractor is given: input -> emotion ->
-    strength.
+def style_codes(evaluator: Evaluator, error: PredictionError, people: int, takes: int, seed: int) -> StyleCodes:
+    """Mean styles of test people in all emotions and intensities, by what the extractor is given.
 
     The clips are as long as the extractor reads at once. Their expressions are not rendered: they get the error that the
     analyser has on rendered ones.
@@ -179,7 +193,7 @@ def clustering(
     rng = np.random.default_rng((seed, people, takes))
     model, fps, frames = evaluator.model, evaluator.fps, evaluator.model.config.style.max_frames
     codes: dict[str, list[np.ndarray]] = {name: [] for name in INPUTS}
-    names, moods = [], []
+    names, moods, intensities = [], [], []
     for _ in range(people):
         who = speaker(int(rng.integers(2**31)), "test")
         for emotion, intensity in product(EMOTIONS, INTENSITIES * takes):
@@ -191,8 +205,9 @@ def clustering(
                 codes[name].append(extract_style(model, expression, audio, fps).mu.numpy())
             names.append(str(who.index))
             moods.append(emotion)
+            intensities.append(intensity)
         evaluator.on_step()
-    return {name: clustering_strength(np.stack(codes[name]), names, moods) for name in INPUTS}
+    return StyleCodes({name: np.stack(found) for name, found in codes.items()}, names, moods, intensities)
 
 
 LAG_REACH = 5  # frames
@@ -203,33 +218,60 @@ CLIPS_OF_A_CASE = 5  # that are generated
 @dataclass(frozen=True)
 class EvaluationSize:
     """How much is generated. rounds: cases per emotion; seconds: of talking; still_seconds: of the emotion comparisons;
-    style_seconds: of the clips that styles are read from; study: of the figures about style, None leaves them out."""
+    style_seconds: of the clips that styles are read from; study: of the figures about style; compare: of the comparison with
+    baselines; None leaves them out."""
 
     rounds: int
     seconds: float
     still_seconds: float
     style_seconds: float = 2.0
     study: StudySize | None = None
+    compare: ComparisonSize | None = None
 
 
-QUICK = EvaluationSize(rounds=2, seconds=1.6, still_seconds=0.64)
+QUICK = EvaluationSize(
+    rounds=2,
+    seconds=1.6,
+    still_seconds=0.64,
+    compare=ComparisonSize(transfers=4, transfer_seconds=0.64, seeds=1, step_clips=1, step_seconds=0.4, people=16),
+)
 FULL = EvaluationSize(
     rounds=3,
     seconds=3.0,
     still_seconds=2.0,
+    compare=ComparisonSize(transfers=16, transfer_seconds=1.0, seeds=3, step_clips=4, step_seconds=0.64, people=64),
     study=StudySize(leaks=8, blends=8, weight_seconds=0.48, people=10, takes=3),
 )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """figures: as `svp evaluate demo --help` explains them; lags: correlation of mouth openings at -5 .. 5 frames, by speech;
+    comparison, codes: what the report shows besides, None where they were left out."""
+
+    figures: dict[str, object]
+    lags: dict[str, np.ndarray]
+    comparison: Comparison | None
+    codes: StyleCodes | None
 
 
 def evaluate(
     model: PortraitModel, size: EvaluationSize, seed: int, progress: Callable[[int, int], None] | None = None
 ) -> dict[str, object]:
-    """All figures of the help text as one dict; `svp evaluate demo --help` explains them.
+    """The figures of `run_evaluation` alone."""
+    return run_evaluation(model, size, seed, progress).figures
+
+
+def run_evaluation(
+    model: PortraitModel, size: EvaluationSize, seed: int, progress: Callable[[int, int], None] | None = None
+) -> Evaluation:
+    """All figures of the help text; `svp evaluate demo --help` explains them.
 
     progress(done, total) is called for every clip that is generated and every person whose styles are compared.
     """
     count = size.rounds * len(EMOTIONS)
-    total = count * CLIPS_OF_A_CASE + (0 if size.study is None else size.study.steps(count))
+    parts = [part.steps(count) for part in (size.study, size.compare) if part is not None]
+    total = count * CLIPS_OF_A_CASE + sum(parts)
     done = 0
 
     def step() -> None:
@@ -240,6 +282,7 @@ def evaluate(
 
     evaluator = Evaluator(model, AS_SHIPPED, step)
     study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
+    comparison = None if size.compare is None else Comparison(evaluator, size.compare, seed)
     rows: list[dict[str, float]] = []
     lags: dict[str, list[np.ndarray]] = {"generated": [], "swapped": [], "analyser": []}
     for index, case in enumerate(make_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed)):
@@ -279,12 +322,17 @@ def evaluate(
         )
         if study is not None:
             study.add(case, tracks["analyser"], styled, plain, seed + index)
+        if comparison is not None:
+            comparison.add(case, made, tracks["generated"], tracks["analyser"], seed + index)
     result: dict[str, object] = {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}
-    curve = np.mean(lags["generated"], axis=0)
-    result["mouth_corr"] = float(curve[LAG_REACH])
-    result["mouth_lag"] = int(np.argmax(curve)) - LAG_REACH
-    result["mouth_corr_swapped"] = float(np.mean(lags["swapped"], axis=0)[LAG_REACH])
-    result["analyser_mouth_corr"] = float(np.mean(lags["analyser"], axis=0)[LAG_REACH])
+    curves = {name: np.mean(found, axis=0) for name, found in lags.items()}
+    result["mouth_corr"] = float(curves["generated"][LAG_REACH])
+    result["mouth_lag"] = int(np.argmax(curves["generated"])) - LAG_REACH
+    result["mouth_corr_swapped"] = float(curves["swapped"][LAG_REACH])
+    result["analyser_mouth_corr"] = float(curves["analyser"][LAG_REACH])
     if study is not None:
         result |= study.figures()
-    return {**result, "clips": len(rows), "seed": seed}
+    if comparison is not None:
+        result = {**comparison.figures(), **result}
+    result = {**result, "clips": len(rows), "seed": seed}
+    return Evaluation(result, curves, comparison, None if study is None else study.codes)

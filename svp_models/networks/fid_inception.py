@@ -6,6 +6,8 @@ like it, average pooling ignores the padding, and the last block pools by maximu
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -65,16 +67,19 @@ class InceptionB(nn.Module):
 class InceptionC(nn.Module):
     def __init__(self, inputs: int, width: int) -> None:
         super().__init__()
-        across, down = {"kernel": (1, 7), "padding": (0, 3)}, {"kernel": (7, 1), "padding": (3, 0)}
+        across, down = (
+            partial(Convolution, kernel=(1, 7), padding=(0, 3)),
+            partial(Convolution, kernel=(7, 1), padding=(3, 0)),
+        )
         self.branch1x1 = Convolution(inputs, 192, 1)
         self.branch7x7_1 = Convolution(inputs, width, 1)
-        self.branch7x7_2 = Convolution(width, width, **across)
-        self.branch7x7_3 = Convolution(width, 192, **down)
+        self.branch7x7_2 = across(width, width)
+        self.branch7x7_3 = down(width, 192)
         self.branch7x7dbl_1 = Convolution(inputs, width, 1)
-        self.branch7x7dbl_2 = Convolution(width, width, **down)
-        self.branch7x7dbl_3 = Convolution(width, width, **across)
-        self.branch7x7dbl_4 = Convolution(width, width, **down)
-        self.branch7x7dbl_5 = Convolution(width, 192, **across)
+        self.branch7x7dbl_2 = down(width, width)
+        self.branch7x7dbl_3 = across(width, width)
+        self.branch7x7dbl_4 = down(width, width)
+        self.branch7x7dbl_5 = across(width, 192)
         self.branch_pool = Convolution(inputs, 192, 1)
 
     def forward(self, x: Tensor) -> Tensor:

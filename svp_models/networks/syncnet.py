@@ -12,8 +12,8 @@ AUDIO_ROWS = 20  # of MFCC at 100 Hz that belong to it
 EMBEDDING = 1024
 
 
-def convolution(kind: type[nn.Module], norm: type[nn.Module], channels: tuple[int, int], **shape) -> list[nn.Module]:
-    return [kind(*channels, **shape), norm(channels[1]), nn.ReLU()]
+def convolution(kind: type[nn.Module], norm: type[nn.Module], inputs: int, outputs: int, **shape) -> list[nn.Module]:
+    return [kind(inputs, outputs, **shape), norm(outputs), nn.ReLU()]
 
 
 def head() -> nn.Sequential:
@@ -26,11 +26,13 @@ class SyncNet(nn.Module):
     def __init__(self) -> None:
         super().__init__()
 
-        def sound(*channels: int, kernel=3, padding=1) -> list[nn.Module]:
-            return convolution(nn.Conv2d, nn.BatchNorm2d, channels, kernel_size=kernel, padding=padding)
+        def sound(inputs: int, outputs: int, kernel=3, padding=1) -> list[nn.Module]:
+            return convolution(nn.Conv2d, nn.BatchNorm2d, inputs, outputs, kernel_size=kernel, padding=padding)
 
-        def lips(*channels: int, kernel=(1, 3, 3), stride=1, padding=(0, 1, 1)) -> list[nn.Module]:
-            return convolution(nn.Conv3d, nn.BatchNorm3d, channels, kernel_size=kernel, stride=stride, padding=padding)
+        def lips(inputs: int, outputs: int, kernel=(1, 3, 3), stride=1, padding=(0, 1, 1)) -> list[nn.Module]:
+            return convolution(
+                nn.Conv3d, nn.BatchNorm3d, inputs, outputs, kernel_size=kernel, stride=stride, padding=padding
+            )
 
         half = (1, 2, 2)
         self.netcnnaud = nn.Sequential(

@@ -38,8 +38,12 @@ def psnr_of_errors(errors: NDArray[np.floating]) -> float:
 
 def squared_errors(generated: Frames, true: Frames, masks: Masks | None = None) -> NDArray[np.float64]:
     """Mean squared error per frame, of 255^2: n; NaN where a mask is empty."""
-    error = np.square(generated.astype(np.float32) - true).mean(-1, dtype=np.float64)  # n h w
-    return masked_means(error, masks)
+    return masked_means(error_maps(generated, true), masks)
+
+
+def error_maps(generated: Frames, true: Frames) -> NDArray[np.float32]:
+    """Squared error of every pixel, mean over channels, of 255^2: n h w."""
+    return np.square(generated.astype(np.float32) - true).mean(-1)
 
 
 def masked_means(values: NDArray[np.floating], masks: Masks | None) -> NDArray[np.float64]:
@@ -89,12 +93,20 @@ def region_masks(landmarks: NDArray[np.floating], height: int, width: int) -> di
     return masks
 
 
+def laplacian(frames: Frames) -> NDArray[np.float32]:
+    """The Laplacian of the brightness: n h w 3 -> n h w."""
+    return np.stack([cv2.Laplacian((frame @ GREY).astype(np.float32), cv2.CV_32F) for frame in frames])
+
+
 def laplacian_variance(frames: Frames, masks: Masks | None = None) -> NDArray[np.float64]:
     """Variance of the Laplacian of the brightness per frame, a measure of sharpness (Pech-Pacheco et al. 2000): n; NaN where a
     mask is empty."""
-    edges = np.stack([cv2.Laplacian((frame @ GREY).astype(np.float32), cv2.CV_32F) for frame in frames])  # n h w
-    mean = masked_means(edges, masks)
-    return masked_means(np.square(edges), masks) - np.square(mean)
+    return variances(laplacian(frames), masks)
+
+
+def variances(values: NDArray[np.floating], masks: Masks | None = None) -> NDArray[np.float64]:
+    """Variances over the pixels of n x h x w per frame, inside the masks; NaN where a mask is empty."""
+    return masked_means(np.square(values), masks) - np.square(masked_means(values, masks))
 
 
 def sharpness(generated: NDArray[np.floating], true: NDArray[np.floating]) -> float:

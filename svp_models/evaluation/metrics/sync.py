@@ -87,11 +87,8 @@ def syncnet_features(network: SyncNet, faces: Tensor, samples: NDArray[np.floati
     def heard(windows: Tensor) -> Tensor:
         return network.embed_audio(windows)
 
-    order = torch.arange(count)
-    return tuple(
-        torch.cat([function(part) for part in values.split(BATCH)])
-        for function, values in ((seen, order), (heard, sound))
-    )
+    lips = torch.cat([seen(part) for part in torch.arange(count).split(BATCH)])
+    return lips, torch.cat([heard(part) for part in sound.split(BATCH)])
 
 
 def sync_distances(lips: Tensor, audio: Tensor, shift: int = SHIFT) -> Tensor:

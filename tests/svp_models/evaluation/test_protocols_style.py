@@ -9,8 +9,8 @@ from svp_portrait.svp_models.evaluation.protocols import (
     WEIGHTS,
     StudySize,
     StyleStudy,
-    clustering,
     positions_between,
+    style_codes,
 )
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 
@@ -45,7 +45,7 @@ def test_positions_of_long_lines_count_more():
 
 def test_clustering_falls_with_the_error_of_the_readings(evaluator):
     def strengths(error: float) -> dict[str, dict[str, float]]:
-        return clustering(evaluator, PredictionError(*np.full((2, 64), error)), people=1, takes=1, seed=0)
+        return style_codes(evaluator, PredictionError(*np.full((2, 64), error)), people=1, takes=1, seed=0).strength()
 
     sharp, blurred = strengths(0.0), strengths(0.6)
     assert len(evaluator.steps) == 2
