@@ -8,6 +8,7 @@ from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, 
 from .host import ComfyExtension, io
 from .liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
+from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate
 from .motion_style import (
     SVPMotionEmotion,
     SVPMotionStyle,
@@ -53,6 +54,8 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPMotionStyleMix,
     SVPMotionStyleSave,
     SVPMotionStyleLoad,
+    SVPLoadMotionGenerator,
+    SVPMotionGenerate,
 ]
 
 

@@ -10,7 +10,7 @@
 | SVP_MOTION      | types.Motion: pose, expression, lids and gaze per frame       |
 | SVP_MOTION_STYLE | motion.style.MotionStylePrior: mean and spread of how a face moves |
 | SVP_LIVEPORTRAIT | LoadedLivePortrait: LivePortrait's networks under the host's memory management  |
-| SVP_MOTION_GENERATOR | a network that makes motions from voices, under the same |
+| SVP_MOTION_GENERATOR | LoadedMotionGenerator: networks that make motions from voices, under the same |
 | SVP_FACE_ANALYZER | face.tracking.FaceTracker: a face detector and the choice of face |
 | SVP_DATASET     | PreparedDataset: a folder of clips to train on               |
 | SVP_CROP        | face.crop.FaceCrop: squares that were cropped from images    |
@@ -45,6 +45,7 @@ from ..svp_models.media.frame_stream import (
     image_stream,
 )
 from ..svp_models.model import PortraitModel
+from ..svp_models.motion.generators import MotionGenerator
 from ..svp_models.networks.audio_encoder import AudioEncoder
 from ..svp_models.types import Audio
 from .host import (
@@ -60,6 +61,7 @@ from .host import (
 )
 
 CHUNK = 32  # frames converted at a time
+GENERATING_MEMORY = 2**30  # bytes beside a motion generator's networks
 RENDERING_MEMORY = 3 * 2**30  # bytes beside LivePortrait's networks
 
 SvpModel = io.Custom("SVP_MODEL")
@@ -154,6 +156,23 @@ class LoadedLivePortrait:
     def load(self) -> None:
         """Brings the networks to the device, with room beside them for the frames that are made at once."""
         load_whole_networks([] if self.handle is None else [self.handle], RENDERING_MEMORY)
+
+
+@dataclass(frozen=True)
+class LoadedMotionGenerator:
+    """A motion generator and the host's handle on its networks' memory (None without a host)."""
+
+    generator: MotionGenerator
+    handle: Any
+
+    @classmethod
+    def of(cls, generator: MotionGenerator) -> LoadedMotionGenerator:
+        """In float32: the steps of the sampling add up rounding errors, and the networks are small."""
+        return cls(generator, manage_whole(generator.networks))
+
+    def load(self) -> None:
+        """Brings the networks to the device, with room beside them for one window."""
+        load_whole_networks([] if self.handle is None else [self.handle], GENERATING_MEMORY)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ FILE_LISTS = {
     ("SVPStyleLoad", "style"),
     ("SVPMotionStyleLoad", "style"),
     ("SVPPrepareDataset", "audio_encoder"),
+    ("SVPLoadMotionGenerator", "generator"),
 }
 CODE = re.compile(r"`([^`]+)`")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
