@@ -83,9 +83,9 @@ def _vae_bytes(pixels: int, dtype: torch.dtype) -> int:
     return 2000 * pixels * model_management.dtype_size(dtype)
 
 
-def list_files(kind: str) -> list[str]:
-    """The safetensors files in `models/<kind>`, `output/<kind>` and the folders of the host settings for that kind."""
-    return [name for name in _all_files(kind) if name.endswith(".safetensors")]
+def list_files(kind: str, suffixes: tuple[str, ...] = (".safetensors",)) -> list[str]:
+    """The files of these endings in `models/<kind>`, `output/<kind>` and the folders of the host settings for that kind."""
+    return [name for name in _all_files(kind) if name.endswith(suffixes)]
 
 
 def list_folders(kind: str) -> dict[str, list[str]]:
@@ -111,9 +111,9 @@ def _all_files(kind: str) -> list[str]:
     return folder_paths.get_filename_list(kind)
 
 
-def find_file(kind: str, name: str) -> str:
+def find_file(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> str:
     """The path of one of those files; PortraitError names the folders that were searched."""
-    if name in list_files(kind):
+    if name in list_files(kind, suffixes):
         return folder_paths.get_full_path_or_raise(kind, name)
     raise PortraitError(f"there is no file '{name}' in {os.path.join(folder_paths.models_dir, kind)} or output/{kind}")
 

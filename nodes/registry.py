@@ -9,6 +9,8 @@ from .host import ComfyExtension, io
 from .liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
 from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate
+from .motion import SVPMotionLoad, SVPMotionMix, SVPMotionPlot, SVPMotionSave, SVPMotionToHeadKps
+from .motion_edit import SVPMotionEdit, SVPMotionExpression
 from .motion_style import (
     SVPMotionEmotion,
     SVPMotionStyle,
@@ -56,6 +58,13 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPMotionStyleLoad,
     SVPLoadMotionGenerator,
     SVPMotionGenerate,
+    SVPMotionEdit,
+    SVPMotionExpression,
+    SVPMotionMix,
+    SVPMotionSave,
+    SVPMotionLoad,
+    SVPMotionPlot,
+    SVPMotionToHeadKps,
 ]
 
 

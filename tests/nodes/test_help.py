@@ -48,6 +48,7 @@ FILE_LISTS = {
     ("SVPLoadStyleLayer", "style_layer"),
     ("SVPStyleLoad", "style"),
     ("SVPMotionStyleLoad", "style"),
+    ("SVPMotionLoad", "motion"),
     ("SVPPrepareDataset", "audio_encoder"),
     ("SVPLoadMotionGenerator", "generator"),
 }

@@ -25,6 +25,7 @@ FILE_LISTS = {
     "style",
     "liveportrait",
     "generator",
+    "motion",
 }  # combos of what lies in the folders of a machine
 SEEDS = ("seed", "noise_seed")  # inputs of these names get a control from the front end unless they refuse it
 MOST_OPEN = 7  # widgets of a node that are not advanced
