@@ -8,9 +8,9 @@ from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, 
 from .host import ComfyExtension, io
 from .liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
-from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate
 from .motion import SVPMotionLoad, SVPMotionMix, SVPMotionPlot, SVPMotionSave, SVPMotionToHeadKps
 from .motion_edit import SVPMotionEdit, SVPMotionExpression
+from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate
 from .motion_style import (
     SVPMotionEmotion,
     SVPMotionStyle,
