@@ -17,6 +17,7 @@ from .host import io
 from .motion import CATEGORY
 from .types import ADVANCED, MotionSocket, search_aliases, seed_input
 
+KEYFRAMES = "# time channel value"  # a comment: no keyframes
 OWN_BLINKS = -1.0  # a blink rate that keeps the motion's own
 
 
@@ -97,7 +98,7 @@ class SVPMotionEdit(io.ComfyNode):
                 ),
                 io.String.Input(
                     "keyframes",
-                    default="",
+                    default=KEYFRAMES,
                     multiline=True,
                     placeholder="0 yaw 0\n1.5 yaw 20\n2.5 smile 0.8",
                     tooltip="One keyframe a line: time in seconds, channel, value. Channels: yaw, pitch, roll (degrees), shift_x, "
