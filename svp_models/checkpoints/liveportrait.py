@@ -95,6 +95,16 @@ def load_liveportrait(path: Path | str) -> LivePortraitNetworks:
     )
 
 
+def find_motion_extractor(folder: Path | str) -> MotionExtractor | None:
+    """The motion extractor of a folder with published files or the single file; None where there is neither."""
+    folder = Path(folder)
+    found = next((file for below in SUBFOLDERS if (file := weights_in(folder / below, MOTION))), None)
+    if found is not None:
+        return load_motion_extractor(found)
+    single = folder / f"{KIND}.safetensors"
+    return _load_single_file(single).motion if single.is_file() else None
+
+
 def load_appearance_extractor(path: Path | str) -> AppearanceExtractor:
     return _load(path, AppearanceExtractor, appearance_config)
 

@@ -21,6 +21,7 @@ from ..data.schema import (
     FACES,
     LAYOUTS,
     OF_BACKEND,
+    SPACES,
     OutputOptions,
     PrepareConfig,
     SyntheticOptions,
@@ -117,6 +118,12 @@ def _add_videos(group: argparse._ArgumentGroup) -> None:
         "--expression",
         choices=(OF_BACKEND, DEEP3D),
         help=f"source of the expression coefficients ({standard.expression})",
+    )
+    group.add_argument(
+        "--space",
+        choices=SPACES,
+        help="liveportrait: also store every clip's motion in LivePortrait's space; models/liveportrait is needed "
+        f"({standard.space})",
     )
     group.add_argument("--smoothing", type=float, help=f"of the points, 0 is off, 1 strongest ({standard.smoothing:g})")
     group.add_argument(

@@ -11,6 +11,7 @@ hash of their keys: shuffled, and the same however the work was distributed. Mem
 | `video.mp4`    | H.264, yuv420p BT.709, 25 fps, a key frame every 12 frames, no audio; synthetic takes have none         |
 | `audio.flac`   | 16 kHz mono, 16 bit, exactly 640 samples per frame; sample 0 is the beginning of frame 0                |
 | `labels.npz`   | arrays by frame, see `schema.ClipLabels`                                                                |
+| `motion.npz`   | optional: the motion in LivePortrait's space, see `schema.ClipMotion`                                   |
 | `json`         | person, content and source, see `schema.ClipInfo`                                                       |
 | `features.npy` | optional: float16 features of an audio encoder, (frames x feature_rows) x F, row order as the encoder's |
 

@@ -27,11 +27,15 @@ from ..face.detectors.opencv import ClassicalBackend
 from ..face.expression import predict_expression
 from ..media.audio import audio_chunks, audio_rate
 from ..media.video import iter_frames, rate_and_origin
+from ..motion.face_square import clip_square
+from ..motion.liveportrait import INPUT_SIDE
 from ..networks.audio_encoder import AudioEncoder
 from ..networks.deep3d import Deep3DNetwork
+from ..networks.liveportrait.motion_extractor import MotionExtractor
 from ..optional_deps import cv2, soxr
-from ..types import Audio
+from ..types import LIVEPORTRAIT, Audio
 from .labels import in_square, labels_of
+from .liveportrait_motion import clip_motion, load_extractor
 from .schema import (
     AUDIO,
     DEEP3D,
@@ -39,18 +43,21 @@ from .schema import (
     FPS,
     INFO,
     LABELS,
+    MOTION,
     SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     VIDEO,
     ClipInfo,
     ClipLabels,
+    ClipMotion,
     PrepareConfig,
     Sample,
     Skipped,
     check_labels,
+    check_motion,
 )
 from .segments import Segment, UnreadableVideo, iter_shots, segments_of
-from .shards import encode_audio, encode_features, encode_info, encode_labels, encode_video
+from .shards import encode_audio, encode_features, encode_info, encode_labels, encode_motion, encode_video
 from .sources import Source, outside_share
 
 FEATURE_ROWS = {"whisper": 1, "wav2vec2": 2}  # per frame, as in the presets' AudioConfig
@@ -84,11 +91,15 @@ def video_clips(
                         source.title, segment.start / FPS, "face at the edge", f"{outside:.0%} of the crop is outside"
                     )
                     continue
-                cropped = crop_frames(
-                    islice(second_pass, segment.start - reached, None), square, len(segment.track), config
+                squares = [(square, config.output.size)]
+                if preprocessors.motion is not None:
+                    squares.append((clip_square(segment.track).at(0), INPUT_SIDE))
+                cropped, *faces = crop_frames(
+                    islice(second_pass, segment.start - reached, None), squares, len(segment.track)
                 )
                 reached = segment.start + len(segment.track)
-                yield build_clip(segment, square, cropped, audio, source, config, preprocessors, scratch)
+                clip = ClipFrames(square, cropped, faces[0] if faces else None)
+                yield build_clip(segment, clip, audio, source, config, preprocessors, scratch)
             position = shot.start + len(shot.faces)
     except UnreadableVideo as error:
         yield Skipped(source.title, position / FPS, "unreadable", str(error))
@@ -107,27 +118,37 @@ def open_audio(root: Path, source: Source) -> AudioReader | None:
     return None
 
 
-def crop_frames(frames: Iterator[np.ndarray], square: Square, count: int, config: PrepareConfig) -> np.ndarray:
-    """The next `count` frames of a video, cropped to a square: n size size 3, uint8."""
-    size = config.output.size
-    cropped = np.empty((count, size, size, 3), np.uint8)
+@dataclass(frozen=True)
+class ClipFrames:
+    """The frames of a clip, n size size 3, uint8; the square of the video that they show; and, for the motion, the faces as
+    LivePortrait sees them, n 256 256 3."""
+
+    square: Square
+    frames: np.ndarray
+    faces: np.ndarray | None = None
+
+
+def crop_frames(frames: Iterator[np.ndarray], squares: Sequence[tuple[Square, int]], count: int) -> list[np.ndarray]:
+    """The next `count` frames of a video, cropped to squares of `size` pixels, one array for each: n size size 3, uint8."""
+    cropped = [np.empty((count, size, size, 3), np.uint8) for _, size in squares]
     for index in range(count):
-        cropped[index] = crop_square(next(frames), square, size)
+        frame = next(frames)
+        for array, (square, size) in zip(cropped, squares, strict=True):
+            array[index] = crop_square(frame, square, size)
     return cropped
 
 
 def build_clip(
     segment: Segment,
-    square: Square,
-    frames: np.ndarray,
+    clip: ClipFrames,
     audio: AudioReader,
     source: Source,
     config: PrepareConfig,
     preprocessors: Preprocessors,
     scratch: Path,
 ) -> Sample | Skipped:
-    """The finished clip of a segment whose cropped frames are n size size 3."""
-    start = segment.start / FPS
+    """The finished clip of a segment."""
+    start, frames = segment.start / FPS, clip.frames
     count, size = len(frames), config.output.size
     change = median_change(frames)
     limits = config.for_videos().limits
@@ -141,7 +162,7 @@ def build_clip(
     if len(samples) < (1 - limits.max_missing_audio) * expected or np.abs(samples).max() < limits.min_audio_level:
         return Skipped(source.title, start, "no sound", f"{len(samples) / SAMPLE_RATE:.2f} of {count / FPS:g} s")
     samples = np.pad(samples, (0, expected - len(samples)))
-    track = in_square(segment.track, square, size)
+    track = in_square(segment.track, clip.square, size)
     if preprocessors.deep3d is not None:
         expression, pose = predict_expression(preprocessors.deep3d, frames, track)
         track = replace(track, expression=expression, pose=pose if track.pose is None else track.pose)
@@ -160,7 +181,10 @@ def build_clip(
         feature_rows=preprocessors.feature_rows,
     )
     name = f"{key_name(source.identity)}-{source.id}-{segment.start:06}"
-    return sample_of(name, info, frames, samples, labels, config, preprocessors, scratch)
+    motion = None
+    if preprocessors.motion is not None and clip.faces is not None:
+        motion = clip_motion(preprocessors.motion, clip.faces, segment.interpolated)
+    return sample_of(name, info, frames, samples, labels, config, preprocessors, scratch, motion)
 
 
 def sample_of(
@@ -172,11 +196,15 @@ def sample_of(
     config: PrepareConfig,
     preprocessors: Preprocessors,
     scratch: Path,
+    motion: ClipMotion | None = None,
 ) -> Sample:
     """A clip with its members encoded. frames n size size 3 uint8, or None for a clip without video; samples: mono, 16 kHz."""
     check_labels(labels, info.frames, info.size, key)
     members = {} if frames is None else {VIDEO: encode_video(frames, config.output.crf, scratch)}
     members |= {AUDIO: encode_audio(samples), LABELS: encode_labels(labels), INFO: encode_info(info)}
+    if motion is not None:
+        check_motion(motion, info.frames, key)
+        members[MOTION] = encode_motion(motion)
     if preprocessors.encoder is not None:
         audio = Audio(torch.from_numpy(samples)[None], SAMPLE_RATE)
         rows = preprocessors.encoder.features(audio, info.frames, FPS, preprocessors.feature_rows)
@@ -250,11 +278,13 @@ def _resampled(path: Path, origin: float | None) -> Iterator[np.ndarray]:
 
 @dataclass(frozen=True)
 class Preprocessors:
-    """Networks and detectors that label videos. backend: None for synthetic clips; deep3d, encoder: None where not wanted."""
+    """Networks and detectors that label videos. backend: None for synthetic clips; deep3d, encoder, motion (LivePortrait's motion
+    extractor): None where not wanted."""
 
     backend: FaceBackend | None = None
     deep3d: Deep3DNetwork | None = None
     encoder: AudioEncoder | None = None
+    motion: MotionExtractor | None = None
 
     def face_backend(self) -> FaceBackend:
         """PortraitError where there is none, as for synthetic clips."""
@@ -281,7 +311,8 @@ def load_preprocessors(config: PrepareConfig, models: Sequence[Path]) -> Preproc
         from ..checkpoints.third_party import load_deep3d
 
         deep3d, _ = load_deep3d(_located(DEEP3D, models))
-    return Preprocessors(_backend(config.videos.backend, models), deep3d, encoder)
+    motion = load_extractor(models) if config.videos.space == LIVEPORTRAIT else None
+    return Preprocessors(_backend(config.videos.backend, models), deep3d, encoder, motion)
 
 
 def _backend(name: str, models: Sequence[Path]) -> FaceBackend:

@@ -18,7 +18,8 @@ from ..io.strict_config import json_value, shown
 from ..synthetic.clips import DATA_VERSIONS
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.speakers import SPLITS
-from .schema import FORMAT_VERSION, FPS, MASK_CELL, MAX_FRAMES, MAX_SIZE, ClipLimits, Skipped
+from ..types import LIVEPORTRAIT, SVP
+from .schema import FORMAT_VERSION, FPS, MASK_CELL, MAX_FRAMES, MAX_SIZE, MOTION, ClipLimits, Skipped
 
 FILE = "manifest.json"
 SHOWN_SKIPPED = 5  # of each reason in a summary
@@ -104,6 +105,8 @@ def summary(manifest: Manifest) -> list[str]:
     lines = [f"{totals['samples']} clips, {totals['hours']:.2f} h, {len(manifest.shards)} shards"]
     if manifest.metadata["options"]["synthetic"] is None:
         lines.append(f"videos found: {manifest.metadata['sources']['count']}")
+    if any(MOTION in sample.members for _, sample in manifest.samples()):
+        lines.append(f"motions: in the space {LIVEPORTRAIT}")
     for split, found in totals["by_split"].items():
         lines.append(f"{split}: {found['samples']} clips, {found['hours']:.2f} h, {found['identities']} people")
     lines += [f"{emotion}: {count} clips" for emotion, count in totals["by_emotion"].items() if emotion]
@@ -240,7 +243,11 @@ def current_metadata(content: dict[str, Any]) -> dict[str, Any]:
     if isinstance(content.get("options"), dict):
         options = {ALIASES.get(key, key): value for key, value in content["options"].items()}
         if isinstance(options.get("videos"), dict):
-            options["videos"] = {**options["videos"], "limits": options["videos"].get("limits", asdict(ClipLimits()))}
+            added = {"limits": asdict(ClipLimits()), "space": SVP}  # by later versions
+            options["videos"] = {
+                **options["videos"],
+                **{name: options["videos"].get(name, value) for name, value in added.items()},
+            }
         if isinstance(options.get("synthetic"), dict):
             options["synthetic"] = {"version": 1, **options["synthetic"]}
         content["options"] = options

@@ -28,8 +28,19 @@ from .manifest import (
     write_json,
     write_manifest,
 )
-from .schema import AUDIO, INFO, LABELS, SAMPLES_PER_FRAME, VIDEO, PrepareConfig, Skipped, check_labels
-from .shards import decode_audio, decode_frames, decode_info, decode_labels, read_member, write_shards
+from .schema import (
+    AUDIO,
+    INFO,
+    LABELS,
+    MOTION,
+    SAMPLES_PER_FRAME,
+    VIDEO,
+    PrepareConfig,
+    Skipped,
+    check_labels,
+    check_motion,
+)
+from .shards import decode_audio, decode_frames, decode_info, decode_labels, decode_motion, read_member, write_shards
 from .sources import Source, find_sources
 from .synthetic_clips import synthetic_people
 
@@ -217,6 +228,8 @@ def check_sample(folder: Path, shard: ShardEntry, sample: SampleEntry) -> None:
             f"{shard.name}: {sample.key} says {described}, the manifest {listed}: prepare the data again"
         )
     check_labels(decode_labels(read_member(folder, shard, sample, LABELS)), info.frames, info.size, sample.key)
+    if MOTION in sample.members:
+        check_motion(decode_motion(read_member(folder, shard, sample, MOTION)), info.frames, sample.key)
     samples = decode_audio(read_member(folder, shard, sample, AUDIO)).waveform.shape[-1]
     if samples != info.frames * SAMPLES_PER_FRAME:
         raise PortraitError(

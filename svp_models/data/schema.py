@@ -12,6 +12,7 @@ from ..io.strict_config import LARGEST_SEED, Checked, limited, required
 from ..synthetic.identity import VERSIONS
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.speakers import SPLITS, TEST_SPEAKERS, TRAIN_SPEAKERS
+from ..types import LIVEPORTRAIT, SVP
 
 FORMAT_VERSION = 1
 FPS = 25
@@ -23,6 +24,7 @@ MASK_CELL = 8  # pixels per side of one cell of a mask
 GOP = 12  # frames from one key frame to the next
 
 VIDEO, AUDIO, LABELS, INFO, FEATURES = "video.mp4", "audio.flac", "labels.npz", "json", "features.npy"
+MOTION = "motion.npz"
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,42 @@ def check_labels(labels: ClipLabels, frames: int, size: int, name: str = "labels
 
 
 @dataclass(frozen=True)
+class ClipMotion:
+    """A clip's motion in LivePortrait's space, beside its labels: all float32, angles, shift and so on as in `types.Motion`.
+
+    angles: n 3; shift: n 2; scale: n; expression: n 3k, 63 with the published networks; face: k 3, the points at rest.
+    """
+
+    angles: np.ndarray
+    shift: np.ndarray
+    scale: np.ndarray
+    expression: np.ndarray
+    face: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.scale)
+
+
+def check_motion(motion: ClipMotion, frames: int, name: str = "motion") -> None:
+    """Raises PortraitError unless every array has its shape and type for a clip of `frames` frames and is finite."""
+    points = motion.face.shape[0] if motion.face.ndim else 0
+    expected = {
+        "angles": (frames, 3),
+        "shift": (frames, 2),
+        "scale": (frames,),
+        "expression": (frames, 3 * points),
+        "face": (points, 3),
+    }
+    for item in fields(motion):
+        found = getattr(motion, item.name)
+        if (found.shape, str(found.dtype)) != (expected[item.name], "float32") or not np.isfinite(found).all():
+            raise PortraitError(
+                f"{name}: {item.name} is {found.dtype} {found.shape}, finite float32 {expected[item.name]} is needed for "
+                f"{frames} frames: prepare the data again"
+            )
+
+
+@dataclass(frozen=True)
 class Sample:
     """A finished clip: its name in the shards, description and the bytes of its members by ending."""
 
@@ -149,6 +187,7 @@ LAYOUTS = ("auto", "mead", "hdtf", "folders")
 BACKENDS = ("built-in", "insightface", "mediapipe", "classical")
 ONE_FACE = "one"  # skip segments that show several
 FACES = (*FACE_CHOICES, ONE_FACE)
+SPACES = (SVP, LIVEPORTRAIT)
 OF_BACKEND, DEEP3D = "backend", "deep3d"  # the source of the expression coefficients
 MAX_PEOPLE, MAX_CLIPS = 10**6, 10**4  # of a split; of a person: their numbers have to fit into keys
 MAX_SHARD = 10**6
@@ -219,7 +258,8 @@ class VideoOptions:
     layout: one of LAYOUTS; views: camera positions of MEAD; test_identities: people of the test split, none: a share
     `test_share` of all, chosen by a hash of their names. backend, expression, smoothing: how faces are found and measured; face,
     face_index: which of several faces, one of FACES. min_face: least size of a face in pixels of the video, 0: a quarter of the
-    output's size. margin: side of the crop, in faces (see `face.crop`).
+    output's size. margin: side of the crop, in faces (see `face.crop`). space: `liveportrait` also stores each clip's motion in
+    LivePortrait's space.
     """
 
     layout: str = "auto"
@@ -234,6 +274,7 @@ class VideoOptions:
     min_face: int = 0
     margin: float = 1.7
     limits: ClipLimits = ClipLimits()
+    space: str = SVP
 
     def __post_init__(self) -> None:
         for name, value, known in (
@@ -241,6 +282,7 @@ class VideoOptions:
             ("backend", self.backend, BACKENDS),
             ("expression", self.expression, (OF_BACKEND, DEEP3D)),
             ("face", self.face, FACES),
+            ("space", self.space, SPACES),
         ):
             if value not in known:
                 raise PortraitError(f"--{name} is {value!r}: it must be one of {', '.join(known)}")

@@ -31,7 +31,7 @@ from ..optional_deps import av, reformatter
 from ..synthetic.speakers import SPLITS
 from ..types import Audio
 from .manifest import Manifest, SampleEntry, ShardEntry, open_manifest
-from .schema import FPS, GOP, SAMPLE_RATE, ClipInfo, ClipLabels, OutputOptions
+from .schema import FPS, GOP, SAMPLE_RATE, ClipInfo, ClipLabels, ClipMotion, OutputOptions
 
 BLOCK = tarfile.BLOCKSIZE  # 512
 END = 2 * BLOCK  # of zeros, after the last member
@@ -257,6 +257,21 @@ def decode_labels(data: bytes) -> ClipLabels:
         raise PortraitError(f"a labels member of {len(data)} bytes cannot be read ({error}): check the data") from error
 
 
+def encode_motion(motion: ClipMotion) -> bytes:
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **vars(motion))
+    return buffer.getvalue()
+
+
+def decode_motion(data: bytes) -> ClipMotion:
+    """A `motion.npz`; no pickle is read."""
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            return ClipMotion(**{name: stored[name] for name in stored.files})
+    except ARRAY_ERRORS as error:
+        raise PortraitError(f"a motion member of {len(data)} bytes cannot be read ({error}): check the data") from error
+
+
 def encode_info(info: ClipInfo) -> bytes:
     return json.dumps(asdict(info), sort_keys=True, ensure_ascii=False).encode()
 
@@ -300,6 +315,7 @@ __all__ = [
     "decode_frames",
     "decode_info",
     "decode_labels",
+    "decode_motion",
     "open_manifest",
     "read_member",
 ]

@@ -11,6 +11,7 @@ from ..data.schema import FPS, MAX_CLIPS, MAX_PEOPLE, MAX_SECONDS, MAX_SIZE, MIN
 from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required, shown
 from ..synthetic.identity import VERSIONS
+from ..types import LIVEPORTRAIT, SVP
 
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adam", "adamw", "adamw8bit")
@@ -237,12 +238,15 @@ class DataRecipe(Checked):
     """The data set. folder: written by `svp prepare`. synthetic: what is rendered into the folder if nothing is there.
 
     cache_frames: store the decoded frames of all clips in the run's folder; it pays for small frames and many epochs.
-    predict_expressions: styles are learnt from expressions that the model's face analyser predicts, not from the labels.
+    predict_expressions: styles are learnt from expressions that the model's face analyser predicts, not from the labels. space:
+    of the expressions; `liveportrait` takes those of the motions that `svp prepare --space liveportrait` stores, 63 numbers, and
+    the model's style.expression_size has to be 63.
     """
 
     folder: str = limited(least=1, most=4096)
     cache_frames: bool = False
     predict_expressions: bool = False
+    space: str = one_of(SVP, SVP, LIVEPORTRAIT)
     synthetic: SyntheticData | None = None
 
 

@@ -22,13 +22,25 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..config import AudioConfig
-from ..data.schema import AUDIO, FEATURES, FPS, LABELS, VIDEO, ClipLabels, check_labels
+from ..data.schema import (
+    AUDIO,
+    FEATURES,
+    FPS,
+    LABELS,
+    MOTION,
+    VIDEO,
+    ClipLabels,
+    ClipMotion,
+    check_labels,
+    check_motion,
+)
 from ..data.shards import (
     SampleEntry,
     decode_audio,
     decode_features,
     decode_frames,
     decode_labels,
+    decode_motion,
     open_manifest,
     read_member,
 )
@@ -38,7 +50,7 @@ from ..face.detectors.built_in import FaceAnalyzer
 from ..io.progress import Progress
 from ..io.signals import NUMBERS
 from ..networks.audio_encoder import mel_features
-from ..types import Audio
+from ..types import LIVEPORTRAIT, SVP, Audio
 from .checkpoint import write_atomically
 from .logger import Report
 
@@ -54,10 +66,13 @@ class Clips:
 
     config: the audio features of the model; mel features are computed, others have to be in the data set. cache: a folder in
     which the decoded frames of all clips are stored, which pays for small frames and many epochs; None decodes every time.
+    space: of the expressions, those of the labels or, in LivePortrait's space, those of the motions.
     """
 
-    def __init__(self, folder: Path | str, split: str, config: AudioConfig, cache: Path | None = None):
-        self.manifest, self.split, self.config = open_manifest(folder), split, config
+    def __init__(
+        self, folder: Path | str, split: str, config: AudioConfig, cache: Path | None = None, space: str = SVP
+    ):
+        self.manifest, self.split, self.config, self.space = open_manifest(folder), split, config, space
         entries = self.manifest.samples(split)
         if not entries:
             raise PortraitError(f"{folder}: it holds no clips of the {split} split: prepare more people")
@@ -67,6 +82,7 @@ class Clips:
         self.version = f"{self.manifest.metadata['synthetic']}/{self.manifest.metadata['sources']['digest'][:16]}"
         self.with_video = [number for number, info in enumerate(self.info) if VIDEO in info.members]
         self.labels = lru_cache(CACHED_CLIPS)(self._labels)
+        self.motion = lru_cache(CACHED_CLIPS)(self._motion)
         self._cached_features = lru_cache(CACHED_CLIPS)(self._features)
         self._decoded = None if cache is None else self._decode(cache / f"{split}-{self.size}.npy")
 
@@ -98,7 +114,9 @@ class Clips:
         return self._cached_features(clip, rows_per_frame).float()
 
     def expression(self, clip: int) -> np.ndarray:
-        """Expression coefficients of a clip from its labels: n 64; PortraitError where they are unknown."""
+        """Expression coefficients of a clip from its labels or motion: n 64 or 63; PortraitError where they are unknown."""
+        if self.space == LIVEPORTRAIT:
+            return self.motion(clip).expression
         found = self.labels(clip).expression
         if not np.isfinite(found).all():
             raise PortraitError(
@@ -114,6 +132,17 @@ class Clips:
         labels = decode_labels(self._member(clip, LABELS))
         check_labels(labels, info.frames, self.size, info.key)
         return labels
+
+    def _motion(self, clip: int) -> ClipMotion:
+        """The motion of a clip in LivePortrait's space; PortraitError where the data set has none."""
+        info = self.info[clip]
+        if MOTION not in info.members:
+            raise PortraitError(
+                f"{info.key} has no motion in LivePortrait's space: prepare the data with --space liveportrait"
+            )
+        motion = decode_motion(self._member(clip, MOTION))
+        check_motion(motion, info.frames, info.key)
+        return motion
 
     def _features(self, clip: int, rows_per_frame: int) -> Tensor:
         rows = self.info[clip].frames * rows_per_frame

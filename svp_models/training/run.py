@@ -30,6 +30,7 @@ from ..io.progress import Progress
 from ..model import PortraitModel, build_networks
 from ..networks.face_landmarks import FaceAnalyzerNetwork
 from ..networks.vae import PortraitVae, build_vae
+from ..types import LIVEPORTRAIT, SVP
 from .checkpoint import write_atomically
 from .config import DataRecipe, Recipe, StagePhase, StartModel, StylePhase, TrainSettings
 from .dataset import Clips, Expressions, predict_expressions
@@ -189,8 +190,18 @@ class Run:
 
     def _expressions(self, clips: Clips, model: PortraitModel) -> Expressions:
         """The expressions that styles are learnt from, as the recipe's data section says."""
+        sizes = model.config.style.expression_size, clips.expression(0).shape[1]
+        if sizes[0] != sizes[1]:
+            raise PortraitError(
+                f"style.expression_size is {sizes[0]}, expressions in the space {clips.space} have {sizes[1]} numbers: change it "
+                "in the model's config, or data.space"
+            )
         if not self.recipe.data.predict_expressions:
             return Expressions(clips)
+        if clips.space == LIVEPORTRAIT:
+            raise PortraitError(
+                f"data.predict_expressions is for the space {SVP}: turn it off, motions in LivePortrait's space are predictions"
+            )
         if model.face_analyzer is None:
             raise PortraitError("data.predict_expressions needs a model with a face analyser: train that phase first")
         folder = self.folder / "predictions"
@@ -202,7 +213,7 @@ class Run:
         this_process().wait_for_everyone()
         cache = self.folder / "decoded" if self.recipe.data.cache_frames else None
         with this_process().main_process_first():  # the others find the decoded frames
-            return Clips(self.recipe.data.folder, split, model.config.audio, cache)
+            return Clips(self.recipe.data.folder, split, model.config.audio, cache, self.recipe.data.space)
 
 
 def this_process() -> PartialState:

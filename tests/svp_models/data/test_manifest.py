@@ -45,7 +45,11 @@ def test_a_manifest_of_version_0_1_0_is_read(tmp_path):
     (tmp_path / "manifest.json").write_text(OLD.read_text())
     found = manifest.open_manifest(tmp_path)
     assert [sample.identity for _, sample in found.samples()] == ["ben", "anna", "ben", "ben"]
-    assert found.metadata["options"]["videos"] == {**old["options"]["films"], "limits": asdict(ClipLimits())}
+    assert found.metadata["options"]["videos"] == {
+        **old["options"]["films"],
+        "limits": asdict(ClipLimits()),
+        "space": "svp",
+    }
     assert found.metadata["options"]["synthetic"] is None
     assert found.skipped == tuple(Skipped(**values) for values in old["rejects"])
     manifest.write_manifest(found)
