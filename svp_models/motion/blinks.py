@@ -18,7 +18,7 @@ class BlinkConfig:
     """Times in seconds, closures from 0 (open) to 1.
 
     closing, closed, opening: the curve of a blink. A blink is found where both lids are closed by more than `closes`; it lasts
-    as long as both stay above `ends`, and is none if that is longer than `longest`. apart: least time from one new blink to
+    until one falls to `ends` or, below half of `closes`, begins to close again, and is none if it takes longer than `longest`. apart: least time from one new blink to
     the next.
     """
 
@@ -52,11 +52,23 @@ def find_blinks(motion: Motion, config: BlinkConfig = BLINK) -> list[tuple[int, 
     if closure is None:
         return []
     both = closure.amin(dim=1)
-    found = []
-    for first, end in _runs(both > config.ends):
-        if bool((both[first:end] > config.closes).any()) and end - first <= config.longest * motion.fps:
-            found.append((first, end))
+    found: list[tuple[int, int]] = []
+    for first, end in _runs(both > config.closes):
+        span = _edge(both, first, -1, config), _edge(both, end - 1, 1, config) + 1
+        if span[1] - span[0] > config.longest * motion.fps or (found and span[0] < found[-1][1]):
+            continue
+        found.append(span)
     return found
+
+
+def _edge(both: Tensor, index: int, step: int, config: BlinkConfig) -> int:
+    """The outermost frame of a blink in one direction: behind it the lids are open, or begin to close again."""
+    while 0 <= index + step < len(both):
+        now, following = float(both[index]), float(both[index + step])
+        if following <= config.ends or (now < config.closes / 2 and following >= now):
+            return index
+        index += step
+    return index
 
 
 def weaken_blinks(motion: Motion, depth: float, config: BlinkConfig = BLINK) -> Motion:

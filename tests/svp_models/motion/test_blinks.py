@@ -46,6 +46,20 @@ def test_blinks_are_found_where_they_are(space, fps):
         assert moment - 1 / fps < first / fps <= moment + 0.06 and end / fps == pytest.approx(moment + 0.2, abs=2 / fps)
 
 
+def test_blinks_are_found_on_lids_that_are_never_still():
+    """Lids that droop and rise slowly by 0.15, with noise of 0.02, as they are read from films."""
+    moments = (0.5, 1.5, 3.0)
+    rng = np.random.default_rng(0)
+    times = np.arange(100) / 25
+    unrest = 0.15 * np.sin(2 * np.pi * 0.7 * times) + 0.15 + rng.normal(0, 0.02, 100)
+    motion = move_face(blinking("liveportrait", moments), {"blink": torch.from_numpy(unrest).float()})
+    found = find_blinks(motion)
+    assert len(found) == 3
+    for moment, (first, end) in zip(moments, found, strict=True):
+        assert first / 25 == pytest.approx(moment + 0.03, abs=0.07) and end / 25 == pytest.approx(moment + 0.2, abs=0.2)
+    assert float(lid_closure(weaken_blinks(motion, 0.0)).amax()) < 0.45
+
+
 def test_winks_closed_eyes_and_drooping_lids_are_no_blinks():
     lids = torch.zeros(100, 2)
     lids[10:14, 0] = 1  # one eye
