@@ -237,7 +237,8 @@ class SVPAnimate(io.ComfyNode):
                     "mode",
                     options=list(MODES),
                     default=RELATIVE,
-                    tooltip="relative: the portrait moves by how the motion differs from its first frame, which should be at rest. "
+                    tooltip="relative: the portrait moves by how the motion differs from its first frame, which should be at rest; styles, emotions "
+                    "and sliders come on top. "
                     "absolute: it takes the motion's own pose and expression.",
                 ),
                 io.Combo.Input(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -83,6 +83,8 @@ class Motion:
         the expression contains them ('liveportrait') or where nothing detects them (photographs in 'svp').
     fps: frames per second.
     face: k x 3, LivePortrait's points of the face at rest; None in 'svp' and where a generator knows no face.
+    reference: one frame, with which relative driving compares all frames; None: the first one. Whatever shifts the whole motion
+        (a style, an emotion, a slider) keeps the frame from before, or relative driving would take the shift out again.
     """
 
     angles: Tensor
@@ -94,6 +96,7 @@ class Motion:
     lids: Tensor | None = None
     gaze: Tensor | None = None
     face: Tensor | None = None
+    reference: Motion | None = None
 
     def __post_init__(self) -> None:
         frames = len(self.scale)
@@ -120,5 +123,28 @@ class Motion:
                 "three numbers for each point are needed"
             )
 
+        other = self.reference
+        if other is not None and (len(other), other.space, other.expression.shape[1]) != (
+            1,
+            self.space,
+            self.expression.shape[1],
+        ):
+            raise PortraitError(
+                f"the reference of a motion has {len(other)} frames of {other.expression.shape[1]} numbers in the space "
+                f"{other.space}: one of {self.expression.shape[1]} in {self.space} is needed"
+            )
+
     def __len__(self) -> int:
         return len(self.scale)
+
+    @property
+    def compared(self) -> Motion:
+        """The frame with which relative driving compares: `reference`, or the first."""
+        if self.reference is not None:
+            return self.reference
+        rows = {
+            name: value[:1]
+            for name in ("angles", "shift", "scale", "expression", "lids", "gaze")
+            if (value := getattr(self, name)) is not None
+        }
+        return replace(self, **rows)

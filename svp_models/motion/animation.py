@@ -82,12 +82,13 @@ def animate_portrait(
     ratios = mouth_ratios(track) if track is not None and options.closes_lips else None
     length = 1 if len(motion) == 1 else max(1, round(len(motion) / motion.fps * fps))
     driving = keypoints_of_motion(resample(motion, length, fps, "hold"))
+    reference = None if motion.reference is None else keypoints_of_motion(motion.reference)
     images: Iterator[np.ndarray]
     if still:
         image = next(portrait.images())
         ((_, face),) = face_batches([image], crop, framing.side, 1)
         images, count = repeat(image), len(driving)
-        frames = animate_still(networks, face, driving, options, ratios)
+        frames = animate_still(networks, face, driving, options, ratios, reference=reference)
     else:
         images, faces = _in_step(face_batches(portrait.images(), crop, framing.side, FRAMES_AT_ONCE))
         count = len(portrait) if len(driving) == 1 else min(len(portrait), len(driving))
@@ -96,7 +97,7 @@ def animate_portrait(
                 "%s has %d frames at %g fps, the motion %d: the %d that both have come out",
                 WHAT, len(portrait), fps, len(driving), count,
             )  # fmt: skip
-        frames = animate_film(networks, faces, driving, options, ratios)
+        frames = animate_film(networks, faces, driving, options, ratios, reference)
     composed = Composer(crop, framing, count, folder)
     for index, (frame, base) in enumerate(zip(chain.from_iterable(frames), images, strict=False)):
         shown = composed.add(base, frame)

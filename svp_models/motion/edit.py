@@ -47,18 +47,19 @@ def edit_head(motion: Motion, edits: Mapping[str, ChannelEdit]) -> Motion:
     """The motion with edited angles (degrees), shift (shares of the picture) and scale, by the names in HEAD_CHANNELS."""
     channels = head_channels(motion)
     for name, edit in edits.items():
-        moved = _scaled(_smoothed(channels[name], edit.smoothing, motion.fps), edit.amplitude)
-        if edit.offset:
-            moved = moved * (1 + edit.offset) if name == "scale" else moved + edit.offset
-        channels[name] = moved
-    return with_head_channels(motion, channels)
+        channels[name] = _scaled(_smoothed(channels[name], edit.smoothing, motion.fps), edit.amplitude)
+    centred = with_head_channels(motion, channels)
+    offsets = {name: edit.offset for name, edit in edits.items() if edit.offset}
+    for name, offset in offsets.items():
+        channels[name] = channels[name] * (1 + offset) if name == "scale" else channels[name] + offset
+    return _shifted(centred, with_head_channels(motion, channels)) if offsets else centred
 
 
 def edit_expression(motion: Motion, edit: ExpressionEdit, seed: int = 0) -> Motion:
     """The motion with another expression: amplitude first, then the blinks, then the sliders. seed: of new blinks."""
     moved = replace(motion, expression=_scaled(motion.expression, edit.amplitude))
     moved = edit_blinks(moved, edit.blink_rate, edit.blink_depth, seed)
-    return move_face(moved, edit.sliders)
+    return _shifted(moved, move_face(moved, edit.sliders))
 
 
 def apply_keyframes(motion: Motion, text: str, interpolation: str = "smooth") -> Motion:
@@ -66,6 +67,8 @@ def apply_keyframes(motion: Motion, text: str, interpolation: str = "smooth") ->
     of the expression's amplitude, where 1 changes nothing."""
     names = (*HEAD_CHANNELS, AMPLITUDE, *channels_of(motion.space))
     curves = keyframe_curves(text, names, len(motion), motion.fps, interpolation)
+    if not curves:
+        return motion
     channels = head_channels(motion)
     for name in HEAD_CHANNELS:
         if name in curves:
@@ -74,7 +77,7 @@ def apply_keyframes(motion: Motion, text: str, interpolation: str = "smooth") ->
     moved = with_head_channels(motion, channels)
     if AMPLITUDE in curves:
         moved = replace(moved, expression=_scaled(moved.expression, curves.pop(AMPLITUDE)[:, None]))
-    return move_face(moved, curves)
+    return _shifted(motion, move_face(moved, curves))
 
 
 def head_channels(motion: Motion) -> dict[str, Tensor]:
@@ -93,6 +96,11 @@ def with_head_channels(motion: Motion, channels: Mapping[str, Tensor]) -> Motion
         )
     angles, shift = ([channels[name] for name in names] for names in (HEAD_CHANNELS[:3], HEAD_CHANNELS[3:5]))
     return replace(motion, angles=torch.stack(angles, dim=1), shift=torch.stack(shift, dim=1), scale=scale)
+
+
+def _shifted(before: Motion, after: Motion) -> Motion:
+    """The motion after a shift; relative driving, which compares with a frame from before, shows the shift too."""
+    return after if after is before else replace(after, reference=before.compared)
 
 
 def _smoothed(values: Tensor, seconds: float, fps: float) -> Tensor:

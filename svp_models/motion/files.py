@@ -2,7 +2,7 @@
 
 | file           | holds                                                                                              |
 |----------------|----------------------------------------------------------------------------------------------------|
-| `.safetensors` | angles, shift, scale, expression [, lids, gaze, face]; header: format, version, space, fps           |
+| `.safetensors` | angles, shift, scale, expression [, lids, gaze, face, reference.*]; header: format, version, space, fps           |
 | `.pkl`         | `output_fps`, `n_frames`, `motion`: for every frame scale, R (or R_d), t, exp and where there is kp  |
 """
 
@@ -25,6 +25,7 @@ from ..types import LIVEPORTRAIT, Motion
 from .keypoints import SIDE, angles_from_rotation
 
 KIND = "motion"
+REFERENCE = "reference."  # before the names of the frame that relative driving compares with
 TEMPLATE_SUFFIX = ".pkl"
 SUFFIXES = (".safetensors", TEMPLATE_SUFFIX)
 NEEDED, POSSIBLE = ("angles", "shift", "scale", "expression"), ("lids", "gaze", "face")
@@ -34,8 +35,9 @@ NO_ROTATION = 1e-3  # largest difference of R R^T from the unit matrix
 
 def save_motion(path: Path | str, motion: Motion) -> None:
     """Writes a motion as safetensors, float32."""
-    values = {name: getattr(motion, name) for name in (*NEEDED, *POSSIBLE)}
-    tensors = {name: value.float() for name, value in values.items() if value is not None}
+    tensors = _tensors(motion)
+    if motion.reference is not None:
+        tensors |= {f"{REFERENCE}{name}": value for name, value in _tensors(motion.reference).items()}
     write_safetensors(path, KIND, tensors, {"space": motion.space, "fps": repr(float(motion.fps))})
 
 
@@ -75,17 +77,25 @@ def load_template(path: Path | str) -> Motion:
 
 def _load_own(path: Path) -> Motion:
     tensors, metadata = read_safetensors(path, KIND)
-    if missing := [name for name in NEEDED if name not in tensors]:
+    needed = [*NEEDED, *(REFERENCE + name for name in NEEDED if any(key.startswith(REFERENCE) for key in tensors))]
+    if missing := [name for name in needed if name not in tensors]:
         raise PortraitError(f"{path}: {missing[0]} is missing: the file is damaged, save the motion again")
-    if unknown := sorted(set(tensors) - {*NEEDED, *POSSIBLE}):
+    if unknown := sorted({name.removeprefix(REFERENCE) for name in tensors} - {*NEEDED, *POSSIBLE}):
         raise PortraitError(f"{path}: {unknown[0]} is unexpected, no motion has it: save the motion again")
     check_numbers(tensors, path)
     values = {name: tensor.float() for name, tensor in tensors.items()}
-    fps = _frame_rate(path, metadata.get("fps"))
+    compared = {name[len(REFERENCE) :]: values.pop(name) for name in sorted(values) if name.startswith(REFERENCE)}
+    fps, space = _frame_rate(path, metadata.get("fps")), metadata.get("space", "")
     try:
-        return Motion(**values, fps=fps, space=metadata.get("space", ""))
+        reference = Motion(**compared, fps=fps, space=space) if compared else None
+        return Motion(**values, fps=fps, space=space, reference=reference)
     except PortraitError as error:
         raise PortraitError(f"{path}: {error}: save the motion again") from error
+
+
+def _tensors(motion: Motion) -> dict[str, Tensor]:
+    values = {name: getattr(motion, name) for name in (*NEEDED, *POSSIBLE)}
+    return {name: value.float() for name, value in values.items() if value is not None}
 
 
 def _frame_rate(path: Path | str, value: Any) -> float:

@@ -143,13 +143,15 @@ def animate_still(
     options: AnimateOptions = DEFAULTS,
     lip_ratio: Tensor | None = None,
     size: int = FRAMES_AT_ONCE,
+    reference: KeypointMotion | None = None,
 ) -> Iterator[Tensor]:
     """A face 1 3 S S moved by all of a motion: frames n 3 2S 2S, in pieces of up to `size`.
 
-    What depends on the portrait alone is computed once. lip_ratio: of its mouth, 1, for `normalize_lips`.
+    What depends on the portrait alone is computed once. lip_ratio: of its mouth, 1, for `normalize_lips`. reference: one
+    frame, with which relative driving compares; None: the motion's first.
     """
     source, motion = prepare_source(networks, face), on_device_of(networks, motion)
-    first = driving_frame(motion, 0)
+    first = driving_frame(motion, 0) if reference is None else on_device_of(networks, reference)
     for piece in blocks(len(motion), size):
         points = driven_keypoints(networks, source, motion_part(motion, piece), first, options, lip_ratio)
         yield render(networks, source, points)
@@ -161,13 +163,15 @@ def animate_film(
     motion: KeypointMotion,
     options: AnimateOptions = DEFAULTS,
     lip_ratios: Tensor | None = None,
+    reference: KeypointMotion | None = None,
 ) -> Iterator[Tensor]:
     """Faces of a film in pieces n 3 S S, every face moved by its own frame of the motion: frames n 3 2S 2S.
 
-    It ends with the faces or with the motion; a motion of one frame moves all faces. lip_ratios: of all mouths.
+    It ends with the faces or with the motion; a motion of one frame moves all faces. lip_ratios: of all mouths. reference: as
+    in `animate_still`.
     """
     motion, done = on_device_of(networks, motion), 0
-    first = driving_frame(motion, 0)
+    first = driving_frame(motion, 0) if reference is None else on_device_of(networks, reference)
     for batch in faces:
         if len(motion) > 1:
             batch = batch[: len(motion) - done]

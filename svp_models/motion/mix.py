@@ -44,7 +44,10 @@ def mix_motions(
     mixed = resample(first, frames, first.fps, fill)
     for region, part in parts.items():
         part = resample(part, frames, first.fps, fill)
+        compared = mixed.compared if part.reference is not None or mixed.reference is not None else None
         mixed = _with_region(mixed, part, region, transfer == "relative")
+        if compared is not None:
+            mixed = replace(mixed, reference=_reference(compared, part, mixed, region))
     return mixed
 
 
@@ -100,6 +103,23 @@ def _with_region(motion: Motion, part: Motion, region: str, relative: bool) -> M
     if region == "eyes" and part.lids is not None and part.gaze is not None:
         mixed = replace(mixed, lids=part.lids, gaze=part.gaze)  # how far lids are closed does not depend on the face
     return mixed
+
+
+def _reference(compared: Motion, part: Motion, mixed: Motion, region: str) -> Motion:
+    """The frame that relative driving compares with, its region from the part, shifted as the part was."""
+    other = part.compared
+    if region == "pose":
+        return replace(
+            compared,
+            angles=other.angles + mixed.angles[:1] - part.angles[:1],
+            shift=other.shift + mixed.shift[:1] - part.shift[:1],
+            scale=other.scale * mixed.scale[:1] / part.scale[:1],
+        )
+    expression = compared.expression.clone()
+    columns = region_columns(compared.space, region, expression.shape[1])
+    shift = mixed.expression[:1, columns] - part.expression[:1, columns]
+    expression[:, columns] = other.expression[:, columns] + shift
+    return replace(compared, expression=expression)
 
 
 def _moved(own: Tensor, other: Tensor, relative: bool) -> Tensor:

@@ -208,7 +208,7 @@ def apply_style(
     lids do so that every blink still closes the eyes, whose spread is mostly blinks.
 
     Shift and scale say how the picture is framed, and `Motion.lids` are blinks: they stay as they are. With weight 0
-    everything stays, to the bit.
+    everything stays, to the bit. Relative driving compares with the motion's frame from before, so that the style shows there.
     """
     if motion.space != style.space or motion.expression.shape[1] != style.expression_size:
         raise PortraitError(
@@ -240,6 +240,7 @@ def apply_style(
         expression=moved[:, :size],
         angles=moved[:, size : size + ANGLES],
         gaze=None if motion.gaze is None else moved[:, size + ANGLES :],
+        reference=motion.reference if weights.weight == 0 else motion.compared,
     )
 
 

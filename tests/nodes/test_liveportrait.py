@@ -16,6 +16,7 @@ from svp_portrait.nodes.head_motion import SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import InputImpl, folder_paths
 from svp_portrait.nodes.liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract, liveportrait_names
 from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
+from svp_portrait.nodes.motion_style import SVPMotionEmotion, SVPMotionStyle
 from svp_portrait.svp_models.checkpoints.liveportrait import load_liveportrait
 from svp_portrait.svp_models.checkpoints.liveportrait_file import save_liveportrait
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
@@ -124,6 +125,19 @@ def test_folders_and_files_are_found(folders, tmp_path):
     for first, second in zip(*(network.warping.state_dict().values() for network in networks), strict=True):
         assert torch.equal(first, second)
     assert SVPLoadLivePortrait.fingerprint_inputs("original/") > 0
+
+
+@pytest.mark.parametrize("film", [False, True])
+def test_an_emotion_shows_in_relative_driving_too(loaded, film):
+    """The same in all frames: compared with the first frame of the moved motion it would be gone."""
+    motion, crop = moves(2), torch.rand(1 + film, SIDE, SIDE, 3, generator=torch.Generator().manual_seed(4))
+    pictures = {}
+    for strength in (0.0, 1.0):
+        style = SVPMotionEmotion.execute("surprised", strength, "liveportrait").args[0]
+        moved = SVPMotionStyle.execute(motion, style, 1.0, 1.0, 1.0, 0.0, True, 0).args[0]
+        pictures[strength] = animate(loaded, crop, moved, framing="whole image")[0]
+    torch.testing.assert_close(pictures[0.0], animate(loaded, crop, motion, framing="whole image")[0])
+    assert all((one - other).abs().max() > 1e-3 for one, other in zip(pictures[0.0], pictures[1.0], strict=True))
 
 
 def test_a_portrait_moves_and_everything_around_it_stays(loaded, analyzer):

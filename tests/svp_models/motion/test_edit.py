@@ -104,3 +104,17 @@ def test_keyframes_name_coefficients_in_the_drawn_world_alone():
     assert moved.lids.tolist() == [[1, 1]] * 3
     with pytest.raises(PortraitError, match="line 1: there is no channel 'tongue_up'"):
         apply_keyframes(still_motion(3, "liveportrait"), "0 tongue_up 0.4")
+
+
+def test_relative_driving_shows_what_the_whole_motion_gets():
+    """Offsets and sliders are the same in all frames: compared with the first one of the result they would be gone."""
+    motion = random_motion(6, "liveportrait")
+    smiling = edit_expression(motion, ExpressionEdit({"smile": 1.0}))
+    turned = edit_head(motion, {"yaw": ChannelEdit(offset=10.0, amplitude=0.5)})
+    typed = apply_keyframes(motion, "0 yaw 10")
+    smile = slider_direction("liveportrait", "smile")
+    assert torch.allclose(smiling.expression[0] - smiling.compared.expression[0], smile, atol=1e-6)
+    for moved in (turned, typed):
+        assert (moved.angles[0] - moved.compared.angles[0])[0].item() == pytest.approx(10, abs=1e-4)
+    calm = edit_head(motion, {"yaw": ChannelEdit(amplitude=0.5)})
+    assert calm.reference is None

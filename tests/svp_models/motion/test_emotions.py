@@ -12,6 +12,7 @@ from svp_portrait.svp_models.motion.emotions import (
     emotion_weights,
     liveportrait_emotion,
 )
+from svp_portrait.svp_models.motion.keypoints import KeypointMotion, drive_relative, keypoints_of_motion
 from svp_portrait.svp_models.motion.style import LIVEPORTRAIT_LIPS, TransferWeights, apply_style
 from svp_portrait.svp_models.types import LIVEPORTRAIT, Motion
 
@@ -104,3 +105,18 @@ def test_names_alone_are_whole():
     assert emotion_weights("happy\nsad 0.25") == {"happy": 1.0, "sad": 0.25}
     with pytest.raises(PortraitError, match=r"the strength of the emotion is 1.5: choose 0 to 1"):
         emotion_style("happy", 1.5)
+
+
+def test_a_portrait_driven_relatively_shows_the_emotion():
+    """Points move by the offset, in the head's size, from the first frame on; the voice's movements come on top."""
+    generator = torch.Generator().manual_seed(1)
+    face = torch.randn(1, 21, 3, generator=generator)
+    source = KeypointMotion(
+        *(torch.zeros(1) for _ in range(3)), torch.zeros(1, 3), torch.tensor([1.5]), torch.zeros(1, 21, 3), face
+    )
+    spoken = still(6)
+    spoken.expression.copy_(torch.randn(6, 63, generator=generator) * 0.01)
+    happy = apply_style(spoken, emotion_style("happy"), LIVEPORTRAIT_LIPS)
+    plain = drive_relative(source, keypoints_of_motion(spoken))
+    moved = drive_relative(source, keypoints_of_motion(happy), keypoints_of_motion(happy.compared))
+    assert torch.allclose(moved - plain, (1.5 * offset("happy")).expand(6, -1, -1), atol=1e-5)

@@ -15,7 +15,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.files import load_motion, load_template, save_motion
 from svp_portrait.svp_models.motion.keypoints import keypoints, keypoints_of_motion, rotation_matrices
 
-from .motions import PARTS, random_motion
+from .motions import PARTS, differing, random_motion
 
 
 def template(frames: int = 4, **changes) -> dict:
@@ -160,3 +160,13 @@ def test_a_template_saved_as_a_motion_is_the_same(tmp_path):
     assert all(
         torch.equal(getattr(found, name), getattr(motion, name)) for name in PARTS if name not in ("lids", "gaze")
     )
+
+
+@pytest.mark.parametrize("space", ["svp", "liveportrait"])
+def test_the_frame_to_compare_with_is_kept(tmp_path, space):
+    motion = replace(random_motion(space=space), reference=random_motion(1, space, seed=3))
+    save_motion(tmp_path / "m.safetensors", motion)
+    found = load_motion(tmp_path / "m.safetensors")
+    assert len(found.reference) == 1 and differing(found.reference, motion.reference) == set()
+    with pytest.raises(PortraitError, match="the reference of a motion has 2 frames of"):
+        replace(motion, reference=random_motion(2, space))

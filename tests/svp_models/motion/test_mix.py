@@ -140,3 +140,23 @@ def test_a_pose_may_come_from_the_other_space():
     assert differing(first, mixed) == {"angles", "shift", "scale"} and torch.equal(mixed.angles, other.angles)
     torch.testing.assert_close(mixed.scale.mean(), first.scale.mean())
     torch.testing.assert_close(mixed.scale / mixed.scale[0], other.scale / other.scale[0])
+
+
+@pytest.mark.parametrize("transfer", ["absolute", "relative"])
+def test_relative_driving_compares_each_region_with_its_own_reference(transfer):
+    """What a region differs from its own reference is the same in the mixture, in every frame."""
+    first = random_motion(6, "liveportrait", 1)
+    lips = replace(random_motion(6, "liveportrait", 2), reference=random_motion(1, "liveportrait", 3))
+    mixed = mix_motions(first, {"lips": lips, "pose": lips}, transfer=transfer)
+    columns = region_columns("liveportrait", "lips", 63)
+    others = [column for column in range(63) if column not in columns]
+
+    def moved(motion, part):
+        return (motion.expression - motion.compared.expression)[:, part]
+
+    assert torch.allclose(moved(mixed, columns), moved(lips, columns), atol=1e-5)
+    assert torch.allclose(moved(mixed, others), moved(first, others), atol=1e-5)
+    turned = mixed.angles - mixed.compared.angles
+    assert torch.allclose(turned, lips.angles - lips.compared.angles, atol=1e-4)
+    assert torch.allclose(mixed.scale / mixed.compared.scale, lips.scale / lips.compared.scale, atol=1e-5)
+    assert mix_motions(first, {"lips": first}).reference is None

@@ -189,6 +189,17 @@ def test_blinks_still_close_the_eyes_in_the_style_of_a_clip_without():
     assert (squeezed.expression[41] - squeezed.expression[0]).abs().max() < 0.5 * travel.max()
 
 
+def test_relative_driving_shows_the_style():
+    """Every frame is compared with the first one from before the style, whatever comes later."""
+    spoken, style = motion(50, 2), style_of(motion(80, 1))
+    moved = apply_style(spoken, style, LIVEPORTRAIT_LIPS)
+    assert torch.equal(moved.compared.expression, spoken.expression[:1])
+    assert torch.equal(moved.compared.angles, spoken.angles[:1])
+    again = apply_style(moved, offset_style(torch.full((1, 63), 0.1), torch.zeros(5), 0.1, LIVEPORTRAIT), ())
+    assert torch.equal(again.compared.expression, spoken.expression[:1])
+    assert apply_style(spoken, style, LIVEPORTRAIT_LIPS, TransferWeights(weight=0)).reference is None
+
+
 def test_an_offset_moves_the_mean_alone():
     parts, pose = torch.full((2, 63), 0.01), torch.tensor([1.0, 2, 3, 0, 0])
     spoken = motion(50, 2)
