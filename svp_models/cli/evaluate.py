@@ -24,6 +24,7 @@ from ..evaluation.parity_processing import check_processing
 from ..evaluation.protocols import FULL, QUICK, run_evaluation
 from ..evaluation.report import REPORT, write_report
 from ..io.files import check_outputs, whole_file
+from .evaluate_motion import MOTION_FIGURES, add_motion_arguments, motion_figures_of
 from .folders import OpenNodes
 
 FIGURES = """\
@@ -76,16 +77,17 @@ seed_distance: distance of the mean expressions (without the lips) of two seeds 
 clips of the same person and emotion. weight_scores: mean score of the emotion (0 to 1, neutral left out) at the weights
 0, 0.1 ... 1; weight_rises: whether it never falls.
 """
-DEMO, MOTION_STYLE = "demo", "motion-style"
+DEMO, MOTION_STYLE, MOTION = "demo", "motion-style", "motion"
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Measures the built-in model on generated test identities (demo), motions moved to the style of a clip (motion-style), or the systems of a suite: a TOML file that names folders "
+        "Measures the built-in model on generated test identities (demo), motions moved to the style of a clip (motion-style), the built-in motion generator (motion), or the systems of a suite: a TOML file that names folders "
         "of finished videos, or a model and what it is tested on."
     )
-    parser.epilog = FIGURES + MOTION_STYLE_FIGURES
-    parser.add_argument("what", metavar="WHAT", help="demo, motion-style, or SUITE.toml")
+    parser.epilog = FIGURES + MOTION_STYLE_FIGURES + MOTION_FIGURES
+    parser.add_argument("what", metavar="WHAT", help="demo, motion-style, motion, or SUITE.toml")
+    add_motion_arguments(parser)
     parser.add_argument(
         "--quick",
         action="store_true",
@@ -104,9 +106,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
     check_outputs(args.json, args.out / REPORT if args.out else None)
-    if args.what not in (DEMO, MOTION_STYLE):
+    if args.what not in (DEMO, MOTION_STYLE, MOTION):
         raise PortraitError(
-            f"{args.what}: there is nothing to measure of that name: demo, motion-style, or a suite that ends in .toml"
+            f"{args.what}: there is nothing to measure of that name: demo, motion-style, motion, or a suite that ends in .toml"
         )
     model = load_model(args.model)
     about = {"model": args.model.name, "step": model.metadata.get("step", "")}
@@ -116,6 +118,9 @@ def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
             bar.total = total
             bar.update(done - bar.n)
 
+        if args.what == MOTION:
+            write_figures({**motion_figures_of(args, model, bar.set_description), **about}, args.json)
+            return None
         if args.what == MOTION_STYLE:
             steps = motion_style.QUICK if args.quick else motion_style.FULL
             figures = motion_style.evaluate_motion_style(analyzer_of(model), steps, args.seed, progress)

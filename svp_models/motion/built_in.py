@@ -13,7 +13,7 @@ from ..io.progress import Progress
 from ..networks.motion_generator import EncodedConditions, MotionConditions, MotionGeneratorNetwork
 from ..networks.style_predictor import StylePredictor
 from ..types import LIVEPORTRAIT, Motion
-from .flow_matching import clean_of, level_steps, sample_flow, velocity_of
+from .flow_matching import angle_steps, clean_of, prediction_of, sample_flow
 from .words import TimedPhrase, word_tensors
 
 STEPS = 10
@@ -43,7 +43,7 @@ class GivenMotion:
 
 @dataclass
 class _Flow:
-    """The velocity of a motion under its conditions, with what is given put in place."""
+    """The prediction of a motion under its conditions, with what is given put in place."""
 
     network: MotionGeneratorNetwork
     variants: list[tuple[float, EncodedConditions]]
@@ -68,12 +68,10 @@ class _Flow:
         predictions = torch.stack(
             [weight * self.network(x, levels, encoded, self.known, self.causal) for weight, encoded in self.variants]
         ).sum(dim=0)
-        at = x.new_tensor(level)
-        if self.bounds is None:
-            velocity = velocity_of(x, predictions, at)
-        else:
-            velocity = (clean_of(x, predictions, at).clamp(*self.bounds) - x) / (1 - at)
-        return torch.where(self.fixed, 0.0, velocity)
+        if self.bounds is not None:
+            at = x.new_tensor(level)
+            predictions = prediction_of(x, clean_of(x, predictions, at).clamp(*self.bounds), at)
+        return torch.where(self.fixed, 0.0, predictions)
 
 
 @torch.no_grad()
@@ -105,7 +103,7 @@ def generate_motion(
         bounds=_bounds(network, given),
         causal=causal,
     )
-    made = sample_flow(flow, noise.to(like), level_steps(steps, shift), progress)
+    made = sample_flow(flow, noise.to(like), angle_steps(steps, shift), progress)
     if flow.bounds is not None:
         made = made.clamp(*flow.bounds)
     numbers = network.restore(made)
@@ -234,12 +232,11 @@ def predict_style(
     like = next(network.parameters())
     condition = network.encode(voice.to(like), None if portrait is None else portrait.to(like))
 
-    def velocity(x: Tensor, level: float) -> Tensor:
-        levels = x.new_full((len(x),), level)
-        return velocity_of(x, network(x, levels, condition), x.new_tensor(level))
+    def predict(x: Tensor, level: float) -> Tensor:
+        return network(x, x.new_full((len(x),), level), condition)
 
     noise = torch.randn(len(voice), network.config.style_size, generator=generator).to(like)
-    return network.restore(sample_flow(velocity, noise, level_steps(steps, STYLE_SHIFT), progress))
+    return network.restore(sample_flow(predict, noise, angle_steps(steps, STYLE_SHIFT), progress))
 
 
 def motion_of_numbers(numbers: Tensor, network: MotionGeneratorNetwork, face: Tensor | None = None) -> Motion:

@@ -166,7 +166,8 @@ class MotionRun:
 
     def _write(self, phase: Phase, output: Path, metadata: dict[str, str]) -> None:
         if isinstance(phase, KDTalkerTraining):
-            write_safetensors(output, "motion_baseline", phase.module.state_dict(), metadata)
+            sizes = json.dumps(asdict(phase.module.network.config))
+            write_safetensors(output, "motion_baseline", phase.module.state_dict(), {**metadata, "network": sizes})
             return
         parts: dict[str, Any] = {phase.name: phase.module.network}
         space = self.clips("train").style_space
