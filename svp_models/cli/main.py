@@ -27,6 +27,7 @@ COMMANDS = {  # name -> module with `add_NAME_arguments` and `run_NAME`, and sum
     "prepare": ("data", "make training data from videos: cropped, labelled clips in WebDataset shards"),
     "train": ("train", "train a model"),
     "check-parity": ("evaluate", "compare the pack with V-Express' own numbers on a folder of its weights and outputs"),
+    "bench": ("bench", "measure the time of networks on this machine"),
     "synthesize": ("data", "write a synthetic talking head, the training data, as a video"),
 }
 NEW_LINE = "\n"
