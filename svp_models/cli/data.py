@@ -32,6 +32,7 @@ from ..io.file_names import printable
 from ..io.files import check_outputs
 from ..media.images import save_png
 from ..media.writer import CONTAINERS, VideoWriter
+from ..synthetic.benchmark import render_speed
 from ..synthetic.clips import make_clip, neutral_portrait
 from ..synthetic.identity import VERSIONS
 from ..synthetic.performance import EMOTIONS, INTENSITIES
@@ -213,7 +214,10 @@ LARGEST = 2048  # pixels; the face is drawn from curves, beyond this only time g
 
 
 def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", type=Path, metavar="FILE.mp4", help="video to write")
+    parser.add_argument("file", type=Path, nargs="?", metavar="FILE.mp4", help="video to write")
+    parser.add_argument(
+        "--benchmark", action="store_true", help="instead, print how many frames a second one core renders"
+    )
     parser.add_argument("--portrait", type=Path, metavar="FILE.png", help="also write the person's relaxed face")
     parser.add_argument("--speaker", type=int, default=0, metavar="N", help="which person, from 0 (%(default)s)")
     parser.add_argument("--split", choices=SPLITS, default="test", help="the people to choose from (%(default)s)")
@@ -234,6 +238,12 @@ def add_synthesize_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_synthesize(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    if args.benchmark:
+        for line in render_speed():
+            print(line, flush=True)
+        return
+    if args.file is None:
+        raise PortraitError("svp synthesize needs FILE.mp4, the video to write (or --benchmark)")
     if not (0 <= args.speaker < MOST and 0 <= args.seed < MOST):
         raise PortraitError(f"--speaker is {args.speaker} and --seed {args.seed}: both count from 0 to {MOST - 1}")
     if not (0 < args.seconds <= 600 and 1 <= args.fps <= 120 and 32 <= args.size <= LARGEST):

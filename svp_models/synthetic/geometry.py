@@ -8,6 +8,7 @@ first pixel's centre is at (0.5, 0.5)). 'Left' is the image's left; landmark 0 i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -64,14 +65,17 @@ def surface_depth(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return 0.62 * np.sqrt(np.maximum(inside, 0)) - 0.17
 
 
+@lru_cache(maxsize=16)
 def rotation(pose: Pose) -> np.ndarray:
-    """3 x 3: yaw, then pitch, then roll. A point in front (z > 0) moves right with yaw and down with pitch."""
+    """3 x 3, read-only: yaw, then pitch, then roll. A point in front (z > 0) moves right with yaw and down with pitch."""
     yaw, pitch, roll = np.radians([pose.yaw, pose.pitch, pose.roll])
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     turn = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
     nod = np.array([[1, 0, 0], [0, cp, sp], [0, -sp, cp]])
     tilt = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
-    return (tilt @ nod @ turn).astype(np.float32)
+    product = (tilt @ nod @ turn).astype(np.float32)
+    product.setflags(write=False)
+    return product
 
 
 def project(points: np.ndarray, pose: Pose, size: int) -> np.ndarray:
@@ -121,7 +125,7 @@ class FaceGeometry:
         coefficients = np.array(expression, dtype=np.float32)
         if self.version == 2:  # a jaw opens the harder the further it is open
             jaw = coefficients[EXPRESSION_INDEX["jaw_open"]]
-            coefficients[EXPRESSION_INDEX["jaw_open"]] = min(jaw, 0.75 + 0.5 * (jaw - 0.75))
+            coefficients[EXPRESSION_INDEX["jaw_open"]] = min(jaw, 0.6 + 0.5 * (jaw - 0.6))
         points = self.neutral + np.tensordot(coefficients, self.fields, axes=1)
         _close_lips(points)
         _close_lids(points, np.clip(blink, 0, 1))
@@ -253,6 +257,9 @@ def _as_in_people(points: np.ndarray) -> None:
     points[[7, 9], 0] *= 1.14
     points[[6, 10], 0] *= 1.08
     points[17:27, 1] += 0.035  # brows
+    above = [0, 1, 15, 16, *range(GROUPS["forehead"].start, GROUPS["forehead"].stop)]
+    points[above, 0] *= 0.95
+    points[4:13, 0] *= 1.05
 
 
 def _move_as_in_people(fields: np.ndarray) -> None:
@@ -261,6 +268,7 @@ def _move_as_in_people(fields: np.ndarray) -> None:
     jaw[[55, 59], 1] *= 1.18
     jaw[[56, 58, 65, 67], 1] *= 1.04
     jaw[[55, 59, 65, 67], 0] *= 0.3
+    fields[EXPRESSION_INDEX["lips_round"], 48:68, 0] *= 0.8
     for name, row in EXPRESSION_INDEX.items():
         if "lid" in name or name.startswith("eye_"):
             fields[row] *= 0.8

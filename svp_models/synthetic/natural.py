@@ -5,6 +5,8 @@ Textures of one identity and size are made once; a frame bends them with the fac
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..motion.coefficients import EXPRESSION_NAMES
@@ -16,16 +18,17 @@ from .features import lens_outline, paint_glasses
 from .geometry import UNIT, FaceGeometry, Pose, project
 from .hair import COVERS_EARS, Hair
 from .identity import appearance
-from .natural_body import NaturalBody, blend_over
+from .natural_body import NaturalBody, blend_masked, blend_over
 from .natural_eyes import NaturalEyes
 from .natural_hair import NaturalHair
-from .natural_look import NaturalLook, natural_look
+from .natural_look import natural_look
 from .natural_mouth import NaturalMouth
 from .natural_scene import background
 from .natural_skin import skin_texture
 from .rendered import RenderedFace
 from .surface import FaceSheet, Relief, Sheet, Span
 
+_SPAN = (-1.75, 1.75, -2.0, 1.8)  # of the skin and of the hair on the head, face units
 _EARS = np.array(
     [[0.90, -0.16], [1.01, -0.27], [1.10, -0.23], [1.12, -0.06], [1.08, 0.14], [1.03, 0.27], [0.93, 0.24]], np.float32
 )
@@ -37,9 +40,8 @@ class _Textures:
     def __init__(self, renderer: NaturalRenderer, size: int) -> None:
         look, geometry = renderer.natural, renderer.geometry
         density = UNIT * size * look.frame[0] * 1.06
-        span = Span(-1.75, 1.75, -2.0, 1.8, density)
+        span = Span(*_SPAN, density=density)
         self.sheet = FaceSheet(geometry, span)
-        self.relief = Relief(self.sheet, renderer.look.shape, look.age)
         self.skin = skin_texture(look, renderer.look, geometry, span)
         self.hair = NaturalHair(look, renderer.look, geometry, renderer.hair, span)
         self.fall = Sheet(self.hair.fall, 14, 17)
@@ -55,8 +57,10 @@ class NaturalRenderer:
 
     def __init__(self, identity: np.ndarray) -> None:
         self.look = appearance(identity)
-        self.natural: NaturalLook = natural_look(identity, self.look)
         self.geometry = FaceGeometry(self.look.shape, version=2)
+        look = natural_look(identity, self.look)
+        self.relief = Relief(FaceSheet(self.geometry, Span(*_SPAN, density=60)), self.look.shape, look.age)
+        self.natural = replace(look, light=self.relief.exposed(look.light))
         self.hair = Hair(self.look, self.geometry.neutral[GROUPS["forehead"]])
         self.mouth = NaturalMouth(self.natural)
         self.eyes = NaturalEyes(self.natural)
@@ -97,23 +101,25 @@ class NaturalRenderer:
         canvas = Canvas(image, 1)
         self._chin_shadow(canvas, points, unit, ready.body.neck_outline(head))
         ready.body.place_clothes(image, head)
-        light = ready.relief.shading(head, self.natural.light)
+        light = self.relief.shading(head, self.natural.light)
         if self.look.hair_style not in COVERS_EARS:
             self._paint_ears(canvas, head, size, light)
         step = 6 if size <= 320 else 8
         box = _box(outline, size, 4)
-        if box is not None:
+        wide = _box(np.concatenate([outline, project(self.hair.outer, head, size)]), size, int(0.2 * unit) + 4)
+        if box is not None and wide is not None:
             coefficients = dict(zip(EXPRESSION_NAMES, (float(value) for value in expression), strict=True))
             places = ready.sheet.places(solid, head, size)
-            hair_box = (0, 0, size, size)
-            cells = ready.sheet.inverse(places, hair_box, step)
+            cells = ready.sheet.inverse(places, wide, step)
             maps = ready.sheet.texture_map(cells, step)
-            face = self._face(ready, maps, cells, step, light, box, points, pupils, coefficients, head, size, unit)
+            face = self._face(
+                ready, maps, cells, step, light, wide, box, points, pupils, coefficients, head, size, unit
+            )
             left, top, right, bottom = box
             mask = np.zeros((bottom - top, right - left), np.uint8)
             cv2.fillPoly(mask, [canvas.fixed(outline, left, top)], 255, cv2.LINE_AA, SHIFT)
-            blend_over(image[top:bottom, left:right], np.dstack([face, cv2.GaussianBlur(mask, (3, 3), 0)]))
-            self._remapped(image, ready.hair.front, (hair_box, maps))
+            blend_masked(image[top:bottom, left:right], face, cv2.GaussianBlur(mask, (3, 3), 0))
+            self._remapped(image, ready.hair.front, (wide, maps))
         if ready.hair.locks is not None:
             self._remapped(image, ready.hair.locks, fall)
         if self.natural.glasses:
@@ -136,18 +142,19 @@ class NaturalRenderer:
         return box, ready.fall.texture_map(ready.fall.inverse(places, box, 8), 8)
 
     def _remapped(self, image: np.ndarray, texture: np.ndarray, where: tuple) -> None:
-        """Paint a texture with coverage through a map over the whole picture."""
-        _, maps = where
-        size = image.shape[0]
-        layer = cv2.remap(texture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)[:size, :size]
-        rows = np.flatnonzero(cv2.reduce(cv2.extractChannel(layer, 3), 1, cv2.REDUCE_MAX)[:, 0])
-        if len(rows):
-            blend_over(image[rows[0] : rows[-1] + 1], layer[rows[0] : rows[-1] + 1])
+        """Paint a texture with coverage through a map over a box of the picture, in fixed point."""
+        (left, top, right, bottom), maps = where
+        picked = tuple(part[: bottom - top, : right - left] for part in maps)
+        layer = cv2.remap(texture, *picked, cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
+        blend_over(image[top:bottom, left:right], layer)
 
-    def _face(self, ready, maps, cells, step, light, box, points, pupils, coefficients, head, size, unit) -> np.ndarray:
+    def _face(
+        self, ready, maps, cells, step, light, wide, box, points, pupils, coefficients, head, size, unit
+    ) -> np.ndarray:
         """The lit face inside a box of the picture, h x w x 3 uint8."""
         left, top, right, bottom = box
-        picked = tuple(part[top:bottom, left:right] for part in maps)
+        across, down = slice(left - wide[0], right - wide[0]), slice(top - wide[1], bottom - wide[1])
+        picked = tuple(part[down, across] for part in maps)
         face = cv2.remap(ready.skin, *picked, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         offset = np.float32([left, top])
         near, eyes = points - offset, pupils - offset
@@ -155,25 +162,16 @@ class NaturalRenderer:
         finer = 1.5 if size <= 160 else 1.25 if size <= 320 else 1.0
         self.mouth.paint(face, near, unit, finer)
         self.eyes.paint(face, near, eyes, self.geometry.iris_radius * unit, unit, finer)
-        scale = np.float32(
-            [
-                (self.relief_side(ready) - 1) / (ready.sheet.columns - 1),
-                (self.relief_side(ready) - 1) / (ready.sheet.rows - 1),
-            ]
-        )
+        scale = np.float32([(Relief.SIDE - 1) / (ready.sheet.columns - 1), (Relief.SIDE - 1) / (ready.sheet.rows - 1)])
         lit = cv2.remap(light, cells * scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         lit = cv2.resize(lit, (cells.shape[1] * step, cells.shape[0] * step), interpolation=cv2.INTER_LINEAR)
-        lit = lit[top:bottom, left:right]
+        lit = lit[down, across]
         dark = self._creases(near, coefficients, face.shape[:2], head, size, unit, offset)
         tone = cv2.multiply(lit[..., :3], cv2.cvtColor(dark, cv2.COLOR_GRAY2RGB), scale=1 / 255, dtype=cv2.CV_32F)
         shaded = cv2.multiply(face, tone, dtype=cv2.CV_32F)
         shine = lit[..., 3] * np.float32(255)
         shaded += shine[..., None]
         return cv2.convertScaleAbs(np.maximum(shaded, 0))
-
-    @staticmethod
-    def relief_side(ready: _Textures) -> int:
-        return ready.relief.SIDE
 
     def _nose(self, face: np.ndarray, points: np.ndarray, unit: float) -> None:
         """Nostrils and the wings' edges."""
@@ -190,7 +188,7 @@ class NaturalRenderer:
             width = np.array([0.0, 0.035, 0.045, 0.01])
             wing = corner + np.stack([sign * (width - 0.01), [0.045, 0.02, -0.035, -0.09]], axis=1) * unit
             band = np.concatenate([curve(wing), curve(wing)[::-1] + [0.03 * sign * unit, 0]])
-            canvas.soft(band, edge, 0.45, 0.02 * unit)
+            canvas.soft(band, edge, 0.30, 0.035 * unit)
 
     def _creases(
         self,
@@ -250,10 +248,10 @@ class NaturalRenderer:
         cast = float(np.clip(np.linalg.norm(light.key[:2]), 0, 0.9)) * float(light.key_colour[1])
         away = -light.key[:2] / (np.linalg.norm(light.key[:2]) + 1e-6)
         nose = np.concatenate([points[28:31], points[[35 if away[0] > 0 else 31]], points[33:34]])
-        shadow = np.concatenate([nose, nose[1:4][::-1] + away * [0.24, 0.2] * unit * cast])
+        shadow = np.concatenate([nose, nose[1:4][::-1] + away * [0.17, 0.12] * unit * cast])
         hull = cv2.convexHull(np.float32(shadow))[:, 0]
         cv2.fillPoly(
-            dark, [np.rint((hull - 0.5) * 16).astype(np.int32)], int(255 * min(0.4, 0.4 * cast)), cv2.LINE_AA, 4
+            dark, [np.rint((hull - 0.5) * 16).astype(np.int32)], int(255 * min(0.18, 0.2 * cast)), cv2.LINE_AA, 4
         )
         if self.hair.style != "shaved":
             hairline, outer = project(self.hair.line, head, size), project(self.hair.outer, head, size)

@@ -59,20 +59,9 @@ class NaturalBody:
 
     def _neck(self, rng: np.random.Generator, look: NaturalLook, drawn: Appearance) -> np.ndarray:
         span = self.neck_span
-        half = 0.47 * (1 + 0.10 * drawn.shape["neck_width"])
-        right = curve(
-            np.array(
-                [
-                    [half, 0.4],
-                    [half, 1.0],
-                    [half + 0.02, 1.5],
-                    [half + 0.16, 1.70],
-                    [0.95, 1.90],
-                    [1.2, 2.1],
-                    [1.3, 2.6],
-                ]
-            )
-        )
+        half = 0.56 * (1 + 0.10 * drawn.shape["neck_width"])
+        steps = [[half, 0.4], [half, 1.0], [half + 0.01, 1.5], [half + 0.12, 1.7], [0.98, 1.9], [1.2, 2.1], [1.3, 2.6]]
+        right = curve(np.array(steps))
         outline = np.concatenate([right * [-1, 1], right[::-1]])
         self._outline = span.pixels(outline)
         mask = np.zeros(span.shape, np.uint8)
@@ -130,5 +119,10 @@ def lay(image: np.ndarray, texture: np.ndarray, source: np.ndarray, target: np.n
 
 def blend_over(region: np.ndarray, layer: np.ndarray) -> None:
     """region h x w x 3, layer h x w x 4, both uint8: paint the layer where it covers."""
-    weight = cv2.extractChannel(layer, 3).astype(np.float32) * np.float32(1 / 255)
-    region[:] = cv2.blendLinear(cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), region, weight, 1 - weight)
+    blend_masked(region, cv2.cvtColor(layer, cv2.COLOR_RGBA2RGB), cv2.extractChannel(layer, 3))
+
+
+def blend_masked(region: np.ndarray, layer: np.ndarray, cover: np.ndarray) -> None:
+    """region, layer h x w x 3, cover h x w, all uint8: paint the layer where it covers."""
+    weight = cover.astype(np.float32) * np.float32(1 / 255)
+    region[:] = cv2.blendLinear(layer, region, weight, 1 - weight)

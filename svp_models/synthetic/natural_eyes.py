@@ -22,13 +22,14 @@ class NaturalEyes:
         self.look = look
         rng = look.rng(2)
         self.iris = _iris_texture(rng, look.iris)
+        self.open_shade = float(rng.uniform(0.25, 0.6))  # of light under the upper lid
         self.pupil = float(rng.uniform(0.30, 0.52))
         self.veins = np.float32(np.clip(smooth_noise(rng, (24, 48), 3) - 0.6, 0, 2)) * float(rng.uniform(0.2, 1))
         self.lashes = [
             (float(place), float(rng.uniform(0.75, 1.2)), float(rng.normal(0, 0.25)))
-            for place in np.linspace(0.1, 0.99, 15) + rng.normal(0, 0.015, 15)
+            for place in np.linspace(0.1, 0.99, 21) + rng.normal(0, 0.012, 21)
         ]
-        self.lash_length = float(0.055 + 0.035 * rng.uniform() + 0.05 * look.make_up)
+        self.lash_length = float(0.040 + 0.035 * rng.uniform() + 0.03 * look.make_up)
         self.dark = np.float32(look.brow * 0.30 + np.float32([10, 6, 6]))
         self.rim = np.float32(look.skin * [0.92, 0.72, 0.70])
         self.crease = float(rng.uniform(0.25, 0.75))
@@ -36,7 +37,7 @@ class NaturalEyes:
         self.paint_lid = np.float32(rng.uniform(0.3, 0.75, 3)) if look.make_up > 0.5 else None
         lit = look.light.key
         self.catch = (np.float32([lit[0] * 0.55, min(-0.12, lit[1] * 0.8)]), float(rng.uniform(0.13, 0.24)))
-        self.catch_strength = float(rng.uniform(120, 235))
+        self.catch_strength = float(rng.uniform(70, 220))
 
     def paint(
         self, image: np.ndarray, points: np.ndarray, pupils: np.ndarray, radius: float, unit: float, finer: float
@@ -70,9 +71,8 @@ class NaturalEyes:
             patch.over(self._ball(patch, ring[10], upper, lower, outward, radius), opening)
         # the wet rim of the lower lid, the corner by the nose, lashes
         rim = np.exp(-(((y - lower - 0.004) / 0.011) ** 2)) * within * min(1.0, height / 0.08)
-        patch.over(self.rim * 1.08, 0.55 * rim)
         corner = np.exp(-((outward / 0.075) ** 2) - (((y - (upper + lower) / 2) / 0.03) ** 2)) * min(1.0, height / 0.06)
-        patch.over(np.float32(self.rim * [1.0, 0.86, 0.84]), 0.8 * corner * within)
+        patch.over(self.rim, np.minimum(0.55 * rim + 0.8 * corner * within, 0.85))
         self._lashes(patch, upper_line, lower_line, side, height)
 
     def _lid(
@@ -94,11 +94,11 @@ class NaturalEyes:
             lid = patch.edge(y - fold + 0.05, 0.12) * patch.edge(upper - y, 0.02) * span
             patch.over(self.look.skin * self.paint_lid, 0.55 * self.look.make_up * lid)
         depth = np.exp(-(((y - fold) / (0.014 + 0.012 * (1 - open_share))) ** 2))
-        patch.over(self.shadow, (0.35 + 0.5 * self.crease) * (0.35 + 0.65 * open_share) * depth * span)
+        crease = (0.35 + 0.5 * self.crease) * (0.35 + 0.65 * open_share) * depth
         soft = np.exp(-((np.maximum(y - fold, 0) / 0.05) ** 2)) * (y > fold - 0.02) * patch.edge(upper - y, 0.02)
-        patch.over(self.shadow, 0.22 * soft * span * open_share)
         below = np.exp(-(((y - lower - 0.075) / 0.03) ** 2)) * np.clip(1 - np.abs(outward - 0.42) / 0.6, 0, 1)
-        patch.over(self.shadow, (0.10 + 0.25 * self.look.age) * below)
+        shadow = (crease + 0.22 * open_share * soft) * span + (0.10 + 0.25 * self.look.age) * below
+        patch.over(self.shadow, np.minimum(shadow, 0.9))
 
     def _ball(
         self, patch: Patch, pupil: np.ndarray, upper: np.ndarray, lower: np.ndarray, outward: np.ndarray, radius: float
@@ -106,15 +106,15 @@ class NaturalEyes:
         """Colours of the eyeball, h x w x 3."""
         look, x, y = self.look, patch.x, patch.y
         side = np.abs(outward - 0.5) * 2
-        form = 1 - 0.34 * np.clip(side, 0, 1.1) ** 2.4
+        form = 1 - 0.26 * np.clip(side, 0, 1.1) ** 2.4
         shade = (
             form
-            * (0.50 + 0.50 * np.clip((y - upper) / 0.075, 0, 1))
+            * (self.open_shade + (1 - self.open_shade) * np.clip((y - upper) / 0.085, 0, 1))
             * (0.85 + 0.15 * np.clip((lower - y) / 0.04, 0, 1))
         )
         veins = cv2.resize(self.veins, (len(x), len(y)), interpolation=cv2.INTER_LINEAR) * np.clip(side - 0.35, 0, 1)
         colour = look.sclera * shade[..., None]
-        colour = colour * (1 - np.float32([0.02, 0.16, 0.16]) * np.minimum(veins + 0.25 * side**2, 1)[..., None])
+        colour = colour * (1 - np.float32([0.02, 0.18, 0.17]) * np.minimum(0.15 + veins + 0.45 * side**2, 1)[..., None])
         from_x, from_y = (x - pupil[0]) / radius, (y - pupil[1]) / radius
         place = np.float32(IRIS_SIDE / 2 - 0.5)
         scale = np.float32(IRIS_SIDE / 2 / 1.12)
@@ -126,7 +126,7 @@ class NaturalEyes:
         edge = 1 / (radius * patch.density)
         cover = np.clip((1.02 - distance) / max(0.10, edge) + 0.5, 0, 1)[..., None]
         hole = np.clip((self.pupil - distance) / max(0.08, edge) + 0.5, 0, 1)[..., None]
-        lid_shade = (0.42 + 0.58 * np.clip((y - upper) / 0.07, 0, 1))[..., None]
+        lid_shade = (self.open_shade - 0.08 + (1.08 - self.open_shade) * np.clip((y - upper) / 0.07, 0, 1))[..., None]
         disc = disc + (np.float32([9, 7, 8]) - disc) * hole
         colour = colour + (disc * lid_shade - colour) * cover
         spot, size = self.catch
@@ -137,8 +137,7 @@ class NaturalEyes:
     def _lashes(self, patch: Patch, upper: np.ndarray, lower: np.ndarray, side: int, height: float) -> None:
         look = self.look
         opened = min(1.0, height / 0.14)
-        line = patch.strokes([upper], 0.020 + 0.020 * look.liner)
-        patch.over(self.dark, np.clip(line * (0.55 + 0.45 * look.liner), 0, 1))
+        line = patch.strokes([upper], 0.020 + 0.020 * look.liner) * np.float32(0.55 + 0.45 * look.liner)
         sign = -1.0 if side == 0 else 1.0
         paths = []
         for place, stretch, turn in self.lashes:
@@ -149,10 +148,10 @@ class NaturalEyes:
             rise = -0.95 * opened + 0.75 * (1 - opened)
             middle = root + reach * np.array([0.45 * tilt, 0.32 * rise + 0.12])
             paths.append(np.stack([root, middle, root + reach * np.array([tilt, rise])]))
-        hair = cv2.GaussianBlur(patch.strokes(paths, 0.011), (0, 0), 0.6)
-        patch.over(self.dark, np.clip(hair * (0.45 + 0.5 * look.liner), 0, 1))
-        low = lower[3:-3]
-        patch.over(self.dark, patch.strokes([low + [0, 0.008]], 0.010) * (0.18 + 0.3 * look.liner * opened))
+        hair = cv2.GaussianBlur(patch.strokes(paths, 0.007), (0, 0), 0.5) * np.float32(1.3)
+        low = patch.strokes([lower[3:-3] + [0, 0.008]], 0.010) * np.float32(0.18 + 0.3 * look.liner * opened)
+        cover = np.maximum(np.maximum(line, low), hair * np.float32(0.45 + 0.5 * look.liner))
+        patch.over(self.dark, np.minimum(cover, 1))
 
 
 def _iris_texture(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:

@@ -39,6 +39,10 @@ class NaturalHair:
     def _fill(self, mask: np.ndarray, span: Span, outline: np.ndarray) -> None:
         cv2.fillPoly(mask, [np.rint((span.pixels(outline) - 0.5) * 16).astype(np.int32)], 255, cv2.LINE_AA, 4)
 
+    def _count(self, usual: int) -> int:
+        """Strands: more of them, and thinner, in large pictures."""
+        return int(usual * np.clip(self.span.density / 62, 1, 2.5))
+
     def _tones(self) -> tuple[float, float]:
         return 1 - 1.5 * self.spread, 1 + 1.3 * self.spread
 
@@ -50,17 +54,17 @@ class NaturalHair:
         span, shape = self.span, self.shape
         picture, alpha = self._layer(span)
         outer, line = shape.outer[:, :2], resample(shape.line[:, :2], len(shape.outer))
-        outline = np.concatenate([outer, line[::-1]])
         x, y = span.mesh()
         if shape.style == "shaved":
-            self._fill(alpha, span, outline)
+            self._fill(alpha, span, np.concatenate([outer, line[::-1]]))
             dots = 0.52 + 0.16 * smooth_noise(rng, span.shape, max(1.0, 0.016 * span.density))
             soft = cv2.GaussianBlur(alpha, (0, 0), 0.05 * span.density)
             cover = np.uint8(np.clip(soft * np.clip(dots, 0.2, 0.85), 0, 255))
             picture[:] = np.uint8(self.look.hair * 0.8)
             return np.dstack([picture, cover])
-        self._fill(alpha, span, outline)
-        alpha[:] = cv2.GaussianBlur(alpha, (0, 0), 0.014 * span.density)
+        set_back = line + (outer - line) * 0.08  # the edge itself is made of single hairs
+        self._fill(alpha, span, np.concatenate([outer, set_back[::-1]]))
+        alpha[:] = cv2.GaussianBlur(alpha, (0, 0), 0.03 * span.density)
         kernel = np.hanning(13)[1:-1]
         even = line.copy()
         for axis in (0, 1):
@@ -71,7 +75,9 @@ class NaturalHair:
             strands = self._combed(rng, outer, even)
         else:
             strands = self._swept(rng, outer, even)
-        draw_strands(rng, picture, self.look.hair, strands, span, 0.012, self._tones(), alpha)
+        draw_strands(rng, picture, self.look.hair, strands, span, 0.008, self._tones(), alpha)
+        if shape.style != "curly":
+            draw_strands(rng, picture, self.look.hair, self._roots(rng, outer, line), span, 0.008, self._tones(), alpha)
         middle = even + (outer - even) * 0.45
         band = np.zeros(span.shape, np.uint8)
         lit = slice(26, 44) if self.light > 0 else slice(5, 23)
@@ -82,9 +88,16 @@ class NaturalHair:
         strength = 0.5 + 0.5 * self.drawn.shape["hair_shine"]
         return self._finish(picture, alpha, light + (0.25 + 0.55 * max(0.0, strength)) * shine)
 
+    def _roots(self, rng: np.random.Generator, outer: np.ndarray, line: np.ndarray) -> np.ndarray:
+        """Short hairs that begin at the hairline."""
+        count = self._count(420)
+        place = rng.uniform(0, len(outer) - 1, (count, 1)) + rng.normal(0, 0.8, (count, 1)) * np.linspace(0, 1, 5)
+        depth = rng.normal(0.0, 0.02, (count, 1)) + rng.uniform(0.1, 0.3, (count, 1)) * np.linspace(0, 1, 5)
+        return _between(outer, line, np.clip(place, 0, len(outer) - 1), depth)
+
     def _combed(self, rng: np.random.Generator, outer: np.ndarray, line: np.ndarray) -> np.ndarray:
         """Strands from the hair's edge to the hairline; for long hair from the parting down its sides."""
-        count, steps = 750, 12
+        count, steps = self._count(750), 12
         row = rng.uniform(0, len(outer) - 1.01, count)
         drift = rng.normal(0, 1.2, count) + np.where(row < len(outer) / 2, -1, 1) * rng.uniform(0, 5, count)
         start, reach = rng.uniform(-0.02, 0.5, count), rng.uniform(0.35, 0.75, count)
@@ -95,7 +108,7 @@ class NaturalHair:
 
     def _swept(self, rng: np.random.Generator, outer: np.ndarray, line: np.ndarray) -> np.ndarray:
         """Strands that run along the head from the parting to the ears, as hair that is combed aside or back."""
-        count, steps = 700, 16
+        count, steps = self._count(700), 16
         side = rng.choice([-1, 1], count)
         middle = len(outer) / 2 + 8 * self.drawn.shape["hair_parting"]
         start = middle + side * rng.uniform(-3, 14, count)
@@ -107,7 +120,7 @@ class NaturalHair:
         return self._wavy(rng, _between(outer, line, place, depth), 0.010)
 
     def _curls(self, rng: np.random.Generator, outer: np.ndarray, line: np.ndarray) -> np.ndarray:
-        count, steps = 900, 10
+        count, steps = self._count(900), 10
         place = rng.uniform(0, len(outer) - 1, (count, 1))
         centre = _between(outer, line, place, rng.uniform(-0.08, 1.05, (count, 1)))
         radius = rng.uniform(0.03, 0.10, (count, 1))
@@ -146,7 +159,7 @@ class NaturalHair:
             self._fill(alpha, span, outline)
             half = len(outline) // 2
             right = outline[half:][::-1]  # from the top down
-            count, steps = 900, 14
+            count, steps = self._count(900), 14
             where = np.sign(rng.uniform(-1, 1, (count, 1))) * rng.uniform(0, 1.04, (count, 1)) ** 0.7
             start, reach = rng.uniform(0, 0.75, (count, 1)), rng.uniform(0.25, 0.6, (count, 1))
             place = np.clip(start + reach * np.linspace(0, 1, steps), 0, 1.02) * (half - 1)
@@ -158,7 +171,7 @@ class NaturalHair:
                 lines = self._curls(rng, right[:, :2] * [1, 1], right * [-1, 1])
             strands.append(self._wavy(rng, lines, 0.03 if shape.style == "wavy" else 0.014))
         for lines in strands:
-            draw_strands(rng, picture, self.look.hair * 0.82, lines, span, 0.013, self._tones(), alpha)
+            draw_strands(rng, picture, self.look.hair * 0.82, lines, span, 0.009, self._tones(), alpha)
         x, _ = span.mesh()
         clump = 1 + 0.10 * fractal_noise(rng, span.shape, 0.3 * span.density, 2)
         return self._finish(picture, alpha, (0.72 + 0.2 * self.light * np.clip(x / 1.3, -1, 1)) * clump)
@@ -183,14 +196,14 @@ class NaturalHair:
         for sign in (-1.0, 1.0):
             outline = np.concatenate([np.stack([outer + wave, y], axis=1), np.stack([inner + wave, y], axis=1)[::-1]])
             self._fill(alpha, span, outline * [sign, 1])
-            count = 260
+            count = self._count(260)
             where = rng.uniform(-0.12, 1.05, (count, 1))
             start, reach = rng.uniform(0, 0.7, (count, 1)), rng.uniform(0.3, 0.6, (count, 1))
             place = np.clip(start + reach * np.linspace(0, 1, 14), 0, 1.03) * (len(steps) - 1)
             index = np.arange(len(steps))
             across = np.interp(place, index, inner + wave) * (1 - where) + np.interp(place, index, outer + wave) * where
             lines = np.stack([across * sign, np.interp(place, index, y) + np.maximum(place - 17, 0) * 0.1], axis=-1)
-            draw_strands(rng, picture, self.look.hair, self._wavy(rng, lines, 0.012), span, 0.012, self._tones(), alpha)
+            draw_strands(rng, picture, self.look.hair, self._wavy(rng, lines, 0.012), span, 0.008, self._tones(), alpha)
         x, _ = span.mesh()
         return self._finish(picture, alpha, 0.85 + 0.25 * self.light * np.clip(x, -1, 1))
 

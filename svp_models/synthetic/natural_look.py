@@ -16,8 +16,8 @@ from .identity import Appearance
 # Average skin in a neutral light, fair to dark, sRGB.
 _SKIN = np.array(
     [
-        (240, 208, 194), (230, 190, 170), (216, 170, 146), (196, 148, 120), (170, 120, 92), (138, 92, 68), (104, 68, 50),
-        (74, 50, 40),
+        (240, 202, 182), (232, 188, 162), (220, 170, 140), (200, 148, 116), (174, 122, 90), (142, 94, 68), (108, 70, 50),
+        (78, 52, 40),
     ],
     np.float32,
 )  # fmt: skip
@@ -39,7 +39,7 @@ class Light:
     """The light of a picture, in the viewer's space: x to the right, y down, z towards the viewer.
 
     key, fill: unit vectors towards the lights; key_colour, fill_colour, ambient: RGB factors; wrap: 0 .. 1, how far the key
-    reaches round the head (a large source); gloss: strength of the skin's shine; sharpness: its exponent.
+    reaches round the head (a large source); exposure: mean factor on the colours of a face in front; gloss: strength of the skin's shine; sharpness: its exponent.
     """
 
     key: np.ndarray
@@ -48,6 +48,7 @@ class Light:
     fill_colour: np.ndarray
     ambient: np.ndarray
     wrap: float
+    exposure: float
     gloss: float
     sharpness: float
 
@@ -114,7 +115,7 @@ def natural_look(identity: np.ndarray, look: Appearance) -> NaturalLook:
     seed = int.from_bytes(digest, "little")
     rng = np.random.default_rng(seed)
     shape = look.shape
-    depth = float(np.clip((shape["skin_depth"] + 1) / 2 + rng.normal(0, 0.06), 0, 1))
+    depth = float(np.clip(((shape["skin_depth"] + 1) / 2) ** 1.7 + rng.normal(0, 0.06), 0, 1))
     skin = _ramp(_SKIN, depth) * (1 + rng.normal(0, 0.03, 3) * [0.5, 1.0, 1.2])
     rosy = rng.uniform(-1, 1)
     skin = skin * [1 + 0.01 * rosy, 1 - 0.03 * rosy, 1 - 0.03 * rosy]
@@ -128,27 +129,27 @@ def natural_look(identity: np.ndarray, look: Appearance) -> NaturalLook:
         hair = np.array(colorsys.hsv_to_rgb(rng.uniform(), 0.45, 0.6)) * 255
     feminine = shape["lash_length"] > 0.0 and not (look.beard or look.moustache)
     make_up = float(rng.uniform(0.2, 1)) if feminine and rng.uniform() < 0.75 else 0.0
-    natural_lips = skin * [0.86, 0.58, 0.60] + np.array([18.0, 4, 8])
+    natural_lips = skin * [0.93, 0.68, 0.73] + np.array([12.0, 4, 10])
     painted = np.array(colorsys.hsv_to_rgb(rng.normal(0.97, 0.025) % 1, rng.uniform(0.4, 0.7), rng.uniform(0.55, 0.9)))
     lips = natural_lips * rng.uniform(0.88, 1.14) * (1 + rng.normal(0, 0.03, 3))
     lips = lips + (painted * 255 * (1 - 0.35 * depth) - lips) * make_up * rng.uniform(0.2, 0.75)
-    teeth = np.array([236.0, 230, 220]) * rng.uniform(0.86, 1.04) * [1, 1, rng.uniform(0.86, 1.03)]
+    teeth = np.array([252.0, 236, 222]) * rng.uniform(0.84, 1.12) * [1, rng.uniform(0.95, 1.0), rng.uniform(0.84, 1.0)]
     eye = float(np.clip((shape["eye_hue"] + 1) / 2 * (1.0 if depth < 0.5 else 0.3), 0, 1))
     clothes = np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.beta(1.2, 2.4), rng.beta(1.4, 1.5) * 0.9 + 0.06)) * 255
     accent = np.array(colorsys.hsv_to_rgb(rng.uniform(), rng.beta(1, 3), rng.uniform(0.3, 1))) * 255
     glasses = look.glasses
     return NaturalLook(
         seed=seed,
-        frame=(float(rng.uniform(0.94, 1.14)), float(rng.normal(0, 0.012)), float(rng.normal(0.004, 0.012))),
+        frame=(float(rng.uniform(1.0, 1.24)), float(rng.normal(0, 0.012)), float(rng.normal(0.012, 0.012))),
         skin=np.float32(skin),
         hair=np.float32(np.clip(hair, 8, 235)),
         brow=np.float32(np.clip(hair * rng.uniform(0.55, 0.9) + skin * 0.08, 6, 160)),
-        iris=np.float32(_ramp(_IRIS, eye) * rng.uniform(0.75, 1.15)),
+        iris=np.float32(_ramp(_IRIS, eye) * rng.uniform(0.5, 1.1)),
         lips=np.float32(np.clip(lips, 20, 250)),
         teeth=np.float32(np.clip(teeth, 0, 252)),
         clothes=np.float32(clothes),
         accent=np.float32(accent),
-        sclera=np.float32(np.array([226.0, 218, 214]) * rng.uniform(0.85, 1.06) * (1 + rng.normal(0, 0.012, 3))),
+        sclera=np.float32(np.array([232.0, 206, 196]) * rng.uniform(0.6, 1.02) * (1 + rng.normal(0, 0.012, 3))),
         age=age,
         freckles=float(look.freckles or max(0.0, rng.normal(-0.5, 0.6))) * (1 - depth),
         blotches=float(rng.uniform(0.2, 1)),
@@ -193,14 +194,14 @@ def _sample_light(rng: np.random.Generator) -> Light:
     ambient = np.array([1 - tint, 1, 1 + tint]) * (0.78 - 0.52 * hardness)
     rim = rng.uniform(0.0, 0.18) if rng.uniform() < 0.8 else rng.uniform(0.2, 0.5)
     fill_colour = np.array([1 - warmth, 1, 1 + warmth]) * rim * (1 + rng.normal(0, 0.12, 3) * (rng.uniform() < 0.3))
-    exposure = rng.uniform(0.82, 1.14)
     return Light(
         key=key,
-        key_colour=np.float32(key_colour * exposure),
+        key_colour=np.float32(key_colour),
         fill=fill,
-        fill_colour=np.float32(fill_colour * exposure),
-        ambient=np.float32(ambient * exposure),
+        fill_colour=np.float32(fill_colour),
+        ambient=np.float32(ambient),
         wrap=float(rng.uniform(0.1, 0.6) * (1.2 - hardness)),
+        exposure=float(rng.uniform(0.86, 1.15)),
         gloss=float(rng.uniform(0.03, 0.24)),
         sharpness=float(rng.uniform(8, 34)),
     )
@@ -218,10 +219,10 @@ def _sample_camera(rng: np.random.Generator) -> CameraLook:
         gains=np.float32([1 + cast, 1 + rng.normal(0, 0.012), 1 - cast]),
         gamma=float(np.exp(rng.normal(0, 0.1))),
         contrast=float(rng.uniform(0.86, 1.16)),
-        saturation=float(rng.uniform(0.72, 1.18)),
+        saturation=float(rng.uniform(0.84, 1.26)),
         lift=float(rng.uniform(0, 14)),
         vignette=float(rng.uniform(0, 0.3) if rng.uniform() < 0.5 else 0.0),
-        blur=float(rng.uniform(0.0, 0.55) if rng.uniform() < 0.8 else rng.uniform(0.55, 1.0)),
+        blur=float(rng.uniform(0.0, 0.6) if rng.uniform() < 0.7 else rng.uniform(0.6, 1.2)),
         grain=float(rng.uniform(0.0, 2.0) if rng.uniform() < 0.75 else rng.uniform(2, 5)),
         jpeg=int(rng.integers(58, 94)) if rng.uniform() < 0.25 else 0,
     )

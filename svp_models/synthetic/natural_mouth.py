@@ -25,11 +25,13 @@ class NaturalMouth:
         self.look = look
         rng = look.rng(1)
         creases = streaks(rng, TEXTURE, 2.6, 17.0) + 0.6 * streaks(rng, TEXTURE, 6.0, 30.0)
-        self.relief = np.float32(creases * 0.055 + fractal_noise(rng, TEXTURE, 9, 3) * 0.03) * look.lip_relief
+        self.relief = np.float32(creases * 0.055 + fractal_noise(rng, TEXTURE, 11, 3) * 0.08) * look.lip_relief
         self.sparkle = np.float32(np.clip(streaks(rng, TEXTURE, 2.2, 8.0) * 0.5 + 0.55, 0, 1.6))
         self.tongue = np.float32(fractal_noise(rng, (32, 64), 5, 3))
         self.upper = _row(rng, UPPER_TEETH)
         self.lower = _row(rng, LOWER_TEETH)
+        self.cavity = np.float32(np.array([98.0, 30, 28]) * rng.uniform(0.35, 1.7) * (1 + rng.normal(0, 0.05, 3)))
+        self.gap = float(rng.uniform(0.05, 0.3))  # how dark the lines between teeth are
         self.seam = np.float32(look.lips * [0.42, 0.30, 0.30])
 
     def paint(self, image: np.ndarray, points: np.ndarray, unit: float, finer: float) -> None:
@@ -61,8 +63,8 @@ class NaturalMouth:
         is_lower = y > middle
         depth_up = np.clip((y - upper_out) / (upper_in - upper_out + 1e-3), 0, 1)
         depth_low = np.clip((y - lower_in) / (lower_out - lower_in + 1e-3), 0, 1)
-        form_up = 1.02 - 0.26 * depth_up - 0.10 * depth_up**6
-        form_low = 0.92 + 0.16 * np.exp(-(((depth_low - 0.42) / 0.34) ** 2)) - 0.30 * np.exp(-depth_low / 0.10)
+        form_up = 1.06 - 0.34 * depth_up - 0.10 * depth_up**6
+        form_low = 0.90 + 0.24 * np.exp(-(((depth_low - 0.42) / 0.34) ** 2)) - 0.30 * np.exp(-depth_low / 0.10)
         form_low = form_low - 0.12 * depth_low**3
         form = np.where(is_lower, form_low, form_up)
         column = np.broadcast_to(np.float32(across * (TEXTURE[1] - 1)), form.shape)
@@ -77,7 +79,7 @@ class NaturalMouth:
         light = 0.5 + 0.16 * float(look.light.key[0])
         shine = np.exp(-(((depth_low - 0.36) / 0.17) ** 2)) * np.exp(-(((across - light) / 0.26) ** 2)) * is_lower
         shine = shine + 0.25 * np.exp(-((depth_up / 0.12) ** 2)) * ~is_lower
-        colour = colour + (shine * sparkle * (42 * look.wet))[..., None]
+        colour = colour + (shine * sparkle * (85 * look.wet))[..., None]
         patch.over(colour, cover)
 
     def _inside(self, patch: Patch, lines: list[np.ndarray], ring: np.ndarray, inner: np.ndarray) -> None:
@@ -90,7 +92,7 @@ class NaturalMouth:
         side = (x - middle) / half
         lower_lip = lower_in.max()
         down = np.clip((y - upper_in.min()) / max(lower_lip - upper_in.min(), 0.05), 0, 1)
-        colour = np.float32([46, 15, 14]) * (0.35 + 0.75 * down[..., None]) + np.zeros((len(y), len(x), 3), np.float32)
+        colour = self.cavity * (0.35 + 0.75 * down[..., None]) + np.zeros((len(y), len(x), 3), np.float32)
         # the tongue's back rises behind the lower teeth
         top = tip[1] - 0.15 + 0.16 * np.abs((x - bite_low[0]) / 0.30) ** 2.4
         bed = patch.edge(y - top, 0.05) * patch.edge(0.34 - np.abs(x - bite_low[0]), 0.05)
@@ -104,7 +106,7 @@ class NaturalMouth:
         self._teeth(
             patch, colour, bite_up[0], bite_up[1] + look.teeth_shift[0], self.upper, ARCH, UPPER_LENGTH, below=False
         )
-        shade = 0.36 + 0.64 * np.clip((y - upper_in) / 0.085, 0, 1) ** 0.7
+        shade = 0.58 + 0.42 * np.clip((y - upper_in) / 0.075, 0, 1) ** 0.7
         shade = (
             shade * (0.75 + 0.25 * np.clip((lower_in - y) / 0.05, 0, 1)) * (1 - 0.55 * np.clip(np.abs(side), 0, 1) ** 3)
         )
@@ -137,9 +139,9 @@ class NaturalMouth:
             line = edge + offsets[place] - rounding - 0.045 * ratio**2
             inside, from_edge = line - y, (line - y) / length
         cover = patch.edge(inside, 0.016) * (np.abs(x - centre) < arch * 0.985)
-        gap = 1 - 0.26 * np.exp(-(1 - np.abs(local)) / 0.09)
+        gap = 1 - self.gap * np.exp(-(1 - np.abs(local)) / 0.09)
         bulge = 0.93 + 0.07 * (1 - local**2)
-        tone = (0.30 + 0.70 * turned**1.1) * tones[place] * gap * bulge
+        tone = (0.42 + 0.60 * turned**1.1) * tones[place] * gap * bulge
         vertical = 0.90 + 0.12 * np.clip(from_edge * 2.2, 0, 1) - 0.18 * np.clip(from_edge - 0.55, 0, 1)
         enamel = self.look.teeth * (tone * vertical * (0.84 if below else 1.0))[..., None]
         gum_line = 1.0 - 0.22 * np.abs(local) ** 2 - 0.18 * ratio**2

@@ -32,7 +32,7 @@ def skin_texture(look: NaturalLook, drawn: Appearance, geometry: FaceGeometry, s
     )
     tone = 0.05 * look.blotches * fractal_noise(rng, shape, 0.25 * unit, 3)
     grain = smooth_noise(rng, shape, max(1.0, 0.018 * unit)) + 0.7 * smooth_noise(rng, shape, max(1.2, 0.035 * unit))
-    tone += 0.020 * look.pores * grain
+    tone += 0.014 * look.pores**1.5 * grain
     for side in (-1.0, 1.0):
         eye = neutral[36:42] if side < 0 else neutral[42:48]
         centre = eye[:, :2].mean(axis=0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..optional_deps import cv2
@@ -57,7 +59,7 @@ class Sheet:
         grid = np.float32(places.reshape(self.rows, self.columns, 2))
         back = np.float32(back)
         wanted, found = np.float32(wanted), np.float32(found)
-        for _ in range(5):
+        for _ in range(4):
             reached = cv2.remap(grid, found, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             found = found + (wanted - reached) @ back
         return found
@@ -113,7 +115,7 @@ def _interpolation(known: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 class Relief:
     """Normals of the face over a span, and the light on them. Half a hundred cells a side are enough for soft light."""
 
-    SIDE = 88
+    SIDE = 72
 
     def __init__(self, sheet: FaceSheet, shape: dict[str, float], age: float) -> None:
         span, side = sheet.span, self.SIDE
@@ -126,13 +128,26 @@ class Relief:
         depth = cv2.GaussianBlur(np.float32(depth), (0, 0), 0.8)
         step_y, step_x = (span.bottom - span.top) / (side - 1), (span.right - span.left) / (side - 1)
         slope_y, slope_x = np.gradient(depth, step_y, step_x)
+        slope_x, slope_y = (1.1 * np.tanh(slope / 1.1) for slope in (slope_x, slope_y))  # soft, as skin scatters light
         normal = np.stack([-slope_x, -slope_y, np.full_like(depth, 1.0)], axis=-1)
         normal = normal / np.linalg.norm(normal, axis=-1, keepdims=True)
         self.normal = np.float32(normal.reshape(-1, 3))
         oily = np.exp(-((x / 0.35) ** 2)) * (y < 0.62) + np.exp(
             -(((np.abs(x) - 0.55) / 0.25) ** 2) - ((y - 0.25) / 0.25) ** 2
         )
+        self.front = (np.abs(x) < 0.75) & (y > -0.7) & (y < 1.0)
         self.oily = np.float32(0.35 + 0.65 * np.clip(oily, 0, 1)).ravel()[:, None]
+
+    def exposed(self, light: Light) -> Light:
+        """The same light, so strong that the face in front has the light's mean exposure."""
+        colours = self.shading(Pose(0, 0, 0, 0, 0, 1), light)[self.front][:, 1]
+        factor = np.float32(light.exposure / colours.mean())
+        return replace(
+            light,
+            key_colour=light.key_colour * factor,
+            fill_colour=light.fill_colour * factor,
+            ambient=light.ambient * factor,
+        )
 
     def shading(self, pose: Pose, light: Light) -> np.ndarray:
         """Factors on the skin's colour, SIDE x SIDE x 3 float32, and the shine that is added, 0 .. 1, in a fourth channel."""
@@ -148,6 +163,7 @@ class Relief:
             np.maximum(toward[:, 2:3], 0) ** light.sharpness * self.oily * (light.gloss * float(light.key_colour[1]))
         )
         colour = light.ambient * (0.84 + 0.16 * toward[:, 3:4]) + light.key_colour * lit + light.fill_colour * rim
+        colour = np.minimum(colour, 1) + 0.28 * np.tanh(np.maximum(colour - 1, 0) / 0.28)  # a film's shoulder
         return np.concatenate([colour, shine], axis=1).reshape(self.SIDE, self.SIDE, 4)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -49,3 +50,19 @@ def test_where_files_go_is_checked_before_anything_is_drawn(tmp_path, capsys, mo
     assert synthesize(str(tmp_path / file), *options) == 1
     assert problem in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "taken"]
+
+
+def test_version_2_is_an_option(tmp_path):
+    drawn, natural = tmp_path / "drawn.mp4", tmp_path / "natural.mp4"
+    for file, options in ((drawn, ()), (natural, ("--synthetic-version", "2"))):
+        assert synthesize(str(file), "--seconds", "0.12", "--size", "64", *options) == 0
+    change = np.abs(load_video(drawn).frames.astype(float) - load_video(natural).frames)
+    assert change.mean() > 5  # of 255
+
+
+def test_a_benchmark_needs_no_file(capsys, monkeypatch):
+    monkeypatch.setattr(module, "render_speed", lambda: iter(["version 2, 256 pixels: 99 frames/s"]))
+    assert synthesize("--benchmark") == 0
+    assert capsys.readouterr().out == "version 2, 256 pixels: 99 frames/s\n"
+    assert synthesize() == 1
+    assert "needs FILE.mp4" in capsys.readouterr().err
