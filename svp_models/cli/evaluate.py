@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model
 from ..checkpoints.vexpress import load_vexpress_networks
+from ..data.executor import LOCAL_RAY
 from ..errors import PortraitError
 from ..evaluation import motion_style
 from ..evaluation.demo_report import demo_report
@@ -22,7 +23,9 @@ from ..evaluation.parity_liveportrait import check_liveportrait, holds_motion_we
 from ..evaluation.parity_networks import check_loops, check_networks
 from ..evaluation.parity_processing import check_processing
 from ..evaluation.protocols import FULL, QUICK, run_evaluation
-from ..evaluation.report import REPORT, write_report
+from ..evaluation.report import REPORT, report_json, write_report
+from ..evaluation.suite import read_suite
+from ..evaluation.suite_report import run_suite
 from ..io.files import check_outputs, whole_file
 from .evaluate_motion import MOTION_FIGURES, add_motion_arguments, motion_figures_of
 from .folders import OpenNodes
@@ -60,6 +63,17 @@ the same speech; the highest of all cases.
 """
 
 
+SUITE_MEANING = """\
+
+SUITE.toml: name, protocol (videos, reconstruction or style_transfer), [[systems]] with a name each, and what they are tested on.
+videos: truth is a folder of true videos, and every system's videos a folder of finished ones with the same names; they are
+measured at the truth's frame rate and size. reconstruction, style_transfer: dataset is a folder that `svp prepare` made, and
+every system a model and a style (sampled, mean, none, voice, face, other emotion). [networks] names files for FID (inception),
+FVD (i3d), LPIPS (lpips), SyncNet (syncnet) and an embedding of faces (embedding); without them these figures are left out, and the
+report says so. Landmarks come from face_analyzer (built-in, insightface, mediapipe, none), or lie beside a video as
+NAME.landmarks.npz (landmarks, n x 68 x 2). An interrupted suite goes on where it stopped.
+"""
+
 MOTION_STYLE_FIGURES = """\
 
 motion-style: motions moved to the style of a clip, where truth is known. Test people say neutral sentences and are moved to the style of clips of other people, who show the eight emotions with other
@@ -78,6 +92,7 @@ clips of the same person and emotion. weight_scores: mean score of the emotion (
 0, 0.1 ... 1; weight_rises: whether it never falls.
 """
 DEMO, MOTION_STYLE, MOTION = "demo", "motion-style", "motion"
+WORK = "clips"  # folder of a suite's finished clips, in its own
 
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +100,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "Measures the built-in model on generated test identities (demo), motions moved to the style of a clip (motion-style), the built-in motion generator (motion), or the systems of a suite: a TOML file that names folders "
         "of finished videos, or a model and what it is tested on."
     )
-    parser.epilog = FIGURES + MOTION_STYLE_FIGURES + MOTION_FIGURES
+    parser.epilog = FIGURES + SUITE_MEANING + MOTION_STYLE_FIGURES + MOTION_FIGURES
     parser.add_argument("what", metavar="WHAT", help="demo, motion-style, motion, or SUITE.toml")
     add_motion_arguments(parser)
     parser.add_argument(
@@ -98,7 +113,23 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         type=Path,
         metavar="DIR",
-        help="folder for report.html, report.json and report.csv",
+        help="folder for report.html, report.json and report.csv; of a suite ./evaluation/NAME, where it is resumed",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="of a suite: processes (%(default)s)")
+    parser.add_argument(
+        "--ray",
+        nargs="?",
+        const=LOCAL_RAY,
+        default="",
+        metavar="ADDRESS",
+        help="of a suite: spread it over a Ray cluster (auto: the one of this machine); no address: a new Ray here",
+    )
+    parser.add_argument(
+        "--models",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="of a suite: models folder (./models), may be given several times",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the test speakers and sentences")
     parser.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
@@ -106,6 +137,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
     check_outputs(args.json, args.out / REPORT if args.out else None)
+    if args.what.endswith(".toml"):
+        run_suite_file(args)
+        return None
     if args.what not in (DEMO, MOTION_STYLE, MOTION):
         raise PortraitError(
             f"{args.what}: there is nothing to measure of that name: demo, motion-style, motion, or a suite that ends in .toml"
@@ -133,6 +167,21 @@ def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
         config = {**about, "protocol": DEMO, "quick": args.quick, "seed": args.seed, "size": asdict(size)}
         print(write_report(demo_report(evaluation, config), args.out), file=sys.stderr)
     return None
+
+
+def run_suite_file(args: argparse.Namespace) -> None:
+    config = read_suite(Path(args.what))
+    out = args.out or Path("evaluation") / config.name
+    check_outputs(out / REPORT)
+    with tqdm(desc="clips", unit="clip") as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        report = run_suite(config, out / WORK, args.models or [Path("models")], args.jobs, args.ray, progress)
+    write_figures(report_json(report), args.json)
+    print(write_report(report, out), file=sys.stderr)
 
 
 def write_figures(figures: Mapping[str, object], path: Path | None) -> None:

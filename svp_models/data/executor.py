@@ -16,10 +16,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import import_module
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -66,11 +67,23 @@ def run_jobs(
 ) -> Generator[str, None, None]:
     """Runs all jobs; yields the id of each when it is finished. ray: an address, LOCAL_RAY, or "" for processes. check_stop:
     called after each clip that this process makes; it may raise to stop."""
-    if ray:
-        return _on_ray(context, jobs, processes, ray)
-    if processes < 2:
+    if not ray and processes < 2:
         return (run_job(context, job, check_stop) for job in jobs)
-    return _in_processes(context, jobs, processes)
+    return map_jobs(partial(run_job, context), jobs, processes, ray)
+
+
+def map_jobs(
+    work: Callable[[Any], str], jobs: Sequence[Any], processes: int, ray: str = ""
+) -> Generator[str, None, None]:
+    """Calls work(job) for all jobs; yields what it returns as soon as it does. Both have to be picklable.
+
+    ray: an address, LOCAL_RAY, or "" for `processes` processes of this machine, one thread each; with one it is this process.
+    """
+    if ray:
+        return _on_ray(work, jobs, processes, ray)
+    if processes < 2:
+        return (work(job) for job in jobs)
+    return _in_processes(work, jobs, processes)
 
 
 def run_job(context: JobContext, job: Job, check_stop: Callable[[], None] = lambda: None) -> str:
@@ -129,13 +142,13 @@ def finished_job(job: Job, work: Path) -> JobResult | None:
     return JobResult(path, tuple(samples), skipped)
 
 
-def _in_processes(context: JobContext, jobs: Sequence[Job], processes: int) -> Generator[str, None, None]:
+def _in_processes(work: Callable[[Any], str], jobs: Sequence[Any], processes: int) -> Generator[str, None, None]:
     others = set(multiprocessing.active_children())
     spawn = multiprocessing.get_context("spawn")  # a fork would inherit the threads' locks but not the threads
     with _hangup_ignored():
         pool = ProcessPoolExecutor(min(processes, max(1, len(jobs))), spawn, _start_process)
     try:
-        for done in as_completed([pool.submit(run_job, context, job) for job in jobs]):
+        for done in as_completed([pool.submit(work, job) for job in jobs]):
             yield done.result()
     except BrokenProcessPool as error:
         raise PortraitError(
@@ -184,15 +197,17 @@ def _use_one_thread() -> None:
 class _RayActor:
     """An actor of Ray Data."""
 
-    def __init__(self, context: JobContext, jobs: Sequence[Job]) -> None:
+    def __init__(self, work: Callable[[Any], str], jobs: Sequence[Any]) -> None:
         _use_one_thread()
-        self.context, self.jobs = context, jobs
+        self.work, self.jobs = work, jobs
 
     def __call__(self, row: dict[str, int]) -> dict[str, str]:
-        return {"job": run_job(self.context, self.jobs[row["id"]])}
+        return {"job": self.work(self.jobs[row["id"]])}
 
 
-def _on_ray(context: JobContext, jobs: Sequence[Job], processes: int, address: str) -> Generator[str, None, None]:
+def _on_ray(
+    work: Callable[[Any], str], jobs: Sequence[Any], processes: int, address: str
+) -> Generator[str, None, None]:
     if not jobs:
         return
     try:
@@ -207,7 +222,7 @@ def _on_ray(context: JobContext, jobs: Sequence[Job], processes: int, address: s
         ray.init(**({"num_cpus": processes} if address == LOCAL_RAY else {"address": address}), log_to_driver=False)
     try:
         rows = data.range(len(jobs), override_num_blocks=len(jobs))  # column `id`
-        done = rows.map(_RayActor, fn_constructor_args=(context, jobs), concurrency=processes, num_cpus=1)
+        done = rows.map(_RayActor, fn_constructor_args=(work, jobs), concurrency=processes, num_cpus=1)
         for row in done.iter_rows():
             yield row["job"]
     finally:

@@ -312,10 +312,11 @@ def load_preprocessors(config: PrepareConfig, models: Sequence[Path]) -> Preproc
 
         deep3d, _ = load_deep3d(_located(DEEP3D, models))
     motion = load_extractor(models) if config.videos.space == LIVEPORTRAIT else None
-    return Preprocessors(_backend(config.videos.backend, models), deep3d, encoder, motion)
+    return Preprocessors(load_face_backend(config.videos.backend, models), deep3d, encoder, motion)
 
 
-def _backend(name: str, models: Sequence[Path]) -> FaceBackend:
+def load_face_backend(name: str, models: Sequence[Path]) -> FaceBackend:
+    """One of schema.BACKENDS. models: folders with published weights."""
     if name == BuiltInBackend.name:
         from ..checkpoints.model_file import BUILTIN_MODEL, load_model
 

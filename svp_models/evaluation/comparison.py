@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
+from ..diffusion.context_windows import frame_windows
+from ..diffusion.pipeline import resolve_options
 from ..diffusion.style import extract_style, interpolate_styles, sample_style
 from ..face.detection import FaceTrack, given
 from ..media import audio as voices
@@ -55,7 +57,7 @@ KEYS = {
 }
 RECONSTRUCTION_COLUMNS = (
     *("psnr", "ssim", "sharpness", "f_lmd_256", "m_lmd_256", "mouth_corr", "lid_corr", "voice_lag", "voice_corr"),
-    *("still_flicker", "colour_drift", "jitter", "blink_rate"),
+    *("still_flicker", "colour_drift", "jitter", "seams", "blink_rate"),
 )
 REGION_COLUMNS = tuple(
     f"{region}_{figure}" for region in ("mouth", "eyes", "brows", "rest") for figure in ("psnr", "ssim", "sharpness")
@@ -154,7 +156,8 @@ class Comparison:
         name = f"case {number + 1:02}, {clip.emotion}"
         for system, images in frames.items():
             track = {MODEL: made_track, TRUTH: true_track}.get(system)
-            figures = self._measured(images, clip, track).figures
+            joins = self._joins(len(images)) if system in (MODEL, "SVP, mute voice") else ()
+            figures = self._measured(images, clip, track, joins).figures
             self.reconstruction.setdefault(system, {})[name] = figures
         shown = {
             "portrait": still_portrait(portrait, len(made)),
@@ -170,7 +173,14 @@ class Comparison:
         if not number:
             self._add_blend(case, seed)
 
-    def _measured(self, images: np.ndarray, clip: Clip, track: FaceTrack | None = None) -> ClipFigures:
+    def _joins(self, frames: int) -> tuple[int, ...]:
+        """The first frames of the windows of a generated clip, without the first window."""
+        options = resolve_options(self.evaluator.model.config, self.evaluator.sampling)
+        return tuple(window[0] for window in frame_windows(frames, options.window, options.overlap)[1:])
+
+    def _measured(
+        self, images: np.ndarray, clip: Clip, track: FaceTrack | None = None, joins: tuple[int, ...] = ()
+    ) -> ClipFigures:
         """images: n h w 3, the clip's first frames as somebody made them."""
         count = len(images)
         track = self.evaluator.read(np.ascontiguousarray(images)) if track is None else track
@@ -180,7 +190,7 @@ class Comparison:
             pose=clip.states.pose[:count, :3].astype(np.float32),
             present=np.ones(count, bool),
         )
-        return measure_clip(images, clip.images[:count], track, truth, clip.fps, audio_of(clip))
+        return measure_clip(images, clip.images[:count], track, truth, clip.fps, audio_of(clip), joins=joins)
 
     def _add_transfer(self, case: Case, name: str, number: int, seed: int) -> None:
         evaluator, clip = self.evaluator, case.clip

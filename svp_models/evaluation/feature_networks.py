@@ -80,12 +80,12 @@ class FeatureNetworks:
 
     @torch.no_grad()
     def i3d_features(self, frames: np.ndarray) -> np.ndarray:
-        """Frames n h w 3 -> k 400, of every whole window of 16 frames."""
+        """Frames n h w 3 (at least 16) -> k 400, of every whole window of 16 frames."""
         assert self.i3d is not None
         windows = [frames[at : at + WINDOW] for at in range(0, len(frames) - WINDOW + 1, WINDOW)]
         clips = [rearrange(torch.from_numpy(window), "n h w c -> 1 c n h w").float() for window in windows]
         found = [self.i3d(clip, rescale=True, resize=True, return_features=True).float().numpy() for clip in clips]
-        return np.concatenate(found) if found else np.zeros((0, 400), np.float32)
+        return np.concatenate(found)
 
     @torch.no_grad()
     def lpips_distances(self, made: np.ndarray, true: np.ndarray) -> np.ndarray:

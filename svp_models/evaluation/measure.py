@@ -179,7 +179,8 @@ def _collect(
         collected.setdefault("inception", []).append(networks.inception_features(made))
     if networks.i3d is not None:
         assert CHUNK % WINDOW == 0
-        collected.setdefault("i3d", []).append(networks.i3d_features(made))
+        if len(made) >= WINDOW:
+            collected.setdefault("i3d", []).append(networks.i3d_features(made))
     if networks.lpips is not None:
         collected.setdefault("lpips", []).append(networks.lpips_distances(made, true))
     if boxes is not None:

@@ -194,7 +194,8 @@ def _check_list(name: str, values: Any, kind: Any, limits: Mapping[str, Any]) ->
         allowed = str(most) if least == most else f"{least} to {most}"
         raise PortraitError(f"{name} has {len(values)} values: {allowed} are allowed")
     for value in values:
-        _check_single(name, value, limits)
+        if not is_dataclass(value):  # a section is checked when it is made
+            _check_single(name, value, limits)
 
 
 def _check_single(name: str, value: Any, limits: Mapping[str, Any]) -> None:
