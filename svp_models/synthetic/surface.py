@@ -11,6 +11,8 @@ from .expressions import GROUPS
 from .geometry import FaceGeometry, Pose, project, rotation, surface_depth
 from .natural_look import Light
 
+Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
+
 
 class Span:
     """A rectangle of the face's plane as a texture. left, right, top, bottom: face units; density: pixels per unit."""
@@ -44,7 +46,7 @@ class Sheet:
         scale = np.array([(span.right - span.left) / (columns - 1), (span.bottom - span.top) / (rows - 1)])
         self._to_texture = np.float32(scale * span.density)
 
-    def inverse(self, places: np.ndarray, box: tuple[int, int, int, int], step: int) -> np.ndarray:
+    def inverse(self, places: np.ndarray, box: Box, step: int) -> np.ndarray:
         """For cells of `step` pixels of an image's box: which node lies there, rows x columns x 2, float32, node indices.
 
         places: where the nodes are in the image, n x 2 pixels. Fixed-point iteration from the best affine map.
@@ -64,11 +66,36 @@ class Sheet:
             found = found + (wanted - reached) @ back
         return found
 
-    def texture_map(self, cells: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """Cells of `inverse` -> maps for cv2.remap of a texture over the span, for every pixel of the cells, fixed point."""
+    def bent(self, places: np.ndarray, box: Box, step: int) -> Bending:
+        """Where the span's textures lie in a box of the image, when the nodes are at `places`."""
+        cells = self.inverse(places, box, step)
         height, width = cells.shape[0] * step, cells.shape[1] * step
         fine = cv2.resize(cells * self._to_texture - np.float32(0.5), (width, height), interpolation=cv2.INTER_LINEAR)
-        return cv2.convertMaps(fine, None, cv2.CV_16SC2)
+        share = cells / np.float32([self.columns - 1, self.rows - 1])
+        return Bending(box, step, share, cv2.convertMaps(fine, None, cv2.CV_16SC2))
+
+
+class Bending:
+    """How textures of one span lie in a box of an image. Boxes that are asked for lie inside that box."""
+
+    def __init__(self, box: Box, step: int, share: np.ndarray, maps: tuple[np.ndarray, np.ndarray]) -> None:
+        self.box, self._step, self._share, self._maps = box, step, share, maps
+
+    def _inside(self, box: Box) -> tuple[slice, slice]:
+        left, top = self.box[:2]
+        return slice(box[1] - top, box[3] - top), slice(box[0] - left, box[2] - left)
+
+    def remap(self, texture: np.ndarray, box: Box, border: int) -> np.ndarray:
+        """A texture over the span as it looks in a box of the image."""
+        picked = self._inside(box)
+        return cv2.remap(texture, self._maps[0][picked], self._maps[1][picked], cv2.INTER_LINEAR, borderMode=border)
+
+    def field(self, values: np.ndarray, box: Box) -> np.ndarray:
+        """Smooth values over the span, rows x columns x c float32, in a box of the image."""
+        scale = np.float32([values.shape[1] - 1, values.shape[0] - 1])
+        coarse = cv2.remap(values, self._share * scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        size = (coarse.shape[1] * self._step, coarse.shape[0] * self._step)
+        return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[self._inside(box)]
 
 
 class FaceSheet(Sheet):
