@@ -51,6 +51,7 @@ FILE_LISTS = {
     ("SVPMotionLoad", "motion"),
     ("SVPPrepareDataset", "audio_encoder"),
     ("SVPLoadMotionGenerator", "generator"),
+    ("SVPLoadLivePortrait", "liveportrait"),
 }
 CODE = re.compile(r"`([^`]+)`")
 IMAGE = re.compile(r"!\[([^\]]*)\]\(([^)\s]+)\)")
