@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .dataset import SVPPrepareDataset
+from .evaluation import SVPEvaluate, SVPStylePlot
 from .face_crop import SVPCropFace, SVPPasteBack
 from .head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget, SVPLoadFaceAnalyzer
 from .host import ComfyExtension, io
@@ -65,6 +66,8 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPMotionLoad,
     SVPMotionPlot,
     SVPMotionToHeadKps,
+    SVPEvaluate,
+    SVPStylePlot,
 ]
 
 
