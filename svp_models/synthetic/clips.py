@@ -19,7 +19,7 @@ from .speakers import POPULATION, SPLITS, Speaker, sentence
 from .speech import Speech, Voice, fit_speech, join_speech, synthesize
 
 # By version of the pictures: changes with everything in this package that changes a clip.
-DATA_VERSIONS = {1: "1", 2: "2.1"}
+DATA_VERSIONS = {1: "1", 2: "2.2"}
 DATA_VERSION = DATA_VERSIONS[1]
 LEAD_SECONDS = 0.1  # before the first word
 

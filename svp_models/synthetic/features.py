@@ -171,8 +171,16 @@ def _paint_inside(canvas: Canvas, look: Appearance, points: np.ndarray, opening:
     canvas.paste(box, layer.image, canvas.mask(opening, box))
 
 
-def paint_glasses(canvas: Canvas, frame: Colour, lenses: np.ndarray, arms: np.ndarray, unit: float) -> None:
-    """frame: its colour; lenses: 2 x n x 2 px outlines; arms: 2 x 2 x 2 px from the lens to the ear."""
+def paint_glasses(
+    canvas: Canvas,
+    frame: Colour,
+    lenses: np.ndarray,
+    arms: np.ndarray,
+    unit: float,
+    width: float = 0.036,
+    glare_opacity: float = 0.22,
+) -> None:
+    """frame: its colour; lenses: 2 x n x 2 px outlines; arms: 2 x 2 x 2 px from the lens to the ear; width: face units."""
     for lens in lenses:
         box = canvas.box(lens)
         if box is not None:
@@ -180,12 +188,12 @@ def paint_glasses(canvas: Canvas, frame: Colour, lenses: np.ndarray, arms: np.nd
             low, high = lens.min(axis=0), lens.max(axis=0)
             centre, reach = (low + high) / 2, (high - low) / 2
             glare = centre + reach * np.array([[-0.55, 0.35], [0.05, -0.75], [0.35, -0.75], [-0.30, 0.45]])
-            canvas.soft(glare, (255, 255, 255), 0.22, 0.01 * unit)
-    canvas.lines([np.concatenate([lens, lens[:1]]) for lens in lenses], frame, 0.036 * unit)
+            canvas.soft(glare, (255, 255, 255), glare_opacity, 0.01 * unit)
+    canvas.lines([np.concatenate([lens, lens[:1]]) for lens in lenses], frame, width * unit)
     bridge_left, bridge_right = lenses[0][lenses[0][:, 0].argmax()], lenses[1][lenses[1][:, 0].argmin()]
     middle = (bridge_left + bridge_right) / 2 - [0, 0.05 * unit]
-    canvas.line(curve(np.stack([bridge_left, middle, bridge_right])), frame, 0.036 * unit)
-    canvas.lines(list(arms), frame, 0.034 * unit)
+    canvas.line(curve(np.stack([bridge_left, middle, bridge_right])), frame, width * unit)
+    canvas.lines(list(arms), frame, (width - 0.002) * unit)
 
 
 def lens_outline(kind: str, size: float) -> np.ndarray:

@@ -170,7 +170,8 @@ class NaturalRenderer:
             [[[-0.76, -0.10, 0.32], [-0.985, -0.12, -0.11]], [[0.76, -0.10, 0.32], [0.985, -0.12, -0.11]]], np.float32
         )
         arms = np.stack([project(end, head, size) for end in ends])
-        paint_glasses(canvas, self.natural.glasses_colour, lenses, arms, unit)
+        look = self.natural
+        paint_glasses(canvas, look.glasses_colour, lenses, arms, unit, look.glasses_width, look.glasses_glare)
 
 
 def _paint_bent(image: np.ndarray, texture: np.ndarray, bending: Bending | None, box: Box | None = None) -> None:

@@ -25,10 +25,8 @@ class NaturalEyes:
         self.open_shade = float(rng.uniform(0.25, 0.6))  # of light under the upper lid
         self.pupil = float(rng.uniform(0.30, 0.52))
         self.veins = np.float32(np.clip(smooth_noise(rng, (24, 48), 3) - 0.6, 0, 2)) * float(rng.uniform(0.2, 1))
-        self.lashes = [
-            (float(place), float(rng.uniform(0.75, 1.2)), float(rng.normal(0, 0.25)))
-            for place in np.linspace(0.1, 0.99, 21) + rng.normal(0, 0.012, 21)
-        ]
+        place = np.linspace(0.1, 0.99, 21) + rng.normal(0, 0.012, 21)  # 0 at the nose, 1 at the temple
+        self.lashes = (place, rng.uniform(0.75, 1.2, 21), rng.normal(0, 0.25, 21))  # with length and turn
         self.lash_length = float(0.040 + 0.035 * rng.uniform() + 0.03 * look.make_up)
         self.dark = np.float32(look.brow * 0.30 + np.float32([10, 6, 6]))
         self.rim = np.float32(look.skin * [0.92, 0.72, 0.70])
@@ -137,19 +135,18 @@ class NaturalEyes:
     def _lashes(self, patch: Patch, upper: np.ndarray, lower: np.ndarray, side: int, height: float) -> None:
         look = self.look
         opened = min(1.0, height / 0.14)
-        line = patch.strokes([upper], 0.020 + 0.020 * look.liner) * np.float32(0.55 + 0.45 * look.liner)
+        line = patch.strokes(upper[None], 0.020 + 0.020 * look.liner) * np.float32(0.55 + 0.45 * look.liner)
         sign = -1.0 if side == 0 else 1.0
-        paths = []
-        for place, stretch, turn in self.lashes:
-            index = place if side == 1 else 1 - place
-            root = upper[int(index * (len(upper) - 1))]
-            reach = self.lash_length * stretch * (0.55 + 0.75 * place)
-            tilt = sign * (0.15 + 0.75 * place) + 0.35 * turn
-            rise = -0.95 * opened + 0.75 * (1 - opened)
-            middle = root + reach * np.array([0.45 * tilt, 0.32 * rise + 0.12])
-            paths.append(np.stack([root, middle, root + reach * np.array([tilt, rise])]))
+        place, stretch, turn = self.lashes
+        index = place if side == 1 else 1 - place
+        root = upper[(np.clip(index, 0, 1) * (len(upper) - 1)).astype(int)]
+        reach = (self.lash_length * stretch * (0.55 + 0.75 * place))[:, None]
+        tilt = sign * (0.15 + 0.75 * place) + 0.35 * turn
+        rise = -0.95 * opened + 0.75 * (1 - opened)
+        tip = np.stack([tilt, np.full_like(tilt, rise)], axis=1)
+        paths = np.stack([root, root + reach * (tip * [0.45, 0.32] + [0, 0.12]), root + reach * tip], axis=1)
         hair = cv2.GaussianBlur(patch.strokes(paths, 0.007), (0, 0), 0.5) * np.float32(1.3)
-        low = patch.strokes([lower[3:-3] + [0, 0.008]], 0.010) * np.float32(0.18 + 0.3 * look.liner * opened)
+        low = patch.strokes(lower[None, 3:-3] + [0, 0.008], 0.010) * np.float32(0.18 + 0.3 * look.liner * opened)
         cover = np.maximum(np.maximum(line, low), hair * np.float32(0.45 + 0.5 * look.liner))
         patch.over(self.dark, np.minimum(cover, 1))
 

@@ -16,7 +16,7 @@ from .identity import Appearance
 # Average skin in a neutral light, fair to dark, sRGB.
 _SKIN = np.array(
     [
-        (240, 202, 182), (232, 188, 162), (220, 170, 140), (200, 148, 116), (174, 122, 90), (142, 94, 68), (108, 70, 50),
+        (238, 196, 178), (230, 182, 160), (220, 167, 140), (200, 148, 116), (174, 122, 90), (142, 94, 68), (108, 70, 50),
         (78, 52, 40),
     ],
     np.float32,
@@ -75,7 +75,7 @@ class NaturalLook:
 
     frame: factor on the size of the head and its shift from the middle, shares of the width. age, freckles, blotches, pores,
     stubble, make_up, liner: strengths 0 .. 1. teeth: their colour; teeth_shift: how far down the edges of the upper and the
-    lower row lie, face units; lip_relief: depth of the lips' creases; wet: shine of the lips.
+    lower row lie, face units; lip_relief: depth of the lips' creases; wet: shine of the lips; glasses_width: of the frame, face units; glasses_glare: how strongly the lenses mirror, 0 .. 1.
     """
 
     seed: int
@@ -101,6 +101,8 @@ class NaturalLook:
     wet: float
     glasses: str
     glasses_colour: tuple[float, float, float]
+    glasses_width: float
+    glasses_glare: float
     light: Light
     camera: CameraLook
 
@@ -162,6 +164,8 @@ def natural_look(identity: np.ndarray, look: Appearance) -> NaturalLook:
         wet=float(rng.uniform(0.15, 1)),
         glasses=glasses,
         glasses_colour=_frame_colour(rng),
+        glasses_width=float(rng.uniform(0.014, 0.036)),
+        glasses_glare=float(rng.uniform(0.0, 0.25)),
         light=_sample_light(rng),
         camera=_sample_camera(rng),
     )
@@ -174,9 +178,9 @@ def _ramp(colours: np.ndarray, position: float) -> np.ndarray:
 
 
 def _frame_colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    if rng.uniform() < 0.6:
-        tone = rng.uniform(12, 60)
-        return tone, tone, tone
+    if rng.uniform() < 0.75:
+        tone, brown = rng.uniform(12, 90), rng.uniform(0.6, 1.0)
+        return tone, tone * (0.4 + 0.6 * brown), tone * brown
     red, green, blue = np.array(colorsys.hsv_to_rgb(rng.uniform(), 0.5, rng.uniform(0.2, 0.7))) * 255
     return float(red), float(green), float(blue)
 

@@ -54,12 +54,12 @@ class Patch:
         self.colour += (colour - self.colour) * alpha
         self.alpha += (1 - self.alpha) * alpha[..., 0]
 
-    def strokes(self, paths: list[np.ndarray], width: float) -> np.ndarray:
-        """Coverage of thin lines, face units: h x w float32."""
+    def strokes(self, paths: np.ndarray, width: float) -> np.ndarray:
+        """Coverage of thin lines, lines x points x 2, face units: h x w float32."""
         mask = np.zeros(self.alpha.shape, np.uint8)
-        fixed = [np.rint((self.pixels(path) - 0.5) * 16).astype(np.int32) for path in paths]
+        fixed = np.rint((self.pixels(paths) - 0.5) * 16).astype(np.int32)
         pixels = width * self.density
-        cv2.polylines(mask, fixed, False, 255, max(1, round(pixels)), cv2.LINE_AA, 4)
+        cv2.polylines(mask, list(fixed), False, 255, max(1, round(pixels)), cv2.LINE_AA, 4)
         return mask * np.float32(min(1.0, pixels) / 255)
 
     def lay(self, image: np.ndarray) -> None:

@@ -122,3 +122,19 @@ def test_extreme_states_do_not_fail(renderers) -> None:
         expression = rng.uniform(-1, 1.5, 64).astype(np.float32)
         renderer.render(expression, pose, np.ones(2), np.array([1.0, -1.0]), 64)
         renderer.render(expression, pose * [1, 1, 1, -3, 3, 1], np.zeros(2), np.array([1.0, -1.0]), 96)
+
+
+def test_people_look_different_and_light_comes_from_any_side() -> None:
+    """Skin from dark to fair, cheeks lit from the left or from the right, sharp and soft pictures."""
+    skin, sides, sharpness = [], [], []
+    for number in range(24):
+        face = draw(NaturalRenderer(speaker(number, "test").identity), size=128)
+        left, right = (face.landmarks[[side, wing]].mean(axis=0) for side, wing in ((2, 31), (14, 35)))
+        cheeks = np.array([around(face, left).sum(), around(face, right).sum()]) / 3
+        skin.append(cheeks.mean())
+        sides.append(np.log(cheeks[0] / cheeks[1]))
+        grey = face.image[..., 1].astype(float)
+        sharpness.append(np.abs(np.diff(grey, axis=1)).mean())
+    assert min(skin) < 100 and max(skin) > 170
+    assert min(sides) < -0.15 and max(sides) > 0.15
+    assert max(sharpness) > 2 * min(sharpness)
