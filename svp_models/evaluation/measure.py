@@ -237,9 +237,10 @@ def _face_figures(
         figures["blink_rate"] = points.blink_rate(lids, fps)
         figures["jitter"] = series.jitter(full / points.eye_distance(truth).mean())
         result.series.update(mouth=opening.tolist(), lids=lids.tolist())
-        if sound is not None and np.ptp(opening):
-            energy = sync.speech_energy(sound, len(opening), fps)
-            lag, value = sync.lip_sync(opening, energy)
+        drop = points.lower_lip_drop(full)
+        if sound is not None and np.ptp(drop):
+            energy = sync.speech_energy(sound, len(drop), fps)
+            lag, value = sync.lip_sync(drop, energy, fps)
             figures |= {"voice_lag": float(lag), "voice_corr": value}
             result.series["voice"] = energy.tolist()
     if made.pose is None or not made.present.any():

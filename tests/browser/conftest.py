@@ -46,7 +46,13 @@ def pytest_terminal_summary(terminalreporter) -> None:
 
 
 @pytest.fixture(scope="session")
-def browser(host) -> Iterator[object]:
+def browser(host, chromium) -> object:
+    """The browser, where there is a host to look at."""
+    return chromium
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[object]:
     """One browser for all tests."""
     try:
         from playwright.sync_api import sync_playwright

@@ -13,6 +13,7 @@ Points = NDArray[np.floating]
 # The inner lips' middle, and the outer eye corners that give the face's scale.
 INNER_LIP_TOP, INNER_LIP_BOTTOM = 62, 66
 EYE_LEFT, EYE_RIGHT = 36, 45
+NOSE_BASE = 33
 MOUTH = tuple(range(48, 68))
 EYES, BROWS = tuple(range(36, 48)), tuple(range(17, 27))
 # Of an eye: outer and inner corner, two points of the upper lid and those below them.
@@ -31,6 +32,15 @@ def mouth_opening(landmarks: Points) -> NDArray[np.floating]:
     """Distance of the inner lips over that of the outer eye corners, per frame: n x 68 x 2 -> n."""
     lips = np.linalg.norm(landmarks[:, INNER_LIP_TOP] - landmarks[:, INNER_LIP_BOTTOM], axis=-1)
     return lips / eye_distance(landmarks)
+
+
+def lower_lip_drop(landmarks: Points) -> NDArray[np.floating]:
+    """Distance of the lower inner lip from the base of the nose over that of the outer eye corners, per frame: n x 68 x 2 -> n.
+
+    It follows the jaw, so it tells more of speech than the opening does where lips are pressed or parted at rest.
+    """
+    drop = np.linalg.norm(landmarks[:, INNER_LIP_BOTTOM] - landmarks[:, NOSE_BASE], axis=-1)
+    return drop / eye_distance(landmarks)
 
 
 def lid_opening(landmarks: Points) -> NDArray[np.floating]:

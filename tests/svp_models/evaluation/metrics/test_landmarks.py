@@ -10,6 +10,7 @@ from svp_portrait.svp_models.evaluation.metrics.landmarks import (
     landmark_distance_256,
     landmark_distances,
     lid_opening,
+    lower_lip_drop,
     mouth_opening,
 )
 
@@ -41,6 +42,13 @@ def test_the_mouth_has_its_own_distance():
     open_mouth[:, 57] += (0, 20)
     assert landmark_distance(open_mouth, true, MOUTH) == pytest.approx(0.2 / 20)
     assert landmark_distance(open_mouth, true) == pytest.approx(0.2 / 68)
+
+
+def test_the_lower_lip_drops_from_the_nose():
+    points = np.zeros((1, 68, 2))
+    points[0, 36], points[0, 45] = (0, 0), (10, 0)
+    points[0, 33], points[0, 66] = (5, 8), (5, 14)
+    assert lower_lip_drop(points).tolist() == pytest.approx([0.6])
 
 
 def eyes(opening):

@@ -89,4 +89,4 @@ def test_energy_of_a_tone_is_that_of_its_frame():
 def test_the_lag_of_a_mouth_is_found_without_weights(late):
     energy = np.convolve(np.random.default_rng(1).random(100), np.ones(3), "same")
     lag, value = lip_sync(np.roll(energy, late), energy)
-    assert (lag, round(value, 6)) == (late, 1)
+    assert lag == late and value > 0.99  # at the ends what is slow is not quite the same
