@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,24 +34,6 @@ BACKENDS = tuple(  # of Load Face Analyzer
     backend.name
     for backend in (AutoBackend, BuiltInBackend, InsightFaceBackend, MediaPipeBackend, YuNetBackend, ClassicalBackend)
 )
-# The sampler's widgets: the model's own steps, guidance, frame rate, windows and size.
-SAMPLER = {
-    "seed": 0,
-    "steps": 0,
-    "cfg": -1.0,
-    "scheduler": "euler",
-    "reference_weight": 1.0,
-    "audio_weight": 1.0,
-    "style_weight": 1.0,
-    "fps": 0.0,
-    "window": 0,
-    "overlap": -1,
-    "width": 0,
-    "height": 0,
-    "length": "audio",
-}
-FACES = {"face": "largest", "index": 0, "smoothing": 0.0, "expression": "backend"}
-FPS = 25.0  # of images; a video has its own
 Nodes = dict[str, dict[str, Any]]
 
 
@@ -94,24 +76,34 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_generate(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
-    inputs = {name: getattr(args, name) for name in ("portrait", "audio", "style", "motion") if getattr(args, name)}
-    for name, path in inputs.items():
-        if not path.is_file():
+    check_inputs(args, "portrait", "audio", "style", "motion")
+    write_video(graph(args), args.out, args.force, open_nodes)
+
+
+def check_inputs(args: argparse.Namespace, *names: str) -> None:
+    """Raises PortraitError for the first of these options whose file is not there."""
+    for name in names:
+        path = getattr(args, name)
+        if path is not None and not path.is_file():
             raise PortraitError(f"--{name} {path}: there is no such file")
-    out = args.out.absolute()
-    check_out(out, args.force)
+
+
+def write_video(nodes: Nodes, out: Path, force: bool, open_nodes: OpenNodes) -> None:
+    """Runs a workflow in API form, in which widgets may be left out, and puts the video that it saves at `out`."""
+    out = out.absolute()
+    check_out(out, force)
     out.parent.mkdir(parents=True, exist_ok=True)
     # In the folder of the result, so that it is renamed atomically.
     with tempfile.TemporaryDirectory(prefix=f".{out.stem[:40]}-", dir=out.parent) as folder:
         work = Path(folder)
-        (work / "graph.json").write_text(json.dumps(graph(args)))
+        (work / "graph.json").write_text(json.dumps(nodes))
         try:
-            saved = run_workflow(work / "graph.json", open_nodes, work, work, earlier=OUTPUT)
+            saved = run_workflow(work / "graph.json", open_nodes, work, work, earlier=OUTPUT, complete=False)
         except PortraitError as error:
             raise PortraitError(
                 " ".join(str(error).split())
             ) from error  # in one line: the user did not write this graph
-        check_out(out, args.force)  # another program may have written it in the meantime
+        check_out(out, force)  # another program may have written it in the meantime
         os.replace(next(path for path in saved if path.suffix == SUFFIX), out)
     print(out)
 
@@ -129,13 +121,11 @@ def check_out(out: Path, force: bool) -> None:
 def graph(args: argparse.Namespace) -> Nodes:
     """The workflow in API form: the template `talk` with the optional inputs."""
     nodes: Nodes = {}
-
-    def add(key: str, kind: str, **inputs: Any) -> None:
-        nodes[key] = {"class_type": kind, "inputs": inputs, "_meta": {"title": key}}
+    add = adder(nodes)
 
     def add_clip(key: str, path: Path) -> dict[str, Any]:
         add(key, "LoadVideo", file=str(path.absolute()))
-        return {"frames": [key, 0], "fps": FPS}
+        return {"frames": [key, 0]}
 
     add("model", "SVPLoadModel", model=args.model)
     add("portrait", "LoadImage", image=str(args.portrait.absolute()))
@@ -147,24 +137,33 @@ def graph(args: argparse.Namespace) -> Nodes:
         model = ["model with encoder", 0]
     face_analyzer: dict[str, list[Any]] = {}
     if args.backend:
-        add("faces", "SVPLoadFaceAnalyzer", backend=args.backend, **FACES)
+        add("faces", "SVPLoadFaceAnalyzer", backend=args.backend)
         face_analyzer = {"face_analyzer": ["faces", 0]}
     extra: dict[str, list[Any]] = dict(face_analyzer)
     if args.style:
         add("style prior", "SVPStyleExtract", model=model, **add_clip("style clip", args.style), **face_analyzer)
-        add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed, temperature=1.0)
+        add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed)
         extra["style"] = ["style", 0]
     if args.motion:
         add("head motion", "SVPHeadKpsExtract", model=model, **add_clip("motion clip", args.motion), **face_analyzer)
         fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **face_analyzer}
         add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
         extra["head_motion"] = ["fitted motion", 0]
-    widgets = SAMPLER | {"seed": args.seed, "steps": args.steps, "fps": args.fps}
+    widgets = {"seed": args.seed, "steps": args.steps, "fps": args.fps}
     sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
     add("sampler", "SVPSampler", **sources, **widgets, **extra)
     decoded = {"latent": ["sampler", 0], "vae": ["model", 1], "audio": ["speech", 0], "fps": ["sampler", 1]}
-    add("video", "SVPVideoCombine", crf=18, filename_prefix="video", **decoded)
+    add("video", "SVPVideoCombine", filename_prefix="video", **decoded)
     return nodes
+
+
+def adder(nodes: Nodes) -> Callable[..., None]:
+    """A function (title, class_type, inputs by name) that adds a node; a link is [title, output]."""
+
+    def add(title: str, class_type: str, **inputs: Any) -> None:
+        nodes[title] = {"class_type": class_type, "inputs": inputs, "_meta": {"title": title}}
+
+    return add
 
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"

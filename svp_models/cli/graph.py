@@ -206,6 +206,14 @@ def check_graph(graph: Graph, specs: Mapping[str, NodeSpec], nodes: Mapping[str,
     return problems
 
 
+def fill_defaults(graph: Graph, specs: Mapping[str, NodeSpec]) -> None:
+    """Gives the required inputs that are missing the defaults of their widgets, as a page does with a new node."""
+    for node in graph.values():
+        for given in specs[node.class_type].inputs if node.class_type in specs else ():
+            if not given.optional and given.default is not None:
+                node.inputs.setdefault(given.id, given.default)
+
+
 def _check_inputs(
     node: GraphNode, spec: NodeSpec, graph: Graph, specs: Mapping[str, NodeSpec], left_to_node: frozenset[str]
 ) -> list[str]:

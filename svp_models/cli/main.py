@@ -17,6 +17,7 @@ from .folders import OpenNodes
 
 COMMANDS = {  # name -> module with `add_NAME_arguments` and `run_NAME`, and summary
     "generate": ("generate", "a portrait and a voice in, a video out"),
+    "animate": ("animate", "a photograph and a voice in, a video out: LivePortrait, in the style of a clip"),
     "run": ("generate", "run an API-format workflow without ComfyUI"),
     "demo": ("generate", "a portrait speaks in two styles: the bundled graph with the bundled model"),
     "info": ("models", "describe a model or style file"),

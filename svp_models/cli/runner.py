@@ -25,6 +25,7 @@ from .graph import (
     Link,
     check_graph,
     execution_order,
+    fill_defaults,
     graph_content,
     load_graph,
     output_nodes,
@@ -180,11 +181,13 @@ def run_workflow(
     output_folder: Path,
     assignments: Sequence[str] = (),
     earlier: Path | None = None,
+    complete: bool = True,
 ) -> list[Path]:
     """Runs an API-format workflow file and returns the files it saved in the output folder.
 
-    assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. Previews go
-    to a temp folder that is removed afterwards.
+    assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. complete: the
+    workflow has all inputs, as saved ones have; else missing widgets take their defaults. Previews go to a temp folder that is
+    removed afterwards.
     """
     graph = load_graph(workflow)
     if not input_folder.is_dir():
@@ -205,6 +208,8 @@ def run_workflow(
         )
         with ending_at_once():  # nothing is written yet, and imports take seconds
             registry = build_registry([*core_nodes(folders), *open_nodes(folders, steps)])
+        if not complete:
+            fill_defaults(graph, registry.specs)
         for assignment in assignments:
             set_input(graph, registry.specs, assignment)
         try:

@@ -26,7 +26,8 @@ class Hidden:
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One input. io_type is a type name, `*`, or several separated by commas; options belong to a COMBO."""
+    """One input. io_type is a type name, `*`, or several separated by commas; options belong to a COMBO; default: of its widget,
+    None without one."""
 
     id: str
     io_type: str
@@ -34,6 +35,7 @@ class InputSpec:
     options: tuple[Any, ...] | None = None
     min: float | None = None
     max: float | None = None
+    default: Any = None
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ def _read_input(given: Any) -> InputSpec:
         options=None if options is None else tuple(options),
         min=getattr(given, "min", None),
         max=getattr(given, "max", None),
+        default=getattr(given, "default", None),
     )
 
 
