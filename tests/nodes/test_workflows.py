@@ -21,15 +21,28 @@ from svp_portrait.svp_models.cli.runner import build_registry
 from ..looping import deviations, for_all
 
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
-NAMES = ["face_restore", "portrait", "style_interpolation", "style_library", "talk", "train_style", "vexpress_portrait"]
+NAMES = [
+    "expression_sliders", "face_restore", "portrait", "redub", "style_interpolation", "style_library", "talk", "talk_photo",
+    "talk_photo_style", "train_style", "vexpress_portrait",
+]  # fmt: skip
+NEEDED = {  # entries of the model zoo whose weights a graph needs
+    "expression_sliders": ["liveportrait"],
+    "redub": ["liveportrait", "joyvasa"],
+    "talk_photo": ["liveportrait", "joyvasa"],
+    "talk_photo_style": ["liveportrait", "joyvasa"],
+    "vexpress_portrait": ["vexpress", "sd-vae-ft-mse", "wav2vec2-base-960h"],
+}
+IN_THE_DIALOG = (".bin", ".pt", ".safetensors")  # files that the page's dialog of missing models can name
 WEIGHTS = [  # what a graph needs beside the built-in model, where `svp download` puts it
     *(f"svp/vexpress/{file.name}" for file in entry_named("vexpress").files),
     "vae/vae-ft-mse-840000-ema-pruned.safetensors",
     "audio_encoders/wav2vec2-base-960h/model.safetensors",
+    *(f"liveportrait/{file.name}" for file in entry_named("liveportrait").files),
+    *(f"joyvasa/{file.name}" for file in entry_named("joyvasa").files),
 ]
 ASSETS = ["portrait.png", "portrait_wide.png", "speech.wav", "style_happy.mp4", "style_sad.mp4", "driving.mp4"]
 SCHEMAS = {node.__name__: node.define_schema() for node in NODE_CLASSES}
-CORE_WIDGETS = {  # the first widgets of each node; others only show
+CORE_WIDGETS: dict[str, list[str]] = {  # the first widgets of each node; others only show
     "LoadImage": ["image"],
     "LoadAudio": ["audio"],
     "LoadVideo": ["file"],
@@ -42,7 +55,7 @@ SLOT, FIRST_SLOT, ROW = 20, 14, 24  # pixels: a socket's row, the middle of the 
 WINDOW = (1600, 862)  # pixels that the page gives the canvas in a window of 1600 x 900
 FILLED, AROUND = 0.75, 10  # the share of the canvas that an opened graph fills, with so many pixels around it
 LEGIBLE = {  # smallest zoom of a template as it is opened; the page hides texts below 0.58
-    "talk": 0.8, "portrait": 0.7, "style_interpolation": 0.7, "style_library": 0.7, "train_style": 0.68,
+    "talk": 0.8, "talk_photo": 0.7, "redub": 0.7, "portrait": 0.7, "style_interpolation": 0.7, "style_library": 0.7, "train_style": 0.68,
 }  # fmt: skip
 OLD_GRAPHS = Path(__file__).with_name(
     "graphs"
@@ -142,6 +155,12 @@ def test_missing_weights_are_told_with_their_cure(folders):
     put_models(folders, WEIGHTS[:5])
     model, _ = problems(graph, folders)
     assert "svp download sd-vae-ft-mse --" in model
+
+
+@for_all(lambda: {name: name for name in NEEDED if name != "vexpress_portrait"})
+def test_notes_name_the_downloads_of_their_graphs(name):
+    (note,) = [node for node in drawn(name)["nodes"] if node["type"] in NOTES]
+    assert f"svp download {' '.join(NEEDED[name])} --models models" in note["widgets_values"][0]
 
 
 def test_the_note_names_the_downloads_of_its_graph():
@@ -289,8 +308,13 @@ def test_clips_are_decoded_by_the_pack_alone(name):
         for given, value in node["inputs"].items()
         if isinstance(value, list) and value[0] in clips
     ]
-    assert {kind for kind, _ in targets} <= {"SVPStyleExtract", "SVPHeadKpsExtract"} and len(targets) == len(clips)
-    assert all(given == "frames" for _, given in targets)
+    readers = {
+        "SVPStyleExtract": "frames",
+        "SVPHeadKpsExtract": "frames",
+        "SVPMotionExtract": "frames",
+        "SVPAnimate": "portrait",
+    }
+    assert all(readers[kind] == given for kind, given in targets) and len(targets) == len(clips)
     assert not any("audio" in node["inputs"] for node in nodes.values() if node["class_type"] == "SVPStyleExtract")
 
 
@@ -311,13 +335,14 @@ def test_the_page_is_given_the_media_that_are_used(name):
     assert all((WORKFLOWS / "assets" / item).is_file() for item in used)
 
 
-def test_the_page_is_given_the_weights_that_are_needed():
+@for_all(names)
+def test_the_page_is_given_the_weights_that_are_needed(name):
     """For its dialog of missing models: name, address, folder and sum as the catalogue has them."""
-    graph = drawn("vexpress_portrait")
+    graph = drawn(name)
     listed = {item["name"]: item for node in graph["nodes"] for item in node["properties"].get("models", [])}
-    assert list(listed.values()) == graph["models"]
-    for entry in map(entry_named, ("vexpress", "sd-vae-ft-mse", "wav2vec2-base-960h")):
-        for file in (path for path in entry.files if path.name.endswith((".bin", ".safetensors"))):
+    assert list(listed.values()) == graph.get("models", [])
+    for entry in map(entry_named, NEEDED.get(name, [])):
+        for file in (path for path in entry.files if path.name.endswith(IN_THE_DIALOG)):
             folder, _, below = entry.folder.partition("/")
             given = listed.pop(f"{below}/{file.name}" if below else file.name)
             assert given["directory"] == folder and given.get("hash") == file.sha256
