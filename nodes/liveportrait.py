@@ -1,4 +1,4 @@
-"""LivePortrait: its networks loaded, and portraits and films moved by motions."""
+"""LivePortrait: its networks loaded, and portraits and videos moved by motions."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class SVPLoadLivePortrait(io.ComfyNode):
             node_id="SVPLoadLivePortrait",
             display_name="Load LivePortrait (SVP)",
             category="SVP Portrait",
-            description="Loads LivePortrait's networks, which move the face of a photograph or film.",
+            description="Loads LivePortrait's networks, which move the face of a photograph or video.",
             inputs=[
                 io.Combo.Input(
                     "liveportrait",
@@ -204,7 +204,7 @@ class SVPMotionExtract(io.ComfyNode):
 
 
 class SVPAnimate(io.ComfyNode):
-    """SVP_LIVEPORTRAIT, portrait or film, SVP_MOTION -> IMAGE."""
+    """SVP_LIVEPORTRAIT, portrait or video, SVP_MOTION -> IMAGE."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -213,15 +213,15 @@ class SVPAnimate(io.ComfyNode):
             display_name="Animate Portrait (SVP)",
             **search_aliases(*TALK, "liveportrait", "reenactment", "redub", "dubbing", "puppeteer"),
             category="SVP Portrait/motion",
-            description="Moves the face of a photograph by a motion, or the faces of a film, every frame by its own: all of the face, "
-            "or the lips, eyes, expression or pose alone. For another voice on a film: region lips, mode absolute.",
+            description="Moves the face of a photograph by a motion, or the faces of a video, every frame by its own: all of the face, "
+            "or the lips, eyes, expression or pose alone. For another voice on a video: region lips, mode absolute.",
             inputs=[
                 LivePortraitSocket.Input("liveportrait", tooltip="From Load LivePortrait."),
                 io.MultiType.Input(
                     "portrait",
                     types=[io.Image, io.Video],
-                    tooltip="A picture, which gets as many frames as the motion has; or a film, its frames or the video of Load "
-                    "Video, of which every frame is moved by its own frame of the motion, until one of them ends.",
+                    tooltip="A picture, which gets as many frames as the motion has; or a video: its frames, or what Load "
+                    "Video gives, of which every frame is moved by its own frame of the motion, until one of them ends.",
                 ),
                 MotionSocket.Input(
                     "motion", tooltip="From Extract Motion with LivePortrait connected, a generator, or a file."
@@ -230,7 +230,7 @@ class SVPAnimate(io.ComfyNode):
                     "region",
                     options=list(REGIONS),
                     default="all",
-                    tooltip="What the motion moves; everything else stays the portrait's or film's own. pose: turns, shifts and size of "
+                    tooltip="What the motion moves; everything else stays the portrait's or video's own. pose: turns, shifts and size of "
                     "the head.",
                 ),
                 io.Combo.Input(
@@ -278,7 +278,7 @@ class SVPAnimate(io.ComfyNode):
             ],
             outputs=[
                 io.Image.Output("images", tooltip="The frames, at the size of the portrait when pasted back."),
-                io.Float.Output("fps", tooltip="Frames per second, of the film or of the motion; for Combine Video."),
+                io.Float.Output("fps", tooltip="Frames per second, of the video or of the motion; for Combine Video."),
                 io.Mask.Output(
                     "mask", tooltip="Where the moved face is in the frames, 1 inside and fading at its edges."
                 ),

@@ -43,7 +43,7 @@ class SVPMotionMix(io.ComfyNode):
             display_name="Mix Motions (SVP)",
             **search_aliases("redub", "dub", "lip sync video", "combine motions"),
             category=CATEGORY,
-            description="The first motion with the pose of another, the lips of a third, the eyes of a fourth. A film's own motion "
+            description="The first motion with the pose of another, the lips of a third, the eyes of a fourth. A video's own motion "
             "with the lips of a voice is redubbing.",
             inputs=[
                 MotionSocket.Input(

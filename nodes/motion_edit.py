@@ -103,7 +103,8 @@ class SVPMotionEdit(io.ComfyNode):
                     placeholder="0 yaw 0\n1.5 yaw 20\n2.5 smile 0.8",
                     tooltip="One keyframe a line: time in seconds, channel, value. Channels: yaw, pitch, roll (degrees), shift_x, "
                     "shift_y, scale (shares), smile, brows, mouth_open, mouth_width, pout, wink_left, wink_right, blink, gaze_x, "
-                    "gaze_y (as in Edit Expression), expression (factor). Values come on top of the motion.",
+                    "gaze_y (as in Edit Expression), expression (factor). Values come on top of the motion. A motion of one frame becomes as "
+                    "long as the table.",
                 ),
                 io.Combo.Input(
                     "interpolation",
@@ -115,7 +116,7 @@ class SVPMotionEdit(io.ComfyNode):
                 *(amplitude_input(name, what) for name, what in HEAD.items()),
                 *(smoothing_input(name, what) for name, what in HEAD.items()),
             ],
-            outputs=[MotionSocket.Output("motion", tooltip="The edited motion, as long as before.")],
+            outputs=[MotionSocket.Output("motion", tooltip="The edited motion.")],
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""A portrait or a film of any size moved by a motion: the face is cropped, driven and pasted back, a few frames at a time."""
+"""A portrait or a video of any size moved by a motion: the face is cropped, driven and pasted back, a few frames at a time."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from ..io.progress import Progress, shared
 from ..media.frame_stream import FrameStream
 from ..media.images import ImageBuffer
 from ..types import Motion
-from .face_square import clip_square, face_batches, film_squares, whole_images
+from .face_square import clip_square, face_batches, video_squares, whole_images
 from .keypoints import keypoints_of_motion
 from .liveportrait import (
     DEFAULTS,
     FRAMES_AT_ONCE,
     INPUT_SIDE,
     AnimateOptions,
-    animate_film,
     animate_still,
+    animate_video,
     mouth_ratios,
 )
 from .mix import resample
@@ -69,9 +69,9 @@ def animate_portrait(
 ) -> tuple[Tensor, Tensor, float]:
     """Images n h w 3 in [0, 1], float32 on the CPU, the weight of the moved face in them, n h w, and their frames per second.
 
-    portrait: one picture, which gets as many frames as the motion has, or a film, of which every frame is moved by its own
-    frame of the motion. A film of known frame rate keeps it, and the motion is brought to it. The shorter of film and motion
-    ends both, but a motion of one frame moves all of the film.
+    portrait: one picture, which gets as many frames as the motion has, or a video, of which every frame is moved by its own
+    frame of the motion. A video of known frame rate keeps it, and the motion is brought to it. The shorter of video and motion
+    ends both, but a motion of one frame moves all of the video.
     folder: for frames that are too many for the memory. progress(done, total) may raise to stop.
     """
     framing = framing or Framing()
@@ -97,7 +97,7 @@ def animate_portrait(
                 "%s has %d frames at %g fps, the motion %d: the %d that both have come out",
                 WHAT, len(portrait), fps, len(driving), count,
             )  # fmt: skip
-        frames = animate_film(networks, faces, driving, options, ratios, reference)
+        frames = animate_video(networks, faces, driving, options, ratios, reference)
     composed = Composer(crop, framing, count, folder)
     for index, (frame, base) in enumerate(zip(chain.from_iterable(frames), images, strict=False)):
         shown = composed.add(base, frame)
@@ -120,7 +120,7 @@ def find_portrait(
     track = find_face(framing.analyzer, portrait, WHAT, progress, "they stay as they are")
     if crop is not None:
         return crop, track
-    return clip_square(track) if len(track) == 1 else film_squares(track), track
+    return clip_square(track) if len(track) == 1 else video_squares(track), track
 
 
 class Composer:

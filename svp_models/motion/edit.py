@@ -15,7 +15,8 @@ from ..errors import PortraitError
 from ..optional_deps import ndimage
 from ..types import Motion
 from .blinks import edit_blinks
-from .keyframes import keyframe_curves
+from .keyframes import keyframe_curves, last_time
+from .mix import resample
 from .sliders import channels_of, move_face
 
 HEAD_CHANNELS = ("yaw", "pitch", "roll", "shift_x", "shift_y", "scale")
@@ -64,8 +65,10 @@ def edit_expression(motion: Motion, edit: ExpressionEdit, seed: int = 0) -> Moti
 
 def apply_keyframes(motion: Motion, text: str, interpolation: str = "smooth") -> Motion:
     """The motion with a table's curves on top of it (see `keyframes`): of the head, of every slider of the motion's space, and
-    of the expression's amplitude, where 1 changes nothing."""
+    of the expression's amplitude, where 1 changes nothing. A motion of one frame becomes as long as the table."""
     names = (*HEAD_CHANNELS, AMPLITUDE, *channels_of(motion.space))
+    if len(motion) == 1:
+        motion = resample(motion, round(last_time(text, names) * motion.fps) + 1, motion.fps, "hold")
     curves = keyframe_curves(text, names, len(motion), motion.fps, interpolation)
     if not curves:
         return motion

@@ -1,4 +1,4 @@
-"""The squares that LivePortrait sees: the face of a picture, of every frame of a film, or of a whole clip, as its own crop has it.
+"""The squares that LivePortrait sees: the face of a picture, of every frame of a video, or of a whole clip, as its own crop has it.
 
 The side is SIDE_PER_FACE times the face, from the brows to the chin, and the centre lies RISE sides above that of the face. A
 square may reach beyond the picture, whose edge is repeated there.
@@ -20,7 +20,7 @@ from ..face.tracking import filled_face_boxes
 
 SIDE_PER_FACE = 2.3
 RISE = 0.125  # of the side
-REACH = 12  # frames before and after over which the square of a film is averaged
+REACH = 12  # frames before and after over which the square of a video is averaged
 
 
 def clip_square(track: FaceTrack) -> FaceCrop:
@@ -33,7 +33,7 @@ def clip_square(track: FaceTrack) -> FaceCrop:
     return _crop([_square(place[0], max(float(side[0]), reach))], track)
 
 
-def film_squares(track: FaceTrack, reach: int = REACH) -> FaceCrop:
+def video_squares(track: FaceTrack, reach: int = REACH) -> FaceCrop:
     """A square for every frame that moves with the face, smooth over `reach` frames before and after."""
     boxes = filled_face_boxes(track)
     low, high = boxes[:, :2], boxes[:, 2:]

@@ -89,6 +89,11 @@ def keyframe_curves(
     return curves
 
 
+def last_time(text: str, channels: Sequence[str]) -> float:
+    """The time of a table's last keyframe in seconds; 0 without any."""
+    return max((rows[-1][0] for rows in parse_keyframes(text, channels).values()), default=0.0)
+
+
 def _number(text: str, line: int) -> float:
     try:
         value = float(text)

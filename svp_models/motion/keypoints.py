@@ -142,7 +142,7 @@ def drive_relative(
 ) -> Tensor:
     """The source's points moved by how the driving face differs from its first frame: n k 3 (algorithm 1).
 
-    source: one frame, or n frames of a film, of which each is moved. first: the driving motion's first frame, if `driving` is a
+    source: one frame, or n frames of a video, of which each is moved. first: the driving motion's first frame, if `driving` is a
     later part of it. region: see REGIONS.
     """
     first = driving_frame(driving, 0) if first is None else first

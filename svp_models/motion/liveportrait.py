@@ -157,7 +157,7 @@ def animate_still(
         yield render(networks, source, points)
 
 
-def animate_film(
+def animate_video(
     networks: LivePortraitNetworks,
     faces: Iterable[Tensor],
     motion: KeypointMotion,
@@ -165,7 +165,7 @@ def animate_film(
     lip_ratios: Tensor | None = None,
     reference: KeypointMotion | None = None,
 ) -> Iterator[Tensor]:
-    """Faces of a film in pieces n 3 S S, every face moved by its own frame of the motion: frames n 3 2S 2S.
+    """Faces of a video in pieces n 3 S S, every face moved by its own frame of the motion: frames n 3 2S 2S.
 
     It ends with the faces or with the motion; a motion of one frame moves all faces. lip_ratios: of all mouths. reference: as
     in `animate_still`.

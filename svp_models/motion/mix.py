@@ -1,6 +1,6 @@
 """Parts of several motions in one: the pose of one, the lips of another, the eyes of a third, the rest of the first.
 
-Redubbing is the film's own motion with the lips of a voice's.
+Redubbing is the video's own motion with the lips of a voice's.
 """
 
 from __future__ import annotations

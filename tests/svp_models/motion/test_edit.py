@@ -98,6 +98,15 @@ def test_keyframes_reach_head_face_and_amplitude():
     torch.testing.assert_close(moved.expression, wanted, rtol=0, atol=1e-5)
 
 
+def test_keyframes_make_a_clip_of_a_still_face():
+    """As long as the table, 2 s at 25 frames a second; without a table one frame stays one."""
+    still = still_motion(1, "liveportrait")
+    moved = apply_keyframes(still, "0 yaw 0\n2 yaw 20", "linear")
+    torch.testing.assert_close(moved.angles[:, 0], torch.linspace(0, 20, 51))
+    assert torch.equal(moved.expression, still.expression.expand(51, -1)) and moved.fps == still.fps
+    assert len(apply_keyframes(still, "")) == 1
+
+
 def test_keyframes_name_coefficients_in_the_drawn_world_alone():
     moved = apply_keyframes(still_motion(3), "0 tongue_up 0.4\n0 blink 1")
     assert moved.expression[:, EXPRESSION_INDEX["tongue_up"]].tolist() == pytest.approx([0.4] * 3)

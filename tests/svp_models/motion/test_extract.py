@@ -15,7 +15,7 @@ from svp_portrait.svp_models.face.keypoints import five_points_from_68
 from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.media.frame_stream import image_stream
 from svp_portrait.svp_models.motion.extract import extract_liveportrait_motion, extract_svp_motion, motion_of_track
-from svp_portrait.svp_models.motion.face_square import clip_square, film_squares
+from svp_portrait.svp_models.motion.face_square import clip_square, video_squares
 from svp_portrait.svp_models.motion.keypoints import motion_of_keypoints
 from svp_portrait.svp_models.motion.liveportrait import read_motion
 from svp_portrait.svp_models.synthetic.clips import make_clip
@@ -87,7 +87,7 @@ def test_a_square_grows_until_it_holds_every_face():
     track = build_track([face_at(0, 50), face_at(200, 50)], 400, 300)
     (square,) = clip_square(track).squares
     assert square.left <= 0 and square.left + square.side >= 220
-    first, second = film_squares(track, reach=0).squares
+    first, second = video_squares(track, reach=0).squares
     assert (first.side, second.side) == (46, 46) and second.left - first.left == 200
 
 

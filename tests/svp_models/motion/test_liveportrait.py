@@ -23,8 +23,8 @@ from svp_portrait.svp_models.motion.keypoints import (
 from svp_portrait.svp_models.motion.liveportrait import (
     AnimateOptions,
     Source,
-    animate_film,
     animate_still,
+    animate_video,
     close_lips,
     driven_keypoints,
     motion_part,
@@ -100,7 +100,7 @@ def test_a_picture_driven_by_its_own_motion_is_reconstructed(liveportrait_networ
 
 def test_a_film_driven_by_stillness_is_its_own_reconstruction(liveportrait_networks, film, motion):
     still = motion_part(motion, [2])
-    frames = joined(animate_film(liveportrait_networks, film.split(2), still, PLAIN))
+    frames = joined(animate_video(liveportrait_networks, film.split(2), still, PLAIN))
     own = [joined(animate_still(liveportrait_networks, face, still, PLAIN)) for face in film.split(1)]
     torch.testing.assert_close(frames, joined(own), **TOLERANCE)
 
@@ -112,14 +112,14 @@ def test_pieces_change_nothing(liveportrait_networks, film, motion):
     for size in (2, 5):
         together = joined(animate_still(liveportrait_networks, film[:1], motion, options, size=size))
         torch.testing.assert_close(together, alone, **TOLERANCE)
-    at_once = joined(animate_film(liveportrait_networks, [film], motion, options))
-    in_pieces = joined(animate_film(liveportrait_networks, film.split(2), motion, options))
+    at_once = joined(animate_video(liveportrait_networks, [film], motion, options))
+    in_pieces = joined(animate_video(liveportrait_networks, film.split(2), motion, options))
     torch.testing.assert_close(in_pieces, at_once, **TOLERANCE)
 
 
 def test_a_film_ends_with_its_motion(liveportrait_networks, film, motion):
     short = motion_part(motion, slice(3))
-    frames = list(animate_film(liveportrait_networks, film.split(2), short))
+    frames = list(animate_video(liveportrait_networks, film.split(2), short))
     assert [len(piece) for piece in frames] == [2, 1]
 
 
