@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from svp_portrait.nodes.host import InputImpl, folder_paths
 from svp_portrait.nodes.liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract, liveportrait_names
 from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
 from svp_portrait.nodes.motion_style import SVPMotionEmotion, SVPMotionStyle
-from svp_portrait.svp_models.checkpoints.liveportrait import load_liveportrait
+from svp_portrait.svp_models.checkpoints.liveportrait import FILES, load_liveportrait
 from svp_portrait.svp_models.checkpoints.liveportrait_file import save_liveportrait
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.errors import PortraitError
@@ -31,7 +30,7 @@ from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import Motion
 
-from ..reference.weights import liveportrait_weights
+from ..reference.published import write_liveportrait
 
 ANIMATE = {
     "region": "all", "mode": "relative", "framing": "paste back", "stitching": True, "normalize_lips": False, "feather": 0.1,
@@ -64,23 +63,13 @@ def analyzer(monkeypatch):
     return SVPLoadFaceAnalyzer.execute("marks", "largest", 0, 0.0, "backend").args[0]
 
 
-def write_files(folder: Path, names=None, below: dict[str, str] | None = None) -> Path:
-    """The reference networks as published; below: file -> subfolder."""
-    for file, content in liveportrait_weights().items():
-        place = folder / (below or {}).get(file, "")
-        place.mkdir(parents=True, exist_ok=True)
-        if names is None or file in names:
-            torch.save(content, place / f"{file}.pth")
-    return folder
-
-
 @pytest.fixture
 def loaded(folders, tmp_path, monkeypatch):
     folder_paths.use(tmp_path, tmp_path / "models")
     monkeypatch.setattr(nodes, "Framing", partial(Framing, side=SIDE))
     extract = partial(extract_liveportrait_motion, side=SIDE)
     monkeypatch.setattr(nodes, "extract_liveportrait_motion", extract)
-    write_files(tmp_path / "models" / "liveportrait")
+    write_liveportrait(tmp_path / "models" / "liveportrait")
     return SVPLoadLivePortrait.execute("/").args[0]
 
 
@@ -110,11 +99,9 @@ def test_folders_and_files_are_found(folders, tmp_path):
     assert liveportrait_names() == ["(none found)"]
     message = SVPLoadLivePortrait.validate_inputs("(none found)")
     assert "svp download liveportrait" in message and str(root) in message and "spade_generator" in message
-    published = {file: "base_models" for file in liveportrait_weights()} | {
-        "stitching_retargeting_module": "retargeting_models"
-    }
-    write_files(root / "original", below=published)
-    write_files(root / "half", names=["spade_generator", "motion_extractor"])
+    published = {file: "base_models" for file in FILES} | {"stitching_retargeting_module": "retargeting_models"}
+    write_liveportrait(root / "original", below=published)
+    write_liveportrait(root / "half", names=["spade_generator", "motion_extractor"])
     save_liveportrait(root / "one.safetensors", load_liveportrait(root / "original"))
     assert liveportrait_names() == ["original/", "one.safetensors"]
     assert SVPLoadLivePortrait.validate_inputs("original/") is True

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -18,11 +16,8 @@ from svp_portrait.nodes.liveportrait import SVPLoadLivePortrait
 from svp_portrait.nodes.motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate, generator_names
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection
-from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
-from svp_portrait.svp_models.networks.motion_generators.joyvasa import DiffusionSchedule, alignment_mask
-from svp_portrait.svp_models.networks.motion_generators.motion_scale import JOYVASA_ORDER, KDTALKER_ORDER
 
-from ..reference.weights import generator_weights, liveportrait_weights
+from ..reference.published import write_generators, write_liveportrait
 
 GENERATE = {
     "seed": 0, "fps": 25.0, "steps": 2, "guidance": -1.0, "smoothing": True, "overlap": -1, "framing": "find face",
@@ -44,32 +39,6 @@ class Middle:
             yield [FaceDetection(box, points[:8].copy(), points[:5].copy(), points)]
 
 
-def write_generators(models: Path) -> None:
-    """The reference networks in models/kdtalker and models/joyvasa with what belongs to them."""
-    files = generator_weights()
-    generator = files["motion_generator"]
-    generator["model"] |= {
-        "denoising_net.alignment_mask": alignment_mask(15, 1),
-        "denoising_net.TE.pe": sinusoidal_encoding(501, 32, torch.zeros(()))[None],
-        "denoising_net.PE.pe": sinusoidal_encoding(600, 32, torch.zeros(()))[None],
-        **{f"diffusion_sched.{name}": tensor for name, tensor in DiffusionSchedule(6).state_dict().items()},
-    }
-    generator["args"] = argparse.Namespace(fps=25)
-    for name in ("kdtalker", "joyvasa"):
-        (models / name).mkdir(parents=True)
-    torch.save(files["KDTalker"], models / "kdtalker/KDTalker.pth")
-    torch.save(files["wav2lip"], models / "kdtalker/wav2lip.pth")
-    sizes = KDTALKER_ORDER | {"kp": 63}
-    norm = {f"{name}_{kind}": np.full(size, value, np.float32)
-            for name, size in sizes.items() for kind, value in (("mean", 0.1), ("std", 0.5))}  # fmt: skip
-    np.savez(models / "kdtalker/norm.npz", **norm)
-    torch.save(generator, models / "joyvasa/motion_generator_hubert_chinese.pt")
-    ranges = {f"{kind}_{name}": np.full(size, value, np.float32)
-              for name, size in JOYVASA_ORDER.items() for kind, value in (("min", 0.5), ("max", 1.0))}  # fmt: skip
-    template = {**ranges, "mean_exp": np.zeros(63, np.float32), "std_exp": np.ones(63, np.float32)}
-    (models / "joyvasa/motion_template.pkl").write_bytes(pickle.dumps(template))
-
-
 @pytest.fixture
 def models(folders, tmp_path, monkeypatch) -> Path:
     folder_paths.use(tmp_path, tmp_path / "models")
@@ -83,9 +52,7 @@ def models(folders, tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def written(models) -> Path:
     write_generators(models)
-    (models / "liveportrait").mkdir()
-    for file, content in liveportrait_weights().items():
-        torch.save(content, models / f"liveportrait/{file}.pth")
+    write_liveportrait(models / "liveportrait")
     return models
 
 

@@ -51,8 +51,7 @@ def beginning(name: str, tmp_path: Path) -> Path:
     video, path = load_video(ASSETS / name), tmp_path / name
     height, width = video.frames.shape[1:3]
     with VideoWriter(path, width, height, video.fps) as writer:
-        for frame in video.frames[:4]:
-            writer.write(frame)
+        writer.write(video.frames[:4])
     return path
 
 
