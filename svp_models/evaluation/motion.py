@@ -13,7 +13,7 @@ from ..checkpoints.built_in_motion import MotionModel
 from ..data.motion_clips import FPS
 from ..errors import PortraitError
 from ..model import PortraitModel
-from ..motion.built_in import GivenMotion, generate_motion, predict_style
+from ..motion.built_in import GivenMotion, generate_motion, predict_style, smooth_pose_numbers
 from ..motion.control import blink_track
 from ..networks.motion_experts import MovementDetector
 from ..networks.motion_generator import MotionConditions
@@ -93,9 +93,8 @@ class MotionEvaluator:
             rows = slice(start, start + BATCH)
             part = cases[rows]
             fixed = None if given is None else given(rows)
-            found += list(
-                generate_motion(self.network, conditions(part, rows), self.noise(part, offset), fixed, causal=causal)
-            )
+            made = generate_motion(self.network, conditions(part, rows), self.noise(part, offset), fixed, causal=causal)
+            found += list(smooth_pose_numbers(made, self.network, None if fixed is None else fixed.known))
         return found
 
     def free(self, offset: int = 0, habits: bool = True, causal: bool = False) -> list[Tensor]:

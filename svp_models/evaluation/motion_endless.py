@@ -13,7 +13,7 @@ from torch import Tensor
 from ..data.motion_clips import FPS, blink_rate, motion_numbers
 from ..diffusion.style import extract_style
 from ..model import PortraitModel
-from ..motion.built_in import StreamOptions, conditions_for, generate_motion, stream_motion
+from ..motion.built_in import StreamOptions, conditions_for, generate_motion, smooth_pose_numbers, stream_motion
 from ..networks.audio_encoder import SAMPLE_RATE, mel_rows
 from ..networks.motion_generator import MotionConditions, MotionGeneratorNetwork
 from ..synthetic.clips import act
@@ -95,7 +95,7 @@ def endless_figures(
             chunks.append(chunk[0])
             seconds.append(time.perf_counter() - began)
             began = time.perf_counter()
-        made, tenth = torch.cat(chunks), max(1, len(seconds) // 10)
+        made, tenth = smooth_pose_numbers(torch.cat(chunks)[None], network)[0], max(1, len(seconds) // 10)
         slower.append(float(np.median(seconds[-tenth:]) / np.median(seconds[1 : 1 + tenth])))
         length = round(PART_SECONDS * FPS)
         looped = case.numbers[:length].repeat(-(-len(made) // length), 1)[: len(made)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..errors import PortraitError
 from ..io.progress import Progress
@@ -18,6 +19,8 @@ from .words import TimedPhrase, word_tensors
 
 STEPS = 10
 STYLE_SHIFT = 8.0  # a style has far more numbers than it says: what it will be is decided near the noise
+SMOOTHING_REACH = 2  # frames
+POSE_GROUPS = ("rotation", "shift", "scale")
 GUIDED = ("voice", "style", "words")
 
 
@@ -164,12 +167,13 @@ def conditions_for(
 
 @dataclass(frozen=True)
 class StreamOptions:
-    """A motion made in pieces. chunk: frames of one; history: frames before it that it goes on from; steps: of the sampler."""
+    """A motion made in pieces. chunk: frames of one; history: frames before it that it goes on from; steps: of the sampler;
+    causal: no frame sees later ones of its own chunk either."""
 
     chunk: int = 25
     history: int = 64
     steps: int = STEPS
-    causal: bool = True
+    causal: bool = False
 
 
 @torch.no_grad()
@@ -237,6 +241,23 @@ def predict_style(
 
     noise = torch.randn(len(voice), network.config.style_size, generator=generator).to(like)
     return network.restore(sample_flow(predict, noise, angle_steps(steps, STYLE_SHIFT), progress))
+
+
+def smooth_pose_numbers(numbers: Tensor, network: MotionGeneratorNetwork, known: Tensor | None = None) -> Tensor:
+    """Motions b n c whose pose is without the jitter of few sampling steps: a weighted mean over five frames, edges repeated.
+
+    known: b n g, groups that were given and stay as they are.
+    """
+    weights = torch.hann_window(2 * SMOOTHING_REACH + 3, periodic=False, dtype=numbers.dtype)[1:-1]
+    groups = network.config.groups
+    smooth = numbers.clone()
+    for name in POSE_GROUPS:
+        if known is None or not bool(known[..., list(groups).index(name)].any()):
+            rows = numbers[..., groups[name]].transpose(1, 2)  # b k n
+            padded = functional.pad(rows, (SMOOTHING_REACH, SMOOTHING_REACH), mode="replicate")
+            found = functional.conv1d(padded.flatten(0, 1)[:, None], (weights / weights.sum())[None, None])
+            smooth[..., groups[name]] = found.view(rows.shape).transpose(1, 2)
+    return smooth
 
 
 def motion_of_numbers(numbers: Tensor, network: MotionGeneratorNetwork, face: Tensor | None = None) -> Motion:

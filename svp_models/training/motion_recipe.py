@@ -27,10 +27,12 @@ class GeneratorPhase(Checked):
     no frame sees later ones. history_noise: largest noise on given frames before a sample. known_prob: share of the samples of
     which some groups of numbers are given. *_drop_prob: shares without a condition. style_noise: standard deviation of a
     style's error in units of its own. portrait_noise: of the portrait's numbers. mouth_weight, pose_weight, lids_weight:
-    weights of their numbers in the loss beside 1. lip_expert_weight: of the expert's opinion on the clean motion.
+    weights of their numbers in the loss beside 1. lip_expert_weight: of the expert's opinion on the clean motion. start: a file of
+    a motion generator that this one goes on from; '' starts afresh.
     """
 
     settings: TrainSettings
+    start: str = limited("", least=0, most=4096)
     frames: int = limited(96, 4, MAX_COUNT)
     level_mean: float = limited(0.0, -10, 10)
     level_deviation: float = limited(1.0, 1e-3, 10)

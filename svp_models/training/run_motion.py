@@ -92,7 +92,8 @@ class MotionRun:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             if name == "generator":
-                network = MotionGeneratorNetwork(replace(self.recipe.network, vocabulary=clips.vocabulary))
+                sizes = replace(self.recipe.network, vocabulary=clips.vocabulary)
+                network = started_from(config.start, sizes) if config.start else MotionGeneratorNetwork(sizes)
                 return GeneratorTraining(network, clips, test, config, self._lip_expert())
             if name == "style_predictor":
                 return StylePredictorTraining(StylePredictor(config.network), clips, test, config)
@@ -184,12 +185,24 @@ class MotionRun:
 
 def kdtalker_network(network: MotionGeneratorConfig, config: KDTalkerPhase) -> KDTalkerNetwork:
     """KDTalker's network at the size of a phase, for the numbers of this generator."""
+    head_dim = config.dim // config.heads
     sizes = KDTalkerConfig(
         channels=network.channels,
         dim=config.dim,
         layers=config.layers,
         heads=config.heads,
-        head_dim=config.dim // config.heads,
+        head_dim=head_dim,
         audio_dim=network.audio_size,
+        rotary=min(KDTalkerConfig.rotary, head_dim // 2),
     )
     return KDTalkerNetwork(sizes)
+
+
+def started_from(path: str, config: MotionGeneratorConfig) -> MotionGeneratorNetwork:
+    """The generator of a file; PortraitError where its sizes are not those of the recipe."""
+    network = load_motion_model(path).network
+    if network.config != config:
+        raise PortraitError(
+            f"{path}: its generator has other sizes or words than the recipe: use the recipe that it was made with"
+        )
+    return network.train()

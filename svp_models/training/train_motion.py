@@ -45,7 +45,8 @@ class GeneratorTraining:
         lip_expert: LipExpert | None = None,
     ):
         self.clips, self.test, self.config = clips, test, config
-        set_scale(network, clips)
+        if not config.start:
+            set_scale(network, clips)
         self.module = GeneratorModule(network, config, lip_expert)
 
     def sample(self, index: SampleIndex) -> Sample:

@@ -12,6 +12,7 @@ from svp_portrait.svp_models.motion.built_in import (
     generate_motion,
     motion_of_numbers,
     numbers_of_motion,
+    smooth_pose_numbers,
     stream_motion,
 )
 from svp_portrait.svp_models.motion.words import TimedPhrase
@@ -122,3 +123,17 @@ def test_numbers_and_motions_are_two_ways_to_say_the_same(network):
     other = MotionGeneratorNetwork(MotionGeneratorConfig())
     with pytest.raises(PortraitError, match="5 numbers of 'svp' expression, the generator makes 64"):
         numbers_of_motion(motion, other)
+
+
+def test_smoothing_takes_jitter_out_of_the_pose_alone(network):
+    numbers = torch.zeros(1, 40, C)
+    numbers[:, ::2] = 1.0
+    smooth = smooth_pose_numbers(numbers, network)
+    rotation, expression = TINY.groups["rotation"], TINY.groups["expression"]
+    torch.testing.assert_close(smooth[..., expression], numbers[..., expression])
+    assert float(smooth[:, 5:-5, rotation].std()) < 0.1 * float(numbers[..., rotation].std())
+    still = torch.full((1, 40, C), 3.0)
+    torch.testing.assert_close(smooth_pose_numbers(still, network), still)
+    known = torch.zeros(1, 40, G)
+    known[..., list(TINY.groups).index("rotation")] = 1
+    torch.testing.assert_close(smooth_pose_numbers(numbers, network, known)[..., rotation], numbers[..., rotation])

@@ -1,0 +1,119 @@
+"""The pack's own generator behind the interface of all generators: voice, style, words and control -> a motion."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.built_in_motion import BUILT_IN_MOTION, MotionModel, load_motion_model
+from ..errors import PortraitError
+from ..io.progress import Progress
+from ..networks.audio_encoder import mel_rows
+from ..networks.motion_generator import HABITS
+from ..types import Motion, Style
+from .built_in import STEPS, MotionGuidance, conditions_for, generate_motion, motion_of_numbers, smooth_pose_numbers
+from .control import MotionControl, given_motion
+from .generators import GenerateOptions
+from .keypoints import KeypointMotion
+from .words import parse_prompt
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BuiltInConditions:
+    """What a motion is made from beside the voice; None and '' leave it to the generator.
+
+    style: of the model whose styles it was trained with; portrait: e, the resting expression of the face; prompt: of the head,
+    see `motion.words`; pose_spread: standard deviations of yaw, pitch and roll in degrees; guidance: by words and style.
+    """
+
+    style: Style | None = None
+    portrait: Tensor | None = None
+    prompt: str = ""
+    control: MotionControl = field(default_factory=MotionControl)
+    pose_spread: tuple[float, float, float] | None = None
+    words_guidance: float = 1.0
+    style_guidance: float = 1.0
+
+
+class BuiltInGenerator:
+    """The pack's motion generator as a MotionGenerator. guidance: by the voice, 1 its own; smoothing: of the pose's jitter."""
+
+    name = "built-in"
+    needs_face = False
+
+    def __init__(self, model: MotionModel, conditions: BuiltInConditions | None = None) -> None:
+        self.model, self.conditions = model, conditions or BuiltInConditions()
+        self.networks = nn.ModuleList([model.network])
+
+    @property
+    def fps(self) -> float:
+        return self.model.network.config.fps
+
+    def given(self, conditions: BuiltInConditions) -> BuiltInGenerator:
+        """The same generator for other conditions."""
+        return BuiltInGenerator(self.model, conditions)
+
+    def generate(
+        self,
+        voice: Tensor,
+        frames: int,
+        options: GenerateOptions,
+        face: KeypointMotion | None = None,
+        progress: Progress | None = None,
+    ) -> Motion:
+        network, conditions = self.model.network, self.conditions
+        config = network.config
+        generator = torch.Generator().manual_seed(options.seed)
+        noise = torch.randn(1, frames, config.channels, generator=generator)
+        prompt = parse_prompt(conditions.prompt, frames / config.fps, config.vocabulary)
+        if prompt.warning:
+            LOG.warning(prompt.warning)
+        encoded = conditions_for(
+            network,
+            mel_rows(voice.numpy(), 0, frames, config.fps),
+            frames,
+            self._style(conditions.style),
+            conditions.portrait,
+            self._habits(conditions),
+            prompt.phrases,
+        )
+        given = given_motion(network, frames, conditions.control, generator)
+        guidance = MotionGuidance(
+            1.0 if options.guidance < 0 else options.guidance, conditions.style_guidance, conditions.words_guidance
+        )
+        made = generate_motion(
+            network, encoded, noise, given, options.steps or STEPS, guidance, progress=progress
+        ).cpu()
+        made = smooth_pose_numbers(made, network, None if given is None else given.known) if options.smoothing else made
+        return motion_of_numbers(made[0], network)
+
+    def _style(self, style: Style | None) -> Tensor | None:
+        """The style's code d_s, mean over the clip; PortraitError for a style of another model."""
+        if style is None:
+            return None
+        if style.style_space != self.model.style_space:
+            raise PortraitError(
+                f"the style is of style space {style.style_space}, the motion generator was trained with {self.model.style_space}: "
+                "extract the style with the built-in model"
+            )
+        return style.codes.mean(dim=0)
+
+    def _habits(self, conditions: BuiltInConditions) -> Tensor:
+        """HABITS, NaN where they are left to the generator."""
+        habits = torch.full((len(HABITS),), torch.nan)
+        if conditions.control.blink_rate is not None:
+            habits[0] = conditions.control.blink_rate
+        if conditions.pose_spread is not None:
+            habits[1:] = torch.tensor(conditions.pose_spread)
+        return habits
+
+
+def open_built_in(path: Path | None = None) -> BuiltInGenerator:
+    """The generator of a file, the shipped one without."""
+    return BuiltInGenerator(load_motion_model(path or BUILT_IN_MOTION))
