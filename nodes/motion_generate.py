@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ..svp_models.checkpoints.built_in_motion import BUILT_IN_MOTION
 from ..svp_models.checkpoints.model_zoo import missing_file_error
 from ..svp_models.errors import PortraitError
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.progress import shared
 from ..svp_models.motion.extract import extract_liveportrait_motion
-from ..svp_models.motion.generator_files import KINDS, GeneratorKind
+from ..svp_models.motion.generator_files import BUILT_IN, KINDS, GeneratorKind
 from ..svp_models.motion.generators import GenerateOptions, generate_motion
 from ..svp_models.motion.keypoints import keypoints_of_motion
 from ..svp_models.motion.liveportrait import INPUT_SIDE
@@ -44,8 +45,8 @@ def generator_names() -> list[str]:
 
 
 def generator_files() -> dict[str, tuple[GeneratorKind, str, str]]:
-    """Name -> kind, folder as the host names it, file without folders."""
-    found = {}
+    """Name -> kind, folder as the host names it, file without folders. The pack's own generator comes first."""
+    found = {BUILT_IN.entry: (BUILT_IN, "", BUILT_IN_MOTION.name)} if BUILT_IN_MOTION.is_file() else {}
     for kind in KINDS:
         for folder, files in host.list_folders(kind.entry).items():
             for name in sorted(map(os.path.basename, files)):
@@ -59,6 +60,8 @@ def generator_path(name: str) -> tuple[GeneratorKind, str]:
     found = generator_files()
     if name in found:
         kind, folder, file = found[name]
+        if kind is BUILT_IN:
+            return kind, str(BUILT_IN_MOTION)
         return kind, os.path.join(host.find_folder(kind.entry, folder), file)
     if name != NO_FILES:
         raise PortraitError(f"there is no file '{name}' in {folder_paths.models_dir}: press R and choose another one")

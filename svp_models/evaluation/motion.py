@@ -125,7 +125,7 @@ def mean(values: Sequence[float]) -> float:
 def lip_figures(cases: Sequence[MotionCase], made: Sequence[Tensor]) -> Figures:
     """lip_corr at lag 0, and the lag at which the mean correlation is highest."""
     curves = [
-        lagged_correlation(opening_of(case.who, one), opening_of(case.who, case.numbers), LAG_REACH)
+        lagged_correlation(opening_of(case.who, one), case.opening, LAG_REACH)
         for case, one in zip(cases, made, strict=True)
     ]
     curve = np.mean(curves, axis=0)

@@ -55,6 +55,7 @@ class MotionCase:
     copied: Tensor
     other_features: Tensor
     waveform: np.ndarray
+    opening: np.ndarray
 
 
 def make_motion_cases(model: PortraitModel, rounds: int, seconds: float, seed: int) -> list[MotionCase]:
@@ -73,11 +74,12 @@ def make_case(model: PortraitModel, emotion: str, seconds: float, rng: np.random
     _, other_speech, _ = act(other, EMOTIONS[int(rng.integers(len(EMOTIONS)))], INTENSITY, seeds[2], frames, FPS)
     audio = Audio(torch.from_numpy(style_speech.waveform)[None], SAMPLE_RATE)
     spread = style_states.pose[:, :3].std(axis=0)
+    numbers = torch.from_numpy(motion_numbers(states))
     return MotionCase(
         who=who,
         emotion=emotion,
         seed=seeds[3],
-        numbers=torch.from_numpy(motion_numbers(states)),
+        numbers=numbers,
         features=mel_rows(speech.waveform, 0, frames, FPS),
         style=extract_style(model, torch.from_numpy(style_states.expression), audio, FPS).mu,
         audio_style=extract_style(model, None, Audio(torch.from_numpy(speech.waveform)[None], SAMPLE_RATE), FPS).mu,
@@ -86,6 +88,7 @@ def make_case(model: PortraitModel, emotion: str, seconds: float, rng: np.random
         copied=torch.from_numpy(motion_numbers(style_states)),
         other_features=mel_rows(other_speech.waveform, 0, frames, FPS),
         waveform=speech.waveform,
+        opening=opening_of(who, numbers),
     )
 
 
@@ -165,7 +168,9 @@ def make_prompts(cases: Sequence[MotionCase], count: int, seed: int) -> list[Pro
         case = cases[number % len(cases)]
         seconds = len(case.numbers) / FPS
         movement = sample_movement(rng, KINDS[number % len(KINDS)], 0.0)
-        movement = replace(movement, start=float(rng.uniform(0.6, seconds - movement.seconds - 0.6)))
+        length = min(movement.seconds, seconds - 2 * LOOK_AROUND - 0.1)
+        start = float(rng.uniform(LOOK_AROUND, seconds - length - LOOK_AROUND))
+        movement = replace(movement, start=start, seconds=length)
         phrase = TimedPhrase(caption(movement, rng), movement.start, movement.end)
         seed_of_truth = int(rng.integers(2**31))
         _, _, states = act(case.who, case.emotion, INTENSITY, seed_of_truth, len(case.numbers), FPS, (movement,))

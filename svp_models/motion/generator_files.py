@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..checkpoints.built_in_motion import BUILT_IN_MOTION
 from ..checkpoints.model_zoo import missing_file_error
 from ..checkpoints.motion_generators import (
     load_joyvasa,
@@ -16,6 +17,7 @@ from ..checkpoints.motion_generators import (
     load_wav2lip,
 )
 from ..checkpoints.third_party import SUFFIXES, weights_in
+from .built_in_generator import open_built_in
 from .generators import MotionGenerator
 from .joyvasa import JoyVASA
 from .kdtalker import KDTalker
@@ -66,6 +68,10 @@ KINDS = (
     GeneratorKind("kdtalker", re.compile(r"(?i)kdtalker.*"), open_kdtalker),
     GeneratorKind("joyvasa", re.compile(r"(?i)(motion_generator|iter_\d+|joyvasa).*"), open_joyvasa),
 )
+
+BUILT_IN = GeneratorKind(
+    "built-in", re.compile(BUILT_IN_MOTION.stem), open_built_in
+)  # comes with the pack, in no models folder
 
 
 def _near(path: Path) -> Iterator[Path]:

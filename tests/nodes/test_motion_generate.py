@@ -14,8 +14,10 @@ from svp_portrait.nodes.head_motion import SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.liveportrait import SVPLoadLivePortrait
 from svp_portrait.nodes.motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate, generator_names
+from svp_portrait.svp_models.checkpoints.built_in_motion import MotionModel, save_motion_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection
+from svp_portrait.svp_models.networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
 
 from ..reference.published import write_generators, write_liveportrait
 
@@ -150,3 +152,16 @@ def test_progress_goes_by_windows_and_can_stop(written, monkeypatch):
 def test_a_silent_video_has_no_voice(written):
     with pytest.raises(PortraitError, match="there is no audio"):
         generate(load("joyvasa/motion_generator_hubert_chinese.pt"), None)
+
+
+def test_the_packs_own_generator_needs_no_models_folder(models, tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    network = MotionGeneratorNetwork(MotionGeneratorConfig(width=16, heads=2, joint_layers=1))
+    file = tmp_path / "motion.safetensors"
+    save_motion_model(file, MotionModel("space", network), {})
+    monkeypatch.setattr(nodes, "BUILT_IN_MOTION", file)
+    assert generator_names() == ["built-in"] and SVPLoadMotionGenerator.validate_inputs("built-in") is True
+    loaded = SVPLoadMotionGenerator.execute("built-in").args[0]
+    audio = {"waveform": torch.randn(1, 1, 16000) * 0.1, "sample_rate": 16000}
+    motion = SVPMotionGenerate.execute(loaded, audio, **GENERATE).args[0]
+    assert len(motion) == 25 and motion.space == "svp"
