@@ -88,6 +88,10 @@ class UNetConfig(Checked):
     )
     reference_warp: bool = False  # so is that of the portrait warped to the frame's head keypoints
     condition_embedding: bool = False  # audio and style are also added to the time embedding, which reaches every layer
+    expression_size: int = limited(
+        0, 0, MAX_CHANNELS
+    )  # numbers of an expression track, see ExpressionProjection; 0: none
+    expression_tokens: int = limited(2, 1, 1024)
     motion_heads: int = limited(8, 1, MAX_HEADS)
     motion_groups: int = limited(32, 1, MAX_CHANNELS)
     motion_positions: int = limited(32, 1, 4096)  # longest window of frames
@@ -224,6 +228,10 @@ class ModelConfig(Checked):
     reference_weight: float = limited(1.0, 0, 100)  # strength of the attention at a sampler's weight of 1
     audio_weight: float = limited(1.0, 0, 100)
     residual: bool = False  # diffuses the difference to the (warped) portrait's latent: still parts need no learning
+    guide_portrait: bool = (
+        True  # guidance also pushes towards the portrait; no: towards voice, style and expression alone
+    )
+    shared_noise: float = limited(0.0, 0, 1)  # share of the noise's variance that all frames of a clip have in common
     steps: int = limited(25, 1, 100_000)  # default of the sampler
     cfg: float = limited(3.5, 0, 100)
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -316,6 +324,47 @@ PRESETS: dict[str, ModelConfig] = {
         audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
         style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
         scheduler=SchedulerConfig(prediction="sample"),
+    ),
+    "demo256": ModelConfig(
+        name="demo256",
+        size=256,
+        window=12,
+        overlap=4,
+        residual=True,
+        guide_portrait=False,
+        shared_noise=1.0,
+        steps=8,
+        cfg=1.0,
+        unet=UNetConfig(
+            latent_channels=64,
+            block_out_channels=(96, 128, 160),
+            layers_per_block=1,
+            attention_levels=(False, True, True),
+            attention_heads=4,
+            cross_attention_dim=128,
+            norm_groups=8,
+            reference_concat=True,
+            reference_warp=True,
+            condition_embedding=True,
+            expression_size=68,
+            motion_heads=4,
+            motion_groups=8,
+            motion_positions=32,
+        ),
+        vae=VaeConfig(
+            kind="portrait",
+            latent_channels=64,
+            scale=1.0,
+            fold=8,
+            encoder_widths=(64,),
+            decoder_widths=(128, 64, 32),
+            layers=2,
+        ),
+        guider=GuiderConfig(channels=(8, 16, 32, 64)),
+        audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
+        style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
+        scheduler=SchedulerConfig(),
+        face_crop=FaceCropConfig(144, 160),
     ),
     "sd15": ModelConfig(
         name="sd15",

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .config import ModelConfig
 from .networks.audio_encoder import AudioEncoder
-from .networks.audio_projection import AudioProjection
+from .networks.audio_projection import AudioProjection, ExpressionProjection
 from .networks.denoiser import Denoiser
 from .networks.pose_guider import PoseGuider
 from .networks.style_extractor import StyleExtractor, StyleProjection
@@ -29,6 +29,7 @@ class PortraitNetworks(nn.Module):
         self.audio_projection = AudioProjection(config.audio, unet.cross_attention_dim)
         self.style_projection = StyleProjection(style.style_size, style.tokens, unet.cross_attention_dim)
         self.style_extractor = StyleExtractor(style)
+        self.expression_projection = ExpressionProjection(unet) if unet.expression_size else None
 
 
 @dataclass

@@ -19,6 +19,10 @@ from .folders import OpenNodes
 
 MAX_JOBS = 1024
 DEMO, ALL, MOTION = "demo", "all", "motion"
+DEMO_BUDGET = "demo256"  # the recipe of svp train demo --budget
+FACE_PHASES = ("vae", "denoiser", "mask")
+MAX_BUDGET = 30 * 86400  # seconds
+UNITS = {"s": 1, "m": 60, "h": 3600}
 MEANING = """\
 A phase starts from the model that the phase before it in the recipe has written, the first one from the recipe's model, and
 ends with RUN/PHASE/model.safetensors, which Load Portrait Model reads. A run that was stopped or killed resumes from its last
@@ -49,10 +53,36 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--jobs", "--workers", type=int, default=os.cpu_count() or 1, help="processes that render data (%(default)s)"
     )
+    parser.add_argument(
+        "--budget", type=duration, metavar="TIME", help="demo only: train the model of 256 pixels for so long, 9m or 3h, whatever "
+        "is reached; another budget goes on from there"
+    )  # fmt: skip
+    parser.add_argument(
+        "--only", action="append", default=[], choices=FACE_PHASES, help="with --budget: these phases alone"
+    )
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="with --budget: folder of the rendered people (RUN/data)"
+    )
+    parser.add_argument("--compile", action="store_true", help="with --budget: by torch.compile, which takes a minute")
     parser.add_argument("--scale", type=float, default=1.0, help="factor for all steps; 0.01 only tests that it runs")
 
 
+def duration(text: str) -> float:
+    """90s, 9m, 1.5h -> seconds; a number alone is seconds."""
+    number, unit = (text[:-1], text[-1]) if text[-1:] in UNITS else (text, "s")
+    try:
+        seconds = float(number) * UNITS[unit]
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < MAX_BUDGET:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 90s, 9m or 1.5h")
+    return seconds
+
+
 def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    if args.budget is not None:
+        _train_for(args)
+        return
     bundled = {DEMO: f"{DEMO}.toml", MOTION: "motion_drawn.toml"}
     path = args.recipe or (RECIPES / bundled[args.phase] if args.phase in bundled else None)
     if path is None:
@@ -81,6 +111,34 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
             model = [run.phase(name) for name in names][-1]
             if args.output is not None:
                 run.export(model, args.output)
+
+
+def _train_for(args: argparse.Namespace) -> None:
+    """svp train demo --budget TIME"""
+    if args.phase != DEMO:
+        raise PortraitError(f"svp train {args.phase}: --budget is for demo alone; other trainings have steps")
+    with ending_at_once():
+        training, config = open_training("face_run"), open_training("face_config")
+    recipe = config.load_face_recipe(args.recipe or RECIPES / f"{DEMO_BUDGET}.toml", tuple(args.set))
+    folder = args.run or Path("runs") / recipe.name
+    with stoppable() as progress:
+        run = training.FaceRun(
+            recipe,
+            folder,
+            args.data or folder / "data",
+            _print_line,
+            progress,
+            args.jobs,
+            training.best_device(),
+            args.compile,
+        )
+        if args.dry_run:
+            for line in run.describe():
+                _print_line(line)
+            return
+        model = run.train(args.budget, tuple(args.only))
+        if args.output is not None:
+            run.export(model, args.output)
 
 
 def _print_line(line: str) -> None:

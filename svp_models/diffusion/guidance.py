@@ -34,18 +34,19 @@ def guided_prediction(
     weights: ConditionWeights,
     cfg: float,
     plan: MemoryPlan = FASTEST,
+    keep_portrait: bool = False,
 ) -> Tensor:
     """One guided prediction: b f c h w. latents: b f c h w, scaled and noisy; timestep: (b,).
 
-    The unconditional half has zero reference features, audio tokens, kps features and style tokens; cfg = 1 needs no such
-    half and runs without it.
+    The unconditional half has zero reference features, audio tokens, kps features and style tokens, with keep_portrait no audio,
+    style and expression tokens alone; cfg = 1 needs no such half and runs without it.
     """
     if cfg == 1:
         return denoiser(latents, timestep, conditions, weights)
     if not plan.halves_together:
-        unconditional = denoiser(latents, timestep, conditions.unconditional(), weights)
+        unconditional = denoiser(latents, timestep, conditions.unconditional(keep_portrait), weights)
         return guided(unconditional, denoiser(latents, timestep, conditions, weights), cfg)
-    both = cat(conditions.unconditional(), conditions)
+    both = cat(conditions.unconditional(keep_portrait), conditions)
     doubled = torch.cat([latents, latents])  # 2b f c h w
     unconditional, conditional = denoiser(doubled, torch.cat([timestep, timestep]), both, weights).chunk(2)
     return guided(unconditional, conditional, cfg)

@@ -216,7 +216,14 @@ class WindowedDenoiser:
             noisy = x[window][None].to(like)  # 1 f c h w
             given = self.conditions.window(window, like)
             noise_pred = guided_prediction(
-                denoiser, noisy, timestep[None].to(like.device), given, factors, options.cfg, self.plan
+                denoiser,
+                noisy,
+                timestep[None].to(like.device),
+                given,
+                factors,
+                options.cfg,
+                self.plan,
+                keep_portrait=not config.guide_portrait,
             )
             fused[window] += weight[:, None, None, None] * noise_pred[0].float().cpu()
             ready = completed_frames(windows, number, len(x))

@@ -1,11 +1,12 @@
-"""Audio projection: a window of audio features around a frame -> a few tokens (sec. 3.2), a Perceiver resampler."""
+"""Projections to tokens: of the audio features around a frame (sec. 3.2), a Perceiver resampler; and of an expression track."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from ..config import AudioConfig
+from ..config import AudioConfig, UNetConfig
 from .layers import GELU, Attention, FeedForward
 
 
@@ -52,3 +53,23 @@ class AudioProjection(nn.Module):
         for layer in self.layers:
             tokens = layer(hidden, tokens)
         return self.norm_out(self.proj_out(tokens))
+
+
+class ExpressionProjection(nn.Module):
+    """The numbers of an expression track -> tokens beside the audio's: 64 coefficients, both lids, gaze right and down.
+
+    The tokens start at zero, so that an untrained projection changes nothing.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        width = config.cross_attention_dim
+        self.tokens = config.expression_tokens
+        self.proj_in = nn.Linear(config.expression_size, 4 * width)
+        self.proj_out = nn.Linear(4 * width, self.tokens * width)
+        nn.init.zeros_(self.proj_out.weight)
+        nn.init.zeros_(self.proj_out.bias)
+
+    def forward(self, controls: Tensor) -> Tensor:
+        """... size -> ... tokens d"""
+        return self.proj_out(functional.silu(self.proj_in(controls))).unflatten(-1, (self.tokens, -1))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -21,6 +21,12 @@ class ConditionWeights:
 
 
 AS_TRAINED = ConditionWeights()
+PORTRAIT = (
+    "reference",
+    "reference_latent",
+    "reference_warped",
+    "kps",
+)  # conditions that show whose head it is, and where
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,8 @@ class Conditions:
     reference: one b x tokens x channels per transformer block, in module order (ReferenceNet's bank);
     reference_latent: b c h w, scaled portrait latent, only for models with `reference_concat`, otherwise None;
     reference_warped: b f c h w, the same of the portrait warped to the keypoints of every frame, only with `reference_warp`;
-    audio: b f tokens d; kps: b f c0 h w, the guider's output; style: b f style-tokens d, or None to skip the style layers.
+    audio: b f tokens d; kps: b f c0 h w, the guider's output; style: b f style-tokens d, or None to skip the style layers;
+    expression: b f tokens d, of an expression track, or None.
     """
 
     reference: tuple[Tensor, ...]
@@ -39,10 +46,15 @@ class Conditions:
     kps: Tensor
     style: Tensor | None
     reference_warped: Tensor | None = None
+    expression: Tensor | None = None
 
-    def unconditional(self) -> Conditions:
-        """The other half of classifier-free guidance: every condition zero (sec. 3.2)."""
-        return self._map(torch.zeros_like)
+    def unconditional(self, keep_portrait: bool = False) -> Conditions:
+        """The other half of classifier-free guidance: every condition zero (sec. 3.2). keep_portrait: but for the portrait and
+        the keypoints, so that voice, style and expression alone are guided."""
+        zero = self._map(torch.zeros_like)
+        if not keep_portrait:
+            return zero
+        return replace(zero, **{name: getattr(self, name) for name in PORTRAIT})
 
     def mask(self, mask: Tensor) -> Conditions:
         """Clips where mask (b, bool) is False lose all their conditions; training drops them so."""
@@ -52,9 +64,9 @@ class Conditions:
         """The same clips at the frames of `index` alone; what belongs to the whole clip stays as it is."""
         style = None if self.style is None else self.style[:, index]
         warped = None if self.reference_warped is None else self.reference_warped[:, index]
-        return Conditions(
-            self.reference, self.reference_latent, self.audio[:, index], self.kps[:, index], style, warped
-        )
+        expression = None if self.expression is None else self.expression[:, index]
+        audio, kps = self.audio[:, index], self.kps[:, index]
+        return Conditions(self.reference, self.reference_latent, audio, kps, style, warped, expression)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditions:
         return self._map(lambda value: value.to(device=device, dtype=dtype))
@@ -67,6 +79,7 @@ class Conditions:
             kps=change(self.kps),
             style=None if self.style is None else change(self.style),
             reference_warped=None if self.reference_warped is None else change(self.reference_warped),
+            expression=None if self.expression is None else change(self.expression),
         )
 
 
@@ -79,6 +92,7 @@ def cat(first: Conditions, second: Conditions) -> Conditions:
         kps=torch.cat([first.kps, second.kps]),
         style=_cat(first.style, second.style, "a style"),
         reference_warped=_cat(first.reference_warped, second.reference_warped, "a warped portrait"),
+        expression=_cat(first.expression, second.expression, "an expression"),
     )
 
 

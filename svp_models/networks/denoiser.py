@@ -22,11 +22,16 @@ class Denoiser(UNet):
         self.reference_concat, self.reference_warp = config.reference_concat, config.reference_warp
         self.style = style
         self.condition_embedding = config.condition_embedding
+        self.expression_tokens = config.expression_tokens if config.expression_size else 0
         if config.condition_embedding:
             time = 4 * config.block_out_channels[0]
             self.audio_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
             self.style_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
-            for embedding in (self.audio_embedding, self.style_embedding):
+            embeddings = [self.audio_embedding, self.style_embedding]
+            if config.expression_size:
+                self.expression_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
+                embeddings.append(self.expression_embedding)
+            for embedding in embeddings:
                 nn.init.zeros_(embedding.weight)
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.block_out_channels[0], eps=1e-5)
 
@@ -38,7 +43,7 @@ class Denoiser(UNet):
         weights: ConditionWeights = AS_TRAINED,
         temporal: bool = True,
     ) -> Tensor:
-        """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional -> b f c h w
+        """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional, or one for every frame, (b, f) -> b f c h w
 
         temporal: False leaves the temporal layers out, as in the first stage of training.
         """
@@ -50,12 +55,18 @@ class Denoiser(UNet):
         if self.reference_warp and conditions.reference_warped is not None:
             latents = torch.cat([latents, conditions.reference_warped], dim=2)  # b f 3c h w
         images = self.conv_in(latents.flatten(0, 1)) + conditions.kps.flatten(0, 1)  # (b f) c0 h w
-        time = self.embed_time(timestep).repeat_interleave(frames, dim=0)  # (b f) 4*c0
+        if timestep.dim() == 1:
+            time = self.embed_time(timestep).repeat_interleave(frames, dim=0)  # (b f) 4*c0
+        else:
+            time = self.embed_time(timestep.flatten())
         if self.condition_embedding:
             time = time + self._embed_conditions(conditions, weights).flatten(0, 1)
+        tokens = conditions.audio
+        if self.expression_tokens:
+            tokens = torch.cat([tokens, self._expression(conditions)], dim=2)  # b f tokens d
         context = BlockContext(
             frames=frames,
-            tokens=conditions.audio.flatten(0, 1),  # (b f) tokens d
+            tokens=tokens.flatten(0, 1),  # (b f) tokens d
             style=None if conditions.style is None else conditions.style.flatten(0, 1),
             weights=weights,
             reference=conditions.reference,
@@ -66,15 +77,24 @@ class Denoiser(UNet):
         return images.unflatten(0, (batch, frames))
 
     def _embed_conditions(self, conditions: Conditions, weights: ConditionWeights) -> Tensor:
-        """What audio and style add to the time embedding of every frame: b f 4*c0, zero where they are zero."""
+        """What audio, style and expression add to the time embedding of every frame: b f 4*c0, zero where they are zero."""
         embedded = self.audio_embedding(conditions.audio.mean(2)) * weights.audio
         if conditions.style is not None:
             embedded = embedded + self.style_embedding(conditions.style.mean(2)) * weights.style
+        if conditions.expression is not None:
+            embedded = embedded + self.expression_embedding(conditions.expression.mean(2))
         return embedded
+
+    def _expression(self, conditions: Conditions) -> Tensor:
+        """The tokens of the expression track, zero where there is none, as training drops them out: b f tokens d."""
+        if conditions.expression is not None:
+            return conditions.expression
+        audio = conditions.audio
+        return audio.new_zeros(*audio.shape[:2], self.expression_tokens, audio.shape[-1])
 
     def _check(self, latents: Tensor, conditions: Conditions) -> None:
         batch, frames = latents.shape[:2]
-        for name in ("audio", "kps", "style", "reference_warped"):
+        for name in ("audio", "kps", "style", "reference_warped", "expression"):
             value = getattr(conditions, name)
             if value is not None and tuple(value.shape[:2]) != (batch, frames):
                 have = " x ".join(str(size) for size in value.shape[:2])
@@ -89,6 +109,10 @@ class Denoiser(UNet):
         if conditions.style is not None and not self.style:
             raise PortraitError(
                 "this denoiser was built without style layers: leave the style out or load another model"
+            )
+        if conditions.expression is not None and not self.expression_tokens:
+            raise PortraitError(
+                "this denoiser was built without expression tokens: leave the expression track out or load another model"
             )
         if self.reference_concat and conditions.reference_latent is None:
             raise PortraitError("this denoiser also takes the portrait latent: set Conditions.reference_latent")

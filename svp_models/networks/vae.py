@@ -49,7 +49,7 @@ class RunningNorm(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """n c h w -> n c h w; training mode also updates the running statistics."""
         if self.training:
-            now = hidden.detach()
+            now = hidden.detach().to(self.mean)  # half precision would lose the small updates
             self.mean.lerp_(now.mean((0, 2, 3)), self.momentum)
             spread = (now - self.mean[:, None, None]).square().mean((0, 2, 3))
             self.variance.lerp_(spread, self.momentum)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from ..errors import PortraitError
@@ -66,7 +66,14 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     return recipe_from_dict(recipe_values(path, overrides), f"{path}:")
 
 
-def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, Any]:
+def load_toml(path: Path | str, kind: type, overrides: Sequence[str] = ()) -> Any:
+    """A config of that kind from a TOML file with `section.key=value` overrides; it has no names of earlier versions."""
+    return config_from_dict(kind, recipe_values(path, overrides, {}), f"{path}:")
+
+
+def recipe_values(
+    path: Path | str, overrides: Sequence[str] = (), aliases: Mapping[str, str] = MappingProxyType(ALIASES)
+) -> dict[str, Any]:
     """The plain values of a recipe file with its overrides, under their present names."""
     path = Path(path)
     try:
@@ -75,9 +82,9 @@ def recipe_values(path: Path | str, overrides: Sequence[str] = ()) -> dict[str, 
         raise PortraitError(f"{path}: no such recipe ({error.strerror}); the bundled ones are in recipes/") from error
     except (ValueError, RecursionError) as error:  # no TOML, no UTF-8, a number of thousands of digits
         raise PortraitError(f"{path}: not TOML: {error}") from error
-    values = with_current_names(values, ALIASES, f"{path}:")
+    values = with_current_names(values, aliases, f"{path}:")
     for override in overrides:
-        _apply_override(values, override)
+        _apply_override(values, override, aliases)
     return values
 
 
@@ -86,7 +93,7 @@ def recipe_from_dict(values: Mapping[str, Any], where: str = "recipe") -> Recipe
     return config_from_dict(Recipe, with_current_names(values, ALIASES, where), where)
 
 
-def _apply_override(values: dict[str, Any], text: str) -> None:
+def _apply_override(values: dict[str, Any], text: str, aliases: Mapping[str, str]) -> None:
     """Sets one value; a value that is not TOML by itself is taken as text."""
     name, sign, given = text.partition("=")
     if not sign or not name:
@@ -95,7 +102,7 @@ def _apply_override(values: dict[str, Any], text: str) -> None:
         value = tomllib.loads(f"value = {given}")["value"]
     except (ValueError, RecursionError):
         value = given
-    *sections, key = (ALIASES.get(part, part) for part in name.strip().split("."))
+    *sections, key = (aliases.get(part, part) for part in name.strip().split("."))
     target = values
     for section in sections:
         target = target.setdefault(section, {})

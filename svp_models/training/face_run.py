@@ -1,0 +1,181 @@
+"""A training with a budget of time: data, autoencoder, denoiser and mask one after the other, and the model file at its end."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
+from ..config import PRESETS, config_to_json
+from ..errors import PortraitError
+from ..io.files import locked_folder
+from ..io.progress import Progress
+from ..model import PortraitModel, build_networks
+from ..networks.vae import build_vae
+from .budget import BudgetPhase, Report, train_for
+from .checkpoint import checkpoints, write_atomically
+from .face_batches import FaceBatches
+from .face_config import BudgetSettings, FaceRecipe
+from .face_frames import FaceFrames, prepared_frames
+from .train_face import FaceDenoiserTraining
+from .train_face_vae import FaceVaeTraining, balance_channels
+
+MODEL = "model.safetensors"
+PHASES = ("vae", "denoiser")
+TAKEN = ("style_extractor", "audio_projection", "style_projection")  # networks of the start model
+STYLE_BATCH = 64
+BALANCE_CLIPS = 48
+
+
+@dataclass(frozen=True)
+class FaceRun:
+    """A recipe in a folder. data: folder of the rendered people; jobs: processes that render; device: of the training."""
+
+    recipe: FaceRecipe
+    folder: Path
+    data: Path
+    report: Report = print
+    progress: Progress | None = None
+    jobs: int = 1
+    device: torch.device = torch.device("cpu")
+    compiled: bool = False
+
+    def train(self, seconds: float, phases: tuple[str, ...] = ()) -> Path:
+        """Trains for `seconds`, data not counted, shared by the phases as the recipe says -> the model file, which is written
+        after every phase. What the folder already holds goes on from there.
+
+        phases: those that are trained; none: all, but the autoencoder only as long as no denoiser has learnt its latents.
+        """
+        if not phases:
+            phases = PHASES[1:] if checkpoints(self.folder / "denoiser") else PHASES
+        with locked_folder(self.folder, f"training {self.recipe.name}"):
+            model = self.start()
+            batches, test = self.batches(model)
+            shares = {name: getattr(self.recipe, name).settings.share for name in phases}
+            end = time.monotonic() + seconds
+            for number, name in enumerate(phases):
+                left = max(0.0, end - time.monotonic())
+                share = shares[name] / max(sum(shares[other] for other in phases[number:]), 1e-9)
+                self.phase(name, model, batches, test, left * share)
+                self.save(model)
+        return self.folder / MODEL
+
+    def phase(self, name: str, model: PortraitModel, batches: FaceBatches, test: FaceBatches, seconds: float) -> None:
+        """Trains one phase on the model."""
+        folder, config = self.folder / name, getattr(self.recipe, name)
+        phase = self.build(name, model, batches, test)
+        settings: BudgetSettings = config.settings
+        about = json.dumps({"model": json.loads(config_to_json(model.config)), "phase": name})
+        self.report(
+            f"{name}: {seconds:.0f} s on {self.device}, {sum(map(count, trained(phase))) / 1e6:.2f} M parameters"
+        )
+        train_for(phase, settings, seconds, folder, self.recipe.seed, about, self.report, self.progress, self.compiled)
+        if name == "vae":
+            batch = batches.clips(BALANCE_CLIPS, 1, torch.Generator().manual_seed(0))
+            balance_channels(model.vae, batch["target"].flatten(0, 1), batch["warped"].flatten(0, 1))
+
+    def build(self, name: str, model: PortraitModel, batches: FaceBatches, test: FaceBatches) -> BudgetPhase:
+        if name == "vae":
+            fresh = not model.metadata.get("recipe")  # a model that training has written has learnt already
+            return FaceVaeTraining(model.vae, batches, test, self.recipe.vae, fresh)
+        if name == "denoiser":
+            return FaceDenoiserTraining(model, batches, test, self.recipe.denoiser)
+        raise PortraitError(f"there is no phase {name!r}; there are {', '.join(PHASES)}")
+
+    def start(self) -> PortraitModel:
+        """The model of the folder, or the recipe's start model if it has this configuration, or a new one with networks of that."""
+        saved = self.folder / MODEL
+        if saved.exists():
+            model = load_model(saved, device=self.device)
+            if config_to_json(model.config) != config_to_json(PRESETS[self.recipe.preset]):
+                raise PortraitError(f"{saved} is of another configuration: choose another folder or remove it")
+            return self._placed(model)
+        config = PRESETS[self.recipe.preset]
+        before = load_model(self.recipe.start or BUILTIN_MODEL)
+        if before.config == config:
+            return self._placed(before)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.recipe.seed)
+            networks, vae = build_networks(config), build_vae(config.vae)
+        for name in TAKEN:
+            getattr(networks, name).load_state_dict(getattr(before.networks, name).state_dict())
+        model = PortraitModel(config, networks, vae, before.face_analyzer, style_space_of(networks.style_extractor))
+        return self._placed(model)
+
+    def _placed(self, model: PortraitModel) -> PortraitModel:
+        """On the device, in the layout in which convolutions are fastest."""
+        for part in (model.networks, model.vae):
+            part.to(self.device, memory_format=torch.channels_last)
+        return model
+
+    def batches(self, model: PortraitModel) -> tuple[FaceBatches, FaceBatches]:
+        """Batches of training and test people."""
+        found, recipe = [], self.recipe
+        for split in ("train", "test"):
+            began = time.monotonic()
+            frames = prepared_frames(recipe.data, model.config.face_crop, split, self.data, self.jobs, self.report)
+            size = f"{len(frames) * frames.length} frames, {frames.bytes() / 1e9:.2f} GB"
+            self.report(f"{split}: {size} in {time.monotonic() - began:.0f} s")
+            frames = frames.to(self.device)
+            styles = clip_styles(model.networks.style_extractor, frames)
+            changes = recipe.augmentation if split == "train" else replace(recipe.augmentation, color_prob=0.0)
+            found.append(FaceBatches(frames, model.config, changes, styles))
+        return found[0], found[1]
+
+    def save(self, model: PortraitModel) -> None:
+        """Writes the model as it is."""
+        metadata = {
+            "recipe": self.recipe.name,
+            "seed": str(self.recipe.seed),
+            "training": json.dumps(asdict(self.recipe)),
+        }
+        model.style_space = style_space_of(model.networks.style_extractor)
+        path = self.folder / MODEL
+        write_atomically(path, lambda partial: save_model(partial, model, metadata, torch.float32))
+        self.report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+    def describe(self) -> list[str]:
+        """What a training would be: parameters and the shares of the time; nothing is written."""
+        model = self.start()
+        parts = [("vae", model.vae), *model.networks.named_children()]
+        lines = [f"{name}: {sum(map(count, module.parameters())) / 1e6:.2f} M parameters" for name, module in parts]
+        shares = ", ".join(f"{name} {getattr(self.recipe, name).settings.share:g}" for name in PHASES)
+        return [*lines, f"shares of the budget: {shares}; on {self.device}"]
+
+    def export(self, model: Path, output: Path) -> None:
+        """Writes a model of this run to `output` in half precision."""
+        loaded = load_model(model)
+        write_atomically(output, lambda path: save_model(path, loaded, loaded.metadata))
+        self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+
+
+def best_device() -> torch.device:
+    """The GPU, if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@torch.no_grad()
+def clip_styles(extractor: nn.Module, frames: FaceFrames) -> Tensor:
+    """Mean and standard deviation of the style of every clip: c 2 d."""
+    extractor.eval()
+    found = []
+    length = min(frames.length, extractor.max_frames)
+    for start in range(0, len(frames), STYLE_BATCH):
+        rows = slice(start, start + STYLE_BATCH)
+        audio, expression = frames.audio[rows, :length].float(), frames.controls[rows, :length, :64]
+        mask = torch.ones(audio.shape[:2], dtype=torch.bool, device=audio.device)
+        found.append(torch.stack(extractor(audio, expression, mask), 1))
+    return torch.cat(found)
+
+
+def trained(phase: BudgetPhase) -> list[nn.Parameter]:
+    return [parameter for parameter in phase.module.parameters() if parameter.requires_grad]
+
+
+def count(parameter: nn.Parameter) -> int:
+    return parameter.numel()

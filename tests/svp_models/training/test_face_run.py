@@ -1,0 +1,141 @@
+"""The training on upright crops from the rendered people to the model file, with seconds instead of hours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from svp_portrait.svp_models.checkpoints.model_file import load_model
+from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.face.keypoints import find_head_keypoints
+from svp_portrait.svp_models.face.warp import warp_to_keypoints
+from svp_portrait.svp_models.training.face_batches import FaceBatches, inner_weight, region_weight
+from svp_portrait.svp_models.training.face_config import Augmentation, Regions, load_face_recipe
+from svp_portrait.svp_models.training.face_frames import prepared_frames
+from svp_portrait.svp_models.training.face_run import FaceRun, clip_styles
+from svp_portrait.svp_models.training.train_face_vae import crop_loss, region_figures
+
+RECIPE = Path(__file__).parents[3] / "recipes" / "demo256.toml"
+SMALL = [
+    "data.people=2",
+    "data.test_people=1",
+    "data.clips=2",
+    "data.seconds=0.2",
+    "vae.settings.batch_size=2",
+    "vae.settings.log_seconds=0.5",
+    "vae.validation_frames=2",
+    "denoiser.settings.batch_size=2",
+    "denoiser.frames=2",
+    "denoiser.expression_drop_prob=0.0",
+    "denoiser.validation_clips=1",
+    "denoiser.settings.log_seconds=0.5",
+]
+MODEL = PRESETS["demo256"]
+STEADY = Augmentation(0.0, 0.0, 0.0, 0.0, 1.0, 1.0)
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory):
+    return tmp_path_factory.mktemp("people")
+
+
+@pytest.fixture(scope="module")
+def frames(people):
+    return prepared_frames(load_face_recipe(RECIPE, SMALL).data, MODEL.face_crop, "train", people, 1, print)
+
+
+def test_people_are_rendered_once(frames, people):
+    lines = []
+    again = prepared_frames(load_face_recipe(RECIPE, SMALL).data, MODEL.face_crop, "train", people, 1, lines.append)
+    assert not lines and torch.equal(again.crops, frames.crops)
+    assert frames.crops.shape == (4, 5, 168, 152, 3) and frames.portraits.shape == (4, 2, 256, 256, 3)
+    assert frames.person.tolist() == [0, 0, 1, 1]
+
+
+def test_batches_show_one_person_in_one_place(frames):
+    """Target, warped portrait and keypoints agree: the keypoints that the drawing shows are those of the frame."""
+    batches = FaceBatches(frames, MODEL, STEADY, torch.zeros(4, 2, 128))
+    batch = batches.clips(3, 2, torch.Generator().manual_seed(0))
+    assert batch["target"].shape == batch["warped"].shape == (3, 2, 3, 160, 144)
+    error = (batch["target"] - batch["warped"]).abs().mean((1, 2, 3, 4))
+    swapped = (batch["target"] - batch["warped"].roll(1, 0)).abs().mean((1, 2, 3, 4))
+    people = (batch["portrait"] - batch["portrait"].roll(1, 0)).abs().mean((1, 2, 3)) > 0.05
+    assert (error < swapped)[people].all() and (error < 0.1).all()
+    drawn = find_head_keypoints(batch["kps"].flatten(0, 1))
+    nose = batch["landmarks"].flatten(0, 1)[:, 30]  # the tip of the nose is a head keypoint too
+    torch.testing.assert_close(drawn[:, 7], nose, atol=0.3, rtol=0)
+
+
+def test_warped_portraits_are_windows_of_whole_ones(frames):
+    """Somewhere in one of the frames' warped portraits lies the batch's window."""
+    batch = FaceBatches(frames, MODEL, replace(STEADY, other_clip_prob=0.0)).clips(
+        1, 1, torch.Generator().manual_seed(1)
+    )
+    window, errors = batch["warped"][0, 0], []
+    for clip in range(4):
+        for number in range(2):
+            whole = frames.portraits[clip, number].movedim(2, 0).float() / 127.5 - 1
+            warped = warp_to_keypoints(whole, frames.portrait_keypoints[clip, number], frames.keypoints[clip])
+            for image, (left, top) in zip(warped, frames.corners[clip].tolist(), strict=True):
+                part = image[:, top : top + 168, left : left + 152].unfold(1, 160, 1).unfold(2, 144, 1)  # 3 9 9 160 144
+                errors.append((part - window[:, None, None]).abs().mean((0, 3, 4)).min())
+    assert min(errors) < 1e-4
+
+
+def test_colours_change_for_portrait_and_target_alike(frames):
+    steady, changed = (
+        FaceBatches(frames, MODEL, config).clips(2, 1, torch.Generator().manual_seed(3))
+        for config in (STEADY, replace(STEADY, color_prob=1.0, color=0.3))
+    )
+    ratios = [
+        ((changed[key] + 1) / (steady[key] + 1).clamp(min=0.2)).flatten(-2).median(-1).values
+        for key in ("target", "warped")
+    ]
+    torch.testing.assert_close(ratios[0], ratios[1], atol=0.05, rtol=0)
+    assert (ratios[0] - 1).abs().max() > 0.05
+
+
+def test_regions_weigh_more():
+    landmarks = torch.full((1, 68, 2), 40.0)
+    landmarks[:, 48:] = torch.tensor([[100.0, 120.0]])
+    weight = region_weight(landmarks, 144, 160, 8, Regions(mouth=3.0, eyes=2.0, margin=8.0))
+    assert weight.shape == (1, 1, 20, 18)
+    assert weight[0, 0, 14, 12] == 4 and weight[0, 0, 4, 4] == 3 and weight[0, 0, 19, 0] == 1
+    inner = inner_weight(144, 160, 8, 0.1)
+    assert inner[0, 0, 0, 0] < 0.05 and inner[0, 0, 10, 9] == 1
+
+
+def test_the_loss_and_figures_of_equal_images():
+    images = torch.rand(2, 3, 160, 144) * 2 - 1
+    assert float(crop_loss(images, images, torch.ones(2, 1, 160, 144), 2.0, 0.3)) == pytest.approx(0, abs=1e-6)
+    landmarks = torch.rand(2, 68, 2) * 40 + 50
+    figures = region_figures(images * 0.5, images, landmarks)
+    assert figures["mouth_sharpness"] == pytest.approx(0.25, abs=1e-3)
+    assert figures["psnr"] == pytest.approx(float(-10 * torch.log10((images / 2).square().mean() / 4)), abs=1e-3)
+
+
+@pytest.mark.slow
+def test_a_training_ends_with_a_model_and_goes_on(tmp_path, people):
+    recipe, lines = load_face_recipe(RECIPE, SMALL), []
+    run = FaceRun(recipe, tmp_path / "run", people, lines.append)
+    run.train(1.0, ("vae",))
+    model = load_model(run.train(1.5, ("denoiser",)))
+    assert model.config == MODEL and model.face_analyzer
+    assert model.networks.expression_projection.proj_out.weight.abs().max().item() > 0  # it started at zero
+    before = [line for line in lines if "goes on" in line]
+    run.train(0.5)
+    assert not before and any("denoiser: goes on after step" in line for line in lines)
+    assert not any("vae: goes on" in line for line in lines)  # the denoiser knows its latents
+
+
+def test_styles_are_those_of_the_extractor(frames):
+    model = FaceRun(load_face_recipe(RECIPE, SMALL), Path("unused"), Path("unused")).start()
+    styles = clip_styles(model.networks.style_extractor, frames)
+    mask = torch.ones(1, 5, dtype=torch.bool)
+    mu, _ = model.networks.style_extractor(frames.audio[2:3].float(), frames.controls[2:3, :, :64], mask)
+    torch.testing.assert_close(styles[2, 0], mu[0].detach(), atol=1e-5, rtol=1e-4)
+    assert np.isfinite(styles.numpy()).all()
