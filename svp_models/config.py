@@ -205,7 +205,7 @@ class FaceCropConfig(Checked):
     height: int = limited(0, 0, 8192)
     face: float = limited(60.0, 1, 8192)
     centre: tuple[float, float, float] = limited((0.0, 0.44, 0.3), -10, 10)
-    snap_scale: float = limited(0.16, 0, 1)
+    snap_scale: float = limited(0.22, 0, 1)
     snap_angle: float = limited(15.0, 0, 180)
     smoothing: int = limited(2, 0, 250)
 

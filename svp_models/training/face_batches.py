@@ -31,7 +31,7 @@ class FaceBatches:
         order = frames.emotion.argsort(stable=True)
         counts = torch.bincount(frames.emotion)
         self._by_emotion = order, counts.cumsum(0) - counts, counts
-        placement = place_face_crops(frames.portrait_keypoints.flatten(0, 1).cpu().numpy(), _unsmoothed(model))
+        placement = place_face_crops(frames.portrait_keypoints.flatten(0, 1).cpu().numpy(), _whole_pixels(model))
         corners = -torch.from_numpy(placement.matrices[:, :, 2]).round().long()
         self._portrait_corners = corners.unflatten(0, frames.portraits.shape[:2]).to(self.device)  # c p 2
 
@@ -150,8 +150,8 @@ class FaceBatches:
         return torch.randn(shape, generator=generator).to(self.device)
 
 
-def _unsmoothed(model: ModelConfig) -> FaceCropConfig:
-    return replace(model.face_crop, smoothing=0)
+def _whole_pixels(model: ModelConfig) -> FaceCropConfig:
+    return replace(model.face_crop, smoothing=0, snap_scale=1.0, snap_angle=180.0)
 
 
 def region_weight(landmarks: Tensor, width: int, height: int, cell: int, regions: Regions) -> Tensor:

@@ -81,7 +81,7 @@ def prepared_frames(
 ) -> FaceFrames:
     """The frames of a split, on the CPU. People that are not in the folder yet are rendered into it by `jobs` processes."""
     count = data.people if split == "train" else data.test_people
-    fixed = {**asdict(data), "people": 0, "test_people": 0, **asdict(crop)}
+    fixed = {**asdict(data), "people": 0, "test_people": 0, "crop": (crop.width, crop.height, crop.face, crop.centre)}
     digest = sha256(repr(sorted(fixed.items())).encode()).hexdigest()[:12]
     own = folder / f"version{data.version}-{data.size}-{digest}"
     own.mkdir(parents=True, exist_ok=True)
@@ -119,6 +119,9 @@ def render_person(task: PersonTask) -> None:
             **asdict(task.crop),
             "width": task.crop.width + 2 * data.margin,
             "height": task.crop.height + 2 * data.margin,
+            "snap_scale": 1.0,
+            "snap_angle": 180.0,
+            "smoothing": 0,
         }
     )
     version: dict[str, Any] = {} if data.version == 1 else {"version": data.version}
@@ -130,7 +133,7 @@ def render_person(task: PersonTask) -> None:
         placement = place_face_crops(clip.head_keypoints, wide)
         if not np.allclose(placement.matrices[:, :, :2], np.eye(2)):
             raise PortraitError(
-                f"a synthetic face of {data.size} pixels does not fit crops of face_crop.face {task.crop.face:g}: choose another size"
+                f"faces in frames of {data.size} pixels do not fit crops in which they have {2 * task.crop.face:g}: choose another size"
             )
         images = torch.from_numpy(clip.images).movedim(3, 1)
         crops = crop_faces_upright(images, placement).movedim(1, 3).numpy()

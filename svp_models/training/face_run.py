@@ -28,6 +28,7 @@ from .train_face_vae import FaceVaeTraining, balance_channels
 MODEL = "model.safetensors"
 PHASES = ("vae", "denoiser")
 TAKEN = ("style_extractor", "audio_projection", "style_projection")  # networks of the start model
+SHAPES = ("unet", "vae", "guider", "audio", "style")  # sections of the config that decide the weights
 STYLE_BATCH = 64
 BALANCE_CLIPS = 48
 
@@ -97,8 +98,8 @@ class FaceRun:
             return self._placed(model)
         config = PRESETS[self.recipe.preset]
         before = load_model(self.recipe.start or BUILTIN_MODEL)
-        if before.config == config:
-            return self._placed(before)
+        if all(getattr(before.config, name) == getattr(config, name) for name in SHAPES):
+            return self._placed(replace(before, config=config))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             networks, vae = build_networks(config), build_vae(config.vae)

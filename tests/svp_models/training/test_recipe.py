@@ -14,10 +14,11 @@ from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.training.config import TrainSettings
 from svp_portrait.svp_models.training.face_config import load_face_recipe
+from svp_portrait.svp_models.training.motion_recipe import load_motion_recipe
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe, run_config, same_run, scaled
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-BUDGET_RECIPES = ("demo256",)
+LOADERS = {"demo256": load_face_recipe, "motion_drawn": load_motion_recipe}  # recipes of their own kinds
 OLD_RECIPES = Path(__file__).parent / "recipes_0.1.0"
 
 
@@ -34,7 +35,7 @@ def small(tmp_path):
 
 @pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
 def test_the_bundled_recipes_are_valid(path):
-    load = load_face_recipe if path.stem in BUDGET_RECIPES else load_recipe
+    load = LOADERS.get(path.stem, load_recipe)
     recipe = load(path)
     assert recipe.name == path.stem
     assert load(path, ["seed=3"]).seed == 3
