@@ -25,11 +25,11 @@ from .face_square import clip_square, face_batches, video_squares, whole_images
 from .keypoints import keypoints_of_motion
 from .liveportrait import (
     DEFAULTS,
-    FRAMES_AT_ONCE,
     INPUT_SIDE,
     AnimateOptions,
     animate_still,
     animate_video,
+    frames_at_once,
     mouth_ratios,
 )
 from .mix import resample
@@ -90,7 +90,7 @@ def animate_portrait(
         images, count = repeat(image), len(driving)
         frames = animate_still(networks, face, driving, options, ratios, reference=reference)
     else:
-        images, faces = _in_step(face_batches(portrait.images(), crop, framing.side, FRAMES_AT_ONCE))
+        images, faces = _in_step(face_batches(portrait.images(), crop, framing.side, frames_at_once(networks)))
         count = len(portrait) if len(driving) == 1 else min(len(portrait), len(driving))
         if len(driving) not in (1, len(portrait)):
             LOG.warning(

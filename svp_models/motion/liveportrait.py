@@ -30,7 +30,7 @@ from .keypoints import (
 )
 
 INPUT_SIDE = 256  # pixels
-FRAMES_AT_ONCE = 4
+FRAMES_AT_ONCE = 4  # on a GPU; a CPU takes longer for frames together than one after another
 OPEN_MOUTH = 0.03  # ratio from which `normalize_lips` closes the lips
 LIP_MIDDLES, LIP_CORNERS = (62, 66), (48, 54)  # of the 68 landmarks: inner edges of the lips, corners of the mouth
 
@@ -142,17 +142,17 @@ def animate_still(
     motion: KeypointMotion,
     options: AnimateOptions = DEFAULTS,
     lip_ratio: Tensor | None = None,
-    size: int = FRAMES_AT_ONCE,
+    size: int = 0,
     reference: KeypointMotion | None = None,
 ) -> Iterator[Tensor]:
-    """A face 1 3 S S moved by all of a motion: frames n 3 2S 2S, in pieces of up to `size`.
+    """A face 1 3 S S moved by all of a motion: frames n 3 2S 2S, in pieces of up to `size` (0: as many as the device makes best at once).
 
     What depends on the portrait alone is computed once. lip_ratio: of its mouth, 1, for `normalize_lips`. reference: one
     frame, with which relative driving compares; None: the motion's first.
     """
     source, motion = prepare_source(networks, face), on_device_of(networks, motion)
     first = driving_frame(motion, 0) if reference is None else on_device_of(networks, reference)
-    for piece in blocks(len(motion), size):
+    for piece in blocks(len(motion), size or frames_at_once(networks)):
         points = driven_keypoints(networks, source, motion_part(motion, piece), first, options, lip_ratio)
         yield render(networks, source, points)
 
@@ -183,6 +183,11 @@ def animate_video(
         driving = motion_part(motion, piece) if len(motion) > 1 else motion_part(motion, [0] * len(batch))
         yield render(networks, source, driven_keypoints(networks, source, driving, first, options, ratios))
         done = piece.stop
+
+
+def frames_at_once(networks: LivePortraitNetworks) -> int:
+    """How many frames are rendered together where the networks are."""
+    return 1 if _weight(networks.motion).device.type == "cpu" else FRAMES_AT_ONCE
 
 
 def motion_part(motion: KeypointMotion, index: slice | Sequence[int]) -> KeypointMotion:
