@@ -239,7 +239,7 @@ FULL = EvaluationSize(
     rounds=3,
     seconds=3.0,
     still_seconds=2.0,
-    compare=ComparisonSize(transfers=16, transfer_seconds=1.0, seeds=3, step_clips=4, step_seconds=0.64, people=64),
+    compare=ComparisonSize(transfers=8, transfer_seconds=1.0, seeds=3, step_clips=2, step_seconds=0.64, people=64),
     study=StudySize(leaks=8, blends=8, weight_seconds=0.48, people=10, takes=3),
 )
 

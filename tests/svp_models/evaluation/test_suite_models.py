@@ -1,0 +1,105 @@
+"""The built-in model on a small prepared data set of drawn people, by both protocols."""
+
+import pytest
+
+from svp_portrait.svp_models.data.prepare import prepare
+from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.evaluation.report import report_json
+from svp_portrait.svp_models.evaluation.suite import SuiteConfig, SystemConfig, list_jobs, read_suite
+from svp_portrait.svp_models.evaluation.suite_report import run_suite
+
+SYSTEMS = (
+    SystemConfig("SVP"),
+    SystemConfig("without style", style="none"),
+    SystemConfig("other", style="other emotion"),
+)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shards")
+    output = OutputOptions(size=64, seconds=1.6)
+    prepare(None, folder, PrepareConfig(output, synthetic=SyntheticOptions(1, 2, 3, seed=4)))
+    return folder
+
+
+def suite(dataset, protocol: str, **changes) -> SuiteConfig:
+    values = {"dataset": str(dataset), "systems": SYSTEMS, "clips": 1, "frames": 26, "tolerance": 1, **changes}
+    return SuiteConfig("small", protocol, **values)
+
+
+def rows(report) -> dict:
+    found: dict = {}
+    for table in ("Figures of the paper", "More figures"):
+        for row in report_json(report)["tables"][table]["rows"]:
+            found.setdefault(row["system"], {}).update(row["figures"])
+    return found
+
+
+def test_style_transfer_of_drawn_people(dataset, tmp_path):
+    report = run_suite(suite(dataset, "style_transfer"), tmp_path)
+    found = rows(report)
+    assert list(found) == [
+        "still portrait",
+        "bent portrait",
+        "VAE alone",
+        *(system.name for system in SYSTEMS),
+        "truth",
+    ]
+    assert found["VAE alone"]["psnr"] > max(found[name]["psnr"] for name in ("SVP", "bent portrait", "still portrait"))
+    assert found["bent portrait"]["psnr"] > found["still portrait"]["psnr"]
+    assert found["SVP"]["mouth_corr"] > found["bent portrait"]["mouth_corr"]
+    assert found["SVP"]["stylesim"] != found["without style"]["stylesim"]
+    assert found["other"]["psnr"] != found["SVP"]["psnr"]
+    assert found["SVP"]["seams"] > 0 and "seams" not in found["bent portrait"]  # 26 frames are two windows
+    published = report_json(report)["tables"]["Beside the paper"]["rows"]
+    assert [row["system"] for row in published][:2] == ["SVP without style, MEAD (paper)", "SVP, MEAD (paper)"]
+    assert [len(section.pictures) for section in report.sections if section.title == "Contact sheet"] == [1]
+
+
+def test_a_reconstruction_begins_with_the_true_frame(dataset, tmp_path):
+    config = suite(dataset, "reconstruction", systems=SYSTEMS[:1], clips=1, baselines=("still portrait", "mute voice"))
+    found = rows(run_suite(config, tmp_path))
+    assert list(found) == ["still portrait", "mute voice", "SVP", "truth"]
+    assert found["SVP"]["mouth_corr"] > found["mute voice"]["mouth_corr"]
+    jobs = list_jobs(config)
+    assert jobs[0].keys[0] == jobs[0].keys[1]
+
+
+@pytest.mark.slow
+def test_every_kind_of_style_gives_another_clip(dataset, tmp_path):
+    styles = ("sampled", "mean", "none", "voice", "face", "other emotion")
+    systems = tuple(SystemConfig(style, style=style) for style in styles)
+    found = rows(run_suite(suite(dataset, "style_transfer", systems=systems, baselines=(), frames=8), tmp_path))
+    assert len({found[style]["psnr"] for style in styles}) == len(styles)
+
+
+def test_clips_are_of_the_test_split_and_spread_over_it(dataset):
+    every = list_jobs(suite(dataset, "style_transfer", clips=0))
+    assert len(every) == 6 and [job.id for job in every] == sorted(job.id for job in every)
+    some = list_jobs(suite(dataset, "style_transfer", clips=3))
+    assert [job.id for job in some] == [every[0].id, every[2].id, every[4].id]
+    with pytest.raises(PortraitError, match="there is no|no manifest|missing"):
+        list_jobs(suite(dataset / "nowhere", "style_transfer"))
+
+
+def test_a_suite_file_of_models(dataset, tmp_path):
+    text = f"""
+name = "drawn"
+protocol = "style_transfer"
+dataset = "{dataset}"
+baselines = ["bent portrait"]
+[[systems]]
+name = "fast"
+steps = 1
+[networks]
+syncnet = "weights/syncnet_v2.model"
+"""
+    (tmp_path / "suite.toml").write_text(text)
+    config = read_suite(tmp_path / "suite.toml")
+    assert config.rows == ("bent portrait", "fast", "truth")
+    assert config.networks.syncnet == str(tmp_path / "weights" / "syncnet_v2.model")
+    assert config.systems[0].steps == 1 and config.systems[0].style == "sampled"
+    with pytest.raises(PortraitError, match=r"syncnet_v2.model: there is no such file"):
+        run_suite(config, tmp_path / "work")
