@@ -8,7 +8,7 @@ deviation of the clip's style; `portrait.npy` N p, the resting face of its perso
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from ..types import Audio
 FPS = 25.0
 INDEX = "clips.json"
 ARRAYS = ("motion", "voice", "style", "portrait", "habits")
+Rows = dict[str, np.ndarray]
 INTENSITY_PROBS = (0.2, 0.3, 0.5)
 REPORT_EVERY = 200
 
@@ -88,12 +89,12 @@ class MotionClips:
 
     @property
     def version(self) -> str:
-        return f"motion {VERSION}/{json.dumps(self.options, sort_keys=True)}"
+        return f"motion {json.dumps(self.options, sort_keys=True)}"
 
     @property
     def vocabulary(self) -> tuple[str, ...]:
         """The words that phrases of these clips may contain."""
-        return VOCABULARY
+        return VOCABULARY if any(info.phrases for info in self.info) else ()
 
     def motion(self, clip: int, frames: slice) -> Tensor:
         """n c"""
@@ -201,36 +202,49 @@ def prepare_synthetic_motion(
     """Performs all clips into the folder, whose index is written last; a finished folder stays as it is."""
     if (folder / INDEX).exists():
         return
+    cast = performances(options, split)
+
+    def clips() -> Iterator[tuple[MotionClipInfo, Rows]]:
+        for who, emotion, intensity, seed, group in cast:
+            done = perform_clip(who, emotion, intensity, seed, group, options.seconds, options.moved)
+            rows = {
+                "motion": motion_numbers(done.states),
+                "voice": mel_track(mel_rows(done.waveform, 0, options.frames, FPS).numpy()).astype(np.float16),
+                "style": style_rows(model, done),
+                "portrait": done.portrait,
+                "habits": done.habits,
+            }
+            yield done.info, rows
+            if check_stop is not None:
+                check_stop()
+
+    write_motion_clips(folder, clips(), len(cast), {**asdict(options), "version": VERSION}, model.style_space, report)
+
+
+def write_motion_clips(
+    folder: Path,
+    clips: Iterator[tuple[MotionClipInfo, Rows]],
+    count: int,
+    options: dict[str, Any],
+    style_space: str,
+    report: Callable[[str], None] = print,
+) -> None:
+    """Writes `count` clips with their rows (names as ARRAYS) and then the index."""
     folder.mkdir(parents=True, exist_ok=True)
-    cast, info = performances(options, split), []
+    info: list[MotionClipInfo] = []
     maps: dict[str, np.memmap] = {}
-    for number, (who, emotion, intensity, seed, group) in enumerate(cast):
-        done = perform_clip(who, emotion, intensity, seed, group, options.seconds, options.moved)
-        info.append(done.info)
-        rows = {
-            "motion": motion_numbers(done.states),
-            "voice": mel_track(mel_rows(done.waveform, 0, options.frames, FPS).numpy()).astype(np.float16),
-            "style": style_rows(model, done),
-            "portrait": done.portrait,
-            "habits": done.habits,
-        }
+    for number, (clip, rows) in enumerate(clips):
+        info.append(clip)
         for name, row in rows.items():
             if name not in maps:
-                shape = (len(cast), *row.shape)
+                shape = (count, *row.shape)
                 maps[name] = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", row.dtype, shape)
             maps[name][number] = row
-        if check_stop is not None:
-            check_stop()
-        if (number + 1) % REPORT_EVERY == 0:
-            report(f"{number + 1} of {len(cast)} clips performed")
+        if len(info) % REPORT_EVERY == 0:
+            report(f"{len(info)} of {count} clips")
     for array in maps.values():
         array.flush()
-    values = {
-        "options": asdict(options),
-        "version": VERSION,
-        "style_space": model.style_space,
-        "clips": [asdict(item) for item in info],
-    }
+    values = {"options": options, "style_space": style_space, "clips": [asdict(item) for item in info]}
     with whole_file(folder / INDEX) as temporary:
         temporary.write_text(json.dumps(values), encoding="utf-8")
 

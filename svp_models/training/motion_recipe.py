@@ -107,12 +107,15 @@ class KDTalkerPhase(Checked):
 
 @dataclass(frozen=True)
 class MotionData(Checked):
-    """The clips. folder: their place; synthetic: what is performed into it where it is empty; model: the portrait model whose
-    style extractor reads their styles, '' for the built-in one; test_speakers: of the test split, for validation."""
+    """The clips. folder: their place, filled where it is empty: with `synthetic` people, or from `dataset`, a folder of svp prepare
+    --space liveportrait whose clips are cut into pieces of `seconds`. model: the portrait model whose style extractor reads their
+    styles, '' for the built-in one; test_speakers: of the synthetic test split, for validation."""
 
     folder: str = limited(least=1, most=4096)
     model: str = limited("", least=0, most=4096)
     synthetic: MotionDataOptions | None = None
+    dataset: str = limited("", least=0, most=4096)
+    seconds: float = limited(3.0, 0.2, 60)
     test_speakers: int = limited(24, 1, 100_000)
 
 

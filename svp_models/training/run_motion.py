@@ -15,6 +15,7 @@ from ..checkpoints.built_in_motion import BUILDERS, MotionModel, load_motion_mod
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model
 from ..checkpoints.safetensors_io import write_safetensors
 from ..data.motion_clips import INDEX, MotionClips, open_motion_clips, prepare_synthetic_motion
+from ..data.motion_real import prepare_real_motion
 from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
@@ -116,22 +117,21 @@ class MotionRun:
         return open_motion_clips(Path(self.recipe.data.folder) / split)
 
     def prepare_data(self) -> None:
-        """Performs the recipe's synthetic clips where its folder is not finished yet."""
+        """Fills the recipe's folder with clips where it is not finished yet."""
         data = self.recipe.data
-        if data.synthetic is None or not this_process().is_main_process:
-            return
-        options = {"train": data.synthetic, "test": replace(data.synthetic, speakers=data.test_speakers)}
         missing = [split for split in SPLITS if not (Path(data.folder) / split / INDEX).exists()]
-        if not missing:
+        if not missing or not (data.synthetic or data.dataset) or not this_process().is_main_process:
             return
         model = load_model(data.model or BUILTIN_MODEL)
         for split in missing:
-            self.report(
-                f"performing {options[split].speakers} synthetic people of the {split} split into {data.folder}"
-            )
-            prepare_synthetic_motion(
-                Path(data.folder) / split, options[split], model, split, self.report, self._check_stop
-            )
+            target = Path(data.folder) / split
+            self.report(f"clips of the {split} split into {target}")
+            if data.dataset:
+                prepare_real_motion(Path(data.dataset), target, model, data.seconds, split, self.report)
+            elif data.synthetic is not None:
+                speakers = data.synthetic.speakers if split == "train" else data.test_speakers
+                options = replace(data.synthetic, speakers=speakers)
+                prepare_synthetic_motion(target, options, model, split, self.report, self._check_stop)
 
     def describe(self, name: str) -> list[str]:
         """Lines about what training a phase means. The data has to exist; nothing is written."""

@@ -9,21 +9,28 @@ import numpy as np
 import pytest
 import torch
 
+from svp_portrait.svp_models.checkpoints.built_in_motion import load_motion_model
 from svp_portrait.svp_models.checkpoints.liveportrait import load_liveportrait
 from svp_portrait.svp_models.checkpoints.liveportrait_file import save_liveportrait
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import AudioConfig, StyleConfig
 from svp_portrait.svp_models.data.liveportrait_motion import clip_motion, load_extractor
 from svp_portrait.svp_models.data.manifest import open_manifest, summary
+from svp_portrait.svp_models.data.motion_real import prepare_real_motion
 from svp_portrait.svp_models.data.prepare import check, prepare
 from svp_portrait.svp_models.data.schema import ClipMotion, OutputOptions, PrepareConfig, VideoOptions, check_motion
 from svp_portrait.svp_models.data.shards import decode_motion, encode_motion, read_member
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.io.strict_config import config_from_dict
 from svp_portrait.svp_models.media.frame_stream import image_stream
 from svp_portrait.svp_models.motion.extract import extract_liveportrait_motion
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import Clips, Expressions, SampleIndex, stack
+from svp_portrait.svp_models.training.motion_recipe import MotionRecipe, load_motion_recipe
+from svp_portrait.svp_models.training.recipe import RECIPES
+from svp_portrait.svp_models.training.run_motion import MotionRun
 from svp_portrait.svp_models.training.train_style import StyleTraining
 
 from ...reference.weights import liveportrait_weights
@@ -148,3 +155,31 @@ def test_data_sets_without_motions_keep_loading(videos, done, tmp_path):
     for name, array in vars(labels[0]).items():
         np.testing.assert_array_equal(array, getattr(labels[1], name))
     assert open_manifest(done).metadata["options"]["videos"]["backend"] == "built-in"
+
+
+def test_pieces_of_clips_train_a_motion_generator(done, tmp_path):
+    values = {
+        "name": "real", "kind": "motion", "data": {"folder": str(tmp_path / "clips"), "dataset": str(done), "seconds": 1.0},
+        "network": {"space": "liveportrait", "expression_size": 63, "eyes": False, "portrait_size": 63, "width": 16, "heads": 2},
+        "generator": {"settings": {"steps": 2, "batch_size": 2, "validate_steps": 2}, "frames": 20},
+    }  # fmt: skip
+    run = MotionRun(config_from_dict(MotionRecipe, values), tmp_path / "run", report=lambda line: None)
+    model = load_motion_model(run.phase("generator"))
+    clips = run.clips("train")
+    first = next(sample for sample in open_manifest(done).samples("train"))
+    motion = decode_motion(read_member(done, *first, "motion.npz"))
+    assert len(clips.info) == 4 and clips.vocabulary == ()  # two clips of 56 frames, two seconds of each
+    numbers = clips.motion(1, slice(None)).numpy()
+    np.testing.assert_array_equal(numbers[:, :63], motion.expression[25:50])
+    np.testing.assert_array_equal(numbers[:, 63:66], motion.angles[25:50])
+    np.testing.assert_array_equal(numbers[:, 68], motion.scale[25:50])
+    torch.testing.assert_close(
+        model.network.mean, torch.from_numpy(clips.arrays["motion"].reshape(-1, 69).mean(axis=0))
+    )
+    with pytest.raises(PortraitError, match="make data.seconds shorter"):
+        prepare_real_motion(done, tmp_path / "long", load_model(BUILTIN_MODEL), 20.0)
+
+
+def test_the_recipe_for_real_people_is_whole():
+    recipe = load_motion_recipe(RECIPES / "motion_real.toml")
+    assert recipe.network.channels == 69 and recipe.phases() == ["generator", "style_predictor"]
