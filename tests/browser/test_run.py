@@ -12,8 +12,9 @@ from svp_portrait.svp_models.media.video import load_video
 
 from ..host.server import ASSETS, WORKFLOWS
 from .pictures import take
+from .test_templates import NEED_WEIGHTS
 
-NOT_RUN = {"vexpress_portrait"}  # its weights are not part of this repository
+NOT_RUN = NEED_WEIGHTS
 RUN = sorted({path.stem for path in WORKFLOWS.glob("*.json")} - NOT_RUN)
 SMALLEST = {  # training is tested elsewhere: here only that its graph runs
     "SVPPrepareDataset": {"name": "browser", "size": 64, "people": 2, "clips_per_person": 1},
