@@ -15,9 +15,13 @@ import pytest
 from PIL import Image
 
 from ..nodes.conftest import ENCODER, vae_folder, vexpress_folder, wav2vec2_folder
+from ..reference.published import write_generators, write_liveportrait
 from .server import Server, graph, speech
 
-NAMES = ["talk", "portrait", "style_interpolation", "style_library", "face_restore", "train_style", "vexpress_portrait"]
+NAMES = [
+    "talk", "portrait", "style_interpolation", "style_library", "face_restore", "train_style", "vexpress_portrait",
+    "talk_photo", "talk_photo_style", "redub", "expression_sliders",
+]  # fmt: skip
 FRAMES = 6
 LARGEST = 1  # of 255
 RUN = "from svp_portrait.nodes.command import main; raise SystemExit(main())"
@@ -31,6 +35,10 @@ SMALL: dict[str, dict[str, dict[str, Any]]] = {  # by graph and node class: what
         "SVPLoadFaceAnalyzer": {"backend": "built-in"},  # the example portrait is drawn
         "SVPSampler": {"steps": 2, "width": 64, "height": 64},
     },
+    "talk_photo": {"SVPMotionGenerate": {"steps": 2}},
+    "talk_photo_style": {"SVPMotionGenerate": {"steps": 2}},
+    "redub": {"SVPMotionGenerate": {"steps": 2}},
+    "expression_sliders": {"SVPMotionEdit": {"keyframes": f"0 yaw 0\n{(FRAMES - 1) / 25} yaw 10"}},
 }
 
 
@@ -40,6 +48,8 @@ def pictured(nodes: dict[str, Any], voice: str) -> dict[str, Any]:
         inputs = node["inputs"]
         if node["class_type"] == "LoadAudio":
             inputs["audio"] = voice
+        if node["class_type"] == "PreviewImage":
+            nodes[key] = {"class_type": "SaveImage", "inputs": {**inputs, "filename_prefix": "frames/frame"}}
         if node["class_type"] != "SVPVideoCombine":
             continue
         images = inputs.get("images")
@@ -79,8 +89,21 @@ def small_vexpress(server) -> Iterator[None]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def small_liveportrait(server) -> Iterator[None]:
+    """LivePortrait and the motion generators in miniature."""
+    models = server.base / "models"
+    write_liveportrait(models / "liveportrait")
+    write_generators(models)
+    yield
+    for name in ("liveportrait", "joyvasa", "kdtalker"):
+        shutil.rmtree(models / name)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_the_host_makes_the_frames_of_the_headless_run(server, small_vexpress, tmp_path, name, record_property):
+def test_the_host_makes_the_frames_of_the_headless_run(
+    server, small_vexpress, small_liveportrait, tmp_path, name, record_property
+):
     nodes = pictured(graph(name, **SMALL.get(name, {})), speech(server, FRAMES))
     run = server.run(nodes)
     made = sorted(server.base / "output" / path for path in run.files(".png") if path.parent.name == "frames")
