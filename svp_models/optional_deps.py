@@ -52,13 +52,15 @@ if TYPE_CHECKING:
     import cv2
     import soxr
     from av.video import reformatter
-    from scipy import fft, interpolate, ndimage, optimize, signal
+    from kornia import metrics as kornia_metrics
+    from scipy import fft, interpolate, linalg, ndimage, optimize, signal
     from scipy.spatial import transform
 else:
     av, reformatter = Library("av"), Library("av.video.reformatter")
     cv2, soxr = Library("cv2"), Library("soxr")
     fft, signal = Library("scipy.fft"), Library("scipy.signal")
-    interpolate, ndimage = Library("scipy.interpolate"), Library("scipy.ndimage")
+    interpolate, linalg, ndimage = Library("scipy.interpolate"), Library("scipy.linalg"), Library("scipy.ndimage")
+    kornia_metrics = Library("kornia.metrics")
     optimize, transform = Library("scipy.optimize"), Library("scipy.spatial.transform")
 
 __all__ = [
@@ -67,6 +69,8 @@ __all__ = [
     "cv2",
     "fft",
     "interpolate",
+    "kornia_metrics",
+    "linalg",
     "missing_error",
     "ndimage",
     "onnxruntime",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import binascii
 import csv
 import io
 import json
@@ -107,7 +107,9 @@ def report_html(report: Report) -> str:
         "number": number,
         "interval": interval,
     }
-    environment.filters |= {"data": lambda content, kind: f"data:{kind};base64,{base64.b64encode(content).decode()}"}
+    environment.filters |= {
+        "data": lambda content, kind: f"data:{kind};base64,{binascii.b2a_base64(content, newline=False).decode()}"
+    }
     return environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(report=report)
 
 

@@ -13,12 +13,12 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 
 from ..data.manifest import read_json, write_json
 from ..errors import PortraitError
+from ..io.file_names import folder_name
 from ..io.files import whole_file, working_folder
 from ..media.frame_stream import FrameSelection, file_stream
 from ..media.writer import VideoWriter
@@ -88,7 +88,7 @@ def finished(context: SuiteContext, job: ClipJob) -> dict | None:
 
 def file_stem(context: SuiteContext, job: ClipJob) -> Path:
     """The path of a clip's files without their endings."""
-    return context.work / quote(job.id, safe=" ")
+    return context.work / folder_name(job.id)
 
 
 @lru_cache(maxsize=1)

@@ -20,6 +20,13 @@ def printable(text: object, keep: str = "") -> str:
     return "".join(_escaped(letter) if _acts(letter) and letter not in keep else letter for letter in str(text))
 
 
+def folder_name(text: str) -> str:
+    """A name that is a folder everywhere, another one for every text: other characters than letters, digits, blank, `_`, `-`
+    and `.` are written as %XX of their UTF-8 bytes, as in addresses."""
+    usual = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-.")
+    return "".join(chr(byte) if byte in usual else f"%{byte:02X}" for byte in text.encode("utf-8"))
+
+
 def fill_fields(prefix: str, width: int, height: int) -> str:
     """The fields that the host fills: %width%, %height%, %year%, %month%, %day%, %hour%, %minute% and %second%."""
     now = time.localtime()

@@ -12,7 +12,6 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy.linalg import solveh_banded
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,6 +22,7 @@ from ..io.progress import Progress
 from ..networks.motion_generators.kdtalker import KDTalkerNetwork
 from ..networks.motion_generators.motion_scale import KDTALKER_ORDER, MotionScale, scaled_parts
 from ..networks.motion_generators.wav2lip import Wav2LipAudioEncoder, audio_features
+from ..optional_deps import linalg
 from ..types import Motion
 from .generators import FPS, SAMPLES_PER_FRAME, GenerateOptions, fade_in
 from .keypoints import KeypointMotion, motion_of_keypoints
@@ -184,4 +184,4 @@ def smooth_kalman(values: Tensor) -> Tensor:
     bands[1, 0] += 1
     right = observed / OBSERVATION_VARIANCE
     right[0] += observed[0]
-    return torch.from_numpy(solveh_banded(bands, right)).to(values).view_as(values)
+    return torch.from_numpy(linalg.solveh_banded(bands, right)).to(values).view_as(values)

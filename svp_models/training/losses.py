@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import torch
 from einops import rearrange
-from kornia.metrics import ssim
 from torch import Tensor
+
+from ..optional_deps import kornia_metrics
 
 EYES_AND_MOUTH = list(range(17, 27)) + list(range(36, 68))  # of 68 landmarks, brows included
 MOUTH = list(range(48, 68))
@@ -39,7 +40,7 @@ def image_loss(generated: Tensor, target: Tensor, weight: Tensor, ssim_weight: f
     pixels = (weight * error.abs()).mean()
     gradient_x = (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
     gradient_y = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
-    structure = 1 - ssim((generated + 1) / 2, (target + 1) / 2, 7, padding="valid").mean()
+    structure = 1 - kornia_metrics.ssim((generated + 1) / 2, (target + 1) / 2, 7, padding="valid").mean()
     return pixels + gradient_x + gradient_y + ssim_weight * structure
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from kornia.metrics import ssim
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..networks.vae import PortraitVae
+from ..optional_deps import kornia_metrics
 from .face_batches import Batch, FaceBatches, region_weight
 from .face_config import FaceVaePhase
 from .train_vae import GAIN_FRAMES, GAIN_STEP, psnr
@@ -67,7 +67,7 @@ def crop_loss(decoded: Tensor, images: Tensor, weight: Tensor, gradient: float, 
     pixels = (weight * error.abs()).mean()
     across = (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
     down = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
-    similar = ssim((decoded + 1) / 2, (images + 1) / 2, 7)
+    similar = kornia_metrics.ssim((decoded + 1) / 2, (images + 1) / 2, 7)
     return pixels + gradient * (across + down) + structure * (weight * (1 - similar)).mean()
 
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 from einops import rearrange
-from kornia.metrics import ssim
 from numpy.typing import NDArray
 
-from ...optional_deps import cv2
+from ...optional_deps import cv2, kornia_metrics
 from .landmarks import BROWS, EYES, MOUTH, eye_distance
 
 Frames = NDArray[np.uint8]
@@ -57,18 +56,18 @@ def masked_means(values: NDArray[np.floating], masks: Masks | None) -> NDArray[n
 
 def mean_ssim(generated: Frames, true: Frames) -> float:
     """Structural similarity (Wang et al. 2004: 11 x 11 Gaussian window, sigma 1.5), mean over n h w 3 frames and channels."""
-    return float(ssim(_planes(generated), _planes(true), SSIM_WINDOW, padding="valid").mean())
+    return float(kornia_metrics.ssim(_planes(generated), _planes(true), SSIM_WINDOW, padding="valid").mean())
 
 
 def ssim_per_frame(generated: Frames, true: Frames) -> NDArray[np.float64]:
     """`mean_ssim` of every frame: n."""
-    values = ssim(_planes(generated), _planes(true), SSIM_WINDOW, padding="valid")
+    values = kornia_metrics.ssim(_planes(generated), _planes(true), SSIM_WINDOW, padding="valid")
     return values.double().mean((1, 2, 3)).numpy()
 
 
 def ssim_maps(generated: Frames, true: Frames) -> NDArray[np.float32]:
     """Structural similarity around every pixel, mean over channels: n h w. Towards the border the pictures are continued."""
-    return ssim(_planes(generated), _planes(true), SSIM_WINDOW, padding="same").mean(1).numpy()
+    return kornia_metrics.ssim(_planes(generated), _planes(true), SSIM_WINDOW, padding="same").mean(1).numpy()
 
 
 def _planes(frames: Frames) -> torch.Tensor:

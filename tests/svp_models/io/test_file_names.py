@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from svp_portrait.svp_models.io.file_names import fill_fields, prefix_problem, printable
+from svp_portrait.svp_models.io.file_names import fill_fields, folder_name, prefix_problem, printable
 from svp_portrait.svp_models.io.files import longest_name
 
 
@@ -65,3 +65,9 @@ def test_links_that_lead_nowhere_or_away(tmp_path):
     (tmp_path / "out" / "away").symlink_to(tmp_path)
     assert prefix_problem(tmp_path, "a/x") is not None
     assert "leads outside" in prefix_problem(tmp_path / "out", "away/x")
+
+
+def test_folders_are_named_after_any_text():
+    assert folder_name("anna 01_b-c.d") == "anna 01_b-c.d"
+    assert folder_name("a/b: é?") == "a%2Fb%3A %C3%A9%3F"
+    assert len({folder_name(text) for text in ("a/b", "a%2Fb", "a_b")}) == 3
