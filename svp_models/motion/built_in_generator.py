@@ -12,10 +12,19 @@ from torch import Tensor, nn
 from ..checkpoints.built_in_motion import BUILT_IN_MOTION, MotionModel, load_motion_model
 from ..errors import PortraitError
 from ..io.progress import Progress
-from ..networks.audio_encoder import mel_rows
+from ..media.audio import check_audio, frame_count, to_mono
+from ..networks.audio_encoder import SAMPLE_RATE, mel_rows
 from ..networks.motion_generator import HABITS
-from ..types import Motion, Style
-from .built_in import STEPS, MotionGuidance, conditions_for, generate_motion, motion_of_numbers, smooth_pose_numbers
+from ..types import Audio, Motion, Style, StylePrior
+from .built_in import (
+    STEPS,
+    MotionGuidance,
+    conditions_for,
+    generate_motion,
+    motion_of_numbers,
+    predict_style,
+    smooth_pose_numbers,
+)
 from .control import MotionControl, given_motion
 from .generators import GenerateOptions
 from .keypoints import KeypointMotion
@@ -117,3 +126,24 @@ class BuiltInGenerator:
 def open_built_in(path: Path | None = None) -> BuiltInGenerator:
     """The generator of a file, the shipped one without."""
     return BuiltInGenerator(load_motion_model(path or BUILT_IN_MOTION))
+
+
+def predict_style_prior(
+    model: MotionModel, audio: Audio, seed: int, portrait: Tensor | None = None, label: str = ""
+) -> StylePrior:
+    """One of the styles that fit a voice (Ma et al. 2023): the seed chooses. portrait: e, the resting expression.
+
+    A prediction is a style and no spread: sigma is 0, so that every sample of the prior is it.
+    """
+    predictor = model.style_predictor
+    if predictor is None:
+        raise PortraitError(
+            "the motion generator's file holds no style predictor: choose another file, or extract a style"
+        )
+    check_audio(audio)
+    fps = model.network.config.fps
+    frames = frame_count(audio.seconds, fps)
+    features = mel_rows(to_mono(audio, SAMPLE_RATE).numpy(), 0, frames, fps)[None]
+    face = None if portrait is None else portrait[None]
+    code = predict_style(predictor, features, face, torch.Generator().manual_seed(seed))[0].float().cpu()
+    return StylePrior(code, torch.zeros_like(code), model.style_space, label)

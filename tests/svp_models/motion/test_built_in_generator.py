@@ -8,10 +8,15 @@ import torch
 from svp_portrait.svp_models.checkpoints.built_in_motion import MotionModel
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.blinks import find_blinks
-from svp_portrait.svp_models.motion.built_in_generator import BuiltInConditions, BuiltInGenerator
+from svp_portrait.svp_models.motion.built_in_generator import (
+    BuiltInConditions,
+    BuiltInGenerator,
+    predict_style_prior,
+)
 from svp_portrait.svp_models.motion.control import MotionControl
 from svp_portrait.svp_models.motion.generators import GenerateOptions, generate_motion
 from svp_portrait.svp_models.networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
+from svp_portrait.svp_models.networks.style_predictor import StylePredictor, StylePredictorConfig
 from svp_portrait.svp_models.types import Audio, Style
 
 OPTIONS = GenerateOptions(seed=1, steps=2)
@@ -71,3 +76,16 @@ def test_unknown_words_are_warned_of_and_foreign_styles_refused(generator, caplo
     foreign = BuiltInConditions(style=Style(torch.ones(1, 128), "another"))
     with pytest.raises(PortraitError, match="style space another"):
         generate_motion(generator.given(foreign), voice(), options=OPTIONS)
+
+
+def test_a_style_is_predicted_from_a_voice_and_the_seed_chooses(generator):
+    torch.manual_seed(0)
+    predictor = StylePredictor(StylePredictorConfig(width=8, inner=16)).eval()
+    model = MotionModel("space", generator.model.network, predictor)
+    first, again, other = (predict_style_prior(model, voice(), seed) for seed in (0, 0, 1))
+    assert first.style_space == "space" and first.mu.shape == (128,) and float(first.sigma.abs().max()) == 0
+    torch.testing.assert_close(first.mu, again.mu, rtol=0, atol=0)
+    assert float((first.mu - other.mu).abs().max()) > 1e-3
+    assert float((predict_style_prior(model, voice(seed=4), 0).mu - first.mu).abs().max()) > 1e-4
+    with pytest.raises(PortraitError, match="no style predictor"):
+        predict_style_prior(generator.model, voice(), 0)
