@@ -115,6 +115,12 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder for report.html, report.json and report.csv; of a suite ./evaluation/NAME, where it is resumed",
     )
+    parser.add_argument(
+        "--reader",
+        type=Path,
+        metavar="ONNX",
+        help="of the demo: another face analyser that scores, best one that no training used; default is the model's own",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="of a suite: processes (%(default)s)")
     parser.add_argument(
         "--ray",
@@ -161,7 +167,8 @@ def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
             write_figures({**figures, **about}, args.json)
             return None
         size = QUICK if args.quick else FULL
-        evaluation = run_evaluation(model, size, args.seed, progress)
+        reader = None if args.reader is None else args.reader.read_bytes()
+        evaluation = run_evaluation(model, size, args.seed, progress, reader)
     write_figures({**evaluation.figures, **about}, args.json)
     if args.out is not None:
         config = {**about, "protocol": DEMO, "quick": args.quick, "seed": args.seed, "size": asdict(size)}

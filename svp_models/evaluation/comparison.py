@@ -198,7 +198,8 @@ class Comparison:
         strange, moody = number // 2 % 2 == 0, number % 2 == 0
         portrait = case.wrong_clip if moody else case.style_clip  # of another emotion, or of the same
         right, wrong = self._stranger(case, number) if strange else (case.style_clip, case.wrong_clip)
-        voice, face = audio_of(right), torch.from_numpy(evaluator.expression(right.images))
+        voice = audio_of(right)
+        face = torch.from_numpy(given(evaluator.analyzer.analyze(right.images).expression, "expression"))
         prior, wrong_prior = (
             (evaluator.prior_of(right), evaluator.prior_of(wrong)) if strange else (case.prior, case.wrong_prior)
         )

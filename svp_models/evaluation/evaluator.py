@@ -47,16 +47,27 @@ class Case:
 
 
 class Evaluator:
-    """Generates with one model and reads the results back from pixels. on_step: called after every clip that is generated."""
+    """Generates with one model and reads the results back from pixels. on_step: called after every clip that is generated.
 
-    def __init__(self, model: PortraitModel, sampling: SamplerOptions, on_step: Callable[[], None]):
+    reader: ONNX bytes of the analyser that scores, best one that no training used; None: the model's own, which styles are always
+    read by.
+    """
+
+    def __init__(
+        self,
+        model: PortraitModel,
+        sampling: SamplerOptions,
+        on_step: Callable[[], None],
+        reader: bytes | None = None,
+    ):
         self.model, self.sampling, self.on_step = model, sampling, on_step
         self.size, self.fps = model.config.size, model.config.fps
         self.analyzer = analyzer_of(model)
+        self.reader = self.analyzer if reader is None else FaceAnalyzer(reader)
 
     def prior_of(self, clip: Clip) -> StylePrior:
         """Style of a clip as a user gets it: from the expressions read from its pixels, and its audio."""
-        expression = torch.from_numpy(self.expression(clip.images))
+        expression = torch.from_numpy(given(self.analyzer.analyze(clip.images).expression, "expression"))
         return extract_style(self.model, expression, audio_of(clip), clip.fps)
 
     def generate(
@@ -73,7 +84,8 @@ class Evaluator:
         return rearrange(pixels, "n c h w -> n h w c").numpy()
 
     def read(self, frames: np.ndarray) -> FaceTrack:
-        return self.analyzer.analyze(frames)
+        """As the analyser that scores sees them."""
+        return self.reader.analyze(frames)
 
     def expression(self, frames: np.ndarray) -> np.ndarray:
         """n 64"""

@@ -27,6 +27,7 @@ NO_LANDMARKS = "the face analyser detects no 68 landmarks"
 NO_POSE = "the face analyser detects no angles of the head"
 NO_FACE = "no face was found in made and true frames alike"
 NO_NETWORKS = FeatureNetworks()
+FRAMES_OF_A_LAG = 6  # lags up to a sixth of the clip are tried: beyond, too little is left to compare
 
 
 @dataclass(frozen=True)
@@ -240,9 +241,15 @@ def _face_figures(
         drop = points.lower_lip_drop(full)
         if sound is not None and np.ptp(drop):
             energy = sync.speech_energy(sound, len(drop), fps)
-            lag, value = sync.lip_sync(drop, energy, fps)
-            figures |= {"voice_lag": float(lag), "voice_corr": value}
             result.series["voice"] = energy.tolist()
+            reach = min(sync.SHIFT, len(drop) // FRAMES_OF_A_LAG)
+            if reach:
+                lag, value = sync.lip_sync(drop, energy, fps, reach)
+                figures |= {"voice_lag": float(lag), "voice_corr": value}
+            else:
+                lacking |= dict.fromkeys(
+                    ("voice_lag", "voice_corr"), f"{len(drop)} frames are too few to find a lag in"
+                )
     if made.pose is None or not made.present.any():
         lacking |= dict.fromkeys(("pose_diversity", "beat_alignment"), NO_POSE)
         return

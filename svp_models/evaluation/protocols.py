@@ -263,11 +263,16 @@ def evaluate(
 
 
 def run_evaluation(
-    model: PortraitModel, size: EvaluationSize, seed: int, progress: Callable[[int, int], None] | None = None
+    model: PortraitModel,
+    size: EvaluationSize,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    reader: bytes | None = None,
 ) -> Evaluation:
     """All figures of the help text; `svp evaluate demo --help` explains them.
 
-    progress(done, total) is called for every clip that is generated and every person whose styles are compared.
+    progress(done, total) is called for every clip that is generated and every person whose styles are compared. reader: see
+    Evaluator.
     """
     count = size.rounds * len(EMOTIONS)
     parts = [part.steps(count) for part in (size.study, size.compare) if part is not None]
@@ -280,7 +285,7 @@ def run_evaluation(
         if progress is not None:
             progress(done, total)
 
-    evaluator = Evaluator(model, AS_SHIPPED, step)
+    evaluator = Evaluator(model, AS_SHIPPED, step, reader)
     study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
     comparison = None if size.compare is None else Comparison(evaluator, size.compare, seed)
     rows: list[dict[str, float]] = []

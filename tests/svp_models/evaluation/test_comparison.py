@@ -68,6 +68,17 @@ def test_the_nearest_of_training_is_the_person_itself_where_it_was_trained_on():
     assert (people.nearest_clip(portrait, like, 9) == own.images).all()
 
 
+def test_the_reader_scores_and_the_model_s_own_analyser_reads_styles(model, clip, monkeypatch):
+    evaluator = Evaluator(model, AS_SHIPPED, lambda: None, reader=model.face_analyzer)
+    assert evaluator.reader is not evaluator.analyzer
+    prior, seen = evaluator.prior_of(clip), evaluator.read(clip.images)
+    monkeypatch.setattr(evaluator, "reader", None)
+    assert evaluator.prior_of(clip).mu.tolist() == prior.mu.tolist()
+    assert seen.landmarks.shape == (10, 68, 2)
+    with pytest.raises(AttributeError):
+        evaluator.read(clip.images)
+
+
 def test_keys_come_from_their_systems(model):
     comparison = Comparison(Evaluator(model, AS_SHIPPED, lambda: None), SIZE, 0)
     comparison.reconstruction = {

@@ -154,6 +154,12 @@ def test_what_an_analyser_does_not_know_is_named(clip, track):
     assert "m_lmd" not in found.figures and found.figures["ssim"] == pytest.approx(1)
 
 
+def test_too_few_frames_have_no_lag(clip, track, audio):
+    short = measure_clip(clip.images[:5], clip.images[:5], track, track, FPS, audio)
+    assert "voice_lag" not in short.figures
+    assert short.missing["voice_lag"] == "5 frames are too few to find a lag in"
+
+
 def test_frames_of_two_sizes_or_none_are_refused(clip, track):
     with pytest.raises(PortraitError, match="made frames are 32 x 32, true ones 64 x 64"):
         measure_clip(clip.images[:, ::2, ::2], clip.images, track, track, FPS)
