@@ -18,7 +18,11 @@ from svp_portrait.svp_models.training.motion_recipe import load_motion_recipe
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe, run_config, same_run, scaled
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-LOADERS = {"demo256": load_face_recipe, "motion_drawn": load_motion_recipe}  # recipes of their own kinds
+LOADERS = {
+    "demo256": load_face_recipe,
+    "motion_drawn": load_motion_recipe,
+    "motion_real": load_motion_recipe,
+}  # recipes of their own kinds
 OLD_RECIPES = Path(__file__).parent / "recipes_0.1.0"
 
 
