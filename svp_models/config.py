@@ -198,7 +198,7 @@ class FaceCropConfig(Checked):
     width, height: pixels of the crop. face: half the width of a face in it. centre: the point of the mean head
     (`head_pose.RIGID_3D`) in its middle. snap_scale, snap_angle: a scale this near to one to a whole number of pixels, and a
     tilt of fewer degrees, are left as they are: then no pixel is resampled. smoothing: frames before and after over which the
-    centre is averaged.
+    centre is averaged. mask_width: channels of the network that joins crops and portraits, 0: none.
     """
 
     width: int = limited(0, 0, 8192)
@@ -208,11 +208,14 @@ class FaceCropConfig(Checked):
     snap_scale: float = limited(0.22, 0, 1)
     snap_angle: float = limited(15.0, 0, 180)
     smoothing: int = limited(2, 0, 250)
+    mask_width: int = limited(0, 0, MAX_CHANNELS)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if bool(self.width) != bool(self.height):
             raise PortraitError(f"face_crop is {self.width} x {self.height}: give both sides, or 0 for whole frames")
+        if self.mask_width % 8:
+            raise PortraitError(f"mask_width is {self.mask_width}: multiples of 8, the groups of its norms, are needed")
 
 
 @dataclass(frozen=True)
@@ -364,7 +367,7 @@ PRESETS: dict[str, ModelConfig] = {
         audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
         style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
         scheduler=SchedulerConfig(),
-        face_crop=FaceCropConfig(144, 160),
+        face_crop=FaceCropConfig(144, 160, mask_width=32),
     ),
     "sd15": ModelConfig(
         name="sd15",

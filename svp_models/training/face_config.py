@@ -130,7 +130,7 @@ class FaceDenoiserPhase(Checked):
 @dataclass(frozen=True)
 class FaceMaskPhase(Checked):
     """The mask that joins faces and warped portraits. area_weight: of the mean of the mask beside the error of the composed
-    crop. latest: share of the noise schedule, from its clean end, from which the generated crops come."""
+    crop. latest: the generated crops are predicted from timesteps of this share of the schedule up to its noisy end."""
 
     settings: BudgetSettings
     area_weight: float = limited(0.002, 0, 1e6)

@@ -22,11 +22,12 @@ from .checkpoint import checkpoints, write_atomically
 from .face_batches import FaceBatches
 from .face_config import BudgetSettings, FaceRecipe
 from .face_frames import FaceFrames, prepared_frames
-from .train_face import FaceDenoiserTraining
+from .train_face import FaceDenoiserModule, FaceDenoiserTraining
+from .train_face_mask import FaceMaskTraining
 from .train_face_vae import FaceVaeTraining, balance_channels
 
 MODEL = "model.safetensors"
-PHASES = ("vae", "denoiser")
+PHASES = ("vae", "denoiser", "mask")
 TAKEN = ("style_extractor", "audio_projection", "style_projection")  # networks of the start model
 SHAPES = ("unet", "vae", "guider", "audio", "style")  # sections of the config that decide the weights
 STYLE_BATCH = 64
@@ -71,7 +72,8 @@ class FaceRun:
         folder, config = self.folder / name, getattr(self.recipe, name)
         phase = self.build(name, model, batches, test)
         settings: BudgetSettings = config.settings
-        about = json.dumps({"model": json.loads(config_to_json(model.config)), "phase": name})
+        sections = {section: asdict(getattr(model.config, section)) for section in SHAPES}
+        about = json.dumps({"phase": name, **sections})
         self.report(
             f"{name}: {seconds:.0f} s on {self.device}, {sum(map(count, trained(phase))) / 1e6:.2f} M parameters"
         )
@@ -86,6 +88,9 @@ class FaceRun:
             return FaceVaeTraining(model.vae, batches, test, self.recipe.vae, fresh)
         if name == "denoiser":
             return FaceDenoiserTraining(model, batches, test, self.recipe.denoiser)
+        if name == "mask":
+            denoiser = FaceDenoiserModule(model, self.recipe.denoiser).to(self.device)
+            return FaceMaskTraining(model, denoiser, batches, test, self.recipe.mask)
         raise PortraitError(f"there is no phase {name!r}; there are {', '.join(PHASES)}")
 
     def start(self) -> PortraitModel:
@@ -98,15 +103,18 @@ class FaceRun:
             return self._placed(model)
         config = PRESETS[self.recipe.preset]
         before = load_model(self.recipe.start or BUILTIN_MODEL)
-        if all(getattr(before.config, name) == getattr(config, name) for name in SHAPES):
-            return self._placed(replace(before, config=config))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
             networks, vae = build_networks(config), build_vae(config.vae)
-        for name in TAKEN:
-            getattr(networks, name).load_state_dict(getattr(before.networks, name).state_dict())
-        model = PortraitModel(config, networks, vae, before.face_analyzer, style_space_of(networks.style_extractor))
-        return self._placed(model)
+        learns_on = all(getattr(before.config, name) == getattr(config, name) for name in SHAPES)
+        for name, network in before.networks.named_children():
+            if name in TAKEN or learns_on:
+                getattr(networks, name).load_state_dict(network.state_dict())
+        if learns_on:
+            vae.load_state_dict(before.vae.state_dict())
+        metadata = before.metadata if learns_on else {}
+        space = style_space_of(networks.style_extractor)
+        return self._placed(PortraitModel(config, networks, vae, before.face_analyzer, space, metadata))
 
     def _placed(self, model: PortraitModel) -> PortraitModel:
         """On the device, in the layout in which convolutions are fastest."""
