@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checkpoints.audio_encoder import check_audio_encoder
+from ..errors import PortraitError
 from ..face.keypoints import draw_head_frames, draw_vexpress_frames
 from ..io.memory_map import (
     IN_MEMORY,
@@ -101,6 +102,16 @@ def style_tokens(model: PortraitModel, style: Style, frames: int, storage: Stora
     return in_chunks(lambda chunk: projection(chunk.to(like)).cpu(), codes, CHUNK, storage=storage)
 
 
+@torch.no_grad()
+def expression_tokens(model: PortraitModel, expression: Tensor, storage: Storage = IN_MEMORY) -> FrameArray:
+    """An expression track f 68 -> tokens of every frame: f x tokens x d, on the CPU."""
+    projection = model.networks.expression_projection
+    if projection is None:
+        raise PortraitError(f"model {model.config.name!r} reads no expression track: leave the motion out")
+    like = model.like(projection)
+    return in_chunks(lambda chunk: projection(chunk.to(like)).cpu(), expression, CHUNK, storage=storage)
+
+
 class KpsFeatureCache:
     """Guider features of any frames of a clip; the ones used last stay in memory, up to CACHE_BYTES.
 
@@ -161,8 +172,8 @@ class ClipConditions:
     """The conditions of a whole clip; `window` cuts some frames out of them, on the device of the networks.
 
     reference: the ReferenceNet's bank, 1 x tokens x channels per block; reference_latent: 1 c h w, scaled, or None;
-    reference_warped: f c h w (or 1), unscaled, on the CPU, or None; scale: its factor; audio: f tokens d and style: f 16 d (or
-    1) or None, on the CPU. A single row stands for every frame.
+    reference_warped: f c h w (or 1), unscaled, on the CPU, or None; scale: its factor; audio: f tokens d, expression:
+    f tokens d or None, and style: f 16 d (or 1) or None, on the CPU. A single row stands for every frame.
     """
 
     reference: tuple[Tensor, ...]
@@ -172,6 +183,7 @@ class ClipConditions:
     kps: KpsFeatureCache
     reference_warped: FrameArray | None = None
     scale: float = 1.0
+    expression: FrameArray | None = None
 
     def window(self, index: list[int], like: Tensor) -> Conditions:
         """Conditions of those frames with a batch of 1, device and dtype as `like`."""
@@ -182,6 +194,7 @@ class ClipConditions:
             kps=self.kps.frames(index)[None].to(like),
             style=None if self.style is None else broadcast(self.style, index)[None].to(like),
             reference_warped=self._warped(index, like),
+            expression=None if self.expression is None else self.expression[index][None].to(like),
         )
 
     def _warped(self, index: Index, like: Tensor) -> Tensor | None:
@@ -206,6 +219,7 @@ def encode_conditions(
         kps=kps_features(model, inputs),
         reference_warped=inputs.warped,
         scale=config.vae.scale,
+        expression=None if inputs.expression is None else expression_tokens(model, inputs.expression, storage),
     )
 
 

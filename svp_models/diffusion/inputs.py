@@ -27,7 +27,8 @@ class ClipInputs:
 
     portrait_latent: 1 c h/8 w/8, unscaled; warped: from `warped_latents`, for the models that ask for it; motion: a
     HeadMotion or Head-Kps images f 3 H W in [0, 1], one per frame or a single one for all; style: None samples without the
-    style layers; size: width, height in pixels.
+    style layers; size: width, height in pixels of what is sampled: of the crops, for models that draw crops of the face;
+    expression: f 68, an expression track (see `expression_track`), or None.
     """
 
     portrait_latent: Tensor
@@ -38,6 +39,7 @@ class ClipInputs:
     fps: float
     size: tuple[int, int]
     warped: FrameArray | None = None
+    expression: Tensor | None = None
 
 
 def still_motion(analyzer: FaceTracker | bytes | None, portrait: np.ndarray) -> HeadMotion:

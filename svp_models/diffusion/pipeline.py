@@ -32,6 +32,7 @@ from .checks import check_clip, check_inputs, check_latents, check_size, check_s
 from .conditioning import ClipConditions, encode_conditions
 from .conditioning_cache import ConditioningCache
 from .context_windows import blend_weights, completed_frames, frame_windows
+from .face_inputs import check_expression, face_inputs
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 from .inputs import ClipInputs, fit_motion, fit_portrait
 from .noise_schedule import SamplingSchedule, pred_x0, sampling_schedule
@@ -95,10 +96,12 @@ class PortraitPipeline:
         fps: float,
         size: tuple[int, int],
         progress: Progress | None = None,
+        expression: Tensor | None = None,
     ) -> ClipInputs:
         """All inputs cut to one length, frame rate and size, and the portrait encoded.
 
-        portrait: 3 h w in [-1, 1] of any size; motion: of any length, frame rate and size; size: width, height in pixels.
+        portrait: 3 h w in [-1, 1] of any size; motion: of any length, frame rate and size; size: width, height in pixels of the
+        frames, of which a model with `face_crop` draws a part. expression: f 68, see `expression_track`, for models that read it.
         progress(done, total) counts the frames of the warped portrait, for models that use it, and may raise to stop the work.
         """
         check_size(*size, self.model.config.vae.downscale)
@@ -107,15 +110,21 @@ class PortraitPipeline:
         check_audio_encoder(self.model.config, self.model.audio_encoder)
         if style is not None:
             check_style(style, self.model)
-        key = (self.encode, portrait, audio, motion, frames, fps, size)
+        check_expression(expression, self.model, frames)
+        key = (self.encode, portrait, audio, motion, frames, fps, size, expression)
         cached = None if self.cache is None else self.cache.inputs(key)
         if cached is not None:
             return replace(cached, style=style)
         fitted = fit_motion(motion, frames, fps, *size)
         image = fit_portrait(portrait, *size)
-        latent = self.encode(image[None]).float().cpu()
-        warped = warped_latents(self.model, self.encode, image, fitted, progress, self.storage)
-        inputs = ClipInputs(latent, audio, fitted, style, frames, fps, size, warped)
+        crop, given = self.model.config.face_crop, (self.model, self.encode, image, fitted)
+        if crop.width:
+            face = face_inputs(*given, fps, progress, self.storage)
+            latent, fitted, warped, size = face.portrait_latent, face.motion, face.warped, (crop.width, crop.height)
+        else:
+            latent = self.encode(image[None]).float().cpu()
+            warped = warped_latents(*given, progress, self.storage)
+        inputs = ClipInputs(latent, audio, fitted, style, frames, fps, size, warped, expression)
         if self.cache is not None:
             self.cache.store_inputs(key, inputs)
         return inputs
@@ -146,7 +155,8 @@ class PortraitPipeline:
         model, config = self.model, self.model.config
         resolved = resolve_options(config, options)
         start = inputs.portrait_latent if inputs.warped is None else inputs.warped
-        x = clip_noise(inputs.frames, tuple(inputs.portrait_latent.shape[1:]), seed, self.storage)
+        shape = tuple(inputs.portrait_latent.shape[1:])
+        x = clip_noise(inputs.frames, shape, seed, self.storage, config.shared_noise)
 
         def preview(step: int, first: int, x0: Tensor) -> None:
             if on_latents is not None:
@@ -242,15 +252,20 @@ def postprocess_latents(latents: Tensor, start: Tensor, config: ModelConfig) -> 
     return unscaled + start.float().cpu() if config.residual else unscaled
 
 
-def clip_noise(frames: int, shape: tuple[int, ...], seed: int, storage: Storage = IN_MEMORY) -> Tensor | MappedFrames:
-    """Standard normal noise of a clip: frames x shape, float32 on the CPU.
+def clip_noise(
+    frames: int, shape: tuple[int, ...], seed: int, storage: Storage = IN_MEMORY, common: float = 0.0
+) -> Tensor | MappedFrames:
+    """Standard normal noise of a clip: frames x shape, float32 on the CPU. common: share of the variance that is the same in all
+    frames, so that what stands still is drawn alike.
 
     Drawn frame after frame from one generator, so that a longer clip of the same seed begins with the same noise.
     """
     generator = torch.Generator().manual_seed(seed)
     noise = storage.zeros((frames, *shape))
+    same = torch.randn(shape, generator=generator) if common else None
     for block in blocks(frames):
-        noise[block] = torch.stack([torch.randn(shape, generator=generator) for _ in range(block.start, block.stop)])
+        drawn = torch.stack([torch.randn(shape, generator=generator) for _ in range(block.start, block.stop)])
+        noise[block] = drawn if same is None else common**0.5 * same + (1 - common) ** 0.5 * drawn
     return noise
 
 

@@ -123,11 +123,13 @@ class FaceDenoiserModule(nn.Module):
         """warped: latents b f c h w, unscaled; kept: b 3, whether audio, style and expression are there."""
         networks, scale = self.networks, self.config.vae.scale
         frames = batch["target"].shape[1]
+        expression = networks.expression_projection
         portrait = self.encode(batch["portrait"][:, None])[:, 0] * scale  # b c h w
         tokens = {
             "audio": networks.audio_projection(batch["audio"].flatten(0, 1)).unflatten(0, (-1, frames)),
-            "expression": networks.expression_projection(batch["controls"]),
         }
+        if expression is not None:
+            tokens["expression"] = expression(batch["controls"])
         if "style" in batch:
             tokens["style"] = repeat(networks.style_projection(batch["style"]), "b t d -> b f t d", f=frames)
         masks = dict(zip(DROPPED, kept.to(portrait).unbind(1), strict=True))
@@ -139,7 +141,7 @@ class FaceDenoiserModule(nn.Module):
             kps=networks.guider(batch["kps"]),
             style=tokens.get("style"),
             reference_warped=warped * scale,
-            expression=tokens["expression"],
+            expression=tokens.get("expression"),
         )
 
     @torch.no_grad()

@@ -1,0 +1,128 @@
+"""The inputs of models that draw an upright crop of the face (`ModelConfig.face_crop`): crops of portrait and warped portraits."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import FaceCropConfig
+from ..errors import PortraitError
+from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
+from ..face.warp import warp_to_keypoints
+from ..io.memory_map import IN_MEMORY, FrameArray, Storage
+from ..io.progress import Progress, in_chunks, shared
+from ..io.resampling import interpolate_rows, ping_pong_positions
+from ..model import PortraitModel
+from ..types import SVP, HeadMotion, Motion
+from .warped_reference import CHUNK, Encode, portrait_keypoints, target_keypoints
+
+LOG = logging.getLogger(__name__)
+EXPRESSION, LIDS, GAZE = 64, 2, 2  # numbers of an expression track
+
+
+@dataclass(frozen=True)
+class HeadPoints:
+    """Where the head is. portrait: 8 2 and frames: f 8 2 (or 1), head keypoints in pixels of width x height."""
+
+    portrait: Tensor
+    frames: Tensor
+    width: int
+    height: int
+
+    def placement(self, config: FaceCropConfig) -> FacePlacement:
+        """Where the crops of the frames lie."""
+        return place_face_crops(self.frames.numpy(), config)
+
+    def scaled(self, width: int, height: int) -> HeadPoints:
+        """The same in pictures of another size."""
+        factor = self.frames.new_tensor([width / self.width, height / self.height])
+        return HeadPoints(self.portrait * factor, self.frames * factor, width, height)
+
+
+@dataclass(frozen=True)
+class FaceInputs:
+    """portrait_latent: 1 c h w and warped: f c h w (or 1), unscaled; motion: the head motion in pixels of the crops."""
+
+    portrait_latent: Tensor
+    warped: FrameArray
+    motion: HeadMotion
+
+
+def head_points(
+    model: PortraitModel, image: Tensor, motion: HeadMotion | FrameArray, progress: Progress | None = None
+) -> HeadPoints:
+    """The head keypoints of portrait and frames, see `warped_latents`. image: 3 h w in [-1, 1], motion: of its aspect."""
+    width, height = image.shape[-1], image.shape[-2]
+    targets = target_keypoints(motion, width, height, progress)
+    source = portrait_keypoints(model.face_analyzer, image, motion)
+    if source is None:
+        LOG.warning("the portrait's head keypoints are not known: those of the motion's first frame stand in for them")
+        source = targets[0]
+    return HeadPoints(source, targets, width, height)
+
+
+@torch.no_grad()
+def face_inputs(
+    model: PortraitModel,
+    encode: Encode,
+    image: Tensor,
+    motion: HeadMotion | FrameArray,
+    fps: float,
+    progress: Progress | None = None,
+    storage: Storage = IN_MEMORY,
+) -> FaceInputs:
+    """The latents of the portrait's crop and of the crops of the portrait warped to every frame of the motion.
+
+    image: 3 h w in [-1, 1], as large as the frames; encode: n 3 h w in [-1, 1] -> n c h/8 w/8; progress(done, total) may raise
+    to stop the work; storage: where the latents go.
+    """
+    reading, warping = shared(progress, 1, 4)
+    config = model.config.face_crop
+    points = head_points(model, image, motion, reading)
+    own, placement = place_face_crops(points.portrait[None].numpy(), config), points.placement(config)
+
+    def encoded(frames: Tensor) -> Tensor:
+        rows = replace(placement, matrices=placement.matrices[frames.numpy()])
+        warped = warp_to_keypoints(image, points.portrait, points.frames[frames])
+        return encode(crop_faces_upright(warped, rows)).float().cpu()
+
+    warped = in_chunks(encoded, torch.arange(len(points.frames)), CHUNK, warping, storage)
+    keypoints = torch.from_numpy(placement.points(points.frames.double().numpy())).float()
+    still = torch.from_numpy(own.points(points.portrait[None].double().numpy())[0]).float()
+    moved = HeadMotion(keypoints, config.width, config.height, fps, portrait=still)
+    return FaceInputs(encode(crop_faces_upright(image[None], own)).float().cpu(), warped, moved)
+
+
+def expression_track(motion: Motion, frames: int, fps: float) -> Tensor:
+    """A motion in the space 'svp' as what the denoiser's expression tokens are made of: frames x 68, expression, lids and gaze.
+
+    A motion that is too short goes back and forth; without lids and gaze the eyes are open and look ahead.
+    """
+    if motion.space != SVP or motion.expression.shape[1] != EXPRESSION:
+        raise PortraitError(
+            f"the motion has {motion.expression.shape[1]} numbers in the space {motion.space}, this model reads {EXPRESSION} in "
+            f"{SVP}: connect a motion of synthetic speakers or of Deep3DFaceRecon"
+        )
+    count = len(motion)
+    lids = torch.zeros(count, LIDS) if motion.lids is None else motion.lids
+    gaze = torch.zeros(count, GAZE) if motion.gaze is None else motion.gaze
+    rows = torch.cat([motion.expression, lids, gaze], dim=1)  # n 68
+    positions = torch.arange(frames, dtype=torch.float64) * (motion.fps / fps)
+    return interpolate_rows(rows.double(), ping_pong_positions(positions, count)).float()
+
+
+def check_expression(expression: Tensor | None, model: PortraitModel, frames: int) -> None:
+    """An expression track has a row for every frame, and the model has tokens for it."""
+    if expression is None:
+        return
+    size = model.config.unet.expression_size
+    if not size:
+        raise PortraitError(f"model {model.config.name!r} reads no expression track: leave the motion out")
+    if tuple(expression.shape) != (frames, size) or not np.isfinite(expression.numpy()).all():
+        raise PortraitError(
+            f"the expression track has shape {tuple(expression.shape)}: {frames} x {size} finite numbers are needed"
+        )
