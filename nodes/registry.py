@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .compose import SVPComposePortrait
 from .dataset import SVPPrepareDataset
 from .evaluation import SVPEvaluate, SVPStylePlot
 from .face_crop import SVPCropFace, SVPPasteBack
@@ -68,6 +69,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPMotionToHeadKps,
     SVPEvaluate,
     SVPStylePlot,
+    SVPComposePortrait,
 ]
 
 

@@ -8,13 +8,14 @@ from weakref import ref
 from einops import rearrange
 from torch import Tensor
 
+from ..svp_models.diffusion.face_inputs import expression_track
 from ..svp_models.diffusion.inputs import LENGTHS, clip_length, still_motion
 from ..svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, resolve_options
 from ..svp_models.diffusion.samplers import SAMPLERS
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared
-from ..svp_models.types import HeadMotion
+from ..svp_models.types import HeadMotion, Motion
 from . import types
 from .host import PreviewBar, folder_paths, io, preview
 from .types import (
@@ -23,6 +24,7 @@ from .types import (
     TALK,
     FaceAnalyzerSocket,
     HeadMotionSocket,
+    MotionSocket,
     StyleSocket,
     SvpModel,
     check_sides,
@@ -161,6 +163,12 @@ class SVPSampler(io.ComfyNode):
                     tooltip="From Load Face Analyzer: finds the face of a photograph when there is no head motion. Without: the "
                     "model's own, which knows drawn faces.",
                 ),
+                MotionSocket.Input(
+                    "motion",
+                    optional=True,
+                    tooltip="Expression, lids and gaze of every frame, in the space of synthetic speakers, for models that read them. "
+                    "The voice still moves the lips where it says nothing else. The head follows head_motion alone.",
+                ),
             ],
             outputs=[
                 io.Latent.Output("latent", tooltip="One latent per frame, for VAE Decode or Combine Video."),
@@ -177,7 +185,7 @@ class SVPSampler(io.ComfyNode):
         cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], seed: int, steps: int, cfg: float, scheduler: str,
         reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int, overlap: int, width: int,
         height: int, length: str, head_motion: Tensor | HeadMotion | None = None, style=None,
-        face_analyzer: FaceTracker | None = None,
+        face_analyzer: FaceTracker | None = None, motion: Motion | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         config = model.portrait.config
         options = SamplerOptions(
@@ -192,16 +200,17 @@ class SVPSampler(io.ComfyNode):
         )
         options = resolve_options(config, options)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
-        motion = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
+        head = motion_of(head_motion, portrait, face_analyzer or model.portrait.face_analyzer)
         voice, face = types.audio_from_host(audio), types.frames_from_images(portrait[:1])[0]
-        frames = clip_length(voice.seconds, motion, fps, length)
+        frames = clip_length(voice.seconds, head, fps, length)
+        track = None if motion is None else expression_track(motion, frames, fps)
 
         bar = PreviewBar()
         preparing, encoding, denoising = shared(bar, 1, 1, options.steps)  # in steps over the whole clip
         storage = Storage(folder_paths.get_temp_directory())
         pipeline = PortraitPipeline(model.portrait, HostEncoder(vae), storage, model.conditioning_cache)
-        inputs = pipeline.prepare(face, voice, motion, style, frames, fps, size, preparing)
-        plan, memory = model.plan(options.cfg, min(frames, options.window), size)
+        inputs = pipeline.prepare(face, voice, head, style, frames, fps, size, preparing, track)
+        plan, memory = model.plan(options.cfg, min(frames, options.window), inputs.size)
         model.load_for_conditions(memory)
         conditions = pipeline.encode_conditions(inputs, encoding)
         model.load_for_denoising(memory)

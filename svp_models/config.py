@@ -366,7 +366,9 @@ PRESETS: dict[str, ModelConfig] = {
         guider=GuiderConfig(channels=(8, 16, 32, 64)),
         audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
         style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
-        scheduler=SchedulerConfig(),
+        scheduler=SchedulerConfig(
+            prediction="sample"
+        ),  # 64 channels of noise do not pass through 96 of the first level
         face_crop=FaceCropConfig(144, 160, mask_width=32),
     ),
     "sd15": ModelConfig(

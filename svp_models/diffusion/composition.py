@@ -100,6 +100,12 @@ def compose_clip(
     large for the memory.
     """
     height, width = plan.portrait.shape[-2:]
+    if masks is not None and (masks.shape[1:] != faces.shape[1:3] or len(masks) not in (1, len(faces))):
+        have = " x ".join(map(str, reversed(masks.shape[1:])))
+        raise PortraitError(
+            f"there are {len(masks)} masks of {have} pixels and {len(faces)} faces of {faces.shape[2]} x {faces.shape[1]}: give one "
+            "mask for all or one for each, of the size of the faces"
+        )
     frames, weights = (ImageBuffer(len(faces), shape, folder) for shape in ((height, width, 3), (height, width)))
     border = border_mask(faces.shape[2], faces.shape[1], feather)
     for block in blocks(len(faces), max(1, min(CHUNK, MOST_PIXELS // (width * height)))):

@@ -110,7 +110,8 @@ class FaceDenoiserPhase(Checked):
 
     frames: of a clip that share a portrait. The timestep is T sigmoid(noise_mean + noise_std x normal number), and T itself in
     a share `pure_noise_prob` (Esser et al. 2024 without the flow). *_drop_prob: shares of the samples that lose one condition, or all.
-    snr_gamma: see `train_diffusion.snr_weight`. validation_clips: of test people, two frames of each.
+    max_weight: the network predicts the clean latents, and its errors are weighted as errors of the velocity are, 1 / (1 - a) (Li &
+    He 2025), up to this weight. validation_clips: of test people, two frames of each.
     """
 
     settings: BudgetSettings
@@ -122,7 +123,7 @@ class FaceDenoiserPhase(Checked):
     audio_drop_prob: float = limited(0.1, 0, 1)
     style_drop_prob: float = limited(0.1, 0, 1)
     expression_drop_prob: float = limited(0.4, 0, 1)
-    snr_gamma: float = limited(0.0, 0, 1e6)
+    max_weight: float = limited(5.0, 1, 1e6)
     regions: Regions = field(default_factory=Regions)
     validation_clips: int = limited(8, 1, MAX_COUNT)
 

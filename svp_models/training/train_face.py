@@ -6,14 +6,14 @@ import torch
 from einops import repeat
 from torch import Tensor, nn
 
-from ..diffusion.noise_schedule import add_noise, pred_x0, prediction_target, sampling_schedule
+from ..diffusion.noise_schedule import add_noise, alphas_cumprod, pred_x0, sampling_schedule
 from ..diffusion.samplers import sample_ddim
 from ..io.memory_map import MappedFrames, as_tensor
 from ..model import PortraitModel
 from ..networks.conditions import Conditions
 from .face_batches import Batch, FaceBatches, inner_weight, region_weight
 from .face_config import FaceDenoiserPhase
-from .train_diffusion import freeze_all_but, snr_weight
+from .train_diffusion import freeze_all_but
 from .train_face_vae import region_figures
 
 LEARNT = (
@@ -57,7 +57,7 @@ class FaceDenoiserTraining:
         probs = (config.audio_drop_prob, config.style_drop_prob, config.expression_drop_prob)
         kept = torch.rand(count, len(probs), generator=generator) >= torch.tensor(probs)
         kept &= torch.rand(count, 1, generator=generator) >= config.cond_drop_prob
-        return {"timestep": timestep.to(device), "kept": kept.to(device)}
+        return {"timestep": timestep, "kept": kept.to(device)}  # schedules are on the CPU: nothing waits for a GPU
 
     def validate(self) -> dict[str, float]:
         """Figures by region of crops of test people, in the model's own steps and in one, with the expression track and without
@@ -100,12 +100,14 @@ class FaceDenoiserModule(nn.Module):
         noisy = add_noise(flat, noise, timestep, schedule)
         # Single frames: layers over time would need neighbours.
         predict = self.networks.denoiser
-        prediction = predict(noisy.view_as(clean), batch["timestep"], conditions, temporal=False).flatten(0, 1)
-        error = (prediction.float() - prediction_target(flat, noise, timestep, schedule)).square()
-        weight = self.weight(batch) * snr_weight(timestep, schedule, self.phase.snr_gamma)[:, None, None, None]
-        found = pred_x0(prediction.float(), noisy, timestep, schedule)
-        explained = 1 - (found - flat).square().mean() / flat.square().mean().clamp(min=1e-6)
-        return (weight * error).mean(), {"explained": explained}
+        prediction = predict(
+            noisy.view_as(clean), batch["timestep"].to(flat.device), conditions, temporal=False
+        ).flatten(0, 1)
+        error = (pred_x0(prediction.float(), noisy, timestep, schedule) - flat).square()
+        noise_share = 1 - alphas_cumprod(schedule)[timestep].to(flat.device)
+        level = (1 / noise_share).clamp(max=self.phase.max_weight)[:, None, None, None]
+        explained = 1 - error.mean() / flat.square().mean().clamp(min=1e-6)
+        return (self.weight(batch) * level * error).mean(), {"explained": explained}
 
     def weight(self, batch: Batch) -> Tensor:
         """n 1 h w, 1 on average; small at the border, where the portrait is kept."""

@@ -48,11 +48,13 @@ class FaceMaskTraining:
         clean = (model.encode(batch["target"]) - warped) * scale
         kept = torch.ones(len(clean), 3, device=clean.device)
         share = torch.rand(clean.shape[:2], generator=generator) * (1 - self.config.latest) + self.config.latest
-        timestep = (share * (schedule.train_steps - 1)).round().long().to(clean.device)
+        timestep = (share * (schedule.train_steps - 1)).round().long()
         flat = clean.flatten(0, 1)
         noisy = add_noise(flat, torch.randn_like(flat), timestep.flatten(), schedule)
         conditions = model.conditions(batch, warped, kept)
-        found = model.networks.denoiser(noisy.view_as(clean), timestep, conditions, temporal=False).flatten(0, 1)
+        found = model.networks.denoiser(
+            noisy.view_as(clean), timestep.to(clean.device), conditions, temporal=False
+        ).flatten(0, 1)
         latents = pred_x0(found.float(), noisy, timestep.flatten(), schedule) / scale + warped.flatten(0, 1)
         crop = self.model.config.face_crop
         landmarks = batch["landmarks"].flatten(0, 1)
