@@ -158,7 +158,7 @@ def render_person(task: PersonTask) -> None:
     write_atomically(task.path, lambda partial: _save(partial, arrays))
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def _save(path: Path, arrays: dict[str, Any]) -> None:
     with path.open("wb") as file:  # a file and not a name, to which numpy would add an ending
         np.savez(file, **arrays)
 

@@ -16,7 +16,8 @@ from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
 from ..model import PortraitModel, build_networks
-from ..networks.vae import build_vae
+from ..networks.style_extractor import StyleExtractor
+from ..networks.vae import PortraitVae, build_vae
 from .budget import BudgetPhase, Report, train_for
 from .checkpoint import checkpoints, write_atomically
 from .face_batches import FaceBatches
@@ -80,12 +81,12 @@ class FaceRun:
         train_for(phase, settings, seconds, folder, self.recipe.seed, about, self.report, self.progress, self.compiled)
         if name == "vae":
             batch = batches.clips(BALANCE_CLIPS, 1, torch.Generator().manual_seed(0))
-            balance_channels(model.vae, batch["target"].flatten(0, 1), batch["warped"].flatten(0, 1))
+            balance_channels(portrait_vae(model), batch["target"].flatten(0, 1), batch["warped"].flatten(0, 1))
 
     def build(self, name: str, model: PortraitModel, batches: FaceBatches, test: FaceBatches) -> BudgetPhase:
         if name == "vae":
             fresh = not model.metadata.get("recipe")  # a model that training has written has learnt already
-            return FaceVaeTraining(model.vae, batches, test, self.recipe.vae, fresh)
+            return FaceVaeTraining(portrait_vae(model), batches, test, self.recipe.vae, fresh)
         if name == "denoiser":
             return FaceDenoiserTraining(model, batches, test, self.recipe.denoiser)
         if name == "mask":
@@ -119,7 +120,7 @@ class FaceRun:
     def _placed(self, model: PortraitModel) -> PortraitModel:
         """On the device, in the layout in which convolutions are fastest."""
         for part in (model.networks, model.vae):
-            part.to(self.device, memory_format=torch.channels_last)
+            nn.utils.convert_conv2d_weight_memory_format(part.to(self.device), torch.channels_last)
         return model
 
     def batches(self, model: PortraitModel) -> tuple[FaceBatches, FaceBatches]:
@@ -168,8 +169,17 @@ def best_device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def portrait_vae(model: PortraitModel) -> PortraitVae:
+    """The model's VAE, which has to be one of this pack's."""
+    if not isinstance(model.vae, PortraitVae):
+        raise PortraitError(
+            f"the VAE is of the kind {model.config.vae.kind}: only one of the kind portrait is trained here"
+        )
+    return model.vae
+
+
 @torch.no_grad()
-def clip_styles(extractor: nn.Module, frames: FaceFrames) -> Tensor:
+def clip_styles(extractor: StyleExtractor, frames: FaceFrames) -> Tensor:
     """Mean and standard deviation of the style of every clip: c 2 d."""
     extractor.eval()
     found = []

@@ -167,7 +167,7 @@ class MotionRun:
 
     def _write(self, phase: Phase, output: Path, metadata: dict[str, str]) -> None:
         if isinstance(phase, KDTalkerTraining):
-            sizes = json.dumps(asdict(phase.module.network.config))
+            sizes = json.dumps(asdict(phase.network.config))
             write_safetensors(output, "motion_baseline", phase.module.state_dict(), {**metadata, "network": sizes})
             return
         parts: dict[str, Any] = {phase.name: phase.module.network}

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..diffusion.noise_schedule import add_noise, alphas_cumprod, pred_x0, sampling_schedule
 from ..diffusion.samplers import sample_ddim
+from ..errors import PortraitError
 from ..io.memory_map import MappedFrames, as_tensor
 from ..model import PortraitModel
 from ..networks.conditions import Conditions
@@ -124,6 +125,8 @@ class FaceDenoiserModule(nn.Module):
     def conditions(self, batch: Batch, warped: Tensor, kept: Tensor) -> Conditions:
         """warped: latents b f c h w, unscaled; kept: b 3, whether audio, style and expression are there."""
         networks, scale = self.networks, self.config.vae.scale
+        if networks.expression_projection is None:
+            raise PortraitError(f"{self.config.name} has no expression tokens: set unet.expression_size")
         frames = batch["target"].shape[1]
         expression = networks.expression_projection
         portrait = self.encode(batch["portrait"][:, None])[:, 0] * scale  # b c h w

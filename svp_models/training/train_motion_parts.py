@@ -203,6 +203,7 @@ class KDTalkerTraining(_Part):
 
     def __init__(self, network: KDTalkerNetwork, clips: MotionClips, test: MotionClips, config: KDTalkerPhase):
         super().__init__(KDTalkerModule(network, clips), clips, test, config.frames)
+        self.network = network
 
     def sample_of(self, clips: MotionClips, rng: np.random.Generator) -> Sample:
         clip, first, length = self.segment(clips, rng)
