@@ -64,3 +64,14 @@ def test_cat_and_to(conditions):
     assert cat(bare, bare).style is None
     with pytest.raises(PortraitError, match="carries a style"):
         cat(conditions, replace(conditions, style=None))
+
+
+def test_guidance_may_keep_the_portrait(conditions):
+    given = replace(conditions, expression=torch.randn(2, 5, 2, 6))
+    zero = given.unconditional(keep_portrait=True)
+    assert not any(bool(value.any()) for value in (zero.audio, zero.style, zero.expression))
+    assert torch.equal(zero.reference_warped, given.reference_warped) and torch.equal(zero.kps, given.kps)
+    assert zero.reference is given.reference and torch.equal(zero.reference_latent, given.reference_latent)
+    both = cat(zero, given)
+    assert torch.equal(both.expression[2:], given.expression)
+    assert torch.equal(given.frames([3, 1]).expression, given.expression[:, [3, 1]])

@@ -12,7 +12,7 @@ from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, U
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import BlockContext
-from svp_portrait.svp_models.networks.audio_projection import AudioProjection
+from svp_portrait.svp_models.networks.audio_projection import AudioProjection, ExpressionProjection
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
 from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
@@ -235,3 +235,37 @@ def test_demo_preset_runs():
     alone = networks.denoiser(latents[:, [1]], torch.tensor([500]), conditions.frames([1]))
     torch.testing.assert_close(together[:, [1]], alone, atol=1e-4, rtol=1e-4)  # until its temporal layers are trained
     assert 0.1 < together.std() < 10
+
+
+@torch.no_grad()
+def test_no_expression_track_is_one_of_zeros():
+    torch.manual_seed(0)
+    reading = Denoiser(replace(TINY, expression_size=68, condition_embedding=True), style=True).eval()
+    torch.nn.init.normal_(reading.expression_embedding.weight)
+    latents, time, conditions = inputs()
+    without = reading(latents, time, conditions)
+    zeros = reading(latents, time, replace(conditions, expression=torch.zeros(2, 3, 2, 24)))
+    torch.testing.assert_close(without, zeros)
+    assert not torch.allclose(without, reading(latents, time, replace(conditions, expression=torch.ones(2, 3, 2, 24))))
+
+
+def test_an_expression_track_needs_tokens(denoiser):
+    latents, time, conditions = inputs()
+    with pytest.raises(PortraitError, match="built without expression tokens"):
+        denoiser(latents, time, replace(conditions, expression=torch.zeros(2, 3, 2, 24)))
+
+
+@torch.no_grad()
+def test_every_frame_may_have_a_timestep_of_its_own(denoiser):
+    latents, time, conditions = inputs()
+    both = denoiser(latents, time[:, None].expand(-1, 3), conditions, temporal=False)
+    torch.testing.assert_close(both, denoiser(latents, time, conditions, temporal=False))
+    mixed = denoiser(latents, torch.tensor([[999.0, 12.5, 999.0]]).expand(2, -1), conditions, temporal=False)
+    torch.testing.assert_close(mixed[0, 0], both[0, 0])
+    assert not torch.allclose(mixed[0, 1], both[0, 1])
+
+
+def test_an_expression_projection_starts_at_zero():
+    projection = ExpressionProjection(replace(TINY, expression_size=68))
+    assert projection(torch.randn(2, 3, 68)).shape == (2, 3, 2, 24)
+    assert not projection(torch.randn(2, 3, 68)).any()

@@ -139,3 +139,34 @@ def test_styles_are_those_of_the_extractor(frames):
     mu, _ = model.networks.style_extractor(frames.audio[2:3].float(), frames.controls[2:3, :, :64], mask)
     torch.testing.assert_close(styles[2, 0], mu[0].detach(), atol=1e-5, rtol=1e-4)
     assert np.isfinite(styles.numpy()).all()
+
+
+def test_the_mask_learns_from_predicted_faces(frames):
+    recipe = load_face_recipe(RECIPE, [*SMALL, "mask.settings.batch_size=2"])
+    run = FaceRun(recipe, Path("unused"), Path("unused"))
+    model = run.start()
+    batches = FaceBatches(frames, MODEL, STEADY, clip_styles(model.networks.style_extractor, frames))
+    phase = run.build("mask", model, batches, batches)
+    batch = phase.batch(torch.Generator().manual_seed(0), 0.0)
+    assert batch["generated"].shape == batch["target"].shape == (2, 3, 160, 144)
+    loss, values = phase.module(batch)
+    loss.backward()
+    trained = [name for name, parameter in model.networks.named_parameters() if parameter.requires_grad]
+    assert trained and all(name.startswith("face_mask.") for name in trained)
+    composed, mask = phase.module.compose(batch)
+    assert torch.equal(composed[:, :, 0], batch["warped"][:, :, 0])  # at its border a crop is the portrait
+    assert values["area"].item() == pytest.approx(mask.mean().item())
+
+
+def test_errors_of_clean_latents_are_weighted_as_velocities(frames):
+    """The loss is max_weight x error at low noise and 1 x error at pure noise."""
+    recipe = load_face_recipe(RECIPE, [*SMALL, "denoiser.regions={ mouth = 0.0, eyes = 0.0 }"])
+    run = FaceRun(recipe, Path("unused"), Path("unused"))
+    model = run.start()
+    batches = FaceBatches(frames, MODEL, STEADY, clip_styles(model.networks.style_extractor, frames))
+    phase = run.build("denoiser", model, batches, batches)
+    for parameter in model.networks.denoiser.conv_out.parameters():
+        torch.nn.init.zeros_(parameter)  # predicts zero: the error is the clean signal
+    batch = phase.batch(torch.Generator().manual_seed(0), 0.0)
+    losses = [phase.module({**batch, "timestep": torch.full((1, 2), step)})[0].item() for step in (999, 0)]
+    assert losses[1] == pytest.approx(5 * losses[0], rel=1e-3)
