@@ -47,7 +47,9 @@ class Camera:
             image = cv2.add(image, self.grain, dtype=cv2.CV_8U)
         if self.jpeg:
             _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, self.jpeg])
-            image = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+            assert decoded is not None, "OpenCV cannot read the JPEG that it wrote"
+            image = decoded
         return image
 
 

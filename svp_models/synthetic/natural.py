@@ -50,7 +50,7 @@ class _Textures:
         if falling:
             left, top, right, bottom = _covered(np.maximum.reduce(falling), self.hair.fall)
             corners = [[left, top], [right, top], [left, bottom], [right, bottom]]
-            self.fall_corners = np.float32([[x, y, depth] for x, y in corners for depth in (-0.15, -0.28)])
+            self.fall_corners = np.array([[x, y, depth] for x, y in corners for depth in (-0.15, -0.28)], np.float32)
         self.body = NaturalBody(look, renderer.look, size)
         self.background = background(look.rng(6), size)
         self.camera = Camera(look.camera, size, look.rng(7))
@@ -144,7 +144,7 @@ class NaturalRenderer:
         cv2.fillPoly(mask, [Canvas(mask, 1).fixed(frame.outline, left, top)], 255, cv2.LINE_AA, SHIFT)
         face = self._face(ready, bending, frame, box)
         blend_masked(image[top:bottom, left:right], face, cv2.GaussianBlur(mask, (3, 3), 0))
-        end = project(np.float32([[x, ready.front_end, -0.1] for x in (-1.1, 0.0, 1.1)]), frame.head, size)
+        end = project(np.array([[x, ready.front_end, -0.1] for x in (-1.1, 0.0, 1.1)], np.float32), frame.head, size)
         low = int(np.clip(np.ceil(end[:, 1].max() + 0.06 * frame.unit), wide[1], wide[3]))
         if low > wide[1]:
             _paint_bent(image, ready.hair.front, bending, (wide[0], wide[1], wide[2], low))
@@ -152,7 +152,7 @@ class NaturalRenderer:
     def _face(self, ready: _Textures, bending: Bending, frame: Frame, box: Box) -> np.ndarray:
         """The lit face inside a box of the picture, h x w x 3 uint8."""
         face = bending.remap(ready.skin, box, cv2.BORDER_REPLICATE)
-        offset = np.float32(box[:2])
+        offset = np.array(box[:2], np.float32)
         points, unit = frame.points - offset, frame.unit
         finer = 1.5 if frame.size <= 160 else 1.15 if frame.size <= 320 else 1.0
         self.shadows.nose(face, points, unit)

@@ -28,13 +28,13 @@ class NaturalEyes:
         place = np.linspace(0.1, 0.99, 21) + rng.normal(0, 0.012, 21)  # 0 at the nose, 1 at the temple
         self.lashes = (place, rng.uniform(0.75, 1.2, 21), rng.normal(0, 0.25, 21))  # with length and turn
         self.lash_length = float(0.040 + 0.035 * rng.uniform() + 0.03 * look.make_up)
-        self.dark = np.float32(look.brow * 0.30 + np.float32([10, 6, 6]))
+        self.dark = np.float32(look.brow * 0.30 + np.array([10, 6, 6], np.float32))
         self.rim = np.float32(look.skin * [0.92, 0.72, 0.70])
         self.crease = float(rng.uniform(0.25, 0.75))
         self.shadow = np.float32(look.skin * [0.60, 0.46, 0.42])
         self.paint_lid = np.float32(rng.uniform(0.3, 0.75, 3)) if look.make_up > 0.5 else None
         lit = look.light.key
-        self.catch = (np.float32([lit[0] * 0.55, min(-0.12, lit[1] * 0.8)]), float(rng.uniform(0.13, 0.24)))
+        self.catch = (np.array([lit[0] * 0.55, min(-0.12, lit[1] * 0.8)], np.float32), float(rng.uniform(0.13, 0.24)))
         self.catch_strength = float(rng.uniform(70, 220))
 
     def paint(
@@ -112,7 +112,9 @@ class NaturalEyes:
         )
         veins = cv2.resize(self.veins, (len(x), len(y)), interpolation=cv2.INTER_LINEAR) * np.clip(side - 0.35, 0, 1)
         colour = look.sclera * shade[..., None]
-        colour = colour * (1 - np.float32([0.02, 0.18, 0.17]) * np.minimum(0.15 + veins + 0.45 * side**2, 1)[..., None])
+        colour = colour * (
+            1 - np.array([0.02, 0.18, 0.17], np.float32) * np.minimum(0.15 + veins + 0.45 * side**2, 1)[..., None]
+        )
         from_x, from_y = (x - pupil[0]) / radius, (y - pupil[1]) / radius
         place = np.float32(IRIS_SIDE / 2 - 0.5)
         scale = np.float32(IRIS_SIDE / 2 / 1.12)
@@ -125,7 +127,7 @@ class NaturalEyes:
         cover = np.clip((1.02 - distance) / max(0.10, edge) + 0.5, 0, 1)[..., None]
         hole = np.clip((self.pupil - distance) / max(0.08, edge) + 0.5, 0, 1)[..., None]
         lid_shade = (self.open_shade - 0.08 + (1.08 - self.open_shade) * np.clip((y - upper) / 0.07, 0, 1))[..., None]
-        disc = disc + (np.float32([9, 7, 8]) - disc) * hole
+        disc = disc + (np.array([9, 7, 8], np.float32) - disc) * hole
         colour = colour + (disc * lid_shade - colour) * cover
         spot, size = self.catch
         glint = np.exp(-(((from_x - spot[0]) / size) ** 4) - (((from_y - spot[1]) / size) ** 4))
@@ -164,6 +166,6 @@ def _iris_texture(rng: np.random.Generator, colour: np.ndarray) -> np.ndarray:
     rim = 1 - 0.62 * np.clip((distance - 0.72) / 0.28, 0, 1) ** 1.6
     ring = np.exp(-(((distance - 0.45) / 0.16) ** 2))
     lower = 1 + 0.22 * np.clip(y, -1, 1)  # light falls through onto the lower half
-    inner = colour * np.float32([1.25, 1.05, 0.72])
+    inner = colour * np.array([1.25, 1.05, 0.72], np.float32)
     tone = colour + (inner - colour) * (0.6 * ring)[..., None]
     return np.float32(np.clip(tone * (rim * lower * (1 + 0.20 * strands))[..., None], 0, 255))

@@ -214,13 +214,13 @@ def _sample_light(rng: np.random.Generator) -> Light:
 def _direction(azimuth: float, elevation: float) -> np.ndarray:
     """Degrees to the viewer's right and up -> a unit vector, y down."""
     turn, lift = np.radians([azimuth, elevation])
-    return np.float32([np.sin(turn) * np.cos(lift), -np.sin(lift), np.cos(turn) * np.cos(lift)])
+    return np.array([np.sin(turn) * np.cos(lift), -np.sin(lift), np.cos(turn) * np.cos(lift)], np.float32)
 
 
 def _sample_camera(rng: np.random.Generator) -> CameraLook:
     cast = rng.normal(0, 0.035)
     return CameraLook(
-        gains=np.float32([1 + cast, 1 + rng.normal(0, 0.012), 1 - cast]),
+        gains=np.array([1 + cast, 1 + rng.normal(0, 0.012), 1 - cast], np.float32),
         gamma=float(np.exp(rng.normal(0, 0.1))),
         contrast=float(rng.uniform(0.86, 1.16)),
         saturation=float(rng.uniform(0.84, 1.26)),

@@ -99,7 +99,7 @@ class NaturalMouth:
         grain = cv2.resize(self.tongue, (len(x), len(y)), interpolation=cv2.INTER_LINEAR)
         depth = np.clip((y - top) / 0.22, 0, 1)
         groove = 1 - 0.22 * np.exp(-(((x - bite_low[0]) / 0.025) ** 2))
-        flesh = np.float32([172, 88, 92]) * ((0.62 + 0.42 * depth) * groove * (1 + 0.05 * grain))[..., None]
+        flesh = np.array([172, 88, 92], np.float32) * ((0.62 + 0.42 * depth) * groove * (1 + 0.05 * grain))[..., None]
         colour += (flesh - colour) * (0.92 * bed)[..., None]
         low_edge = bite_low[1] + look.teeth_shift[1] + 0.02
         self._teeth(patch, colour, bite_low[0], low_edge, self.lower, ARCH * 0.86, LOWER_LENGTH, below=True)
@@ -146,7 +146,7 @@ class NaturalMouth:
         enamel = self.look.teeth * (tone * vertical * (0.84 if below else 1.0))[..., None]
         gum_line = 1.0 - 0.22 * np.abs(local) ** 2 - 0.18 * ratio**2
         gum = np.clip((from_edge - gum_line) / 0.08, 0, 1)[..., None]
-        flesh = np.float32([176, 92, 92]) * (0.45 + 0.5 * turned)[..., None]
+        flesh = np.array([176, 92, 92], np.float32) * (0.45 + 0.5 * turned)[..., None]
         enamel = enamel + (flesh - enamel) * gum
         colour += (enamel - colour) * cover[..., None]
 

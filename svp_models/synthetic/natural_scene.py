@@ -32,8 +32,9 @@ def background(rng: np.random.Generator, size: int) -> np.ndarray:
 def _colour(rng: np.random.Generator, saturation: float = 0.35, hue: float | None = None) -> np.ndarray:
     value = rng.beta(1.6, 1.4) * 0.9 + 0.05
     return (
-        np.float32(
-            colorsys.hsv_to_rgb(rng.uniform() if hue is None else hue % 1, rng.beta(1, 2) * 2 * saturation % 1, value)
+        np.array(
+            colorsys.hsv_to_rgb(rng.uniform() if hue is None else hue % 1, rng.beta(1, 2) * 2 * saturation % 1, value),
+            np.float32,
         )
         * 255
     )

@@ -50,8 +50,8 @@ class Shadows:
     def nose(self, face: np.ndarray, points: np.ndarray, unit: float) -> None:
         """Nostrils and the wings' edges on a picture of the face; points in its pixels."""
         canvas, skin = Canvas(face, 1), self.look.skin
-        deep = as_colour(skin * np.float32([0.36, 0.24, 0.22]))
-        edge = as_colour(skin * np.float32([0.62, 0.50, 0.47]))
+        deep = as_colour(skin * np.array([0.36, 0.24, 0.22], np.float32))
+        edge = as_colour(skin * np.array([0.62, 0.50, 0.47], np.float32))
         for sign, corner, nostril in zip((-1, 1), (points[31], points[35]), points[GROUPS["nostrils"]], strict=True):
             size = 0.034 * (1 + 0.25 * self.drawn.shape["nostril_size"]) * unit
             turn = np.linspace(0, 2 * np.pi, 12, endpoint=False)
@@ -139,7 +139,7 @@ class Shadows:
         light = self.look.light
         drop = np.array([-0.10 * float(light.key[0]), 0.20]) * unit
         shadow = np.concatenate([chin + drop, chin[::-1] * [1, 0] + [0, chin[:, 1].min() - 0.1 * unit]])
-        tone = self.look.skin * light.ambient * np.float32([0.55, 0.42, 0.40])
+        tone = self.look.skin * light.ambient * np.array([0.55, 0.42, 0.40], np.float32)
         canvas.soft(shadow, as_colour(tone), 0.62, 0.09 * unit, clip=neck)
 
     def paint_ears(self, canvas: Canvas, frame: Frame) -> None:
@@ -148,12 +148,12 @@ class Shadows:
             places = project(ear, frame.head, frame.size)
             outline = curve(places, closed=True)
             row, column = light.shape[0] // 2, int(light.shape[1] * (0.5 + sign * 0.24))
-            tone = self.look.skin * light[row, column, :3] * np.float32([0.98, 0.84, 0.80])
+            tone = self.look.skin * light[row, column, :3] * np.array([0.98, 0.84, 0.80], np.float32)
             colour = as_colour(tone)
             canvas.fill(outline, colour)
             middle = places.mean(axis=0)
             inner = curve((places[1:6] - middle) * 0.58 + middle)
-            dark = as_colour(tone * np.float32([0.62, 0.5, 0.48]))
+            dark = as_colour(tone * np.array([0.62, 0.5, 0.48], np.float32))
             canvas.soft(
                 np.concatenate([inner, inner[::-1] - [sign * 0.05 * unit, 0]]), dark, 0.7, 0.02 * unit, clip=outline
             )

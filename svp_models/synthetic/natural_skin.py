@@ -45,7 +45,7 @@ def skin_texture(look: NaturalLook, drawn: Appearance, geometry: FaceGeometry, s
     tone -= 0.14 * spot(0, neutral[57, 1] + 0.045, 0.20, 0.04)
     tone += _wrinkles(rng, look, span, neutral)
     colour = look.skin * (1 + tone)[..., None]
-    colour *= 1 + np.clip(redness, -1, 2)[..., None] * np.float32([0.015, -0.055, -0.05])
+    colour *= 1 + np.clip(redness, -1, 2)[..., None] * np.array([0.015, -0.055, -0.05], np.float32)
     _freckles(rng, colour, look, span)
     _stubble(rng, colour, look, drawn, neutral, span)
     picture = np.uint8(np.clip(np.rint(colour), 0, 255))
@@ -104,7 +104,7 @@ def _freckles(rng: np.random.Generator, colour: np.ndarray, look: NaturalLook, s
         )
     for spots, target, strength in ((mask, [0.80, 0.64, 0.52], 0.5), (moles, [0.45, 0.35, 0.32], 0.8)):
         alpha = cv2.GaussianBlur(np.float32(spots), (0, 0), 0.6)[..., None] / 255 * strength
-        colour += (look.skin * np.float32(target) - colour) * alpha
+        colour += (look.skin * np.array(target, np.float32) - colour) * alpha
 
 
 def beard_zone(drawn: Appearance, neutral: np.ndarray, span: Span, moustache: bool, cheeks: bool) -> np.ndarray:
@@ -142,7 +142,7 @@ def _stubble(
     zone = beard_zone(drawn, neutral, span, True, True) * look.stubble
     dots = np.clip(smooth_noise(rng, span.shape, max(1.0, 0.014 * span.density)) * 0.5 + 0.35, 0, 1)
     alpha = zone * (0.12 + 0.45 * dots * look.stubble)
-    colour += (look.hair * 0.8 + look.skin * np.float32([0.1, 0.12, 0.14]) - colour) * alpha[..., None]
+    colour += (look.hair * 0.8 + look.skin * np.array([0.1, 0.12, 0.14], np.float32) - colour) * alpha[..., None]
 
 
 def _beard(

@@ -19,7 +19,7 @@ class Patch:
         self, start: np.ndarray, end: np.ndarray, unit: float, low: np.ndarray, high: np.ndarray, finer: float
     ) -> None:
         along = (end - start) / (np.linalg.norm(end - start) + 1e-6)
-        self.axes = np.float32([along, [-along[1], along[0]]])  # rows: the frame's x and y in the image
+        self.axes = np.array([along, [-along[1], along[0]]], np.float32)  # rows: the frame's x and y in the image
         self.origin = (start + end) / 2
         self.unit, self.low, self.density = unit, low, unit * finer
         width, height = np.maximum(4, np.ceil((high - low) * self.density)).astype(int)
@@ -74,7 +74,7 @@ class Patch:
         right, bottom = min(high[0], image.shape[1]), min(high[1], image.shape[0])
         if right <= left or bottom <= top:
             return
-        matrix = cv2.getAffineTransform(corners - 0.5, placed - np.float32([left + 0.5, top + 0.5]))
+        matrix = cv2.getAffineTransform(corners - 0.5, placed - np.array([left + 0.5, top + 0.5], np.float32))
         picture = np.empty((*self.alpha.shape, 4), np.float32)
         picture[..., :3], picture[..., 3] = self.colour * self.alpha[..., None], self.alpha
         laid = cv2.warpAffine(picture, matrix, (int(right - left), int(bottom - top)), flags=cv2.INTER_LINEAR)

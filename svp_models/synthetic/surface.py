@@ -13,6 +13,8 @@ from .natural_look import Light
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 
+NO_SECOND_MAP = np.empty(0, np.float32)  # for OpenCV: the first map holds both x and y
+
 
 class Span:
     """A rectangle of the face's plane as a texture. left, right, top, bottom: face units; density: pixels per unit."""
@@ -62,7 +64,7 @@ class Sheet:
         back = np.float32(back)
         wanted, found = np.float32(wanted), np.float32(found)
         for _ in range(4):
-            reached = cv2.remap(grid, found, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            reached = cv2.remap(grid, found, NO_SECOND_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             found = found + (wanted - reached) @ back
         return found
 
@@ -71,8 +73,8 @@ class Sheet:
         cells = self.inverse(places, box, step)
         height, width = cells.shape[0] * step, cells.shape[1] * step
         fine = cv2.resize(cells * self._to_texture - np.float32(0.5), (width, height), interpolation=cv2.INTER_LINEAR)
-        share = cells / np.float32([self.columns - 1, self.rows - 1])
-        return Bending(box, step, share, cv2.convertMaps(fine, None, cv2.CV_16SC2))
+        share = cells / np.array([self.columns - 1, self.rows - 1], np.float32)
+        return Bending(box, step, share, cv2.convertMaps(fine, NO_SECOND_MAP, cv2.CV_16SC2))
 
 
 class Bending:
@@ -92,8 +94,10 @@ class Bending:
 
     def field(self, values: np.ndarray, box: Box) -> np.ndarray:
         """Smooth values over the span, rows x columns x c float32, in a box of the image."""
-        scale = np.float32([values.shape[1] - 1, values.shape[0] - 1])
-        coarse = cv2.remap(values, self._share * scale, None, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        scale = np.array([values.shape[1] - 1, values.shape[0] - 1], np.float32)
+        coarse = cv2.remap(
+            values, self._share * scale, NO_SECOND_MAP, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
         size = (coarse.shape[1] * self._step, coarse.shape[0] * self._step)
         return cv2.resize(coarse, size, interpolation=cv2.INTER_LINEAR)[self._inside(box)]
 
@@ -180,9 +184,9 @@ class Relief:
         """Factors on the skin's colour, SIDE x SIDE x 3 float32, and the shine that is added, 0 .. 1, in a fourth channel."""
         turn = rotation(pose)
         key, fill = turn.T @ light.key, turn.T @ light.fill
-        half = turn.T @ (light.key + np.float32([0, 0, 1]))
+        half = turn.T @ (light.key + np.array([0, 0, 1], np.float32))
         half = half / np.linalg.norm(half)
-        above = turn.T @ np.float32([0, -1, 0])
+        above = turn.T @ np.array([0, -1, 0], np.float32)
         toward = self.normal @ np.stack([key, fill, half, above], axis=1)  # n 4
         lit = np.maximum(toward[:, :1] + light.wrap, 0) / (1 + light.wrap)
         rim = np.maximum(toward[:, 1:2], 0)
