@@ -107,8 +107,10 @@ def _float(tensor: torch.Tensor) -> torch.Tensor:
 
 
 BUILDERS: dict[str, Callable[[MotionModelConfig], nn.Module | None]] = {
-    "generator": lambda config: config.generator and MotionGeneratorNetwork(config.generator),
-    "style_predictor": lambda config: config.style_predictor and StylePredictor(config.style_predictor),
-    "lip_expert": lambda config: config.lip_expert and LipExpert(config.lip_expert),
+    "generator": lambda config: None if config.generator is None else MotionGeneratorNetwork(config.generator),
+    "style_predictor": lambda config: (
+        None if config.style_predictor is None else StylePredictor(config.style_predictor)
+    ),
+    "lip_expert": lambda config: None if config.lip_expert is None else LipExpert(config.lip_expert),
     "movement_detector": lambda config: MovementDetector(config.classes) if config.classes else None,
 }

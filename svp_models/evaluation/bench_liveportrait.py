@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
@@ -17,6 +17,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.liveportrait import LivePortraitNetworks
@@ -180,7 +181,7 @@ def _parts(networks: LivePortraitNetworks, warped: Tensor) -> Iterator[Case]:
     generator, dense = networks.generator, networks.warping.config.dense_motion
     cell = warped.shape[-1]
     for factor, block in ((2, generator.up_0), (4, generator.up_1)):
-        conv, side = block.norm_0.mlp_shared[0], factor * cell
+        conv, side = cast(nn.Conv2d, block.norm_0.mlp_shared[0]), factor * cell
         yield Case(
             f"shared convolution of features enlarged by {factor}",
             partial(convolve_enlarged, warped, conv, factor),
@@ -192,18 +193,19 @@ def _parts(networks: LivePortraitNetworks, warped: Tensor) -> Iterator[Case]:
             partial(block.forward, x, warped),
             partial(_of_enlarged, partial(plain_block, block), x, side, warped),
         )
-    for index, block in enumerate(networks.warping.dense_motion_network.hourglass.decoder.up_blocks):
+    decoder = networks.warping.dense_motion_network.hourglass.decoder
+    for index, doubling in enumerate(cast(Iterable[UpBlock], decoder.up_blocks)):
         side = cell // 2 ** (dense.num_blocks - index)
-        x = torch.randn(1, block.conv.in_channels, dense.reshape_depth, side, side)
+        x = torch.randn(1, doubling.conv.in_channels, dense.reshape_depth, side, side)
         yield Case(
             f"convolution of a doubled volume, {side} cells wide",
-            partial(convolve_doubled_volume, x, block.conv),
-            partial(_of_doubled, block.conv, x),
+            partial(convolve_doubled_volume, x, doubling.conv),
+            partial(_of_doubled, doubling.conv, x),
         )
     mask = networks.warping.dense_motion_network.mask
     hidden = torch.rand(1, mask.in_channels, dense.reshape_depth, cell, cell)
     yield Case("mask convolution of 7 x 7 x 7", lambda: mask(hidden))
-    last = copy.deepcopy(generator).to(memory_format=torch.channels_last)
+    last = convert_conv2d_weight_memory_format(copy.deepcopy(generator), torch.channels_last)
     features = warped.contiguous(memory_format=torch.channels_last)
     yield Case("generator, channels last", lambda: last(features), lambda: generator(warped))
 

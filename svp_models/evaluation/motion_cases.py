@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -120,7 +121,7 @@ def batch_conditions(
 def stacked(rows: Sequence[MotionConditions]) -> MotionConditions:
     """Conditions of single clips of equal length as one batch; all have the same ones."""
     names = [name for name, value in vars(rows[0]).items() if isinstance(value, Tensor)]
-    values = {name: torch.cat([getattr(row, name) for row in rows]) for name in names}
+    values: dict[str, Any] = {name: torch.cat([getattr(row, name) for row in rows]) for name in names}
     return replace(rows[0], **values)
 
 

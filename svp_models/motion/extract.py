@@ -83,7 +83,7 @@ def motion_of_track(track: FaceTrack, fps: float) -> Motion:
     if pose is None:
         shown = zip(track.five_points, present, strict=True)
         pose = np.stack([pose_from_five_points(points) if there else np.zeros(3) for points, there in shown])
-    lids, gaze = (None, None) if track.landmarks is None else _eyes(track)
+    lids, gaze = (None, None) if track.landmarks is None else _eyes(track, track.landmarks)
     return Motion(
         angles=_rows(pose, present),
         shift=_rows(place, present),
@@ -121,9 +121,9 @@ def _head_places(track: FaceTrack) -> tuple[np.ndarray, np.ndarray]:
     return place, scale
 
 
-def _eyes(track: FaceTrack) -> tuple[Tensor, Tensor]:
+def _eyes(track: FaceTrack, landmarks: np.ndarray) -> tuple[Tensor, Tensor]:
     """Lids n 2, 0 open to 1 closed, and gaze n 2, -1 to 1, of the 68 landmarks and the pupils."""
-    points = interpolate_missing(track.landmarks, track.present)[0].astype(np.float64)
+    points = interpolate_missing(landmarks, track.present)[0].astype(np.float64)
     pupils = interpolate_missing(track.head_keypoints[:, list(PUPILS)], track.present)[0].astype(np.float64)
     lids, glances = [], []
     for eye, (corners, pairs) in enumerate(zip(CORNERS, LIDS, strict=True)):

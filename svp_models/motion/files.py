@@ -83,7 +83,7 @@ def _load_own(path: Path) -> Motion:
     if unknown := sorted({name.removeprefix(REFERENCE) for name in tensors} - {*NEEDED, *POSSIBLE}):
         raise PortraitError(f"{path}: {unknown[0]} is unexpected, no motion has it: save the motion again")
     check_numbers(tensors, path)
-    values = {name: tensor.float() for name, tensor in tensors.items()}
+    values: dict[str, Any] = {name: tensor.float() for name, tensor in tensors.items()}
     compared = {name[len(REFERENCE) :]: values.pop(name) for name in sorted(values) if name.startswith(REFERENCE)}
     fps, space = _frame_rate(path, metadata.get("fps")), metadata.get("space", "")
     try:

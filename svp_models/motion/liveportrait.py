@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from ..checkpoints.liveportrait import LivePortraitNetworks
 from ..errors import PortraitError
 from ..face.detection import FaceTrack
 from ..io.memory_map import blocks
+from ..networks.liveportrait.stitching import KeypointMLP
 from .keypoints import (
     POSE,
     REGIONS,
@@ -109,7 +111,7 @@ def driven_keypoints(
     return points
 
 
-def close_lips(network: nn.Module, source_keypoints: Tensor, ratios: Tensor) -> Tensor:
+def close_lips(network: KeypointMLP, source_keypoints: Tensor, ratios: Tensor) -> Tensor:
     """What to add to the points of n pictures so that mouths open by more than OPEN_MOUTH are closed: n k 3, n -> n k 3."""
     delta = retarget(network, source_keypoints, torch.stack([ratios, torch.zeros_like(ratios)], dim=1))
     return delta * (ratios >= OPEN_MOUTH).to(delta)[:, None, None]
@@ -203,7 +205,8 @@ def on_device_of(networks: LivePortraitNetworks, motion: KeypointMotion) -> Keyp
 def mapped(motion: KeypointMotion, function: Callable[[Tensor], Tensor]) -> KeypointMotion:
     """The motion with a function of all its tensors, n ..., applied."""
     values = {item.name: getattr(motion, item.name) for item in fields(motion)}
-    return KeypointMotion(**{name: None if value is None else function(value) for name, value in values.items()})
+    results: dict[str, Any] = {name: None if value is None else function(value) for name, value in values.items()}
+    return KeypointMotion(**results)
 
 
 def _weight(network: nn.Module) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,7 +59,7 @@ def resample(motion: Motion, frames: int, fps: float, fill: str = "loop") -> Mot
     positions = torch.arange(frames, dtype=torch.float64) * (motion.fps / fps)  # in stored frames
     positions = (positions * FRACTION).round() / FRACTION
     positions = ping_pong_positions(positions, count) if fill == "loop" else positions.clamp(max=count - 1)
-    rows = {
+    rows: dict[str, Any] = {
         name: interpolate_rows(value, positions)
         for name in ("angles", "shift", "scale", "expression", "lids", "gaze")
         if (value := getattr(motion, name)) is not None

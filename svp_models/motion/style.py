@@ -306,7 +306,7 @@ def _at(style: MotionStylePrior, count: int) -> MotionStylePrior:
     positions = torch.linspace(0, len(style.mean) - 1, count)
     rows = {name: interpolate_rows(getattr(style, name), positions) for name in _tensor_names() if name != "variations"}
     variations = interpolate_rows(style.variations.transpose(0, 1), positions).transpose(0, 1)
-    return replace(style, **rows, variations=variations)
+    return MotionStylePrior(**rows, variations=variations, space=style.space)
 
 
 def _tensor_names() -> tuple[str, ...]:

@@ -130,8 +130,10 @@ def local_attention(q: Tensor, k: Tensor, v: Tensor, reach: int, causal: bool) -
         functional.pad(part, behind).unfold(2, around * reach, reach).transpose(-1, -2) for part in (k, v)
     )  # b h blocks around*reach d
     mask = local_mask(frames, reach, causal, q.device)  # blocks reach around*reach
-    parts = [part.transpose(1, 2).reshape(batch * blocks, heads, -1, size) for part in (queries, keys, values)]
-    found = functional.scaled_dot_product_attention(*parts, attn_mask=mask.repeat(batch, 1, 1)[:, None])
+    queries, keys, values = (
+        part.transpose(1, 2).reshape(batch * blocks, heads, -1, size) for part in (queries, keys, values)
+    )
+    found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask.repeat(batch, 1, 1)[:, None])
     found = found.view(batch, blocks, heads, reach, size).transpose(1, 2)
     return found.reshape(batch, heads, blocks * reach, size)[:, :, :frames]
 

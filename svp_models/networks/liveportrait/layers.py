@@ -51,6 +51,7 @@ class UpBlock(ConvBlock):
     fewest_cells: of all volumes together, from which the doubled one is not made for its convolution.
     """
 
+    conv: nn.Conv3d
     fewest_cells: float = FEWEST_CELLS
 
     def forward(self, x: Tensor) -> Tensor:

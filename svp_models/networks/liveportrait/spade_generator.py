@@ -6,6 +6,7 @@ The published weights carry spectral norm; a trained one is a constant factor, w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -50,13 +51,14 @@ class SpadeNorm(nn.Module):
 
     def hidden(self, features: Tensor, side: int) -> Tensor:
         """What scale and shift are made of, `side` cells wide."""
-        conv, relu = self.mlp_shared
+        conv, relu = cast(nn.Conv2d, self.mlp_shared[0]), self.mlp_shared[1]
         factor = side // features.shape[-1]
         return relu(conv(features) if factor == 1 else convolve_enlarged(features, conv, factor))
 
     def scale(self, hidden: Tensor) -> Tensor:
         """1 + gamma."""
         gamma = self.mlp_gamma
+        assert gamma.bias is not None, "mlp_gamma is built with a bias"
         return functional.conv2d(hidden, gamma.weight, gamma.bias + 1, padding=1)
 
 
@@ -90,6 +92,7 @@ class SpadeResnetBlock(nn.Module):
         hidden = norm.hidden(features, normal.shape[-1])
         # No activation lies between the shift and the 1 x 1 convolution: together they are one convolution of fewer channels.
         mix, beta = conv.weight[:, :, 0, 0], norm.mlp_beta
+        assert beta.bias is not None, "mlp_beta is built with a bias"
         shift = functional.conv2d(
             hidden, torch.einsum("om,mkyx->okyx", mix, beta.weight), torch.mv(mix, beta.bias), padding=1
         )
