@@ -14,7 +14,7 @@ from ..face.affine import fit_affine_camera
 from ..face.compose import DEPTH_RIDGE, FacePlacement, border_mask, compose, crop_faces_upright
 from ..face.head_pose import RIGID, RIGID_3D
 from ..face.warp import warp_to_keypoints
-from ..io.memory_map import FrameArray, blocks
+from ..io.memory_map import blocks
 from ..io.progress import Progress
 from ..media.images import ImageBuffer
 from ..model import PortraitModel
@@ -50,7 +50,7 @@ class Composition:
 def plan_composition(
     model: PortraitModel,
     portrait: Tensor,
-    motion: HeadMotion | FrameArray,
+    motion: HeadMotion | Tensor,
     frames: int,
     fps: float,
     face_size: tuple[int, int],

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..checkpoints.audio_encoder import check_audio_encoder
 from ..config import ModelConfig
 from ..errors import PortraitError
-from ..io.memory_map import IN_MEMORY, MappedFrames, Storage, as_tensor, blocks, broadcast
+from ..io.memory_map import IN_MEMORY, FrameArray, MappedFrames, Storage, as_tensor, blocks, broadcast
 from ..io.progress import Progress
 from ..media.audio import check_audio
 from ..model import PortraitModel
@@ -118,6 +118,7 @@ class PortraitPipeline:
         fitted = fit_motion(motion, frames, fps, *size)
         image = fit_portrait(portrait, *size)
         crop, given = self.model.config.face_crop, (self.model, self.encode, image, fitted)
+        warped: FrameArray | None
         if crop.width:
             face = face_inputs(*given, fps, progress, self.storage)
             latent, fitted, warped, size = face.portrait_latent, face.motion, face.warped, (crop.width, crop.height)
