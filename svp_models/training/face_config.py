@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import PRESETS
+from ..config import PRESETS, ModelConfig
 from ..data.schema import MAX_PEOPLE, MAX_SIZE
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required
 from .recipe import load_toml
@@ -141,7 +141,7 @@ class FaceMaskPhase(Checked):
 
 @dataclass(frozen=True)
 class FaceRecipe(Checked):
-    """A whole training with a budget. preset: of the model; start: a model file, "" for the built-in model: one of the same
+    """A whole training with a budget. preset: of the model; widths: of its UNets' levels, none: the preset's; start: a model file, "" for the built-in model: one of the same
     configuration learns on, of another the face analyser, the style extractor and the projections of audio and style are taken."""
 
     name: str = limited(least=1, most=200)
@@ -149,10 +149,19 @@ class FaceRecipe(Checked):
     denoiser: FaceDenoiserPhase = required()
     mask: FaceMaskPhase = required()
     preset: str = one_of("demo256", *PRESETS)
+    widths: tuple[int, ...] = limited((), 8, 8192, least=0, most=8)
     start: str = ""
     seed: int = limited(0, 0, LARGEST_SEED)
     data: FaceDataConfig = field(default_factory=FaceDataConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def model(self) -> ModelConfig:
+        """The configuration of the model."""
+        preset = PRESETS[self.preset]
+        if not self.widths:
+            return preset
+        unet = replace(preset.unet, block_out_channels=self.widths)
+        return replace(preset, unet=unet)
 
 
 def load_face_recipe(path: Path | str, overrides: Sequence[str] = ()) -> FaceRecipe:

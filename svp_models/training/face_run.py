@@ -8,10 +8,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
+from einops import rearrange
+from PIL import Image
 from torch import Tensor, nn
 
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
-from ..config import PRESETS, config_to_json
+from ..config import config_to_json
 from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
@@ -24,7 +26,7 @@ from .face_batches import FaceBatches
 from .face_config import BudgetSettings, FaceRecipe
 from .face_frames import FaceFrames, prepared_frames
 from .train_face import FaceDenoiserModule, FaceDenoiserTraining
-from .train_face_mask import FaceMaskTraining
+from .train_face_mask import FaceMaskModule, FaceMaskTraining
 from .train_face_vae import FaceVaeTraining, balance_channels
 
 MODEL = "model.safetensors"
@@ -32,6 +34,7 @@ PHASES = ("vae", "denoiser", "mask")
 TAKEN = ("style_extractor", "audio_projection", "style_projection")  # networks of the start model
 SHAPES = ("unet", "vae", "guider", "audio", "style")  # sections of the config that decide the weights
 STYLE_BATCH = 64
+SHEET_ROWS = 6
 BALANCE_CLIPS = 48
 
 
@@ -66,6 +69,7 @@ class FaceRun:
                 share = shares[name] / max(sum(shares[other] for other in phases[number:]), 1e-9)
                 self.phase(name, model, batches, test, left * share)
                 self.save(model)
+            self.write_sheet(model, test)
         return self.folder / MODEL
 
     def phase(self, name: str, model: PortraitModel, batches: FaceBatches, test: FaceBatches, seconds: float) -> None:
@@ -99,10 +103,10 @@ class FaceRun:
         saved = self.folder / MODEL
         if saved.exists():
             model = load_model(saved, device=self.device)
-            if config_to_json(model.config) != config_to_json(PRESETS[self.recipe.preset]):
+            if config_to_json(model.config) != config_to_json(self.recipe.model()):
                 raise PortraitError(f"{saved} is of another configuration: choose another folder or remove it")
             return self._placed(model)
-        config = PRESETS[self.recipe.preset]
+        config = self.recipe.model()
         before = load_model(self.recipe.start or BUILTIN_MODEL)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
@@ -148,6 +152,25 @@ class FaceRun:
         path = self.folder / MODEL
         write_atomically(path, lambda partial: save_model(partial, model, metadata, torch.float32))
         self.report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+    def write_sheet(self, model: PortraitModel, test: FaceBatches) -> Path:
+        """A picture of test people, a row for each: portrait, warped portrait, generated crop, composed crop, mask, truth."""
+        module = FaceDenoiserModule(model, self.recipe.denoiser).to(self.device).eval()
+        batch = test.clips(SHEET_ROWS, 1, torch.Generator().manual_seed(7))
+        found = module.sample(batch, model.config.steps, True, torch.Generator().manual_seed(7))
+        warped, truth = batch["warped"][:, 0], batch["target"][:, 0]
+        columns = [batch["portrait"], warped, found]
+        if model.networks.face_mask is not None:
+            mask = FaceMaskModule(model.networks.face_mask, self.recipe.mask, model)
+            with torch.no_grad():
+                composed, weight = mask.compose({"warped": warped, "generated": found})
+            columns += [composed, 2 * weight.expand_as(composed) - 1]
+        sheet = rearrange(torch.stack([*columns, truth]), "k n c h w -> (n h) (k w) c")
+        pixels = ((sheet + 1) * 127.5).round().clamp(0, 255).byte().cpu().numpy()
+        path = self.folder / "sheet.png"
+        write_atomically(path, lambda partial: Image.fromarray(pixels).save(partial, format="PNG"))
+        self.report(f"{path}: portrait, warped, generated, composed, mask, truth")
+        return path
 
     def describe(self) -> list[str]:
         """What a training would be: parameters and the shares of the time; nothing is written."""
