@@ -92,7 +92,7 @@ def head_channels(motion: Motion) -> dict[str, Tensor]:
 def with_head_channels(motion: Motion, channels: Mapping[str, Tensor]) -> Motion:
     """The motion with these six channels. A head of no size raises PortraitError."""
     scale = channels["scale"]
-    if bool((scale <= 0).any()):
+    if scale is not motion.scale and bool((scale <= 0).any()):
         raise PortraitError(
             f"the scale falls to {float(scale.min()):.3g} in frame {int(scale.argmin())}: it must stay above 0, use a smaller "
             "amplitude or offset"

@@ -125,7 +125,8 @@ def same_run(saved: str, current: str) -> bool:
     before = {**with_current_names(json.loads(saved), ALIASES, "config"), "phase_name": phase_name}
     if phase_name in PHASE_TYPES:
         before["phase"] = completed_phase(phase_name, before.get("phase"))
-    before["data"] = completed(DataRecipe, before.get("data"), "data")
+    if "data" in before:
+        before["data"] = completed(DataRecipe, before["data"], "data")
     if phase_name is None:
         del before["phase_name"]
     return without_changeable(before) == without_changeable(values)

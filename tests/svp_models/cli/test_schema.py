@@ -77,6 +77,6 @@ def test_a_schema_of_the_host_is_read():
     )
     spec = read_spec(SimpleNamespace(define_schema=lambda: schema))
     assert spec.node_id == "X" and spec.outputs == ("LATENT",) and not spec.is_output_node
-    assert spec.input("mode") == InputSpec("mode", "COMBO", optional=True, options=("a", "b"))
+    assert spec.input("mode") == InputSpec("mode", "COMBO", optional=True, options=("a", "b"), default="a")
     assert spec.input("n").min == 1 and spec.input("n").max is None
     assert spec.input("other") is None
