@@ -262,14 +262,14 @@ def test_every_preset_has_style_layers_where_its_blocks_are(name):
     of_denoiser = [each for each in names if each.startswith("denoiser.")]
     # A norm (2) and an attention (q, k, v, out, bias of out) in each block, and the style's embedding.
     assert len(of_denoiser) == 7 * blocks + config.unet.condition_embedding
-    assert blocks == {"demo": 7, "sd15": 16, "vexpress": 16}[name]
-    if name != "demo":
+    assert blocks == {"demo": 7, "demo256": 7, "sd15": 16, "vexpress": 16}[name]
+    if name in ("sd15", "vexpress"):
         assert "denoiser.mid_block.attentions.0.transformer_blocks.0.style_attn.to_out.0.weight" in names
         assert names["style_projection.proj.weight"].shape == (16 * 768, 256)
     assert not any(".attn" in each or "reference" in each or "motion" in each for each in of_denoiser)
     # Of it 16 million are the style attention of the 16 blocks: 49 MB of a file in half precision.
     numbers = sum(each.numel() for each in names.values())
-    assert numbers == {"demo": 1_666_824, "sd15": 24_558_912, "vexpress": 24_264_000}[name]
+    assert numbers == {"demo": 1_666_824, "demo256": 1_995_392, "sd15": 24_558_912, "vexpress": 24_264_000}[name]
 
 
 def test_metadata_is_readable_without_the_tensors(file):

@@ -15,7 +15,7 @@ SETTINGS = BudgetSettings(batch_size=8, learning_rate=0.1, weight_decay=0.0, log
 
 
 class Line(nn.Module):
-    """Learns y = 3 x - 1."""
+    """Learns y = 3 x - 1 from values with errors: a loss that falls to 0 would rise many times over by chance."""
 
     def __init__(self):
         super().__init__()
@@ -37,7 +37,7 @@ class Phase:
     def batch(self, generator, done):
         self.shares.append(done)
         x = torch.randn(8, 1, generator=generator)
-        return {"x": x, "y": 3 * x - 1}
+        return {"x": x, "y": 3 * x - 1 + 0.3 * torch.randn(8, 1, generator=generator)}
 
     def validate(self):
         return {"slope": self.module.layer.weight.item()}
