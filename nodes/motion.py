@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import Any
 
 from torch import Tensor
 
-from ..svp_models.errors import PortraitError
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.motion.files import SUFFIXES, load_motion, save_motion
 from ..svp_models.motion.head_keypoints import MODES, head_keypoints_of_motion
@@ -17,6 +16,7 @@ from ..svp_models.types import HeadMotion, Motion
 from . import host
 from .head_motion import portrait_keypoints
 from .host import io
+from .saved_files import SavedKind
 from .types import (
     ADVANCED,
     FaceAnalyzerSocket,
@@ -29,8 +29,7 @@ from .types import (
 )
 
 CATEGORY = "SVP Portrait/motion"
-MOTION_FOLDER = "svp_motions"
-FROM_INPUT = "(from the file input)"
+MOTIONS = SavedKind("motion", "svp_motions", "Save Motion", "Load Motion", SUFFIXES)
 
 
 class SVPMotionMix(io.ComfyNode):
@@ -197,13 +196,9 @@ class SVPMotionSave(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 MotionSocket.Input("motion", tooltip="The motion to save."),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{MOTION_FOLDER}/motion",
-                    tooltip=f"Name in the output folder; a number is added. Load Motion lists what lies in {MOTION_FOLDER}/.",
-                ),
+                MOTIONS.prefix_input(),
             ],
-            outputs=[io.String.Output("file", tooltip="The file, for Load Motion.")],
+            outputs=[MOTIONS.file_output()],
         )
 
     @classmethod
@@ -212,16 +207,7 @@ class SVPMotionSave(io.ComfyNode):
 
     @classmethod
     def execute(cls, motion: Motion, filename_prefix: str) -> io.NodeOutput:
-        with host.output_file(filename_prefix, "safetensors") as (path, saved):
-            save_motion(path, motion)
-        return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={"svp_motions": [saved]})
-
-
-def motion_path(motion: str, file: str | None) -> str:
-    """The path of the file that Load Motion loads."""
-    if file is None and motion == FROM_INPUT:
-        raise PortraitError("no motion is chosen: choose a file in the list, or connect 'file' of Save Motion")
-    return host.find_file(MOTION_FOLDER, motion, SUFFIXES) if file is None else host.saved_file(file)
+        return MOTIONS.write(filename_prefix, partial(save_motion, motion=motion))
 
 
 class SVPMotionLoad(io.ComfyNode):
@@ -236,27 +222,14 @@ class SVPMotionLoad(io.ComfyNode):
             category=CATEGORY,
             description="Loads a motion from models/svp_motions or output/svp_motions: a file of Save Motion, or a motion template "
             "of LivePortrait (.pkl), of which no code is run.",
-            inputs=[
-                io.Combo.Input(
-                    "motion",
-                    options=[FROM_INPUT, *host.list_files(MOTION_FOLDER, SUFFIXES)],
-                    default=FROM_INPUT,
-                    tooltip="A file of models/svp_motions or output/svp_motions.",
-                ),
-                io.String.Input(
-                    "file",
-                    optional=True,
-                    force_input=True,
-                    tooltip="A file from Save Motion, used instead of the list.",
-                ),
-            ],
+            inputs=MOTIONS.file_inputs(),
             outputs=[MotionSocket.Output("motion", tooltip="The motion, with its frame rate.")],
         )
 
     @classmethod
     def execute(cls, motion: str, file: str | None = None) -> io.NodeOutput:
-        return io.NodeOutput(load_motion(motion_path(motion, file)))
+        return io.NodeOutput(load_motion(MOTIONS.path(motion, file)))
 
     @classmethod
     def fingerprint_inputs(cls, motion: str, file: str | None = None) -> float:
-        return 0.0 if motion == FROM_INPUT or file else os.path.getmtime(motion_path(motion, None))
+        return MOTIONS.changed(motion, file)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import Any
 
 from ..svp_models.diffusion.style import EASINGS
-from ..svp_models.errors import PortraitError
 from ..svp_models.motion.emotions import EMOTION_NAMES, emotion_style, liveportrait_emotion
 from ..svp_models.motion.style import (
     LIVEPORTRAIT_LIDS,
@@ -23,10 +22,10 @@ from ..svp_models.synthetic.motion_style import SPEECH_COLUMNS, emotion_parts
 from ..svp_models.types import LIVEPORTRAIT, SVP
 from . import host
 from .host import io
+from .saved_files import SavedKind
 from .types import ADVANCED, MotionSocket, MotionStyleSocket, search_aliases, seed_input
 
-MOTION_STYLE_FOLDER = "svp_motion_styles"
-FROM_INPUT = "(from the file input)"
+STYLES = SavedKind("style", "svp_motion_styles", "Save Motion Style", "Load Motion Style")
 CATEGORY = "SVP Portrait/motion"
 LIPS = {LIVEPORTRAIT: LIVEPORTRAIT_LIPS, SVP: SPEECH_COLUMNS}
 BLINKS = {LIVEPORTRAIT: LIVEPORTRAIT_LIDS, SVP: ()}  # in svp lids are no part of the expression
@@ -213,14 +212,9 @@ class SVPMotionStyleSave(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 style_input("style", "The style to save, or the motion of a clip whose style is saved."),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{MOTION_STYLE_FOLDER}/style",
-                    tooltip="Name in the output folder; a number is added. Load Motion Style lists what lies in "
-                    f"{MOTION_STYLE_FOLDER}/.",
-                ),
+                STYLES.prefix_input(),
             ],
-            outputs=[io.String.Output("file", tooltip="The file, for Load Motion Style.")],
+            outputs=[STYLES.file_output()],
         )
 
     @classmethod
@@ -229,16 +223,7 @@ class SVPMotionStyleSave(io.ComfyNode):
 
     @classmethod
     def execute(cls, style, filename_prefix: str) -> io.NodeOutput:
-        with host.output_file(filename_prefix, "safetensors") as (path, saved):
-            save_motion_style(path, style_of(style))
-        return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={MOTION_STYLE_FOLDER: [saved]})
-
-
-def motion_style_path(style: str, file: str | None) -> str:
-    """The path of the file that Load Motion Style loads."""
-    if file is None and style == FROM_INPUT:
-        raise PortraitError("no style is chosen: choose a file in the list, or connect 'file' of Save Motion Style")
-    return host.find_file(MOTION_STYLE_FOLDER, style) if file is None else host.saved_file(file)
+        return STYLES.write(filename_prefix, partial(save_motion_style, style=style_of(style)))
 
 
 class SVPMotionStyleLoad(io.ComfyNode):
@@ -250,28 +235,15 @@ class SVPMotionStyleLoad(io.ComfyNode):
             node_id="SVPMotionStyleLoad",
             display_name="Load Motion Style (SVP)",
             category=CATEGORY,
-            description=f"Loads a motion style from models/{MOTION_STYLE_FOLDER} or output/{MOTION_STYLE_FOLDER}.",
-            inputs=[
-                io.Combo.Input(
-                    "style",
-                    options=[FROM_INPUT, *host.list_files(MOTION_STYLE_FOLDER)],
-                    default=FROM_INPUT,
-                    tooltip=f"A file of models/{MOTION_STYLE_FOLDER} or output/{MOTION_STYLE_FOLDER}.",
-                ),
-                io.String.Input(
-                    "file",
-                    optional=True,
-                    force_input=True,
-                    tooltip="A file from Save Motion Style, used instead of the list.",
-                ),
-            ],
+            description=f"Loads a motion style from models/{STYLES.folder} or output/{STYLES.folder}.",
+            inputs=STYLES.file_inputs(),
             outputs=[MotionStyleSocket.Output("motion_style", tooltip="Mean and spread of how a face moves.")],
         )
 
     @classmethod
     def execute(cls, style: str, file: str | None = None) -> io.NodeOutput:
-        return io.NodeOutput(load_motion_style(motion_style_path(style, file)))
+        return io.NodeOutput(load_motion_style(STYLES.path(style, file)))
 
     @classmethod
     def fingerprint_inputs(cls, style: str, file: str | None = None) -> float:
-        return 0.0 if style == FROM_INPUT or file else os.path.getmtime(motion_style_path(style, None))
+        return STYLES.changed(style, file)

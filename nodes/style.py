@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -16,6 +16,7 @@ from ..svp_models.model import PortraitModel
 from ..svp_models.types import Audio, StylePrior
 from . import host
 from .host import io
+from .saved_files import SavedKind
 from .types import (
     FaceAnalyzerSocket,
     StylePriorSocket,
@@ -27,8 +28,7 @@ from .types import (
     seed_input,
 )
 
-STYLE_FOLDER = "svp_styles"
-FROM_INPUT = "(from the file input)"
+STYLES = SavedKind("style", "svp_styles", "Save Style", "Load Style")
 
 
 def video_audio(portrait: PortraitModel, frames: Any) -> Audio | None:
@@ -183,13 +183,6 @@ class SVPStyleInterpolate(io.ComfyNode):
         return io.NodeOutput(interpolate_styles(style_a, style_b, start, end, easing))
 
 
-def style_path(style: str, file: str | None) -> str:
-    """The path of the file that Load Style loads."""
-    if file is None and style == FROM_INPUT:
-        raise PortraitError("no style is chosen: choose a file in the list, or connect 'file' of Save Style")
-    return host.find_file(STYLE_FOLDER, style) if file is None else host.saved_file(file)
-
-
 class SVPStyleSave(io.ComfyNode):
     """SVP_STYLE_PRIOR -> file."""
 
@@ -203,13 +196,9 @@ class SVPStyleSave(io.ComfyNode):
             is_output_node=True,
             inputs=[
                 StylePriorSocket.Input("style_prior", tooltip="The style prior to save."),
-                io.String.Input(
-                    "filename_prefix",
-                    default=f"{STYLE_FOLDER}/style",
-                    tooltip=f"Name in the output folder; a number is added. Load Style lists what lies in {STYLE_FOLDER}/.",
-                ),
+                STYLES.prefix_input(),
             ],
-            outputs=[io.String.Output("file", tooltip="The file, for Load Style.")],
+            outputs=[STYLES.file_output()],
         )
 
     @classmethod
@@ -218,9 +207,7 @@ class SVPStyleSave(io.ComfyNode):
 
     @classmethod
     def execute(cls, style_prior, filename_prefix: str) -> io.NodeOutput:
-        with host.output_file(filename_prefix, "safetensors") as (path, saved):
-            save_style(path, style_prior)
-        return io.NodeOutput(os.path.join(saved["subfolder"], saved["filename"]), ui={"svp_styles": [saved]})
+        return STYLES.write(filename_prefix, partial(save_style, value=style_prior))
 
 
 class SVPStyleLoad(io.ComfyNode):
@@ -233,26 +220,13 @@ class SVPStyleLoad(io.ComfyNode):
             display_name="Load Style (SVP)",
             category="SVP Portrait/style",
             description="Loads a style prior from models/svp_styles or output/svp_styles.",
-            inputs=[
-                io.Combo.Input(
-                    "style",
-                    options=[FROM_INPUT, *host.list_files(STYLE_FOLDER)],
-                    default=FROM_INPUT,
-                    tooltip="A file of models/svp_styles or output/svp_styles.",
-                ),
-                io.String.Input(
-                    "file",
-                    optional=True,
-                    force_input=True,
-                    tooltip="A file from Save Style, used instead of the list.",
-                ),
-            ],
+            inputs=STYLES.file_inputs(),
             outputs=[StylePriorSocket.Output("style_prior", tooltip="Mean and spread of the style.")],
         )
 
     @classmethod
     def execute(cls, style: str, file: str | None = None) -> io.NodeOutput:
-        prior = load_style(style_path(style, file))
+        prior = load_style(STYLES.path(style, file))
         if not isinstance(prior, StylePrior):
             raise PortraitError(
                 f"{file or style} holds a single style: choose a file that Save Style wrote from a prior"
@@ -261,4 +235,4 @@ class SVPStyleLoad(io.ComfyNode):
 
     @classmethod
     def fingerprint_inputs(cls, style: str, file: str | None = None) -> float:
-        return 0.0 if style == FROM_INPUT or file else os.path.getmtime(style_path(style, None))
+        return STYLES.changed(style, file)

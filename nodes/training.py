@@ -23,7 +23,7 @@ OUTPUTS = [
     io.String.Output("file", tooltip=f"Its file below output/{MODEL_FOLDER}, which Load Portrait Model lists."),
 ]
 KEPT = (
-    f"Its state is kept in output/{RUNS}/NAME: if it was stopped, queue it again and it continues; if it is finished, its result is "
+    f"Its state is saved in output/{RUNS}/NAME: if it was stopped, queue it again and it continues; if it is finished, its result is "
     "used. Works on the GPU without the host's memory management: other models leave it first, as far as their room is needed. Needs the "
     "pack's extra 'train'."
 )

@@ -110,7 +110,7 @@ def _curves(motion: Motion) -> dict[str, tuple[Curve, ...]]:
 
     def curves(names: tuple[str, ...], values: Tensor, factor: float = 1.0) -> tuple[Curve, ...]:
         rows = values.double().numpy().reshape(len(motion), -1) * factor
-        return tuple(Curve(name, seconds, column) for name, column in zip(names, rows.T, strict=False))
+        return tuple(Curve(name, seconds, column) for name, column in zip(names[: rows.shape[1]], rows.T, strict=True))
 
     found = {
         "angles (degrees)": curves(("yaw", "pitch", "roll"), motion.angles),
@@ -152,7 +152,7 @@ class _Axes:
         self.low, self.high = (low + high) / 2 - half, (low + high) / 2 + half
         self._grid(panel.title, last)
         for curves, dashed in ((panel.first, False), (panel.second, True)):
-            for curve, colour in zip(curves, self.theme.curves, strict=False):
+            for curve, colour in zip(curves, self.theme.curves, strict=False):  # there may be more colours
                 self._line(curve, colour, dashed)
         self._legend(panel)
 

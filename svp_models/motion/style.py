@@ -83,11 +83,11 @@ class MotionStylePrior:
 @dataclass(frozen=True)
 class ExtractConfig:
     """How a clip's style is read. passage: seconds whose means say how the clip's mean varies; take: seconds of the clip that
-    a drawn mean stands for; kept: principal directions of the passages' means that are kept, at most."""
+    a drawn mean stands for; components: principal directions of the passages' means, at most."""
 
     passage: float = 1.0
     take: float = 4.0
-    kept: int = 16
+    components: int = 16
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def style_of_motion(motion: Motion, config: ExtractConfig = ExtractConfig()) -> 
         means = torch.stack([part.mean(0) for part in rows.tensor_split(passages)])
         seconds = len(rows) / motion.fps / passages
         share = seconds / config.take / (passages - 1)
-        variations = _principal((means - means.mean(0)) * math.sqrt(share), spread, config.kept)
+        variations = _principal((means - means.mean(0)) * math.sqrt(share), spread, config.components)
     kept = own.clamp(min=still)
     return MotionStylePrior(
         mean=(mean * known)[None].float(),

@@ -259,6 +259,14 @@ class SampleVideoRecipe(Checked):
     cfg: float = limited(3.5, 0, 100)
 
 
+def check_name(name: str) -> None:
+    """Raises PortraitError unless a recipe of that name can have a folder."""
+    if name in (".", "..") or not name.isprintable() or set(name) & set("/\\"):
+        raise PortraitError(
+            f"name is {shown(name)}: it names a folder, so slashes and unprintable characters are not allowed"
+        )
+
+
 @dataclass(frozen=True)
 class Recipe(Checked):
     """A whole run. Phases that are left out are not run; the others run in the order of PHASES."""
@@ -278,10 +286,7 @@ class Recipe(Checked):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name in (".", "..") or not self.name.isprintable() or set(self.name) & set("/\\"):
-            raise PortraitError(
-                f"name is {shown(self.name)}: it names a folder, so slashes and unprintable characters are not allowed"
-            )
+        check_name(self.name)
 
     def phases(self) -> list[str]:
         """The names of the phases of this recipe, in their order."""

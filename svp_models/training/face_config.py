@@ -9,6 +9,7 @@ from pathlib import Path
 from ..config import PRESETS, ModelConfig
 from ..data.schema import MAX_PEOPLE, MAX_SIZE
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required
+from .config import check_name
 from .recipe import load_toml
 
 MAX_COUNT = 10**6
@@ -141,8 +142,12 @@ class FaceMaskPhase(Checked):
 
 @dataclass(frozen=True)
 class FaceRecipe(Checked):
-    """A whole training with a budget. preset: of the model; widths: of its UNets' levels, none: the preset's; start: a model file, "" for the built-in model: one of the same
-    configuration learns on, of another the face analyser, the style extractor and the projections of audio and style are taken."""
+    """A whole training with a budget.
+
+    preset: of the model; widths: of its UNets' levels, none: the preset's. start: a model file, "" for the built-in model: one
+    of the same configuration learns on, of another the face analyser, the style extractor and the projections of audio and
+    style are taken.
+    """
 
     name: str = limited(least=1, most=200)
     vae: FaceVaePhase = required()
@@ -154,6 +159,10 @@ class FaceRecipe(Checked):
     seed: int = limited(0, 0, LARGEST_SEED)
     data: FaceDataConfig = field(default_factory=FaceDataConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name(self.name)
 
     def model(self) -> ModelConfig:
         """The configuration of the model."""

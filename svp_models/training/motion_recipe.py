@@ -12,7 +12,7 @@ from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, config_from_dict, limited, one_of, required
 from ..networks.motion_generator import MotionGeneratorConfig
 from ..networks.style_predictor import StylePredictorConfig
-from .config import MAX_COUNT, TrainSettings, check_probs
+from .config import MAX_COUNT, TrainSettings, check_name, check_probs
 from .recipe import recipe_values
 
 MOTION_PHASES = ("lip_expert", "generator", "style_predictor", "movement_detector", "kdtalker")
@@ -133,6 +133,10 @@ class MotionRecipe(Checked):
     movement_detector: MovementDetectorPhase | None = None
     kdtalker: KDTalkerPhase | None = None
     kind: str = one_of("motion", "motion")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_name(self.name)
 
     def phases(self) -> list[str]:
         """The names of the phases of this recipe, in their order."""

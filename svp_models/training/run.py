@@ -53,15 +53,13 @@ MAX_WARMUP = 0.1  # share of the steps
 
 
 @dataclass(frozen=True)
-class Run:
-    """A recipe in a folder. Each phase has a folder of its own in it, with checkpoints, log, samples and finally
-    `model.safetensors`, from which the next phase starts.
+class RecipeRun:
+    """A recipe in a folder, in which each phase has a folder of its own with checkpoints, log, samples and finally MODEL.
 
-    progress: over the steps of one phase, and before them over the clips whose expressions are predicted; it may raise to stop
-    between two. jobs: processes that render synthetic data.
+    progress: over the steps of one phase; it may raise to stop between two. jobs: processes that make synthetic data.
     """
 
-    recipe: Recipe
+    recipe: Any
     folder: Path
     report: Report = print
     progress: Progress | None = None
@@ -75,6 +73,21 @@ class Run:
             return
         with locked_folder(self.folder, f"training {self.recipe.name}"):
             yield
+
+    def output(self, name: str) -> Path:
+        """The model file of a phase."""
+        if name not in self.recipe.phases():
+            raise PortraitError(
+                f"recipe {self.recipe.name!r} has no phase {name!r}; it has {', '.join(self.recipe.phases())}"
+            )
+        return self.folder / name / MODEL
+
+
+@dataclass(frozen=True)
+class Run(RecipeRun):
+    """Each phase starts from the model file of the one before. progress: also over the clips whose expressions are predicted."""
+
+    recipe: Recipe
 
     def phase(self, name: str) -> Path:
         """Trains or resumes one phase; returns its model file, which is written last and ends the phase."""
@@ -134,14 +147,6 @@ class Run:
         output = OutputOptions(size=data.size, seconds=data.seconds)
         self.report(f"rendering {data.speakers + data.test_speakers} synthetic people into {folder}")
         prepare(None, folder, PrepareConfig(output, synthetic=people), self.jobs, check_stop=self._check_stop)
-
-    def output(self, name: str) -> Path:
-        """The model file of a phase."""
-        if name not in self.recipe.phases():
-            raise PortraitError(
-                f"recipe {self.recipe.name!r} has no phase {name!r}; it has {', '.join(self.recipe.phases())}"
-            )
-        return self.folder / name / MODEL
 
     def start(self, name: str) -> PortraitModel:
         """The model that a phase begins with: that of the phase before, or the recipe's."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +15,6 @@ from ..checkpoints.safetensors_io import write_safetensors
 from ..data.motion_clips import INDEX, MotionClips, open_motion_clips, prepare_synthetic_motion
 from ..data.motion_real import prepare_real_motion
 from ..errors import PortraitError
-from ..io.files import locked_folder
-from ..io.progress import Progress
 from ..motion.coefficients import EXPRESSION_INDEX
 from ..networks.motion_experts import LipExpert, LipExpertConfig, MovementDetector
 from ..networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
@@ -29,32 +25,18 @@ from ..synthetic.speakers import SPLITS
 from ..synthetic.visemes import VISEME_NAMES
 from .checkpoint import write_atomically
 from .dry_run import benchmark, describe
-from .logger import Report
 from .motion_recipe import KDTalkerPhase, MotionRecipe
-from .run import MODEL, this_process
+from .run import RecipeRun, this_process
 from .train_motion import GeneratorTraining
 from .train_motion_parts import KDTalkerTraining, LipExpertTraining, MovementDetectorTraining, StylePredictorTraining
 from .trainer import Phase, train
 
 
-@dataclass
-class MotionRun:
-    """A motion recipe in a folder; each phase has a folder of its own in it. progress: see run.Run."""
+@dataclass(frozen=True)
+class MotionRun(RecipeRun):
+    """The phases of a motion generator learn apart from each other, from the same clips."""
 
     recipe: MotionRecipe
-    folder: Path
-    report: Report = print
-    progress: Progress | None = None
-    jobs: int = 1
-
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Keeps other runs out of the folder."""
-        if not this_process().is_main_process:
-            yield
-            return
-        with locked_folder(self.folder, f"training {self.recipe.name}"):
-            yield
 
     def phase(self, name: str) -> Path:
         """Trains or resumes one phase; returns the model file, which is written last and ends the phase."""
@@ -72,14 +54,6 @@ class MotionRun:
                 self.report(f"{name}: {output}")
             this_process().wait_for_everyone()
         return output
-
-    def output(self, name: str) -> Path:
-        """The model file of a phase."""
-        if name not in self.recipe.phases():
-            raise PortraitError(
-                f"recipe {self.recipe.name!r} has no phase {name!r}; it has {', '.join(self.recipe.phases())}"
-            )
-        return self.folder / name / MODEL
 
     def run_config(self, name: str) -> str:
         """JSON of everything that a phase depends on."""

@@ -9,8 +9,8 @@ import torch
 
 from svp_portrait.nodes.head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget
 from svp_portrait.nodes.sampler import SVPSampler
+from svp_portrait.nodes.saved_files import FROM_INPUT
 from svp_portrait.nodes.style import (
-    FROM_INPUT,
     SVPStyleExtract,
     SVPStyleInterpolate,
     SVPStyleLoad,

@@ -10,7 +10,6 @@ import torch
 
 from svp_portrait.nodes.head_motion import EXAMPLE_POINTS, SVPHeadKpsManual, SVPHeadKpsRetarget
 from svp_portrait.nodes.motion import (
-    FROM_INPUT,
     SVPMotionLoad,
     SVPMotionMix,
     SVPMotionPlot,
@@ -18,6 +17,7 @@ from svp_portrait.nodes.motion import (
     SVPMotionToHeadKps,
 )
 from svp_portrait.nodes.motion_edit import SVPMotionEdit, SVPMotionExpression
+from svp_portrait.nodes.saved_files import FROM_INPUT
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.blinks import find_blinks
 from svp_portrait.svp_models.motion.mix import region_columns

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from svp_portrait.nodes.motion_style import (
-    FROM_INPUT,
     SVPMotionEmotion,
     SVPMotionStyle,
     SVPMotionStyleLoad,
     SVPMotionStyleMix,
     SVPMotionStyleSave,
 )
+from svp_portrait.nodes.saved_files import FROM_INPUT
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.motion.keypoints import LIPS
 from svp_portrait.svp_models.motion.style import LIVEPORTRAIT_LIDS

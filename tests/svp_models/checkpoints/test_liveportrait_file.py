@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import re
@@ -174,7 +175,7 @@ def test_full_size_files_load_convert_and_come_back(tmp_path, capsys):
     stitching = {
         f"retarget_{part}": {
             f"module.mlp.{2 * index}.{name}": torch.randn(shape, generator=generator)
-            for index, (narrow, wide) in enumerate(zip(sizes, sizes[1:], strict=False))
+            for index, (narrow, wide) in enumerate(itertools.pairwise(sizes))
             for name, shape in (("weight", (wide, narrow)), ("bias", (wide,)))
         }
         for part, sizes in widths.items()

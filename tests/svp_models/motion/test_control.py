@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -34,7 +36,7 @@ def test_blinks_keep_their_distance_and_change_with_the_seed():
     first, other = (blink_track(1.9, 500, 25.0, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     closed = (first[:, 0] > 0.5).nonzero().flatten()
     starts = [int(frame) for frame in closed if first[frame - 1, 0] <= 0.5]
-    assert len(starts) == 38 and min(b - a for a, b in zip(starts, starts[1:], strict=False)) >= 11
+    assert len(starts) == 38 and min(b - a for a, b in itertools.pairwise(starts)) >= 11
     assert not torch.equal(first, other)
     assert blink_track(0.0, 100, 25.0, torch.Generator()).abs().sum() == 0
 

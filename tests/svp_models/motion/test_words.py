@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 
@@ -37,7 +39,7 @@ def test_times_of_a_prompt_are_met():
 def test_a_short_clip_brings_clauses_closer():
     found = spans("nods, shakes, nods", 3.0)
     assert len(found) == 3 and found[-1][2] <= 3.0
-    assert all(one[2] <= other[1] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[2] <= other[1] for one, other in itertools.pairwise(found))
 
 
 def test_unknown_words_are_named_once_and_change_nothing():

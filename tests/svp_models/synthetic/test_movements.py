@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -88,7 +90,7 @@ def test_movements_of_a_clip_do_not_overlap():
     rng = np.random.default_rng(1)
     for _ in range(50):
         found = sample_movements(rng, 8.0)
-        assert all(one.end < other.start for one, other in zip(found, found[1:], strict=False))
+        assert all(one.end < other.start for one, other in itertools.pairwise(found))
         assert all(movement.end <= 8.0 for movement in found)
 
 

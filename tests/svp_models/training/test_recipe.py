@@ -43,6 +43,8 @@ def test_the_bundled_recipes_are_valid(path):
     recipe = load(path)
     assert recipe.name == path.stem
     assert load(path, ["seed=3"]).seed == 3
+    with pytest.raises(PortraitError, match=r"name is '\.\./x': it names a folder"):
+        load(path, ["name=../x"])
 
 
 def test_the_full_recipe_freezes_what_the_paper_freezes():
