@@ -50,7 +50,7 @@ def add_motion_arguments(parser: argparse.ArgumentParser) -> None:
 def motion_figures_of(
     args: argparse.Namespace, model: PortraitModel, progress: Callable[[str], None]
 ) -> dict[str, object]:
-    """All figures of a motion generator. progress is told what comes next."""
+    """All figures of a motion generator. progress(name) is called before every part with its name."""
     size = QUICK if args.quick else MotionEvaluationSize()
     generator = load_motion_model(args.generator)
     figures = evaluate_motion(generator, model, size, args.seed, progress)

@@ -31,7 +31,7 @@ def still_portrait(portrait: np.ndarray, frames: int) -> np.ndarray:
     return np.broadcast_to(portrait, (frames, *portrait.shape))
 
 
-def bent_portrait(portrait: np.ndarray, own: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
+def warped_portrait(portrait: np.ndarray, own: np.ndarray, keypoints: np.ndarray) -> np.ndarray:
     """The portrait h w 3 warped from its own head keypoints (8 2) to those of every frame (n 8 2), without any network."""
     source, targets = (torch.from_numpy(np.asarray(points, np.float32)) for points in (own, keypoints))
     return to_frames(warp_to_keypoints(to_planes(portrait[None])[0], source, targets))

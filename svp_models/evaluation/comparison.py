@@ -1,4 +1,4 @@
-"""The model beside what it has to beat, on the same clips in the same table: bent portrait, its VAE alone, truth, and more.
+"""The model beside what it has to beat, on the same clips in the same table: warped portrait, its VAE alone, truth, and more.
 
 Reconstruction takes the first true frame as the portrait. Style transfer does not make it easy: in half of the cases the portrait
 shows another emotion than the target, and in half of them the style comes from another person.
@@ -23,14 +23,14 @@ from ..synthetic.clips import Clip, make_clip
 from ..synthetic.performance import EMOTIONS, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Audio, Style, StylePrior
-from .baselines import TrainingPeople, bent_portrait, still_portrait, vae_alone
+from .baselines import TrainingPeople, still_portrait, vae_alone, warped_portrait
 from .evaluator import INTENSITY, Case, Evaluator, audio_of
 from .figures import Row, Table, summarize
 from .measure import ClipFigures, measure_clip
 from .metrics.style import cosine
 
 MODEL, TRUTH = "SVP", "truth"
-BASELINES = ("still portrait", "bent portrait", "nearest training clip", "SVP, mute voice", "VAE alone")
+BASELINES = ("still portrait", "warped portrait", "nearest training clip", "SVP, mute voice", "VAE alone")
 SAMPLED, NO_STYLE, MEAN_STYLE = "SVP", "SVP without style", "SVP, mean style (s = mu)"
 VOICE_ONLY, FACE_ONLY, OTHER_EMOTION = (
     "SVP, style from voice only",
@@ -44,8 +44,8 @@ BLEND_FRAMES = 3
 NO_LABELS = "the model takes no emotion by its name"
 # Figures in the output beside those of earlier versions: key -> (system, figure).
 KEYS = {
-    "bent_psnr": ("bent portrait", "psnr"),
-    "bent_ssim": ("bent portrait", "ssim"),
+    "bent_psnr": ("warped portrait", "psnr"),
+    "bent_ssim": ("warped portrait", "ssim"),
     "vae_psnr": ("VAE alone", "psnr"),
     "vae_ssim": ("VAE alone", "ssim"),
     **{
@@ -146,7 +146,7 @@ class Comparison:
             muted = evaluator.generate(clip, clip, silence, case.style, len(clip.images), seed)
         frames = {
             "still portrait": still_portrait(portrait, len(clip.images)),
-            "bent portrait": bent_portrait(portrait, clip.head_keypoints[0], clip.head_keypoints),
+            "warped portrait": warped_portrait(portrait, clip.head_keypoints[0], clip.head_keypoints),
             "nearest training clip": self.people.nearest_clip(portrait, clip, seed),
             "SVP, mute voice": muted,
             "VAE alone": vae_alone(evaluator.model, clip.images),
@@ -161,7 +161,7 @@ class Comparison:
             self.reconstruction.setdefault(system, {})[name] = figures
         shown = {
             "portrait": still_portrait(portrait, len(made)),
-            **{key: frames[key] for key in (TRUTH, "bent portrait", MODEL)},
+            **{key: frames[key] for key in (TRUTH, "warped portrait", MODEL)},
         }
         own = self.reconstruction[MODEL][name]
         self.samples.append(Sample(name, shown, clip.landmarks, clip.fps, audio_of(clip), own))
@@ -213,8 +213,8 @@ class Comparison:
         }
         wanted = self._code(evaluator.expression(clip.images[:frames]))
         shown = {"portrait": still_portrait(portrait.images[0], frames), TRUTH: clip.images[:frames]}
-        bent = bent_portrait(portrait.images[0], portrait.head_keypoints[0], clip.head_keypoints[:frames])
-        made = {"bent portrait": bent}
+        warped = warped_portrait(portrait.images[0], portrait.head_keypoints[0], clip.head_keypoints[:frames])
+        made = {"warped portrait": warped}
         for variant, style in styles.items():
             made[variant] = evaluator.generate(portrait, clip, audio_of(clip), style, frames, seed)
         for again in range(1, self.size.seeds):
@@ -229,7 +229,7 @@ class Comparison:
             }
             self.transfer.setdefault(variant, {})[name] = figures
         title = f"{name}: the portrait shows {portrait.emotion}, the style is {'a stranger' if strange else 'the same person'}'s"
-        shown |= {key: made[key] for key in ("bent portrait", *VARIANTS)}
+        shown |= {key: made[key] for key in ("warped portrait", *VARIANTS)}
         own = self.transfer[SAMPLED][name]
         self.transfers.append(Sample(title, shown, clip.landmarks[:frames], clip.fps, audio_of(clip), own))
 
@@ -293,7 +293,7 @@ class Comparison:
         rows = [
             summarize(name, clips, self.seed)
             for name, clips in self.transfer.items()
-            if name in ("bent portrait", *VARIANTS)
+            if name in ("warped portrait", *VARIANTS)
         ]
         seeds = [name for name in self.transfer if name == SAMPLED or name.removeprefix(f"{SAMPLED} ").isdigit()]
         if len(seeds) > 1:

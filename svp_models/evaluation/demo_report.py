@@ -61,7 +61,7 @@ def demo_report(evaluation: Evaluation, config: Mapping[str, object]) -> Report:
 
 
 def contact_sheet(samples: Sequence[Sample]) -> Picture:
-    """Portrait, truth, bent portrait and model, and mouth and eyes of them enlarged: one row a case."""
+    """Portrait, truth, warped portrait and model, and mouth and eyes of them enlarged: one row a case."""
     image = sheet([contact_row(sample.frames, sample.landmarks) for sample in samples])
     shown = ", ".join(samples[0].frames)
     return Picture(
@@ -143,7 +143,7 @@ def _strips(comparison: Comparison) -> list[Picture]:
 
 def _beside_paper(comparison: Comparison) -> list[Table]:
     own = {
-        RECONSTRUCTION: (comparison.reconstruction_rows(), (MODEL, "bent portrait")),
+        RECONSTRUCTION: (comparison.reconstruction_rows(), (MODEL, "warped portrait")),
         STYLE_TRANSFER: (comparison.transfer_rows(), (SAMPLED, "SVP without style")),
     }
     tables = []

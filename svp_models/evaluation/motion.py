@@ -181,7 +181,7 @@ def evaluate_motion(
     seed: int,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, object]:
-    """All figures of `svp evaluate motion --help` as one dict. progress is told what comes next."""
+    """All figures of `svp evaluate motion --help` as one dict. progress(name) is called before every part with its name."""
 
     def say(text: str) -> None:
         if progress is not None:

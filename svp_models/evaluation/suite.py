@@ -38,7 +38,7 @@ else:
 FIGURES_VERSION = 1  # changes with everything that changes a figure
 PROTOCOLS = (RECONSTRUCTION, STYLE_TRANSFER, VIDEOS)
 STYLES = ("sampled", "mean", "none", "voice", "face", "other emotion")
-BASELINES = ("still portrait", "bent portrait", "VAE alone", "mute voice")
+BASELINES = ("still portrait", "warped portrait", "VAE alone", "mute voice")
 TRUTH = "truth"
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 LANDMARKS_ENDING = ".landmarks.npz"  # beside a video: its landmarks (n 68 2, pixels), instead of a face analyser
@@ -79,7 +79,7 @@ class SuiteConfig(Checked):
     size: int = limited(0, 0, 8192)
     face_analyzer: str = one_of("built-in", *BACKENDS, NO_FACES)
     tolerance: int = limited(0, 0, 255)
-    baselines: tuple[str, ...] = one_of(("still portrait", "bent portrait", "VAE alone"), *BASELINES)
+    baselines: tuple[str, ...] = one_of(("still portrait", "warped portrait", "VAE alone"), *BASELINES)
     reencode: int = limited(0, 0, 51)
     seed: int = limited(0, 0, LARGEST_SEED)
     networks: NetworkFiles = field(default_factory=NetworkFiles)

@@ -26,7 +26,7 @@ from ..model import PortraitModel
 from ..optional_deps import cv2
 from ..synthetic.performance import classify_emotion
 from ..types import Audio, HeadMotion, Style, StylePrior
-from .baselines import bent_portrait, still_portrait, to_frames, to_planes, vae_alone
+from .baselines import still_portrait, to_frames, to_planes, vae_alone, warped_portrait
 from .metrics.style import cosine
 from .suite import ClipJob, SuiteConfig, SystemConfig
 from .suite_videos import ClipInputs, Made, face_tracker
@@ -130,8 +130,8 @@ def model_inputs(config: SuiteConfig, job: ClipJob, roots: tuple[Path, ...]) -> 
     for name in config.baselines:
         if name == "still portrait":
             results[name] = made(still_portrait(portrait, count), first)
-        elif name == "bent portrait":
-            results[name] = made(bent_portrait(portrait, own, clip.labels.head_keypoints), first)
+        elif name == "warped portrait":
+            results[name] = made(warped_portrait(portrait, own, clip.labels.head_keypoints), first)
         elif name == "VAE alone":
             results[name] = made(vae_alone(first, clip.frames), first)
         else:

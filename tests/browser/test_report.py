@@ -38,7 +38,7 @@ def page_file(tmp_path_factory) -> Path:
     )
     rows = tuple(
         Row(name, {key: float(index + number) for index, key in enumerate(columns)}, {"psnr": (number - 1, number + 1)})
-        for number, name in enumerate(("still portrait", "bent portrait", "SVP"))
+        for number, name in enumerate(("still portrait", "warped portrait", "SVP"))
     )
     points = np.random.default_rng(0).normal(size=(16, 2))
     sections = (

@@ -1,4 +1,4 @@
-"""The sampler's one bar, from bending the portrait to the last step, as the host sees it."""
+"""The sampler's one bar, from warping the portrait to the last step, as the host sees it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class Cancelled(BaseException):
 
 
 @pytest.fixture
-def bending(loaded):
-    """The tiny model as one that starts from bent portraits."""
+def warping(loaded):
+    """The tiny model as one that starts from warped portraits."""
     portrait = loaded[0].portrait
     config = replace(portrait.config, unet=replace(portrait.config.unet, reference_warp=True))
     return LoadedModel.of(replace(portrait, config=config, networks=build_networks(config)))
@@ -46,18 +46,18 @@ def shown(monkeypatch):
     return seen
 
 
-def test_one_bar_runs_once_from_start_to_end(bending, loaded, clip, shown):
-    sample(bending, loaded[1], clip)
+def test_one_bar_runs_once_from_start_to_end(warping, loaded, clip, shown):
+    sample(warping, loaded[1], clip)
     done, totals = zip(*shown, strict=True)
     assert len(set(totals)) == 1 and done[-1] == totals[0]
     assert list(done) == sorted(set(done))
-    # Bending, hearing, and STEPS times three windows of four of the ten frames.
+    # Warping, audio, and STEPS times three windows of four of the ten frames.
     ninths = [(2 + each / 3) / (STEPS + 2) for each in range(1, 3 * STEPS + 1)]
     assert [each / totals[0] for each in done] == pytest.approx([1 / (STEPS + 2), 2 / (STEPS + 2), *ninths], abs=1e-3)
 
 
 @pytest.mark.parametrize("calls", [1, 2, 5])
-def test_every_call_is_a_chance_to_cancel(bending, loaded, clip, monkeypatch, calls):
+def test_every_call_is_a_chance_to_cancel(warping, loaded, clip, monkeypatch, calls):
     seen = []
 
     def stop(done, total):
@@ -67,7 +67,7 @@ def test_every_call_is_a_chance_to_cancel(bending, loaded, clip, monkeypatch, ca
 
     monkeypatch.setattr(ProgressBar, "show", staticmethod(stop))
     with pytest.raises(Cancelled):
-        sample(bending, loaded[1], clip)
+        sample(warping, loaded[1], clip)
     assert len(seen) == calls
 
 

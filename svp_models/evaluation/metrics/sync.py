@@ -55,7 +55,7 @@ def mel_filters() -> NDArray[np.float64]:
     bins = np.floor((POINTS + 1) * edges / SAMPLE_RATE)
     index = np.arange(POINTS // 2 + 1)
     filters = np.zeros((FILTERS, len(index)))
-    for row, (low, middle, high) in enumerate(zip(bins, bins[1:], bins[2:], strict=False)):
+    for row, (low, middle, high) in enumerate(zip(bins[:-2], bins[1:-1], bins[2:], strict=True)):
         rising, falling = (index >= low) & (index < middle), (index >= middle) & (index < high)
         filters[row, rising] = (index[rising] - low) / (middle - low)
         filters[row, falling] = (high - index[falling]) / (high - middle)

@@ -111,7 +111,7 @@ def test_a_still_head_is_where_the_portrait_has_it():
         assert (len(still), still.width, still.height) == (1, size, size)
         apart = np.linalg.norm(still.keypoints[0].numpy() - rendered.head_keypoints[0], axis=-1)
         assert apart.max() < 0.03 * size, apart
-        assert torch.equal(still.portrait, still.keypoints[0])  # nothing is bent
+        assert torch.equal(still.portrait, still.keypoints[0])  # nothing is warped
     with pytest.raises(PortraitError, match="no face found in the portrait"):
         still_motion(analyzer, np.zeros((1, 64, 64, 3), np.uint8))
 

@@ -1,4 +1,4 @@
-"""The bent portraits a model starts from: whose keypoints are taken, and which models get any."""
+"""The warped portraits a model starts from: whose keypoints are taken, and which models get any."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_points_that_nobody_knows_are_the_first_frames(model, clip, caplog):
 
 @pytest.mark.parametrize("drawn", [False, True])
 def test_progress_and_cancelling(model, clip, drawn):
-    """Frames of pictures are read first (a fifth of the bar), then all are bent and encoded, 16 at a time."""
+    """Frames of pictures are read first (a fifth of the bar), then all are warped and encoded, 16 at a time."""
     motion, picture = clip.motion(40), torch.rand(3, 24, 32)
     given = draw_head_frames(motion, range(40), 320, 240) if drawn else motion
     seen, encoded = [], []
@@ -103,8 +103,8 @@ def test_progress_and_cancelling(model, clip, drawn):
         return model.vae.encode(frames)
 
     warped_latents(with_warp(model), encode, picture, given, lambda done, total: seen.append(done / total))
-    bent = [0.2 + 0.8 * each / 40 for each in (16, 32, 40)]
-    assert seen == pytest.approx([0.08, 0.16, 0.2, *bent] if drawn else bent, abs=1e-4)
+    warped = [0.2 + 0.8 * each / 40 for each in (16, 32, 40)]
+    assert seen == pytest.approx([0.08, 0.16, 0.2, *warped] if drawn else warped, abs=1e-4)
     assert encoded == [16, 16, 8]
 
     def stop(done, total):

@@ -8,7 +8,7 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli import evaluate as command
-from svp_portrait.svp_models.evaluation.baselines import TrainingPeople, bent_portrait, still_portrait, vae_alone
+from svp_portrait.svp_models.evaluation.baselines import TrainingPeople, still_portrait, vae_alone, warped_portrait
 from svp_portrait.svp_models.evaluation.comparison import (
     KEYS,
     MODEL,
@@ -42,16 +42,16 @@ def clip():
 
 def test_a_portrait_that_need_not_move_stays_as_it_is(clip):
     portrait, own = clip.images[0], clip.head_keypoints[0]
-    bent = bent_portrait(portrait, own, np.stack([own, own + (6, 0)]))
-    assert psnr(bent[:1], portrait[None]) > 40
-    assert psnr(bent[1:, 30:90, 46:86], portrait[None, 30:90, 40:80]) > 30  # the face has moved by six pixels
+    warped = warped_portrait(portrait, own, np.stack([own, own + (6, 0)]))
+    assert psnr(warped[:1], portrait[None]) > 40
+    assert psnr(warped[1:, 30:90, 46:86], portrait[None, 30:90, 40:80]) > 30  # the face has moved by six pixels
     still = still_portrait(portrait, 3)
     assert still.shape == (3, 128, 128, 3) and (still == portrait).all()
 
 
-def test_bending_brings_the_portrait_nearer_to_truth_than_standing_still(clip):
-    bent = bent_portrait(clip.images[0], clip.head_keypoints[0], clip.head_keypoints)
-    assert psnr(bent, clip.images) > psnr(still_portrait(clip.images[0], len(bent)), clip.images)
+def test_warping_brings_the_portrait_nearer_to_truth_than_standing_still(clip):
+    warped = warped_portrait(clip.images[0], clip.head_keypoints[0], clip.head_keypoints)
+    assert psnr(warped, clip.images) > psnr(still_portrait(clip.images[0], len(warped)), clip.images)
 
 
 def test_the_vae_alone_is_a_round_trip(model, clip):
@@ -83,11 +83,11 @@ def test_keys_come_from_their_systems(model):
     comparison = Comparison(Evaluator(model, AS_SHIPPED, lambda: None), SIZE, 0)
     comparison.reconstruction = {
         name: {clip: {"psnr": value + shift, "mouth_psnr": value} for clip, shift in (("a", 0.0), ("b", 2.0))}
-        for name, value in (("bent portrait", 20.0), ("VAE alone", 40.0), (MODEL, 30.0), (TRUTH, 99.0))
+        for name, value in (("warped portrait", 20.0), ("VAE alone", 40.0), (MODEL, 30.0), (TRUTH, 99.0))
     }
     comparison.transfer = {
         name: {"a": {"emotion_acc": value}}
-        for name, value in ((SAMPLED, 1.0), (f"{SAMPLED} 1", 0.0), ("bent portrait", 0.0))
+        for name, value in ((SAMPLED, 1.0), (f"{SAMPLED} 1", 0.0), ("warped portrait", 0.0))
     }
     comparison.by_steps[4] = [{"psnr": 25.0}, {"psnr": 27.0}]
     figures = comparison.figures()
@@ -97,7 +97,7 @@ def test_keys_come_from_their_systems(model):
     spread = figures["style_transfer"][f"standard deviation over 2 seeds of {SAMPLED}"]
     assert spread["emotion_acc"] == pytest.approx(np.std([1, 0], ddof=1))
     competes = {row.label: row.competes for row in comparison.reconstruction_rows()}
-    assert competes == {"bent portrait": True, "VAE alone": False, MODEL: True, TRUTH: False}
+    assert competes == {"warped portrait": True, "VAE alone": False, MODEL: True, TRUTH: False}
 
 
 def test_the_help_says_what_every_figure_is():
@@ -114,7 +114,7 @@ def test_a_whole_comparison_and_its_report(model):
     figures, comparison = evaluation.figures, evaluation.comparison
     assert set(KEYS) <= set(figures) and set(figures["steps_psnr"]) == {str(count) for count in STEPS}
     assert figures["vae_psnr"] > figures["psnr"] and figures["vae_psnr"] > figures["bent_psnr"]
-    assert set(comparison.transfer) == {"bent portrait", *VARIANTS, f"{SAMPLED} 1"}
+    assert set(comparison.transfer) == {"warped portrait", *VARIANTS, f"{SAMPLED} 1"}
     titles = [sample.name.partition(": ")[2] for sample in comparison.transfers]
     assert sum("a stranger's" in title for title in titles) == 2
     same = sum(title.startswith(f"the portrait shows {sample.name.split(', ')[1].split(':')[0]}") for title, sample in zip(titles, comparison.transfers, strict=True))  # fmt: skip

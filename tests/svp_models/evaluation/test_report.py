@@ -26,7 +26,7 @@ from svp_portrait.svp_models.evaluation.report import (
 @pytest.fixture
 def report():
     rows = (
-        Row("bent <portrait>", {"psnr": 27.744, "fid": 31.0}, {"psnr": (26.9, 28.5)}),
+        Row("warped <portrait>", {"psnr": 27.744, "fid": 31.0}, {"psnr": (26.9, 28.5)}),
         Row("SVP", {"psnr": 29.1, "fid": 12.5}, {"psnr": (28.0, 30.2)}, note="ours"),
         Row("truth", {"fid": 0.0, "psnr": float("inf")}, competes=False),
     )
@@ -83,7 +83,7 @@ def test_tables_have_captions_and_headings_and_the_best_is_bold(report):
     assert re.findall(r"<strong>(.*?)</strong>", text) == ["29.10", "12.50"]
     assert "27.7426.90 to 28.50" in page.cells and "exact" in page.cells
     assert page.cells.count("–") == 3  # no sharpness was measured
-    assert "bent <portrait>" in page.cells  # escaped
+    assert "warped <portrait>" in page.cells  # escaped
 
 
 def test_pictures_charts_and_clips_say_what_they_show(report):
@@ -111,7 +111,7 @@ def test_the_same_figures_as_data(report):
     values = json.loads(json.dumps(report_json(report), allow_nan=False))
     rows = values["tables"]["Faces"]["rows"]
     assert rows[0] == {
-        "system": "bent <portrait>",
+        "system": "warped <portrait>",
         "note": "",
         "figures": {"psnr": 27.744, "fid": 31.0},
         "intervals": {"psnr": [26.9, 28.5]},
@@ -120,7 +120,7 @@ def test_the_same_figures_as_data(report):
     assert values["figures"]["psnr"]["unit"] == "dB" and values["missing"] == {"fvd": "no file"}
     lines = list(csv.DictReader(io.StringIO(report_csv(report))))
     assert lines[0] == {
-        "table": "Faces", "system": "bent <portrait>", "figure": "psnr", "unit": "dB", "value": "27.744", "low": "26.9", "high": "28.5",
+        "table": "Faces", "system": "warped <portrait>", "figure": "psnr", "unit": "dB", "value": "27.744", "low": "26.9", "high": "28.5",
     }  # fmt: skip
     assert len(lines) == 6
 

@@ -42,17 +42,19 @@ def test_style_transfer_of_drawn_people(dataset, tmp_path):
     found = rows(report)
     assert list(found) == [
         "still portrait",
-        "bent portrait",
+        "warped portrait",
         "VAE alone",
         *(system.name for system in SYSTEMS),
         "truth",
     ]
-    assert found["VAE alone"]["psnr"] > max(found[name]["psnr"] for name in ("SVP", "bent portrait", "still portrait"))
-    assert found["bent portrait"]["psnr"] > found["still portrait"]["psnr"]
-    assert found["SVP"]["mouth_corr"] > found["bent portrait"]["mouth_corr"]
+    assert found["VAE alone"]["psnr"] > max(
+        found[name]["psnr"] for name in ("SVP", "warped portrait", "still portrait")
+    )
+    assert found["warped portrait"]["psnr"] > found["still portrait"]["psnr"]
+    assert found["SVP"]["mouth_corr"] > found["warped portrait"]["mouth_corr"]
     assert found["SVP"]["stylesim"] != found["without style"]["stylesim"]
     assert found["other"]["psnr"] != found["SVP"]["psnr"]
-    assert found["SVP"]["seams"] > 0 and "seams" not in found["bent portrait"]  # 26 frames are two windows
+    assert found["SVP"]["seams"] > 0 and "seams" not in found["warped portrait"]  # 26 frames are two windows
     published = report_json(report)["tables"]["Beside the paper"]["rows"]
     assert [row["system"] for row in published][:2] == ["SVP without style, MEAD (paper)", "SVP, MEAD (paper)"]
     assert [len(section.pictures) for section in report.sections if section.title == "Contact sheet"] == [1]
@@ -89,7 +91,7 @@ def test_a_suite_file_of_models(dataset, tmp_path):
 name = "drawn"
 protocol = "style_transfer"
 dataset = "{dataset}"
-baselines = ["bent portrait"]
+baselines = ["warped portrait"]
 [[systems]]
 name = "fast"
 steps = 1
@@ -98,7 +100,7 @@ syncnet = "weights/syncnet_v2.model"
 """
     (tmp_path / "suite.toml").write_text(text)
     config = read_suite(tmp_path / "suite.toml")
-    assert config.rows == ("bent portrait", "fast", "truth")
+    assert config.rows == ("warped portrait", "fast", "truth")
     assert config.networks.syncnet == str(tmp_path / "weights" / "syncnet_v2.model")
     assert config.systems[0].steps == 1 and config.systems[0].style == "sampled"
     with pytest.raises(PortraitError, match=r"syncnet_v2.model: there is no such file"):

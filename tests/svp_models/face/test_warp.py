@@ -1,4 +1,4 @@
-"""Bending a image to keypoints: exact where it must be, still where nothing moves, harmless where it cannot be done."""
+"""Warping an image to keypoints: exact where it must be, still where nothing moves, harmless where it cannot be done."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def test_hair_turns_with_the_keypoints():
     clip = make_clip(speaker(5, "test"), "neutral", 2, 5, 2.0, 25.0, 128)
     frames = torch.from_numpy(clip.images).movedim(3, 1).float()
     keypoints = torch.from_numpy(clip.head_keypoints).float()
-    bent = warp_to_keypoints(frames[0], keypoints[0], keypoints)
-    still, moved = ((each - frames)[:, :, :36].square().mean() for each in (frames[0], bent))  # above the brows
+    warped = warp_to_keypoints(frames[0], keypoints[0], keypoints)
+    still, moved = ((each - frames)[:, :, :36].square().mean() for each in (frames[0], warped))  # above the brows
     assert moved < 0.2 * still
 
 
@@ -54,16 +54,16 @@ def test_a_head_that_stays_changes_nothing(face):
 
 def test_the_border_stays(face):
     slope = torch.linspace(0, 1, 160).expand(3, 128, 160)
-    bent = warp_to_keypoints(slope, POINTS, POINTS[None] + 6)[0]
-    for edge in (bent[:, 0] - slope[:, 0], bent[:, -1] - slope[:, -1], bent[:, :, 0] - slope[:, :, 0]):
+    warped = warp_to_keypoints(slope, POINTS, POINTS[None] + 6)[0]
+    for edge in (warped[:, 0] - slope[:, 0], warped[:, -1] - slope[:, -1], warped[:, :, 0] - slope[:, :, 0]):
         assert edge.abs().max() < 0.01
-    assert (bent - slope)[:, 60, 64].abs().min() > 0.02
+    assert (warped - slope)[:, 60, 64].abs().min() > 0.02
 
 
 @pytest.mark.parametrize("bad", [torch.zeros(8, 2), torch.full((8, 2), torch.nan)])
 def test_keypoints_that_mean_nothing_leave_their_frame_as_it_is(face, bad):
-    bent = warp_to_keypoints(face, POINTS, torch.stack([bad, POINTS + 3]))
-    assert torch.equal(bent[0], face) and not torch.equal(bent[1], face)
+    warped = warp_to_keypoints(face, POINTS, torch.stack([bad, POINTS + 3]))
+    assert torch.equal(warped[0], face) and not torch.equal(warped[1], face)
     assert torch.equal(warp_to_keypoints(face, bad, POINTS[None])[0], face)
 
 
