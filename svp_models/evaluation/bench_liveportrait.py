@@ -21,8 +21,9 @@ from torch.nn.utils import convert_conv2d_weight_memory_format
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.liveportrait import LivePortraitNetworks
+from ..networks.layers import convolve_enlarged
 from ..networks.liveportrait.appearance_extractor import AppearanceConfig, AppearanceExtractor
-from ..networks.liveportrait.layers import UpBlock, convolve_doubled_volume, convolve_enlarged
+from ..networks.liveportrait.layers import UpBlock, convolve_doubled_volume
 from ..networks.liveportrait.motion_extractor import MotionExtractor, MotionExtractorConfig
 from ..networks.liveportrait.spade_generator import (
     MIDDLE_BLOCKS,

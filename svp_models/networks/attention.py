@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .conditions import AS_TRAINED, ConditionWeights
-from .layers import attention, feed_forward
+from .layers import Attention, attention, feed_forward
 
 FEED_FORWARD_CHUNK = 2**22  # input values that a feed-forward layer processes at once
 
@@ -45,7 +45,7 @@ class BlockContext:
     """Inputs that all transformer blocks of one UNet pass share.
 
     frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d or None; reference: the bank to read, one
-    b x tokens x channels per block; bank: the list that a ReferenceNet's blocks append to, None in the denoiser; temporal:
+    b x tokens x channels per block; where these three are shorter, the first clips have zeros there; bank: the list that a ReferenceNet's blocks append to, None in the denoiser; temporal:
     whether the temporal layers run.
     """
 
@@ -65,6 +65,18 @@ def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: nn.Module) -> Te
     """
     chunks = hidden.flatten(0, 1).split(max(1, FEED_FORWARD_CHUNK // hidden.shape[-1]))
     return torch.cat([chunk + layer(norm(chunk)) for chunk in chunks]).view_as(hidden)
+
+
+def add_attention(hidden: Tensor, norm: nn.LayerNorm, layer: Attention, tokens: Tensor, weight: float) -> Tensor:
+    """hidden + weight * layer(norm(hidden), tokens). hidden: n t c; tokens: n k d, or fewer than n, which belong to the last of
+    hidden: the first have zero tokens, to which attention is a constant."""
+    first = len(hidden) - len(tokens)
+    if not first:
+        return hidden + layer(norm(hidden), tokens) * weight
+    added = hidden[:first] + layer.to_nothing(hidden) * weight
+    if not len(tokens):
+        return added
+    return torch.cat([added, hidden[first:] + layer(norm(hidden[first:]), tokens) * weight])
 
 
 class TransformerBlock(nn.Module):
@@ -91,23 +103,26 @@ class TransformerBlock(nn.Module):
 
     def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """(b f) t c -> (b f) t c"""
+        weights = context.weights
         hidden = hidden + self.attn1(self.norm1(hidden))
-        if context.reference:
-            hidden = hidden + self._reference(hidden, context) * context.weights.reference
-        normed = self.norm2(hidden)
+        if context.reference and weights.reference:
+            hidden = self._add_reference(hidden, context)
         if context.bank is not None:
-            context.bank.append(normed)
-        hidden = hidden + self.attn2(normed, context.tokens) * context.weights.audio
-        if context.style is not None:
+            context.bank.append(self.norm2(hidden))
+        if weights.audio:
+            hidden = add_attention(hidden, self.norm2, self.attn2, context.tokens, weights.audio)
+        if context.style is not None and weights.style:
             # z_s = z_a + CrossAttn(Q(z_a), K(s), V(s)) (5)
-            hidden = hidden + self.style_attn(self.style_norm(hidden), context.style) * context.weights.style
+            hidden = add_attention(hidden, self.style_norm, self.style_attn, context.style, weights.style)
         return add_feed_forward(hidden, self.norm3, self.ff)
 
-    def _reference(self, hidden: Tensor, context: BlockContext) -> Tensor:
+    def _add_reference(self, hidden: Tensor, context: BlockContext) -> Tensor:
         # All frames of a clip attend to one portrait: as one long row of queries they need its keys and values once.
-        frames, (tokens, channels) = context.frames, hidden.shape[1:]
-        queries = self.reference_norm(hidden).view(-1, frames * tokens, channels)  # b (f t) c
-        return self.reference_attn(queries, context.reference[self.index]).view(-1, tokens, channels)
+        tokens = hidden.shape[1]
+        clips = hidden.unflatten(0, (-1, context.frames)).flatten(1, 2)  # b (f t) c
+        bank = context.reference[self.index]
+        added = add_attention(clips, self.reference_norm, self.reference_attn, bank, context.weights.reference)
+        return added.view(-1, tokens, hidden.shape[-1])
 
 
 class SpatialTransformer(nn.Module):

@@ -37,7 +37,9 @@ class Conditions:
     reference_latent: b c h w, scaled portrait latent, only for models with `reference_concat`, otherwise None;
     reference_warped: b f c h w, the same of the portrait warped to the keypoints of every frame, only with `reference_warp`;
     audio: b f tokens d; kps: b f c0 h w, the guider's output; style: b f style-tokens d, or None to skip the style layers;
-    expression: b f tokens d, of an expression track, or None.
+    expression: b f tokens d, of an expression track, or None;
+    unconditional_clips: clips at the start of the batch for which audio, style, expression and, where it lacks them, reference
+    hold nothing: those have so many clips fewer, and attention to them is computed for the others alone.
     """
 
     reference: tuple[Tensor, ...]
@@ -47,14 +49,16 @@ class Conditions:
     style: Tensor | None
     reference_warped: Tensor | None = None
     expression: Tensor | None = None
+    unconditional_clips: int = 0
 
     def unconditional(self, keep_portrait: bool = False) -> Conditions:
         """The other half of classifier-free guidance: every condition zero (sec. 3.2). keep_portrait: but for the portrait and
         the keypoints, so that voice, style and expression alone are guided."""
-        zero = self._map(torch.zeros_like)
-        if not keep_portrait:
-            return zero
-        return replace(zero, **{name: getattr(self, name) for name in PORTRAIT})
+        nothing = replace(self._map(lambda value: value[:0]), unconditional_clips=len(self.kps))
+        if keep_portrait:
+            return replace(nothing, **{name: getattr(self, name) for name in PORTRAIT})
+        drawn = self._map(torch.zeros_like)  # what is added to the input, for every clip
+        return replace(nothing, **{name: getattr(drawn, name) for name in PORTRAIT if name != "reference"})
 
     def mask(self, mask: Tensor) -> Conditions:
         """Clips where mask (b, bool) is False lose all their conditions; training drops them so."""
@@ -66,13 +70,14 @@ class Conditions:
         warped = None if self.reference_warped is None else self.reference_warped[:, index]
         expression = None if self.expression is None else self.expression[:, index]
         audio, kps = self.audio[:, index], self.kps[:, index]
-        return Conditions(self.reference, self.reference_latent, audio, kps, style, warped, expression)
+        return replace(self, audio=audio, kps=kps, style=style, reference_warped=warped, expression=expression)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditions:
         return self._map(lambda value: value.to(device=device, dtype=dtype))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
-        return Conditions(
+        return replace(
+            self,
             reference=tuple(change(block) for block in self.reference),
             reference_latent=None if self.reference_latent is None else change(self.reference_latent),
             audio=change(self.audio),
@@ -84,7 +89,10 @@ class Conditions:
 
 
 def cat(first: Conditions, second: Conditions) -> Conditions:
-    """Stacks two along the batch; both or neither must carry a style, and the same for the portrait latent."""
+    """Stacks two along the batch; both or neither must carry a style, and the same for the portrait latent. Unconditional clips
+    come first."""
+    if second.unconditional_clips and first.unconditional_clips != len(first.kps):
+        raise PortraitError("conditions stand before unconditional clips: stack them the other way round")
     return Conditions(
         reference=tuple(torch.cat(pair) for pair in zip(first.reference, second.reference, strict=True)),
         reference_latent=_cat(first.reference_latent, second.reference_latent, "a portrait latent"),
@@ -93,6 +101,7 @@ def cat(first: Conditions, second: Conditions) -> Conditions:
         style=_cat(first.style, second.style, "a style"),
         reference_warped=_cat(first.reference_warped, second.reference_warped, "a warped portrait"),
         expression=_cat(first.expression, second.expression, "an expression"),
+        unconditional_clips=first.unconditional_clips + second.unconditional_clips,
     )
 
 

@@ -83,7 +83,7 @@ class Denoiser(UNet):
             embedded = embedded + self.style_embedding(conditions.style.mean(2)) * weights.style
         if conditions.expression is not None:
             embedded = embedded + self.expression_embedding(conditions.expression.mean(2))
-        return embedded
+        return functional.pad(embedded, (0, 0, 0, 0, conditions.unconditional_clips, 0))
 
     def _expression(self, conditions: Conditions) -> Tensor:
         """The tokens of the expression track, zero where there is none, as training drops them out: b f tokens d."""
@@ -94,18 +94,25 @@ class Denoiser(UNet):
 
     def _check(self, latents: Tensor, conditions: Conditions) -> None:
         batch, frames = latents.shape[:2]
-        for name in ("audio", "kps", "style", "reference_warped", "expression"):
+        given = batch - conditions.unconditional_clips
+        clips = {"audio": given, "kps": batch, "style": given, "reference_warped": batch, "expression": given}
+        for name, count in clips.items():
             value = getattr(conditions, name)
-            if value is not None and tuple(value.shape[:2]) != (batch, frames):
+            if value is not None and tuple(value.shape[:2]) != (count, frames):
                 have = " x ".join(str(size) for size in value.shape[:2])
                 raise PortraitError(
-                    f"{name} conditions are for {have} clips x frames, the latents are {batch} x {frames}: cut both alike"
+                    f"{name} conditions are for {have} clips x frames, the latents are {count} x {frames}: cut both alike"
                 )
         if len(conditions.reference) != self.bank_size:
             raise PortraitError(
                 f"the reference bank has {len(conditions.reference)} entries, the denoiser reads {self.bank_size}: use the "
                 "ReferenceNet of the same model"
             )
+        for bank in conditions.reference:
+            if len(bank) not in (given, batch):
+                raise PortraitError(
+                    f"the reference bank is for {len(bank)} clips, the latents are {batch}: cut both alike"
+                )
         if conditions.style is not None and not self.style:
             raise PortraitError(
                 "this denoiser was built without style layers: leave the style out or load another model"

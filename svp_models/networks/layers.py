@@ -19,6 +19,12 @@ from torch.overrides import TorchFunctionMode
 from ..errors import PortraitError
 
 MAX_PERIOD = 10000  # of the slowest wave of a timestep
+# Weights of three taps -> weights of the cells that they meet. Outputs at the edges of a cell meet two cells, those between one.
+FIRST_LAST = ((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1))
+BETWEEN = ((1, 1, 1),)
+# A doubled map is convolved from the small one if that has so many cells a side, or its borders cost what the doubling saves, and
+# all maps together so many, or it takes longer to prepare the weights.
+SMALLEST_SIDE, FEWEST_CELLS = 4, 256
 
 
 class ResnetBlock(nn.Module):
@@ -57,7 +63,8 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size, or a given one, and a convolution."""
+    """Twice the size, or a given one, and a convolution. Where no gradient is wanted, a doubled map is not made: see
+    `convolve_enlarged`."""
 
     def __init__(self, channels: int, channels_out: int | None = None) -> None:
         super().__init__()
@@ -66,7 +73,10 @@ class Upsample(nn.Module):
     def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """n c h w -> n channels_out and the size"""
         height, width = images.shape[-2:]
-        return self.conv(functional.interpolate(images, size=size or (2 * height, 2 * width), mode="nearest"))
+        doubled, large = (2 * height, 2 * width), len(images) * height * width >= FEWEST_CELLS
+        if size in (None, doubled) and large and min(height, width) >= SMALLEST_SIDE and not torch.is_grad_enabled():
+            return convolve_enlarged(images, self.conv, 2)
+        return self.conv(functional.interpolate(images, size=size or doubled, mode="nearest"))
 
 
 class GELU(nn.Module):
@@ -119,13 +129,40 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
         """hidden: n t c; context: n k c', None for hidden itself -> n t c"""
-        context = hidden if context is None else context
+        return self.attend(hidden, *self.keys_values(hidden if context is None else context))
+
+    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of a context, which serve any queries: n k c' -> twice n k width"""
+        return self.to_k(context), self.to_v(context)
+
+    def attend(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """hidden: n t c; keys, values: n k width -> n t c"""
+        tokens, width = keys.shape[1:]
+        if self.heads * tokens + tokens * width / hidden.shape[1] < width and not torch.is_grad_enabled():
+            return self._attend_to_few(hidden, keys, values)
         query, key, value = (
-            layer(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # n heads t d
-            for layer, tokens in ((self.to_q, hidden), (self.to_k, context), (self.to_v, context))
+            vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # n heads t d
+            for vectors in (self.to_q(hidden), keys, values)
         )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.to_out[0](mixed.transpose(1, 2).flatten(2))
+
+    def _attend_to_few(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """The same with fewer products where all heads together have fewer keys than channels: keys take up the query layer and
+        values the output layer, both once a context instead of once a query."""
+        into, out = self.to_q.weight.to(hidden), self.to_out[0].weight.to(hidden)  # a host may store them elsewhere
+        bias = None if self.to_out[0].bias is None else self.to_out[0].bias.to(hidden)
+        key, value = (vectors.unflatten(-1, (self.heads, -1)) for vectors in (keys, values))  # n k heads d
+        key = torch.einsum("hdc,nkhd->nchk", into.unflatten(0, (self.heads, -1)), key * key.shape[-1] ** -0.5)
+        value = torch.einsum("ohd,nkhd->nhko", out.unflatten(1, (self.heads, -1)), value)
+        scores = hidden @ key.flatten(2)  # n t heads*k
+        weights = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(2)
+        value = value.flatten(1, 2)
+        return weights @ value if bias is None else torch.baddbmm(bias, weights, value)
+
+    def to_nothing(self, hidden: Tensor) -> Tensor:
+        """What attention to zero tokens gives for any query, zero through the output layer: n t c -> c"""
+        return self.to_out[0](hidden.new_zeros(1, self.to_out[0].in_features))[0]
 
 
 class Timesteps(nn.Module):
@@ -152,6 +189,39 @@ class TimestepEmbedding(nn.Module):
 
     def forward(self, embedding: Tensor) -> Tensor:
         return self.linear_2(functional.silu(self.linear_1(embedding)))
+
+
+def convolve_enlarged(x: Tensor, conv: nn.Conv2d, factor: int) -> Tensor:
+    """conv(x enlarged by factor), a 3 x 3 convolution with a border of 1 zero: n c h w -> n o fh fw, factor 2 or more.
+
+    The same sums as of the enlarged map, of fewer products. That map repeats every cell `factor` times along height and width,
+    so of the three taps of a kernel along an axis at least two meet the same cell, and their weights can be added first. Of the
+    `factor` outputs of a cell along an axis the first also meets the cell before, the last the cell behind, and all between
+    are equal.
+    """
+    weight, bias = conv.weight.to(x), None if conv.bias is None else conv.bias.to(x)  # a host may store them elsewhere
+    edges = torch.tensor(FIRST_LAST, dtype=x.dtype, device=x.device)  # edge, cell, tap
+    between = torch.tensor(BETWEEN, dtype=x.dtype, device=x.device)[None]
+    n, _, h, w = x.shape
+    out = x.new_empty(n, weight.shape[0], h, factor, w, factor)
+    for down, rows in _outputs(edges, between, factor):
+        for across, columns in _outputs(edges, between, factor):
+            kernels = torch.einsum("pay,qbx,ocyx->pqocab", down, across, weight)
+            p, q, _, _, a, b = kernels.shape
+            found = functional.conv2d(
+                x, kernels.flatten(0, 2), None if bias is None else bias.repeat(p * q), padding=(a - 1, b - 1)
+            ).unflatten(1, (p, q, -1))
+            for i in range(p):
+                for j in range(q):
+                    part = found[:, i, j, :, i : i + h, j : j + w]
+                    out[:, :, :, rows[i], :, columns[j]] = part[:, :, :, None, :, None]
+    return out.flatten(4, 5).flatten(2, 3)
+
+
+def _outputs(edges: Tensor, between: Tensor, factor: int) -> list[tuple[Tensor, list[slice]]]:
+    """Groups of outputs of a cell along an axis: kernels along it, and which outputs they are."""
+    groups = [(edges, [slice(0, 1), slice(factor - 1, factor)])]
+    return groups if factor == 2 else [*groups, (between, [slice(1, factor - 1)])]
 
 
 def feed_forward(channels: int) -> FeedForward:

@@ -194,6 +194,6 @@ class ReferenceNet(UNet):
         batch = len(latent)
         time = self.embed_time(torch.zeros(batch, device=latent.device))
         bank: list[Tensor] = []
-        context = BlockContext(frames=1, tokens=latent.new_zeros(batch, 1, self.cross_attention_dim), bank=bank)
+        context = BlockContext(frames=1, tokens=latent.new_empty(0, 1, self.cross_attention_dim), bank=bank)
         self.backbone(self.conv_in(latent), time, context)
         return tuple(bank)

@@ -135,10 +135,10 @@ class PortraitVae(nn.Module):
 
 
 def _autoencoder_kl(widths: tuple[int, ...], layers: int, latent_channels: int, scale: float) -> Any:
-    """Stable Diffusion's autoencoder."""
+    """Stable Diffusion's autoencoder, with the pack's layer where the decoder doubles the size: the same numbers, sooner."""
     from diffusers import AutoencoderKL  # lazy: the import takes seconds, and only full-size models need it
 
-    return AutoencoderKL(
+    autoencoder = AutoencoderKL(
         block_out_channels=widths,
         down_block_types=("DownEncoderBlock2D",) * len(widths),
         up_block_types=("UpDecoderBlock2D",) * len(widths),
@@ -147,6 +147,9 @@ def _autoencoder_kl(widths: tuple[int, ...], layers: int, latent_channels: int, 
         scaling_factor=scale,
         sample_size=512,
     )
+    for block, width in zip(autoencoder.decoder.up_blocks[:-1], reversed(widths), strict=False):
+        block.upsamplers = nn.ModuleList([Upsample(width)])
+    return autoencoder
 
 
 class StableDiffusionVae(nn.Module):

@@ -1,9 +1,6 @@
 """Convolution blocks that LivePortrait's networks share, for images (2-D) and for feature volumes (3-D).
 
-Maps enlarged by nearest neighbour are convolved from the small maps: the same sums of fewer products. An enlarged map repeats
-every cell `factor` times along height and width, so of the three taps of a kernel along an axis at least two meet the same cell,
-and their weights can be added first. Of the `factor` outputs of a cell along an axis the first also meets the cell before, the
-last the cell behind, and all between are equal.
+Enlarged volumes are convolved from the small ones, as `networks.layers.convolve_enlarged` does it with maps.
 """
 
 from __future__ import annotations
@@ -12,13 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..layers import FIRST_LAST
+
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
 # Of all volumes together: below it the convolution takes less time than the preparation of its weights.
 FEWEST_CELLS = 1024
 BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
-# Weights of three taps -> weights of the cells that they meet. Outputs at the edges of a cell meet two cells, those between one.
-FIRST_LAST = ((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1))
-BETWEEN = ((1, 1, 1),)
 
 
 class ConvBlock(nn.Module):
@@ -75,27 +71,6 @@ class ResidualVolumeBlock(nn.Module):
         return x + self.conv2(self.norm2(hidden).relu())
 
 
-def convolve_enlarged(x: Tensor, conv: nn.Conv2d, factor: int) -> Tensor:
-    """conv(x enlarged by factor), a 3 x 3 convolution with a border of 1 zero: n c h w -> n o fh fw, factor 2 or more."""
-    weight, bias = conv.weight, conv.bias
-    edges = torch.tensor(FIRST_LAST, dtype=weight.dtype, device=weight.device)  # edge, cell, tap
-    between = torch.tensor(BETWEEN, dtype=weight.dtype, device=weight.device)[None]
-    n, _, h, w = x.shape
-    out = x.new_empty(n, weight.shape[0], h, factor, w, factor)
-    for down, rows in _outputs(edges, between, factor):
-        for across, columns in _outputs(edges, between, factor):
-            kernels = torch.einsum("pay,qbx,ocyx->pqocab", down, across, weight)
-            p, q, _, _, a, b = kernels.shape
-            found = functional.conv2d(
-                x, kernels.flatten(0, 2), None if bias is None else bias.repeat(p * q), padding=(a - 1, b - 1)
-            ).unflatten(1, (p, q, -1))
-            for i in range(p):
-                for j in range(q):
-                    part = found[:, i, j, :, i : i + h, j : j + w]
-                    out[:, :, :, rows[i], :, columns[j]] = part[:, :, :, None, :, None]
-    return out.flatten(4, 5).flatten(2, 3)
-
-
 def convolve_doubled_volume(x: Tensor, conv: nn.Conv3d) -> Tensor:
     """conv(x with height and width doubled), a 3 x 3 x 3 convolution with a border of 1 zero: n c d h w -> n o d 2h 2w."""
     weight, bias = conv.weight, conv.bias
@@ -109,9 +84,3 @@ def convolve_doubled_volume(x: Tensor, conv: nn.Conv3d) -> Tensor:
         for j in (0, 1):
             out[:, :, :, :, i, :, j] = found[:, i, j, :, :, i : i + h, j : j + w]
     return out.flatten(5, 6).flatten(3, 4)
-
-
-def _outputs(edges: Tensor, between: Tensor, factor: int) -> list[tuple[Tensor, list[slice]]]:
-    """Groups of outputs of a cell along an axis: kernels along it, and which outputs they are."""
-    groups = [(edges, [slice(0, 1), slice(factor - 1, factor)])]
-    return groups if factor == 2 else [*groups, (between, [slice(1, factor - 1)])]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .layers import convolve_enlarged
+from ..layers import convolve_enlarged
 
 SLOPE = 0.2  # of the leaky ReLUs
 MIDDLE_BLOCKS = 6

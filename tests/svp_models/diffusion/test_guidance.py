@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
+from torch.nn import functional
 
 from svp_portrait.svp_models.diffusion.guidance import MemoryPlan, guided, guided_prediction
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
@@ -26,9 +29,10 @@ class Recorder:
 
     def __call__(self, latents, timestep, given, weights):
         self.calls.append((latents, timestep, given, weights))
-        total = given.kps.mean((1, 2, 3, 4)) + given.audio.mean((1, 2, 3)) + given.reference[0].mean((1, 2))
+        total = given.audio.mean((1, 2, 3)) + given.reference[0].mean((1, 2))
         if given.style is not None:
             total = total + given.style.mean((1, 2, 3))
+        total = given.kps.mean((1, 2, 3, 4)) + functional.pad(total, (given.unconditional_clips, 0))
         return latents + total[:, None, None, None, None]
 
 
@@ -63,8 +67,9 @@ def test_the_unconditional_half_has_no_conditions():
     result = guided_prediction(recorder, latents, t, conditions(), WEIGHTS, 2.5)
     ((doubled, times, given, weights),) = recorder.calls
     assert torch.equal(doubled, torch.ones(2, 5, 4, 2, 2)) and times.tolist() == [7, 7] and weights is WEIGHTS
-    values = [*given.reference, given.reference_latent, given.audio, given.kps, given.style]
-    assert all((value[0] == 0).all() and (value[1] > 0).all() for value in values)
+    assert all((value[0] == 0).all() and (value[1] > 0).all() for value in (given.reference_latent, given.kps))
+    attended = [*given.reference, given.audio, given.style]
+    assert given.unconditional_clips == 1 and all(len(value) == 1 and (value > 0).all() for value in attended)
     assert torch.equal(result, torch.full_like(latents, 1 + 2.5 * 20))
 
 
@@ -75,7 +80,7 @@ def test_the_halves_one_after_the_other():
     result = guided_prediction(apart, *given, MemoryPlan(halves_together=False))
     torch.testing.assert_close(result, guided_prediction(together, *given), rtol=1e-5, atol=1e-5)
     assert [len(call[0]) for call in apart.calls] == [1, 1] and [len(call[0]) for call in together.calls] == [2]
-    assert not apart.calls[0][2].audio.any() and apart.calls[1][2].audio.all()
+    assert not len(apart.calls[0][2].audio) and apart.calls[1][2].audio.all()
 
 
 def test_no_style_stays_no_style():
@@ -86,6 +91,7 @@ def test_no_style_stays_no_style():
 
 def test_any_scale_gives_the_same_where_conditions_are_zero():
     latents, t = torch.randn(1, 5, 4, 2, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([7])
-    nothing = conditions().unconditional()
+    given = conditions()
+    nothing = replace(given, audio=0 * given.audio, kps=0 * given.kps, style=None, reference=(torch.zeros(1, 4, 3),))
     results = [guided_prediction(Recorder(), latents, t, nothing, WEIGHTS, cfg) for cfg in (1, 3.5)]
     assert torch.equal(results[0], results[1])

@@ -13,7 +13,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import BlockContext
 from svp_portrait.svp_models.networks.audio_projection import AudioProjection, ExpressionProjection
-from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
+from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights, cat
 from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.style_extractor import StyleProjection
@@ -106,7 +106,7 @@ def test_reference_attention_equals_the_one_per_frame(denoiser):
     attend = block.reference_attn
     expected = torch.cat([attend(block.reference_norm(each[None]), bank) for each in hidden])
     context = BlockContext(frames=3, tokens=torch.zeros(3, 1, 24), reference=conditions.reference)
-    torch.testing.assert_close(block._reference(hidden, context), expected)
+    torch.testing.assert_close(block._add_reference(hidden, context) - hidden, expected)
 
 
 @torch.no_grad()
@@ -269,3 +269,31 @@ def test_an_expression_projection_starts_at_zero():
     projection = ExpressionProjection(replace(TINY, expression_size=68))
     assert projection(torch.randn(2, 3, 68)).shape == (2, 3, 2, 24)
     assert not projection(torch.randn(2, 3, 68)).any()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keep_portrait", [False, True])
+def test_nothing_is_computed_for_conditions_that_are_not_there(denoiser, keep_portrait):
+    """The unconditional clips of a batch have the prediction for conditions of zeros, in fewer products."""
+    train_a_little(denoiser)
+    latents, time, conditions = inputs()
+    absent = ("audio", "style") if keep_portrait else ("audio", "style", "kps", "reference_latent", "reference_warped")
+    zeros = replace(conditions, **{name: torch.zeros_like(getattr(conditions, name)) for name in absent})
+    if not keep_portrait:
+        zeros = replace(zeros, reference=tuple(torch.zeros_like(bank) for bank in conditions.reference))
+    expected = denoiser(latents, time, zeros)
+    scale = expected.norm() / expected.numel() ** 0.5
+    nothing = conditions.unconditional(keep_portrait)
+    assert (denoiser(latents, time, nothing) - expected).abs().max() < 1e-4 * scale
+    given = denoiser(latents, time, conditions)
+    both = denoiser(torch.cat([latents, latents]), torch.cat([time, time]), cat(nothing, conditions))
+    assert (both - torch.cat([expected, given])).abs().max() < 1e-4 * scale
+
+
+@torch.no_grad()
+def test_a_weight_of_zero_skips_its_attention(denoiser):
+    train_a_little(denoiser)
+    latents, time, conditions = inputs()
+    without = denoiser(latents, time, replace(conditions, style=None))
+    assert torch.equal(denoiser(latents, time, conditions, ConditionWeights(style=0)), without)
+    assert not torch.allclose(denoiser(latents, time, conditions), without)

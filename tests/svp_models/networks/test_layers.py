@@ -14,6 +14,8 @@ from diffusers.models.embeddings import IPAdapterPlusImageProjectionBlock, Times
 from diffusers.models.resnet import ResnetBlock2D
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from svp_portrait.svp_models.networks import layers
 from svp_portrait.svp_models.networks.audio_projection import ResamplerLayer
@@ -98,3 +100,61 @@ def test_the_built_in_model_is_read_without_a_compiler():
     done = subprocess.run([sys.executable, "-c", LOAD], capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.strip() == "[]"
+
+
+def flops(work) -> int:
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("factor, height, width", [(2, 5, 3), (3, 4, 4), (4, 1, 6)])
+def test_convolved_from_the_small_map(factor, height, width, bias):
+    torch.manual_seed(0)
+    conv = nn.Conv2d(3, 5, 3, padding=1, bias=bias).double()
+    x = torch.randn(2, 3, height, width, dtype=torch.float64)
+    plain = conv(functional.interpolate(x, scale_factor=float(factor), mode="nearest"))
+    torch.testing.assert_close(layers.convolve_enlarged(x, conv, factor), plain)
+
+
+@torch.no_grad()
+def test_the_products_of_a_large_map():
+    """4/9 of the products at the factor 2; at 4, where two of four outputs are equal, 25/144. Borders come on top."""
+    conv, x = nn.Conv2d(4, 8, 3, padding=1), torch.randn(1, 4, 64, 64)
+    for factor, share in ((2, 16 / 36), (4, 25 / 144)):
+        plain = flops(lambda factor=factor: conv(functional.interpolate(x, scale_factor=float(factor))))
+        ours = flops(lambda factor=factor: layers.convolve_enlarged(x, conv, factor))
+        assert share <= ours / plain < 1.05 * share
+
+
+@torch.no_grad()
+def test_a_doubled_map_is_not_made_where_no_gradient_is_wanted():
+    layer, x = layers.Upsample(6, 8), draw(8, 6, 8, 5)
+    plain = layer.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
+    torch.testing.assert_close(layer(x), plain, rtol=0, atol=1e-6)
+    assert flops(lambda: layer(x)) < 0.7 * flops(lambda: layer.conv(x.new_empty(8, 6, 16, 10)))
+    with torch.enable_grad():
+        assert torch.equal(layer(x), plain)
+    assert torch.equal(layer(x[:2]), plain[:2]), "of few cells it takes less time to double them"
+
+
+@torch.no_grad()
+def test_few_keys_are_put_into_the_layers_around_the_attention():
+    layer, hidden, context = layers.attention(48, 3, 10), draw(2, 70, 48), draw(2, 5, 10)
+    with torch.enable_grad():
+        plain = layer(hidden, context).detach()
+    torch.testing.assert_close(layer(hidden, context), plain, rtol=0, atol=1e-6)
+    # A query takes part in 2 x 3 x 5 products a channel, and not in 2 x 48 and those with keys and values.
+    assert flops(lambda: layer(hidden, context)) < 0.5 * 4 * 2 * 70 * 48 * 48
+    keys = layer.keys_values(context)
+    torch.testing.assert_close(layer.attend(hidden, *keys), plain, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_attention_to_zero_tokens_is_the_bias_of_its_output():
+    layer, hidden = layers.attention(12, 3, 10), draw(2, 7, 12)
+    expected = layer(hidden, torch.zeros(2, 4, 10))
+    torch.testing.assert_close(layer.to_nothing(hidden).expand_as(hidden), expected)
+    torch.testing.assert_close(layer.to_nothing(hidden), layer.to_out[0].bias)

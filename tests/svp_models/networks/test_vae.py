@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.config import PRESETS, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.vae import PortraitVae, RunningNorm, build_vae
 
@@ -76,3 +76,21 @@ def test_widths_that_do_not_give_the_downscale_are_refused():
 def test_unknown_kind_is_refused():
     with pytest.raises(PortraitError, match="kind is 'x': it must be one of portrait, sd15"):
         build_vae(replace(PRESETS["demo"].vae, kind="x"))
+
+
+@torch.no_grad()
+def test_sd15_vae_decodes_as_that_of_diffusers():
+    from diffusers import AutoencoderKL
+
+    torch.manual_seed(0)
+    ours = build_vae(VaeConfig(encoder_widths=(32, 64, 96, 96), decoder_widths=(96, 96, 64, 32), layers=1)).eval()
+    theirs = AutoencoderKL(
+        block_out_channels=(32, 64, 96, 96),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+    ).eval()
+    theirs.load_state_dict(ours.autoencoder.state_dict())
+    latents = torch.randn(2, 4, 16, 12)
+    expected = theirs.decode(latents).sample
+    assert (ours.decode(latents) - expected).norm() < 1e-5 * expected.norm()
