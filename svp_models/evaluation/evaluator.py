@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from einops import rearrange
 
+from ..diffusion.conditioning_cache import ConditioningCache
 from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
 from ..diffusion.style import extract_style, sample_style
 from ..errors import PortraitError
@@ -62,6 +63,7 @@ class Evaluator:
     ):
         self.model, self.sampling, self.on_step = model, sampling, on_step
         self.size, self.fps = model.config.size, model.config.fps
+        self.pipeline = PortraitPipeline(model, cache=ConditioningCache())  # a case is generated with many styles
         self.analyzer = analyzer_of(model)
         self.reader = self.analyzer if reader is None else FaceAnalyzer(reader)
 
@@ -77,9 +79,8 @@ class Evaluator:
         face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
         points, own = (torch.from_numpy(array) for array in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
         motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
-        pipeline = PortraitPipeline(self.model)
-        inputs = pipeline.prepare(face, audio, motion, style, frames, clip.fps, (self.size, self.size))
-        pixels = ((pipeline(inputs, seed, self.sampling) + 1) * 127.5).round().clamp(0, 255).byte()
+        inputs = self.pipeline.prepare(face, audio, motion, style, frames, clip.fps, (self.size, self.size))
+        pixels = ((self.pipeline(inputs, seed, self.sampling) + 1) * 127.5).round().clamp(0, 255).byte()
         self.on_step()
         return rearrange(pixels, "n c h w -> n h w c").numpy()
 
