@@ -18,6 +18,7 @@ from ..errors import PortraitError
 from ..evaluation import motion_style
 from ..evaluation.demo_report import demo_report
 from ..evaluation.evaluator import analyzer_of
+from ..evaluation.figures import over_seeds, seed_tables
 from ..evaluation.parity import IDENTICAL, LIMITS, LOOP, MOTION_LOOP, NETWORK, Measure, largest, open_folder, remaining
 from ..evaluation.parity_liveportrait import check_liveportrait, holds_motion_weights, open_liveportrait_folder
 from ..evaluation.parity_networks import check_loops, check_networks
@@ -27,6 +28,7 @@ from ..evaluation.report import REPORT, report_json, write_report
 from ..evaluation.suite import read_suite
 from ..evaluation.suite_report import run_suite
 from ..io.files import check_outputs, whole_file
+from ..model import PortraitModel
 from .evaluate_motion import MOTION_FIGURES, add_motion_arguments, motion_figures_of
 from .folders import OpenNodes
 
@@ -47,7 +49,8 @@ distances of the outer eye corners. still_flicker: mean change between frames wh
 correlation of lid opening with truth's. colour_drift: how far the mean colour wanders beyond truth's, of 255. jitter: mean second
 difference of the landmarks. steps_psnr: PSNR by denoising steps, of the first clips. systems: all figures by system; style_transfer: by
 variant, where half of the portraits show another emotion than the target and half of the styles come from another person; spread
-over several seeds where there are some. missing: what cannot be measured, and why.
+over several seeds where there are some. missing: what cannot be measured, and why. With --seeds all figures are means over the seeds,
+and spread has their standard deviations under the same names.
 
 Without --quick there are more figures about style. stylesim: cosine of the mean styles that the model's extractor reads from the
 expressions of generated and true frames, for relaxed portraits with the style of another clip of the person and emotion;
@@ -138,6 +141,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a suite: models folder (./models), may be given several times",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the test speakers and sentences")
+    parser.add_argument(
+        "--seeds", type=int, nargs="+", metavar="SEED", help="of the demo: several seeds, for means and their spread"
+    )
     parser.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
 
 
@@ -166,14 +172,32 @@ def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
             figures = motion_style.evaluate_motion_style(analyzer_of(model), steps, args.seed, progress)
             write_figures({**figures, **about}, args.json)
             return None
-        size = QUICK if args.quick else FULL
-        reader = None if args.reader is None else args.reader.read_bytes()
-        evaluation = run_evaluation(model, size, args.seed, progress, reader)
-    write_figures({**evaluation.figures, **about}, args.json)
-    if args.out is not None:
-        config = {**about, "protocol": DEMO, "quick": args.quick, "seed": args.seed, "size": asdict(size)}
-        print(write_report(demo_report(evaluation, config), args.out), file=sys.stderr)
+        run_demo(args, model, about, bar)
     return None
+
+
+def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, str], bar: tqdm) -> None:
+    """The demo for every seed; the report is that of the first one, beside means over all."""
+    size = QUICK if args.quick else FULL
+    reader = None if args.reader is None else args.reader.read_bytes()
+    seeds = list(dict.fromkeys(args.seeds or [args.seed]))
+    shown, found = None, {}
+    for number, seed in enumerate(seeds):
+
+        def progress(done: int, total: int, before: int = number) -> None:
+            bar.total = total * len(seeds)
+            bar.update(total * before + done - bar.n)
+
+        evaluation = run_evaluation(model, size, seed, progress, reader)
+        found[seed] = evaluation.figures
+        shown = shown or evaluation
+    bar.close()
+    figures = found[seeds[0]] if len(seeds) == 1 else over_seeds(found)
+    write_figures({**figures, **about}, args.json)
+    if args.out is not None and shown is not None:
+        config = {**about, "protocol": DEMO, "quick": args.quick, "seeds": seeds, "size": asdict(size)}
+        report = demo_report(shown, config, tuple(seed_tables(found)) if len(seeds) > 1 else ())
+        print(write_report(report, args.out), file=sys.stderr)
 
 
 def run_suite_file(args: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ from ..media import audio as voices
 from ..synthetic.clips import Clip, make_clip
 from ..synthetic.performance import EMOTIONS, classify_emotion
 from ..synthetic.speakers import speaker
-from ..types import Audio, Style, StylePrior
+from ..types import Audio, Style
 from .baselines import TrainingPeople, still_portrait, vae_alone, warped_portrait
 from .evaluator import INTENSITY, Case, Evaluator, audio_of
 from .figures import Row, Table, summarize
@@ -132,7 +132,6 @@ class Comparison:
     samples: list[Sample] = field(default_factory=list)
     transfers: list[Sample] = field(default_factory=list)
     blend: list[np.ndarray] = field(default_factory=list)
-    priors: list[tuple[StylePrior, str]] = field(default_factory=list)
     people: TrainingPeople | None = None
 
     def add(self, case: Case, made: np.ndarray, made_track: FaceTrack, true_track: FaceTrack, seed: int) -> None:
@@ -165,7 +164,6 @@ class Comparison:
         }
         own = self.reconstruction[MODEL][name]
         self.samples.append(Sample(name, shown, clip.landmarks, clip.fps, audio_of(clip), own))
-        self.priors += [(case.prior, clip.emotion), (case.wrong_prior, case.wrong_clip.emotion)]
         if number < self.size.transfers:
             self._add_transfer(case, name, number, seed)
         if number < self.size.step_clips:

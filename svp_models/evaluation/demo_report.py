@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from .charts import line_chart, project_codes, scatter_chart
 from .comparison import BLENDS, MODEL, SAMPLED, Comparison, Sample
 from .figures import RECONSTRUCTION, STYLE_TRANSFER, Row, Table, paper_rows
@@ -25,13 +23,14 @@ SUMMARY = (
 )
 
 
-def demo_report(evaluation: Evaluation, config: Mapping[str, object]) -> Report:
-    """evaluation: of `run_evaluation`, with its comparison."""
+def demo_report(evaluation: Evaluation, config: Mapping[str, object], seeds: Sequence[Table] = ()) -> Report:
+    """evaluation: of `run_evaluation`, with its comparison; seeds: tables over several seeds, see `seed_tables`."""
     comparison = evaluation.comparison
     assert comparison is not None
     tables = list(comparison.tables())
     worst = sorted(comparison.samples, key=lambda sample: sample.figures.get("mouth_psnr", 0.0))[:WORST]
     sections = [
+        Section("Several seeds", "All that follows is of the first one.", tables=tuple(seeds)),
         Section("Reconstruction", tables=tuple(tables[:2]), charts=tuple(_curves(evaluation, comparison))),
         Section("Style transfer", tables=tuple(tables[2:]), pictures=tuple(_strips(comparison))),
         Section(
@@ -39,7 +38,7 @@ def demo_report(evaluation: Evaluation, config: Mapping[str, object]) -> Report:
             "Of photographs in MEAD and HDTF at 512 pixels, where ours are of drawings: they show the scale, not a contest.",
             tables=tuple(_beside_paper(comparison)),
         ),
-        Section("Styles", tables=tuple(_clustering(evaluation)), charts=(_plane(evaluation, comparison),)),
+        Section("Styles", tables=tuple(_clustering(evaluation)), charts=_planes(evaluation.codes)),
         Section("Contact sheet", pictures=(contact_sheet(comparison.samples[:SHEET_ROWS]),)),
         Section("Clips", clips=tuple(_clip(sample) for sample in comparison.transfers[:CLIPS])),
         Section(
@@ -160,9 +159,7 @@ def _beside_paper(comparison: Comparison) -> list[Table]:
 
 
 def _clustering(evaluation: Evaluation) -> list[Table]:
-    found = evaluation.figures.get("clustering")
-    if not isinstance(found, dict):
-        return []
+    found = evaluation.codes.strength()
     columns = tuple(next(iter(found.values())))
     published = {
         "audio": {"angry": 2.44, "contempt": 2.12, "disgusted": 2.51, "happy": 2.49},
@@ -178,16 +175,20 @@ def _clustering(evaluation: Evaluation) -> list[Table]:
     return [Table("Clustering strength (8)", columns, tuple(rows), note)]
 
 
-def _plane(evaluation: Evaluation, comparison: Comparison) -> Chart:
-    codes = evaluation.codes or StyleCodes(
-        {"both": np.stack([prior.mu.numpy() for prior, _ in comparison.priors])},
-        [],
-        [emotion for _, emotion in comparison.priors],
-        [2] * len(comparison.priors),
-    )
+def _planes(codes: StyleCodes) -> tuple[Chart, Chart]:
+    """The styles in a plane: by emotion, and by intensity (figure 5)."""
     plane, method = project_codes(codes.codes["both"])
-    sizes = [RADII.get(intensity, 4.0) for intensity in codes.intensities]
-    return Chart(
-        f"Means of style priors by {method}: colour and shape are the emotion, size the intensity.",
-        scatter_chart(f"Style priors of {len(plane)} clips by {method}", plane, codes.emotions, sizes),
+    sizes = [RADII[intensity] for intensity in codes.intensities]
+    strengths = [f"intensity {intensity}" for intensity in codes.intensities]
+    people = len(set(codes.identities))
+    shown = f"Means of style priors by {method}, {len(plane)} clips of {people} people"
+    return (
+        Chart(
+            f"{shown}: colour and shape are the emotion, size is the intensity.",
+            scatter_chart(f"Style priors by {method} and emotion", plane, codes.emotions, sizes),
+        ),
+        Chart(
+            "The same by intensity, from 1 (weak) to 3 (strong).",
+            scatter_chart(f"Style priors by {method} and intensity", plane, strengths, sizes),
+        ),
     )

@@ -1,8 +1,9 @@
-"""What every figure of an evaluation is called, which way is better, and tables of figures with bootstrap intervals over clips."""
+"""What every figure of an evaluation is called, which way is better, and tables of figures: with bootstrap intervals over clips, or
+with the spread over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -188,3 +189,86 @@ PAPER: dict[str, tuple[tuple[str, dict[str, float]], ...]] = {
 }
 FIGURES["paper_f_lmd"] = Figure("F-LMD", "as published", LOWER, 2, "all landmarks; the paper names no unit")
 FIGURES["paper_m_lmd"] = Figure("M-LMD", "as published", LOWER, 2, "the mouth's landmarks; the paper names no unit")
+
+
+SEED_COLUMNS = {
+    "systems": ("psnr", "ssim", "sharpness", "mouth_psnr", "eyes_psnr", "m_lmd_256", "mouth_corr", "lid_corr", "still_flicker"),
+    "style_transfer": ("emotion_acc", "stylesim", "psnr", "ssim", "mouth_psnr", "m_lmd_256", "mouth_corr"),
+}  # fmt: skip
+SEED_TITLES = {"systems": "Reconstruction", "style_transfer": "Style transfer and ablations"}
+Found = Mapping[str, object]
+
+
+def over_seeds(evaluations: Mapping[int, Found]) -> dict[str, object]:
+    """Means over the seeds' figures (seed -> figures of `run_evaluation`), and under `spread` their standard deviations.
+
+    Numbers are averaged wherever they stand, also in lists and under further names; what is no number is that of the first seed.
+    `clips` counts the clips of all seeds. One seed has no spread.
+    """
+    every = list(evaluations.values())
+    result = _averaged(every)
+    result["clips"] = sum(int(str(figures["clips"])) for figures in every)
+    del result["seed"]
+    spread = _spread(every) if len(every) > 1 else {}
+    return {
+        **result,
+        "seeds": list(evaluations),
+        "spread": {key: spread[key] for key in spread if key not in ("clips", "seed")},
+    }
+
+
+def seed_tables(evaluations: Mapping[int, Found]) -> Iterator[Table]:
+    """A table of means over seeds for reconstruction and one for style transfer."""
+    figures = over_seeds(evaluations)
+    spread = figures["spread"]
+    note = (
+        f"Means over the seeds {', '.join(map(str, evaluations))}, each with people and sentences of its own. Small numbers: the mean "
+        "minus and plus the standard deviation over the seeds."
+    )
+    assert isinstance(spread, dict)
+    for key, columns in SEED_COLUMNS.items():
+        rows = []
+        found, scatter = figures[key], spread.get(key, {})
+        assert isinstance(found, dict)
+        for label, values in found.items():
+            if label.startswith("standard deviation"):
+                continue
+            deviations = scatter.get(label, {})
+            spans = {name: (values[name] - deviations[name], values[name] + deviations[name]) for name in deviations}
+            rows.append(Row(label, values, spans, competes=label not in ("truth", "VAE alone")))
+        yield Table(f"{SEED_TITLES[key]}, {len(evaluations)} seeds", columns, tuple(rows), note)
+
+
+def _averaged(values: Sequence[Found]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, rows in _common(values):
+        if isinstance(rows[0], Mapping):
+            found[key] = _averaged(rows)
+        else:
+            found[key] = np.mean(rows, axis=0).tolist() if _numbers(rows) else rows[0]
+    return found
+
+
+def _spread(values: Sequence[Found]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, rows in _common(values):
+        if isinstance(rows[0], Mapping):
+            found[key] = _spread(rows)
+        elif _numbers(rows):
+            found[key] = np.std(rows, axis=0, ddof=1).tolist()
+    return found
+
+
+def _common(values: Sequence[Found]) -> Iterator[tuple[str, list]]:
+    """What all of the figures have, by name."""
+    for key in values[0]:
+        if all(key in figures for figures in values):
+            yield key, [figures[key] for figures in values]
+
+
+def _numbers(rows: Sequence[object]) -> bool:
+    """Whether numbers, or lists of as many numbers, can be averaged."""
+    lists = [row if isinstance(row, list) else [row] for row in rows]
+    return len({len(row) for row in lists}) == 1 and all(
+        isinstance(value, int | float) for row in lists for value in row
+    )

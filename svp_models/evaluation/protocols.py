@@ -73,8 +73,8 @@ class StyleCodes:
 class StyleStudy:
     """Collects case after case; `figures` sums up.
 
-    alike: cosines with the true style, by whether a style was given; read, performed: expressions n x 64 of true clips; same:
-    descriptors of two clips of the portrait's person; ways: from that person's descriptor to the one of the style clip's;
+    alike: cosines with the true style, by whether a style was given; count: of cases; same: descriptors of two clips of the
+    portrait's person; ways: from that person's descriptor to the one of the style clip's;
     moved: what that style changed, sampled and deterministic; at_weights: mean expressions 11 x 64; changes: the largest of
     neighbouring frames, while a style turns into another and in the true clip.
     """
@@ -83,8 +83,7 @@ class StyleStudy:
     size: StudySize
     seed: int
     alike: dict[str, list[float]] = field(default_factory=lambda: {"stylesim": [], "stylesim_no_style": []})
-    read: list[np.ndarray] = field(default_factory=list)
-    performed: list[np.ndarray] = field(default_factory=list)
+    count: int = 0
     same: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     ways: list[np.ndarray] = field(default_factory=list)
     moved: dict[str, list[np.ndarray]] = field(default_factory=lambda: {"sampled": [], "deterministic": []})
@@ -95,10 +94,9 @@ class StyleStudy:
     def add(self, case: Case, true: FaceTrack, styled: np.ndarray, plain: FaceTrack, seed: int) -> None:
         """true: the case's clip as the analyser reads it; styled, plain: the relaxed portrait generated with its style
         (frames n h w 3) and without (as read); seed: of the noise behind them."""
-        frames, number = len(styled), len(self.read)
+        frames, number = len(styled), self.count
+        self.count += 1
         expression = given(true.expression, "expression")
-        self.read.append(expression)
-        self.performed.append(case.clip.states.expression)
         wanted = style_code(self.evaluator, expression[:frames])
         for name, track in zip(self.alike, (self.evaluator.read(styled), plain), strict=True):
             self.alike[name].append(cosine(style_code(self.evaluator, given(track.expression, "expression")), wanted))
@@ -144,12 +142,11 @@ class StyleStudy:
     def _moving(self, case: Case, style: Style, frames: int, seed: int) -> np.ndarray:
         return self.evaluator.generate(case.portrait, case.clip, audio_of(case.clip), style, frames, seed)
 
-    def figures(self) -> dict[str, object]:
-        """The keys of the full evaluation that are about style; `svp evaluate demo --help` explains them."""
+    def figures(self, error: PredictionError) -> dict[str, object]:
+        """The keys of the full evaluation that are about style; `svp evaluate demo --help` explains them. error: the analyser's."""
         leaks = {
             f"identity_leak_{name}": identity_leak(moved, self.ways, self.same) for name, moved in self.moved.items()
         }
-        error = PredictionError.between(self.read, self.performed)
         self.codes = style_codes(self.evaluator, error, self.size.people, self.size.takes, self.seed)
         return {
             **{name: float(np.mean(cosines)) for name, cosines in self.alike.items()},
@@ -219,7 +216,8 @@ CLIPS_OF_A_CASE = 5  # that are generated
 class EvaluationSize:
     """How much is generated. rounds: cases per emotion; seconds: of talking; still_seconds: of the emotion comparisons;
     style_seconds: of the clips that styles are read from; study: of the figures about style; compare: of the comparison with
-    baselines; None leaves them out."""
+    baselines; None leaves them out. shown_people: at least 1, whose styles the
+    report shows where there is no study of them."""
 
     rounds: int
     seconds: float
@@ -227,6 +225,7 @@ class EvaluationSize:
     style_seconds: float = 2.0
     study: StudySize | None = None
     compare: ComparisonSize | None = None
+    shown_people: int = 4
 
 
 QUICK = EvaluationSize(
@@ -247,12 +246,12 @@ FULL = EvaluationSize(
 @dataclass(frozen=True)
 class Evaluation:
     """figures: as `svp evaluate demo --help` explains them; lags: correlation of mouth openings at -5 .. 5 frames, by speech;
-    comparison, codes: what the report shows besides, None where they were left out."""
+    codes: of the styles of test people in all emotions and intensities; comparison: None where it was left out."""
 
     figures: dict[str, object]
     lags: dict[str, np.ndarray]
     comparison: Comparison | None
-    codes: StyleCodes | None
+    codes: StyleCodes
 
 
 def evaluate(
@@ -276,7 +275,8 @@ def run_evaluation(
     """
     count = size.rounds * len(EMOTIONS)
     parts = [part.steps(count) for part in (size.study, size.compare) if part is not None]
-    total = count * CLIPS_OF_A_CASE + sum(parts)
+    shown_people = size.shown_people if size.study is None else 0
+    total = count * CLIPS_OF_A_CASE + sum(parts) + shown_people
     done = 0
 
     def step() -> None:
@@ -290,6 +290,8 @@ def run_evaluation(
     comparison = None if size.compare is None else Comparison(evaluator, size.compare, seed)
     rows: list[dict[str, float]] = []
     lags: dict[str, list[np.ndarray]] = {"generated": [], "swapped": [], "analyser": []}
+    read: list[np.ndarray] = []
+    performed: list[np.ndarray] = []
     for index, case in enumerate(make_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed)):
         clip, voice = case.clip, audio_of(case.clip)
         frames = len(clip.images)
@@ -325,6 +327,8 @@ def run_evaluation(
                 "analyser_emotion_acc": shows(given(tracks["analyser"].expression, "expression")),
             }
         )
+        read.append(given(tracks["analyser"].expression, "expression"))
+        performed.append(clip.states.expression)
         if study is not None:
             study.add(case, tracks["analyser"], styled, plain, seed + index)
         if comparison is not None:
@@ -335,9 +339,13 @@ def run_evaluation(
     result["mouth_lag"] = int(np.argmax(curves["generated"])) - LAG_REACH
     result["mouth_corr_swapped"] = float(curves["swapped"][LAG_REACH])
     result["analyser_mouth_corr"] = float(curves["analyser"][LAG_REACH])
+    error = PredictionError.between(read, performed)
     if study is not None:
-        result |= study.figures()
+        result |= study.figures(error)
+    codes = None if study is None else study.codes
+    if codes is None:
+        codes = style_codes(evaluator, error, shown_people, 1, seed)
     if comparison is not None:
         result = {**comparison.figures(), **result}
     result = {**result, "clips": len(rows), "seed": seed}
-    return Evaluation(result, curves, comparison, None if study is None else study.codes)
+    return Evaluation(result, curves, comparison, codes)

@@ -107,7 +107,7 @@ def test_the_help_says_what_every_figure_is():
 
 @pytest.mark.slow
 def test_a_whole_comparison_and_its_report(model):
-    size = EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.08, style_seconds=0.2, compare=SIZE)
+    size = EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.08, style_seconds=0.2, compare=SIZE, shown_people=1)
     calls: list[tuple[int, int]] = []
     evaluation = run_evaluation(model, size, 1, lambda done, total: calls.append((done, total)))
     assert calls == [(step, len(calls)) for step in range(1, len(calls) + 1)]
@@ -123,6 +123,6 @@ def test_a_whole_comparison_and_its_report(model):
     assert {key: figures[key] for key in plain.figures} == plain.figures
     report = demo_report(evaluation, {"model": "demo", "seed": 1})
     text = report_html(report)
-    assert text.count("<video") == 6 and text.count("<table") == 5 and text.count("<svg") == 3
+    assert text.count("<video") == 6 and text.count("<table") == 6 and text.count("<svg") == 4
     values = report_json(report)["tables"]
     assert [row["system"] for row in values["Reconstruction"]["rows"]][-2:] == [MODEL, TRUTH]

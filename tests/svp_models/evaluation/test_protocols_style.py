@@ -62,13 +62,11 @@ def test_figures_of_cases_that_are_known(evaluator):
     study = StyleStudy(evaluator, StudySize(leaks=2, blends=2, weight_seconds=0.1, people=1, takes=1), seed=0)
     rng = np.random.default_rng(1)
     study.alike = {"stylesim": [0.9, 0.8], "stylesim_no_style": [0.7, 0.5]}
-    study.performed = list(rng.random((2, 5, 64)).astype(np.float32))
-    study.read = study.performed
     study.same, study.ways = list(rng.random((2, 2, 47))), list(rng.random((2, 47)))
     study.moved = {"sampled": [np.zeros(47)] * 2, "deterministic": [0.3 * way for way in study.ways]}
     study.at_weights = [np.outer(WEIGHTS, rng.random(64)) for _ in range(2)]
     study.changes = [(0.3, 0.4), (0.5, 1.0), (0.0, 0.0)]
-    figures = study.figures()
+    figures = study.figures(PredictionError(*np.zeros((2, 64))))
     assert figures["stylesim"] == pytest.approx(0.85)
     assert figures["stylesim_no_style"] == pytest.approx(0.6)
     assert figures["identity_leak_sampled"] == 0
