@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import resource
 import signal
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.cli.train import stoppable
+from svp_portrait.svp_models.cli.train import duration, stoppable
 from svp_portrait.svp_models.config import AudioConfig
 from svp_portrait.svp_models.data.prepare import prepare
 from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
@@ -160,3 +161,25 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path, dataset):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(PortraitError, match="train-64.npy: not the frames of the data"):
         Clips(dataset, "train", AudioConfig(features="mel"), tmp_path / "decoded")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("9m", 540), ("1.5h", 5400), ("30", 30)])
+def test_a_budget_is_a_time(text, seconds):
+    assert duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "-3m", "nan", "9d", "1e9h"])
+def test_what_is_no_time_is_named(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="write 90s, 9m or 1.5h"):
+        duration(text)
+
+
+def test_a_budget_is_for_the_demo_alone(tmp_path, capsys):
+    assert train("style", "--budget", "9m") == 1
+    assert "--budget is for demo alone" in capsys.readouterr().err
+
+
+def test_a_dry_run_of_a_budget_tells_its_shares(tmp_path, capsys):
+    assert train("demo", "--budget", "9m", "--dry-run", "--run", str(tmp_path / "run")) == 0
+    assert "shares of the budget: vae 0.25, denoiser 0.65, mask 0.1" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
