@@ -27,12 +27,11 @@ class Denoiser(UNet):
             time = 4 * config.block_out_channels[0]
             self.audio_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
             self.style_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
-            embeddings = [self.audio_embedding, self.style_embedding]
-            if config.expression_size:
-                self.expression_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
-                embeddings.append(self.expression_embedding)
-            for embedding in embeddings:
+            for embedding in (self.audio_embedding, self.style_embedding):
                 nn.init.zeros_(embedding.weight)
+            if config.expression_size:
+                # Not zero: its tokens are at first, and nothing would learn where both factors are.
+                self.expression_embedding = nn.Linear(config.cross_attention_dim, time, bias=False)
         self.conv_norm_out = nn.GroupNorm(config.norm_groups, config.block_out_channels[0], eps=1e-5)
 
     def forward(

@@ -68,7 +68,7 @@ def train_for(
 
     The folder holds its checkpoints and its log; with a checkpoint there the training goes on from it, with a new cosine.
     config: JSON of the model; a checkpoint of another one raises PortraitError. progress(milliseconds passed, of all) may raise to
-    stop the run: a checkpoint is written first. compiled: by torch.compile, where it works.
+    stop the run: a checkpoint is written first, and the average is left in the module. compiled: by torch.compile, where it works.
     """
     run = _Run(phase, settings, folder, seed, config, report, compiled)
     return run.loop(seconds, progress)
@@ -125,6 +125,7 @@ class _Run:
                         progress(min(round(1000 * (now - began)), round(1000 * seconds)), round(1000 * seconds))
                     except BaseException:
                         self.save()
+                        self.ema.swap()
                         raise
             self.save()
             self._validate(log)

@@ -17,6 +17,7 @@ from ..config import config_to_json
 from ..errors import PortraitError
 from ..io.files import locked_folder
 from ..io.progress import Progress
+from ..io.signals import Interrupted
 from ..model import PortraitModel, build_networks
 from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import PortraitVae, build_vae
@@ -82,7 +83,18 @@ class FaceRun:
         self.report(
             f"{name}: {seconds:.0f} s on {self.device}, {sum(map(count, trained(phase))) / 1e6:.2f} M parameters"
         )
-        train_for(phase, settings, seconds, folder, self.recipe.seed, about, self.report, self.progress, self.compiled)
+        try:
+            train_for(
+                phase, settings, seconds, folder, self.recipe.seed, about, self.report, self.progress, self.compiled
+            )
+        except (Interrupted, KeyboardInterrupt):  # the next phase must not start from an older state
+            self._finish(name, model, batches)
+            self.save(model)
+            raise
+        self._finish(name, model, batches)
+
+    def _finish(self, name: str, model: PortraitModel, batches: FaceBatches) -> None:
+        """What a phase needs after its training, however that has ended."""
         if name == "vae":
             batch = batches.clips(BALANCE_CLIPS, 1, torch.Generator().manual_seed(0))
             balance_channels(portrait_vae(model), batch["target"].flatten(0, 1), batch["warped"].flatten(0, 1))

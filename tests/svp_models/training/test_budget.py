@@ -8,7 +8,7 @@ from torch import nn
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.training.budget import learning_rate, train_for
-from svp_portrait.svp_models.training.checkpoint import checkpoints
+from svp_portrait.svp_models.training.checkpoint import checkpoints, load_checkpoint
 from svp_portrait.svp_models.training.face_config import BudgetSettings
 
 SETTINGS = BudgetSettings(batch_size=8, learning_rate=0.1, weight_decay=0.0, log_seconds=0.1, ema_decay=0.5)
@@ -73,9 +73,13 @@ def test_a_stop_leaves_a_checkpoint(tmp_path):
         if done > total / 10:
             raise KeyboardInterrupt
 
+    phase = Phase()
     with pytest.raises(KeyboardInterrupt):
-        train_for(Phase(), SETTINGS, 2.0, tmp_path, 0, "{}", lambda line: None, stop)
-    assert len(checkpoints(tmp_path)) == 1
+        train_for(phase, SETTINGS, 2.0, tmp_path, 0, "{}", lambda line: None, stop)
+    saved = checkpoints(tmp_path)
+    assert len(saved) == 1
+    averaged = load_checkpoint(saved[0])["ema"]["layer.weight"]
+    assert torch.equal(phase.module.layer.weight, averaged)  # what it leaves is what it would have ended with
 
 
 def test_a_loss_that_is_no_number_is_named(tmp_path):
