@@ -198,7 +198,8 @@ class FaceCropConfig(Checked):
     width, height: pixels of the crop. face: half the width of a face in it. centre: the point of the mean head
     (`head_pose.RIGID_3D`) in its middle. snap_scale, snap_angle: a scale this near to one to a whole number of pixels, and a
     tilt of fewer degrees, are left as they are: then no pixel is resampled. smoothing: frames before and after over which the
-    centre is averaged. mask_width: channels of the network that joins crops and portraits, 0: none.
+    centre is averaged. mask_width: channels of the network that joins crops and portraits, 0: none. expression_warp: the
+    portrait is warped to an expression track too, see `face.expression_warp`, and not to the head keypoints alone.
     """
 
     width: int = limited(0, 0, 8192)
@@ -209,6 +210,7 @@ class FaceCropConfig(Checked):
     snap_angle: float = limited(15.0, 0, 180)
     smoothing: int = limited(2, 0, 250)
     mask_width: int = limited(0, 0, MAX_CHANNELS)
+    expression_warp: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -369,7 +371,7 @@ PRESETS: dict[str, ModelConfig] = {
         scheduler=SchedulerConfig(
             prediction="sample"
         ),  # 64 channels of noise do not pass through 96 of the first level
-        face_crop=FaceCropConfig(144, 160, mask_width=32),
+        face_crop=FaceCropConfig(112, 120, centre=(0.0, 0.32, 0.3), mask_width=32, expression_warp=True),
     ),
     "sd15": ModelConfig(
         name="sd15",

@@ -13,7 +13,7 @@ from ..errors import PortraitError
 from ..face.affine import fit_affine_camera
 from ..face.compose import DEPTH_RIDGE, FacePlacement, border_mask, compose, crop_faces_upright
 from ..face.head_pose import RIGID, RIGID_3D
-from ..face.warp import warp_to_keypoints
+from ..face.portrait_face import PortraitFace
 from ..io.memory_map import blocks
 from ..io.progress import Progress
 from ..media.images import ImageBuffer
@@ -40,11 +40,10 @@ class Composition:
 
     def frames(self, index: list[int]) -> tuple[Tensor, FacePlacement, Tensor]:
         """Warped portraits n 3 h w of some frames, their placement and keypoints n 8 2; a single one stands for all."""
-        rows = [0] * len(index) if len(self.points.frames) == 1 else index
-        targets = self.points.frames[rows]
+        targets = self.points.frames[[0] * len(index) if len(self.points.frames) == 1 else index]
         where = [0] * len(index) if len(self.placement) == 1 else index
         placement = replace(self.placement, matrices=self.placement.matrices[where])
-        return warp_to_keypoints(self.portrait, self.points.portrait, targets), placement, targets
+        return self.points.warp(self.portrait, index), placement, targets
 
 
 def plan_composition(
@@ -56,17 +55,20 @@ def plan_composition(
     face_size: tuple[int, int],
     frame_size: tuple[int, int],
     progress: Progress | None = None,
+    expression: Tensor | None = None,
+    face: PortraitFace | None = None,
 ) -> Composition:
     """Where generated faces lie in the portrait. portrait: 3 h w in [-1, 1] of any size, cut to the aspect of the frames.
 
-    motion, fps and frame_size (width, height): those that the faces were sampled with; face_size: width, height of the faces.
+    motion, fps and frame_size (width, height): those that the faces were sampled with; face_size: width, height of the faces;
+    expression, face: as they were sampled with, in pixels of the frames.
     """
     crop, (width, height) = model.config.face_crop, frame_size
     left, top, wide, high = centre_crop(portrait.shape[-1], portrait.shape[-2], width, height)
     portrait = portrait[:, top : top + high, left : left + wide].float()
     fitted = fit_motion(motion, frames, fps, width, height)
     shown = torch.nn.functional.interpolate(portrait[None], (height, width), mode="bilinear", antialias=True)[0]
-    points = head_points(model, shown, fitted, progress)
+    points = head_points(model, shown, fitted, progress, expression, face)
     factor = np.diag([width / wide, height / high, 1.0])
     if crop.width and face_size == (crop.width, crop.height):
         placement = points.placement(crop)

@@ -9,9 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checkpoints.expression_basis import load_expression_basis
 from ..config import FaceCropConfig
 from ..errors import PortraitError
 from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
+from ..face.expression_warp import ExpressionBasis
+from ..face.portrait_face import PortraitFace, read_portrait_face
 from ..face.warp import warp_to_keypoints
 from ..io.memory_map import IN_MEMORY, FrameArray, Storage
 from ..io.progress import Progress, in_chunks, shared
@@ -26,12 +29,31 @@ EXPRESSION, LIDS, GAZE = 64, 2, 2  # numbers of an expression track
 
 @dataclass(frozen=True)
 class HeadPoints:
-    """Where the head is. portrait: 8 2 and frames: f 8 2 (or 1), head keypoints in pixels of width x height."""
+    """Where the head is. portrait: 8 2 and frames: f 8 2 (or 1), head keypoints in pixels of width x height.
+
+    face, basis: for models that warp portraits to an expression track too; track: f 68, None: no expression moves.
+    """
 
     portrait: Tensor
     frames: Tensor
     width: int
     height: int
+    face: PortraitFace | None = None
+    track: Tensor | None = None
+    basis: ExpressionBasis | None = None
+
+    def __len__(self) -> int:
+        """Warped portraits that differ: 1 where nothing moves."""
+        moving = self.face is not None and self.track is not None
+        return max(len(self.frames), len(self.track) if moving and self.track is not None else 1)
+
+    def warp(self, image: Tensor, index: list[int]) -> Tensor:
+        """The portrait 3 h w, of this size, warped to some frames: n 3 h w."""
+        targets = self.frames[index if len(self.frames) > 1 else [0] * len(index)]
+        if self.face is None or self.basis is None:
+            return warp_to_keypoints(image, self.portrait, targets)
+        still = self.face.expression.expand(len(index), -1)
+        return self.face.warp(image, targets, still if self.track is None else self.track[index], self.basis)
 
     def placement(self, config: FaceCropConfig) -> FacePlacement:
         """Where the crops of the frames lie."""
@@ -40,7 +62,10 @@ class HeadPoints:
     def scaled(self, width: int, height: int) -> HeadPoints:
         """The same in pictures of another size."""
         factor = self.frames.new_tensor([width / self.width, height / self.height])
-        return HeadPoints(self.portrait * factor, self.frames * factor, width, height)
+        face = None if self.face is None else self.face.scaled(factor)
+        return replace(
+            self, portrait=self.portrait * factor, frames=self.frames * factor, width=width, height=height, face=face
+        )
 
 
 @dataclass(frozen=True)
@@ -53,16 +78,43 @@ class FaceInputs:
 
 
 def head_points(
-    model: PortraitModel, image: Tensor, motion: HeadMotion | FrameArray, progress: Progress | None = None
+    model: PortraitModel,
+    image: Tensor,
+    motion: HeadMotion | FrameArray,
+    progress: Progress | None = None,
+    expression: Tensor | None = None,
+    face: PortraitFace | None = None,
 ) -> HeadPoints:
-    """The head keypoints of portrait and frames, see `warped_latents`. image: 3 h w in [-1, 1], motion: of its aspect."""
+    """The head keypoints of portrait and frames, see `warped_latents`. image: 3 h w in [-1, 1], motion: of its aspect.
+
+    expression: f 68, a track, and face: the portrait's, None: found here; for models that warp portraits to it.
+    """
     width, height = image.shape[-1], image.shape[-2]
     targets = target_keypoints(motion, width, height, progress)
     source = portrait_keypoints(model.face_analyzer, image, motion)
     if source is None:
         LOG.warning("the portrait's head keypoints are not known: those of the motion's first frame stand in for them")
         source = targets[0]
-    return HeadPoints(source, targets, width, height)
+    if not model.config.face_crop.expression_warp:
+        return HeadPoints(source, targets, width, height)
+    face = face or _portrait_face(model, image)
+    if face is None:
+        LOG.warning("the portrait's landmarks are not known: it is warped to the head motion alone")
+        return HeadPoints(source, targets, width, height)
+    face = replace(face, keypoints=source)
+    return HeadPoints(source, targets, width, height, face, expression, load_expression_basis())
+
+
+def _portrait_face(model: PortraitModel, image: Tensor) -> PortraitFace | None:
+    """What the model's face analyser finds in an image 3 h w in [-1, 1]."""
+    if model.face_analyzer is None:
+        return None
+    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, 2)
+    try:
+        return read_portrait_face(model.face_analyzer, pixels[None].numpy())
+    except PortraitError as error:
+        LOG.warning("%s", error)
+        return None
 
 
 @torch.no_grad()
@@ -74,23 +126,25 @@ def face_inputs(
     fps: float,
     progress: Progress | None = None,
     storage: Storage = IN_MEMORY,
+    expression: Tensor | None = None,
+    face: PortraitFace | None = None,
 ) -> FaceInputs:
     """The latents of the portrait's crop and of the crops of the portrait warped to every frame of the motion.
 
     image: 3 h w in [-1, 1], as large as the frames; encode: n 3 h w in [-1, 1] -> n c h/8 w/8; progress(done, total) may raise
-    to stop the work; storage: where the latents go.
+    to stop the work; storage: where the latents go; expression, face: see `head_points`.
     """
     reading, warping = shared(progress, 1, 4)
     config = model.config.face_crop
-    points = head_points(model, image, motion, reading)
+    points = head_points(model, image, motion, reading, expression, face)
     own, placement = place_face_crops(points.portrait[None].numpy(), config), points.placement(config)
 
     def encoded(frames: Tensor) -> Tensor:
-        rows = replace(placement, matrices=placement.matrices[frames.numpy()])
-        warped = warp_to_keypoints(image, points.portrait, points.frames[frames])
-        return encode(crop_faces_upright(warped, rows)).float().cpu()
+        index = frames.tolist()
+        rows = replace(placement, matrices=placement.matrices[index if len(placement) > 1 else [0] * len(index)])
+        return encode(crop_faces_upright(points.warp(image, index), rows)).float().cpu()
 
-    warped = in_chunks(encoded, torch.arange(len(points.frames)), CHUNK, warping, storage)
+    warped = in_chunks(encoded, torch.arange(len(points)), CHUNK, warping, storage)
     keypoints = torch.from_numpy(placement.points(points.frames.double().numpy())).float()
     still = torch.from_numpy(own.points(points.portrait[None].double().numpy())[0]).float()
     moved = HeadMotion(keypoints, config.width, config.height, fps, portrait=still)

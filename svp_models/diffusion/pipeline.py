@@ -21,6 +21,7 @@ from torch import Tensor
 from ..checkpoints.audio_encoder import check_audio_encoder
 from ..config import ModelConfig
 from ..errors import PortraitError
+from ..face.portrait_face import PortraitFace
 from ..io.memory_map import IN_MEMORY, FrameArray, MappedFrames, Storage, as_tensor, blocks, broadcast
 from ..io.progress import Progress
 from ..media.audio import check_audio
@@ -97,11 +98,13 @@ class PortraitPipeline:
         size: tuple[int, int],
         progress: Progress | None = None,
         expression: Tensor | None = None,
+        portrait_face: PortraitFace | None = None,
     ) -> ClipInputs:
         """All inputs cut to one length, frame rate and size, and the portrait encoded.
 
         portrait: 3 h w in [-1, 1] of any size; motion: of any length, frame rate and size; size: width, height in pixels of the
-        frames, of which a model with `face_crop` draws a part. expression: f 68, see `expression_track`, for models that read it.
+        frames, of which a model with `face_crop` draws a part. expression: f 68, see `expression_track`, for models that read it;
+        portrait_face: in pixels of `size`, for those that warp the portrait to it; None: the model's face analyser looks for it.
         progress(done, total) counts the frames of the warped portrait, for models that use it, and may raise to stop the work.
         """
         check_size(*size, self.model.config.vae.downscale)
@@ -111,7 +114,7 @@ class PortraitPipeline:
         if style is not None:
             check_style(style, self.model)
         check_expression(expression, self.model, frames)
-        key = (self.encode, portrait, audio, motion, frames, fps, size, expression)
+        key = (self.encode, portrait, audio, motion, frames, fps, size, expression, portrait_face)
         cached = None if self.cache is None else self.cache.inputs(key)
         if cached is not None:
             return replace(cached, style=style)
@@ -120,7 +123,7 @@ class PortraitPipeline:
         crop, given = self.model.config.face_crop, (self.model, self.encode, image, fitted)
         warped: FrameArray | None
         if crop.width:
-            face = face_inputs(*given, fps, progress, self.storage)
+            face = face_inputs(*given, fps, progress, self.storage, expression, portrait_face)
             latent, fitted, warped, size = face.portrait_latent, face.motion, face.warped, (crop.width, crop.height)
         else:
             latent = self.encode(image[None]).float().cpu()

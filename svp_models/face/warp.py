@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -62,16 +64,17 @@ def _head_points(source: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     own, wanted = torch.from_numpy(cameras).to(source).split([1, len(targets)])  # 1 4 2, n 4 2
     head = functional.pad(head, (0, 1), value=1.0)
     here = (head @ own)[0]
-    near = _margins(head)
+    near = _margins(head, (*CROWN_3D, *HAIR_3D, *FACE_3D))
     inside = ((here > near) & (here < 1 - near)).all(1)
     there = (here + head @ (wanted - own)).clamp(near, 1 - near)
     return here[inside], there[:, inside]
 
 
-def _margins(head: Tensor) -> Tensor:
+def _margins(like: Tensor, points: Sequence[tuple[float, float, float]]) -> Tensor:
     """How far points of the head keep from the border of the image, h 1: two rings, so that the outer one stays outside where
     both are clamped."""
-    return head.new_tensor([2 * BORDER_ZONE] * len(CROWN_3D) + [BORDER_ZONE] * (len(head) - len(CROWN_3D)))[:, None]
+    crown = set(CROWN_3D)
+    return like.new_tensor([2 * BORDER_ZONE if point in crown else BORDER_ZONE for point in points])[:, None]
 
 
 def _border_points(like: Tensor) -> Tensor:
@@ -104,22 +107,28 @@ def warp_batch(
     images: n 3 h w; sources, targets: n 8 2 in their pixels. corners: n 2, left and top of the window of `size` (width, height)
     that is wanted of every warped image, in whole pixels; None: the whole image -> n 3 H W.
     """
-    height, width = images.shape[-2:]
-    extent = sources.new_tensor([width, height])
+    extent = sources.new_tensor([images.shape[-1], images.shape[-2]])
     mesh = _mesh(sources)
     coarse = _batch_displacement((sources / extent).double(), (targets / extent).double(), mesh.double()).to(sources)
+    pixels = window_pixels(images, corners, size).to(sources)
+    between = functional.grid_sample(coarse, pixels, mode="bicubic", padding_mode="border", align_corners=True)
+    grid = (pixels + between.movedim(1, -1)).to(images)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def window_pixels(images: Tensor, corners: Tensor | None, size: tuple[int, int] | None) -> Tensor:
+    """The pixels of windows of images n 3 h w, see `warp_batch`, in [-1, 1] of the images: n H W 2."""
+    height, width = images.shape[-2:]
     wide, high = size or (width, height)
-    lines = [torch.arange(count, device=images.device, dtype=sources.dtype) + 0.5 for count in (high, wide)]
+    lines = [torch.arange(count, device=images.device, dtype=torch.float32) + 0.5 for count in (high, wide)]
     pixels = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)  # H W 2
     pixels = pixels.expand(len(images), -1, -1, -1)
+    extent = pixels.new_tensor([width, height])
     if corners is not None:
         pixels = pixels + corners[:, None, None].to(pixels)
         # Beyond the edge of the image its edge is repeated.
         pixels = torch.minimum(pixels.clamp(min=0.5), extent - 0.5)
-    pixels = 2 * pixels / extent - 1
-    between = functional.grid_sample(coarse, pixels, mode="bicubic", padding_mode="border", align_corners=True)
-    grid = (pixels + between.movedim(1, -1)).to(images)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return 2 * pixels / extent - 1
 
 
 def _mesh(like: Tensor) -> Tensor:
@@ -130,36 +139,73 @@ def _mesh(like: Tensor) -> Tensor:
 
 def _batch_displacement(sources: Tensor, targets: Tensor, mesh: Tensor) -> Tensor:
     """n 8 2 both, as fractions of the image; mesh: m 2 -> n 2 GRID_SIZE GRID_SIZE, where the mesh's pixels come from."""
-    camera = torch.from_numpy(fit_affine_camera(np.eye(len(RIGID)), RIGID_3D, DEPTH_RIDGE)).to(sources)  # 4 6
-    head = functional.pad(sources.new_tensor([*CROWN_3D, *HAIR_3D, *FACE_3D]), (0, 1), value=1.0)  # h 4
-    own, wanted = (head @ camera @ points[:, RIGID] for points in (sources, targets))  # n h 2
-    near = _margins(head)
-    inside = ((own > near) & (own < 1 - near)).all(2)  # n h
-    moved = (own + wanted - own).clamp(near, 1 - near)
+    own, moved, inside = head_batch(sources, targets, (*CROWN_3D, *HAIR_3D, *FACE_3D))
     border = _border_points(sources).expand(len(sources), -1, -1)
     here = torch.cat([2 * torch.cat([sources[:, RIGID], own], 1) - 1, border], 1)  # n k 2
     there = torch.cat([2 * torch.cat([targets[:, RIGID], moved], 1) - 1, border], 1)
     used = torch.cat(
         [inside.new_ones(len(here), len(RIGID)), inside, inside.new_ones(len(here), border.shape[1])], 1
     )  # n k
-    # Points that are not used get places of their own, far apart, so that they coincide with none, and a weight of 0.
-    number = torch.arange(here.shape[1]).to(here)
-    apart = torch.stack([10 + number, number.square() / len(number)], 1)  # k 2, not on a line
-    here, there = (torch.where(used[:, :, None], points.nan_to_num(), apart) for points in (here, there))
+    here, there = apart_where_unused(here, there, used)
     usable = _distinct(here) & _distinct(there) & torch.isfinite(sources + targets).all(2).all(1)
-    there = torch.where(usable[:, None, None], there, apart)
-    weights, linear = _spline_batch(there, here, used)
-    displaced = _kernel(torch.cdist(mesh.expand(len(there), -1, -1), there)) @ weights
-    displaced = displaced + functional.pad(mesh, (1, 0), value=1.0) @ linear - mesh  # n m 2
+    there = torch.where(usable[:, None, None], there, apart_from_all(there))
+    displaced = spline_displacement(here, there, used, mesh)
     displaced = torch.where(usable[:, None, None], displaced, torch.zeros_like(displaced))
     return displaced.transpose(1, 2).unflatten(2, (GRID_SIZE, GRID_SIZE))
 
 
-def _spline_batch(centres: Tensor, values: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+def head_batch(
+    sources: Tensor, targets: Tensor, points: Sequence[tuple[float, float, float]]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Points of the mean head where portraits have them, and where they are moved to: head keypoints n 8 2 both, as fractions of
+    the image -> n h 2, n h 2, and n h, those not too near the border of the image."""
+    near = _margins(sources.new_tensor(points), points)
+    head = functional.pad(sources.new_tensor(points), (0, 1), value=1.0)  # h 4
+    own, wanted = (head @ camera for camera in (head_cameras(sources), head_cameras(targets)))  # n h 2
+    inside = ((own > near) & (own < 1 - near)).all(2)
+    return own, wanted.clamp(near, 1 - near), inside
+
+
+def head_cameras(keypoints: Tensor) -> Tensor:
+    """The affine cameras that show the mean head at head keypoints n 8 2: n 4 2, see `fit_affine_camera`."""
+    camera = torch.from_numpy(fit_affine_camera(np.eye(len(RIGID)), RIGID_3D, DEPTH_RIDGE)).to(keypoints)  # 4 6
+    return camera @ keypoints[:, RIGID]
+
+
+def apart_from_all(points: Tensor) -> Tensor:
+    """Places outside of every image, far apart and not on a line, one for each of n k 2 points: k 2."""
+    number = torch.arange(points.shape[1]).to(points)
+    return torch.stack([10 + number, number.square() / len(number)], 1)
+
+
+def apart_where_unused(here: Tensor, there: Tensor, used: Tensor) -> tuple[Tensor, Tensor]:
+    """Points that are not used (n k) get places of their own, so that they coincide with none."""
+    apart = apart_from_all(here)
+    first, second = (torch.where(used[:, :, None], points.nan_to_num(), apart) for points in (here, there))
+    return first, second
+
+
+def spline_displacement(
+    here: Tensor, there: Tensor, used: Tensor, mesh: Tensor, smoothing: Tensor | None = None
+) -> Tensor:
+    """Where the points of a mesh (m 2, or n m 2) come from, less themselves, if points `there` come from `here`, n k 2: n m 2.
+
+    smoothing: k, how far the spline may keep off a point, see `_spline_batch`.
+    """
+    weights, linear = _spline_batch(there, here, used, smoothing)
+    mesh = mesh.expand(len(there), -1, -1)
+    return _kernel(torch.cdist(mesh, there)) @ weights + functional.pad(mesh, (1, 0), value=1.0) @ linear - mesh
+
+
+def _spline_batch(
+    centres: Tensor, values: Tensor, used: Tensor, smoothing: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Thin-plate splines through values n k 2 at centres n k 2, of those that are used (n k) -> weights n k 2 of the kernel and
-    linear parts n 3 2 of (1, x, y)."""
+    linear parts n 3 2 of (1, x, y). smoothing: k, added to the diagonal of the kernel: 0 is exact."""
     count, both = centres.shape[1], (used[:, :, None] & used[:, None]).to(centres)
     kernel = _kernel(torch.cdist(centres, centres)) * both + torch.diag_embed((~used).to(centres))
+    if smoothing is not None:
+        kernel = kernel + torch.diag_embed(smoothing.to(kernel))
     plane = functional.pad(centres, (1, 0), value=1.0) * used[:, :, None].to(centres)  # n k 3
     system = torch.cat([torch.cat([kernel, plane], 2), torch.cat([plane.mT, plane.new_zeros(len(plane), 3, 3)], 2)], 1)
     wanted = functional.pad(values * used[:, :, None].to(values), (0, 0, 0, 3))

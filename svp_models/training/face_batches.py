@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from ..config import FaceCropConfig, ModelConfig
 from ..face.compose import border_mask, place_face_crops
+from ..face.expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
 from ..face.keypoints import draw_head_batch
 from ..face.warp import warp_batch
 from .face_config import Augmentation, Regions
@@ -22,10 +23,15 @@ Batch = dict[str, Tensor]
 
 
 class FaceBatches:
-    """frames: on the device on which batches are made. styles: mean and standard deviation of every clip's style, c 2 d, or None."""
+    """frames: on the device on which batches are made. styles: mean and standard deviation of every clip's style, c 2 d, or None.
+    basis: for models whose portraits are warped to the expression too."""
 
-    def __init__(self, frames: FaceFrames, model: ModelConfig, config: Augmentation, styles: Tensor | None = None):
+    def __init__(
+        self, frames: FaceFrames, model: ModelConfig, config: Augmentation, styles: Tensor | None = None,
+        basis: ExpressionBasis | None = None,
+    ):  # fmt: skip
         self.frames, self.model, self.config, self.styles = frames, model, config, styles
+        self.basis = basis if model.face_crop.expression_warp else None
         self.device = frames.crops.device
         self.of_person = len(frames) // len(frames.person.unique())  # clips
         order = frames.emotion.argsort(stable=True)
@@ -43,8 +49,9 @@ class FaceBatches:
         corner = self.frames.corners[clip, frame] + offset
         return {"target": target, "landmarks": self.frames.landmarks[clip, frame] - corner[:, None]}
 
-    def clips(self, count: int, length: int, generator: torch.Generator) -> Batch:
-        """count clips b with `length` frames f each: target and warped b f 3 H W, portrait b 3 H W, all in [-1, 1]; kps b f 3 H W in
+    def clips(self, count: int, length: int, generator: torch.Generator, expression: Tensor | None = None) -> Batch:
+        """expression: count, whether a sample has its expression track, without which its portrait is warped to the head
+        alone; None: all have it. count clips b with `length` frames f each: target and warped b f 3 H W, portrait b 3 H W, all in [-1, 1]; kps b f 3 H W in
         [0, 1]; audio b f w F; controls b f 68; style b d, where there are styles; landmarks b f 68 2 in pixels of the crops."""
         data, config = self.frames, self.config
         clip, frame = self._clips(count, generator), self._frames(count, length, generator)
@@ -59,13 +66,7 @@ class FaceBatches:
         own = data.portrait_keypoints[source, chosen] + bias[:, 0] + jitter * self._normal((count, 8, 2), generator)
         portrait = data.portraits[source, chosen].movedim(3, 1).float() / 127.5 - 1  # b 3 S S
         crop = self.model.face_crop
-        warped = warp_batch(
-            portrait.repeat_interleave(length, 0),
-            own.repeat_interleave(length, 0),
-            keypoints.flatten(0, 1),
-            corner.flatten(0, 1),
-            (crop.width, crop.height),
-        )
+        warped = self._warped(portrait, own, keypoints, (source, chosen), (many, frame), corner, expression, generator)
         still = warp_batch(portrait, own, own, self._portrait_corners[source, chosen], (crop.width, crop.height))
         target = self._windows(many.flatten(), frame.flatten(), offset.flatten(0, 1))
         together = torch.cat([part.unflatten(0, (count, -1)) for part in (target, warped, still)], 1)  # b 2f+1 3 H W
@@ -85,6 +86,37 @@ class FaceBatches:
             mean, deviation = self.styles[self._style_clips(clip, generator)].unbind(1)
             batch["style"] = mean + deviation * self._normal(tuple(mean.shape), generator)
         return batch
+
+    def _warped(
+        self,
+        portrait: Tensor,
+        own: Tensor,
+        keypoints: Tensor,
+        source: tuple[Tensor, Tensor],
+        target: tuple[Tensor, Tensor],
+        corner: Tensor,
+        expression: Tensor | None,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """Portraits b 3 S S warped to keypoints b f 8 2, and to the expression where that is known: windows (b f) 3 H W."""
+        data, crop, length = self.frames, self.model.face_crop, keypoints.shape[1]
+        size, flat = (crop.width, crop.height), keypoints.flatten(0, 1)
+        images, sources, corners = (
+            portrait.repeat_interleave(length, 0),
+            own.repeat_interleave(length, 0),
+            corner.flatten(0, 1),
+        )
+        if self.basis is None:
+            return warp_batch(images, sources, flat, corners, size)
+        clip, row = source[0], data.portrait_frames[source]
+        error = self.config.keypoint_bias * data.portraits.shape[2] * self._normal((len(portrait), 68, 2), generator)
+        points = face_points(data.landmarks[clip, row] + error, own).repeat_interleave(length, 0)
+        own_track, track = data.controls[clip, row][:, None].expand(-1, length, -1), data.controls[target]
+        if expression is not None:
+            track = torch.where(expression[:, None, None] > 0, track, own_track)
+        tracks = own_track.flatten(0, 1), track.flatten(0, 1)
+        moved = moved_points(self.basis, points, sources, flat, *tracks)
+        return warp_expression(images, sources, flat, points, moved, corners, size)
 
     def _clips(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.frames), (count,), generator=generator).to(self.device)

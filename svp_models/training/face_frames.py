@@ -47,7 +47,8 @@ class FaceFrames:
 
     crops: c f H W 3, uint8, with a margin around the crop; corners: c f 2, left and top of the stored crop in its frame, pixels;
     keypoints c f 8 2 and landmarks c f 68 2 in pixels of the frame; controls: c f 68, expression, lids and gaze; audio: c f F,
-    half precision; emotion: c; person: c; portraits: c p S S 3, uint8 frames; portrait_keypoints: c p 8 2.
+    half precision; emotion: c; person: c; portraits: c p S S 3, uint8 frames; portrait_keypoints: c p 8 2; portrait_frames: c p,
+    their numbers in the clip.
     """
 
     crops: Tensor
@@ -60,6 +61,7 @@ class FaceFrames:
     person: Tensor
     portraits: Tensor
     portrait_keypoints: Tensor
+    portrait_frames: Tensor
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -151,6 +153,7 @@ def render_person(task: PersonTask) -> None:
             "person": np.array(task.index),
             "portraits": clip.images[chosen],
             "portrait_keypoints": clip.head_keypoints[chosen].astype(np.float32),
+            "portrait_frames": chosen.astype(np.int64),
         }
         for name, values in rows.items():
             found[name].append(values)

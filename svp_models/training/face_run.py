@@ -12,6 +12,7 @@ from einops import rearrange
 from PIL import Image
 from torch import Tensor, nn
 
+from ..checkpoints.expression_basis import load_expression_basis
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
 from ..config import config_to_json
 from ..errors import PortraitError
@@ -127,9 +128,9 @@ class FaceRun:
         for name, network in before.networks.named_children():
             if name in TAKEN or learns_on:
                 getattr(networks, name).load_state_dict(network.state_dict())
-        if learns_on:
+        if before.config.vae == config.vae:
             vae.load_state_dict(before.vae.state_dict())
-        metadata = before.metadata if learns_on else {}
+        metadata = before.metadata if before.config.vae == config.vae else {}
         space = style_space_of(networks.style_extractor)
         return self._placed(PortraitModel(config, networks, vae, before.face_analyzer, space, metadata))
 
@@ -142,6 +143,7 @@ class FaceRun:
     def batches(self, model: PortraitModel) -> tuple[FaceBatches, FaceBatches]:
         """Batches of training and test people."""
         found, recipe = [], self.recipe
+        basis = load_expression_basis() if model.config.face_crop.expression_warp else None
         for split in ("train", "test"):
             began = time.monotonic()
             frames = prepared_frames(recipe.data, model.config.face_crop, split, self.data, self.jobs, self.report)
@@ -150,7 +152,7 @@ class FaceRun:
             frames = frames.to(self.device)
             styles = clip_styles(model.networks.style_extractor, frames)
             changes = recipe.augmentation if split == "train" else replace(recipe.augmentation, color_prob=0.0)
-            found.append(FaceBatches(frames, model.config, changes, styles))
+            found.append(FaceBatches(frames, model.config, changes, styles, basis))
         return found[0], found[1]
 
     def save(self, model: PortraitModel) -> None:

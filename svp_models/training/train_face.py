@@ -46,7 +46,9 @@ class FaceDenoiserTraining:
         """`settings.batch_size` samples, `frames` to a clip, with their noise, timesteps and what is dropped."""
         config = self.config
         count = max(1, config.settings.batch_size // config.frames)
-        return {**self.batches.clips(count, config.frames, generator), **self._random(count, generator)}
+        random = self._random(count, generator)
+        known = random["kept"][:, DROPPED.index("expression")]
+        return {**self.batches.clips(count, config.frames, generator, known), **random}
 
     def _random(self, count: int, generator: torch.Generator) -> Batch:
         config, device = self.config, self.batches.device

@@ -43,7 +43,7 @@ def motion(clip):
 
 
 def test_white_faces_lie_on_the_portrait(model, portrait, motion, clip):
-    faces = torch.ones(2, 160, 144, 3)
+    faces = torch.ones(2, 120, 112, 3)
     images, mask = SVPComposePortrait.execute(model, portrait, faces, 0.0, 0.06, 0, 0, motion).args
     assert images.shape == (2, 512, 512, 3) and mask.shape == (2, 512, 512)
     x, y = (2 * clip.landmarks[0, 30]).astype(int)  # the tip of the nose
@@ -55,21 +55,21 @@ def test_white_faces_lie_on_the_portrait(model, portrait, motion, clip):
 
 
 def test_a_mask_of_ones_takes_the_faces(model, portrait, motion, clip):
-    faces = torch.zeros(2, 160, 144, 3)
+    faces = torch.zeros(2, 120, 112, 3)
     images, mask = SVPComposePortrait.execute(
-        model, portrait, faces, 25.0, 0.0, 256, 256, motion, torch.ones(1, 160, 144)
+        model, portrait, faces, 25.0, 0.0, 256, 256, motion, torch.ones(1, 120, 112)
     ).args
     x, y = (2 * clip.landmarks[1, 30]).astype(int)
     assert mask[1, y, x] == 1 and images[1, y, x].max() == 0
-    assert float(mask.mean()) == pytest.approx(144 * 160 / 256**2, abs=0.02)
+    assert float(mask.mean()) == pytest.approx(112 * 120 / 256**2, abs=0.02)
 
 
 def test_mistakes_are_named(model, portrait, motion):
-    faces = torch.zeros(2, 160, 144, 3)
-    with pytest.raises(PortraitError, match="crops of 144 x 160"):
-        SVPComposePortrait.execute(model, portrait, torch.zeros(2, 100, 144, 3), 25.0, 0.06, 0, 0, motion)
-    with pytest.raises(PortraitError, match="3 masks of 144 x 160 pixels and 2 faces"):
-        SVPComposePortrait.execute(model, portrait, faces, 25.0, 0.06, 0, 0, motion, torch.ones(3, 160, 144))
+    faces = torch.zeros(2, 120, 112, 3)
+    with pytest.raises(PortraitError, match="crops of 112 x 120"):
+        SVPComposePortrait.execute(model, portrait, torch.zeros(2, 100, 112, 3), 25.0, 0.06, 0, 0, motion)
+    with pytest.raises(PortraitError, match="3 masks of 112 x 120 pixels and 2 faces"):
+        SVPComposePortrait.execute(model, portrait, faces, 25.0, 0.06, 0, 0, motion, torch.ones(3, 120, 112))
     with pytest.raises(PortraitError, match="no face analyser"):
         SVPComposePortrait.execute(model, portrait, faces, 25.0, 0.06, 0, 0)
 
@@ -81,4 +81,4 @@ def test_a_stop_ends_the_work(model, portrait, motion, monkeypatch):
 
     monkeypatch.setattr("svp_portrait.nodes.host.progress", lambda: stop)
     with pytest.raises(InterruptedError):
-        SVPComposePortrait.execute(model, portrait, torch.zeros(40, 160, 144, 3), 25.0, 0.06, 0, 0, replace(motion))
+        SVPComposePortrait.execute(model, portrait, torch.zeros(40, 120, 112, 3), 25.0, 0.06, 0, 0, replace(motion))

@@ -53,8 +53,8 @@ def test_inputs_are_crops(model, clip, motion):
     """The latents are those of the crops, and the keypoints lie in them as they lie in the frames."""
     pipeline = PortraitPipeline(model, encode=lambda images: images)
     inputs = pipeline.prepare(image_of(clip), audio_of(clip), motion, None, 3, 25.0, (256, 256))
-    assert inputs.size == (144, 160) and inputs.warped.shape == (3, 3, 160, 144)
-    placement = plan_composition(model, image_of(clip), motion, 3, 25.0, (144, 160), (256, 256)).placement
+    assert inputs.size == (112, 120) and inputs.warped.shape == (3, 3, 120, 112)
+    placement = plan_composition(model, image_of(clip), motion, 3, 25.0, (112, 120), (256, 256)).placement
     torch.testing.assert_close(
         inputs.warped[:1], crop_faces_upright(image_of(clip)[None], placement)[:1], atol=1e-3, rtol=0
     )
@@ -74,7 +74,7 @@ def test_the_pipeline_draws_crops_with_an_expression_track(model, clip, motion):
         pipeline(pipeline.prepare(*given, expression=controls), 3, SamplerOptions(steps=1))
         for controls in (None, track)
     ]
-    assert frames[0].shape == (3, 3, 160, 144)
+    assert frames[0].shape == (3, 3, 120, 112)
     assert (frames[0] - frames[1]).abs().max() > 1e-4
     with pytest.raises(PortraitError, match="3 x 68"):
         pipeline.prepare(*given, expression=track[:2])
@@ -83,11 +83,11 @@ def test_the_pipeline_draws_crops_with_an_expression_track(model, clip, motion):
 def test_true_crops_come_back_at_the_resolution_of_the_portrait(model, clip, motion):
     """A portrait twice as large: outside of the mask its own pixels bit by bit, inside the crop's."""
     portrait = torch.nn.functional.interpolate(image_of(clip)[None], scale_factor=2, mode="bilinear")[0]
-    plan = plan_composition(model, portrait, motion, 3, 25.0, (144, 160), (256, 256))
-    small = plan_composition(model, image_of(clip), motion, 3, 25.0, (144, 160), (256, 256))
+    plan = plan_composition(model, portrait, motion, 3, 25.0, (112, 120), (256, 256))
+    small = plan_composition(model, image_of(clip), motion, 3, 25.0, (112, 120), (256, 256))
     frames = torch.from_numpy(clip.images).movedim(3, 1).float() / 255
     faces = crop_faces_upright(frames, small.placement).movedim(1, 3)
-    joined, masks = compose_clip(model, plan, faces, torch.ones(1, 160, 144), 0.05)
+    joined, masks = compose_clip(model, plan, faces, torch.ones(1, 120, 112), 0.05)
     assert joined.shape == (3, 512, 512, 3) and masks.shape == (3, 512, 512)
     warped, _, _ = plan.frames([0, 1, 2])
     outside = (masks == 0)[..., None].expand_as(joined)
@@ -103,7 +103,7 @@ def test_a_portrait_that_is_not_square_is_cut_as_the_sampler_cuts_it(model, clip
     points = motion.keypoints + torch.tensor([40.0, 0.0])
     moved = HeadMotion(points, 336, 256, 25.0, portrait=points[0])
     plans = [
-        plan_composition(model, image, given, 3, 25.0, (144, 160), (256, 256))
+        plan_composition(model, image, given, 3, 25.0, (112, 120), (256, 256))
         for image, given in ((wide, moved), (image_of(clip), motion))
     ]
     assert torch.equal(plans[0].portrait, plans[1].portrait)

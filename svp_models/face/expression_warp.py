@@ -1,0 +1,151 @@
+"""A portrait warped to the head keypoints and the expression of every frame: lips, lids, brows, pupils and jaw move too.
+
+The expression is an expression track: 64 coefficients of the synthetic speakers, both lids, gaze right and down. How the
+landmarks move with its numbers is a linear basis, fitted to synthetic speakers (`synthetic.expression_basis`), but for the
+lids, which close as far as the portrait's are open. What a mouth shows inside when it opens, no warp can know: its seam is
+stretched.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .head_pose import CROWN_3D, HAIR_3D
+from .warp import (
+    ANCHORS,
+    BORDER_ZONE,
+    apart_from_all,
+    apart_where_unused,
+    head_batch,
+    head_cameras,
+    spline_displacement,
+    window_pixels,
+)
+
+POINTS = 70  # 68 landmarks and both pupils
+PUPILS = (4, 5)  # of the 8 head keypoints
+SKULL_3D = (
+    *CROWN_3D,
+    *HAIR_3D,
+    (0.0, -0.65, 0.39),
+)  # points of the head that no expression moves, and no landmark stands for
+MESH_STEP = 1 / 72  # of the image, distance of the points at which the spline is evaluated
+LIDS = slice(64, 66)  # of an expression track
+LID_PAIRS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))  # upper and lower points of both eyes
+UPPER_SHARE = 0.82  # of an eye's opening that its upper lid closes
+SLIT = 0.08  # of an open eye that stays open
+LEAST_OPENING = 0.2  # of a portrait's eye: no warp opens one that is shut
+# By how much the spline may keep off a landmark. Brows pass under hair and glasses, which stay; lips and lids are fine.
+SMOOTHING = {range(17): 0.01, range(17, 36): 0.01, range(36, POINTS): 3e-4}
+
+
+@dataclass(frozen=True)
+class ExpressionBasis:
+    """movement: e 70 3, how far the points (68 landmarks, left and right pupil) go for 1 of every number of an expression track;
+    depth: 70, of these points of the mean face at rest. In half widths of the face: x right, y down, z to the viewer."""
+
+    movement: Tensor
+    depth: Tensor
+
+
+def face_points(landmarks: Tensor, keypoints: Tensor) -> Tensor:
+    """68 landmarks n 68 2 and head keypoints n 8 2 -> the points of an ExpressionBasis, n 70 2."""
+    return torch.cat([landmarks, keypoints[:, PUPILS].to(landmarks)], dim=1)
+
+
+def moved_points(
+    basis: ExpressionBasis, points: Tensor, sources: Tensor, targets: Tensor, own_track: Tensor, track: Tensor
+) -> Tensor:
+    """Where the points of portraits (n 70 2) are in their frames: n 70 2.
+
+    sources, targets: n 8 2, head keypoints of portraits and frames; all in pixels. own_track, track: n e, the expressions of the
+    portraits and of the frames.
+    """
+    own, wanted = (head_cameras(keypoints.double()) for keypoints in (sources, targets))  # n 4 2
+    movement, depth = basis.movement.to(own), basis.depth.to(own)
+    flat = points.double() - depth[:, None] * own[:, None, 2] - own[:, None, 3]
+    across = flat @ torch.linalg.pinv(own[:, :2])  # n 70 2, x and y in half widths
+    solid = torch.cat([across, depth.expand(len(points), -1)[..., None], torch.ones_like(across[..., :1])], dim=2)
+    moved = torch.einsum("ne,ekd->nkd", (track - own_track).to(own), movement) @ wanted[:, :3]
+    placed = points.double() + solid @ (wanted - own) + moved
+    return _with_lids(placed, own_track[:, LIDS].to(own), track[:, LIDS].to(own)).to(points)
+
+
+def _with_lids(points: Tensor, before: Tensor, after: Tensor) -> Tensor:
+    """Points n 70 2 with the eyes opened or closed: lids n 2 of the portraits and of the frames, 0 open to 1 closed.
+
+    Pupils go with the lids, and a closed eye keeps a slit: a spline could not tell the order of points that coincide.
+    """
+    own = (1 - before.clamp(0, 1)).clamp(min=LEAST_OPENING)
+    opening = ((1 - after.clamp(0, 1)).clamp(min=SLIT) / own)[..., None]  # n 2 1, of that of the portrait
+    result = points.clone()
+    for side, pairs in enumerate(LID_PAIRS):
+        meetings = []
+        for upper, lower in pairs:
+            top, bottom = points[:, upper], points[:, lower]
+            meetings.append(torch.lerp(top, bottom, UPPER_SHARE))
+            result[:, upper] = torch.lerp(meetings[-1], top, opening[:, side])
+            result[:, lower] = torch.lerp(meetings[-1], bottom, opening[:, side])
+        pupil, middle = points[:, 68 + side], (meetings[0] + meetings[1]) / 2
+        down = points[:, pairs[0][1]] - points[:, pairs[0][0]] + points[:, pairs[1][1]] - points[:, pairs[1][0]]
+        down = down / down.norm(dim=1, keepdim=True).clamp(min=1e-9)
+        height = ((pupil - middle) * down).sum(1, keepdim=True)
+        result[:, 68 + side] = pupil + down * height * (opening[:, side].clamp(max=1) - 1)
+    return result
+
+
+def warp_expression(
+    images: Tensor,
+    sources: Tensor,
+    targets: Tensor,
+    points: Tensor,
+    moved: Tensor,
+    corners: Tensor | None = None,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """Portraits whose points (n 70 2) come to lie at `moved` and whose heads at `targets`; see `warp_batch` for all else.
+
+    An image with a coordinate that is no number is returned unchanged.
+    """
+    extent = sources.new_tensor([images.shape[-1], images.shape[-2]])
+    pixels = window_pixels(images, corners, size)  # n H W 2
+    # The spline is evaluated on a lattice of the whole image, of which a window needs a part.
+    step = 2 * MESH_STEP
+    first = (pixels.amin((1, 2)) / step).floor() - 1  # n 2
+    wide, tall = ((pixels.amax((1, 2)) / step).ceil() + 2 - first).amax(0).int().tolist()
+    lines = [torch.arange(count, device=images.device, dtype=pixels.dtype) for count in (tall, wide)]
+    lattice = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1).flatten(0, 1)  # (tall wide) 2
+    mesh = (step * (first[:, None] + lattice)).double()
+    own, wanted, here, there = ((value / extent).double() for value in (sources, targets, points, moved))
+    coarse = _displacement(own, wanted, here, there, mesh).to(images)
+    coarse = coarse.transpose(1, 2).unflatten(2, (tall, wide))
+    local = 2 * (pixels / step - first[:, None, None]) / pixels.new_tensor([wide - 1, tall - 1]) - 1
+    between = functional.grid_sample(
+        coarse, local.to(images), mode="bicubic", padding_mode="border", align_corners=True
+    )
+    grid = pixels.to(images) + between.movedim(1, -1)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _displacement(sources: Tensor, targets: Tensor, points: Tensor, moved: Tensor, mesh: Tensor) -> Tensor:
+    """All as fractions of the image, the mesh n m 2 in [-1, 1] -> where its points come from, less themselves, n m 2."""
+    count = len(sources)
+    own, skull, inside = head_batch(sources, targets, SKULL_3D)
+    line = torch.linspace(0, 1, ANCHORS).to(own)
+    square = torch.cartesian_prod(line, line)
+    border = square[(square - 0.5).abs().amax(1) == 0.5].expand(count, -1, -1)
+    here, there = torch.cat([points, own, border], 1), torch.cat([moved, skull, border], 1)
+    within = [((value > BORDER_ZONE) & (value < 1 - BORDER_ZONE)).all(2) for value in (points, moved)]
+    used = torch.cat([within[0] & within[1], inside, inside.new_ones(count, border.shape[1])], 1)
+    here, there = apart_where_unused(2 * here - 1, 2 * there - 1, used)
+    finite = torch.isfinite(torch.cat([sources, targets, points, moved], 1)).all(2).all(1)[:, None, None]
+    there = torch.where(finite, there, apart_from_all(there))
+    smoothing = here.new_zeros(here.shape[1])
+    for rows, value in SMOOTHING.items():
+        smoothing[list(rows)] = value
+    found = spline_displacement(here, there, used, mesh, smoothing)
+    return torch.where(finite, found, torch.zeros_like(found))

@@ -1,0 +1,67 @@
+"""What is known of a portrait's face before it is warped to an expression: keypoints, landmarks, its own expression."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..errors import PortraitError
+from .detectors.built_in import BuiltInBackend
+from .expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
+from .tracking import FaceTracker, check_track, resolve_tracker, track_face_if_any
+
+TRACK = 68  # numbers of an expression track
+
+
+@dataclass(frozen=True)
+class PortraitFace:
+    """keypoints: 8 2, head keypoints; landmarks: 68 2; both in pixels of the portrait. expression: 68, the portrait's own as a row
+    of an expression track."""
+
+    keypoints: Tensor
+    landmarks: Tensor
+    expression: Tensor
+
+    def scaled(self, factor: Tensor) -> PortraitFace:
+        """The same in a picture whose width and height are factor (2) times as large."""
+        return PortraitFace(self.keypoints * factor, self.landmarks * factor, self.expression)
+
+    def warp(self, image: Tensor, targets: Tensor, track: Tensor, basis: ExpressionBasis) -> Tensor:
+        """The portrait 3 h w with its head at keypoints n 8 2 (pixels) and the expressions n 68 -> n 3 h w."""
+        points, moved = self.points(targets, track, basis)
+        count = len(targets)
+        return warp_expression(
+            image.expand(count, -1, -1, -1), self.keypoints.expand(count, -1, -1), targets, points, moved
+        )
+
+    def points(self, targets: Tensor, track: Tensor, basis: ExpressionBasis) -> tuple[Tensor, Tensor]:
+        """The points of an ExpressionBasis in the portrait and in the frames: n 70 2 both."""
+        sources = self.keypoints.expand(len(targets), -1, -1)
+        points = face_points(self.landmarks[None], self.keypoints[None]).expand(len(targets), -1, -1)
+        own = self.expression.expand(len(targets), -1)
+        return points, moved_points(basis, points, sources, targets, own, track)
+
+
+def read_portrait_face(
+    analyzer: FaceTracker | bytes | None, image: np.ndarray, what: str = "the portrait"
+) -> PortraitFace:
+    """The face of an image 1 h w 3 (uint8), see `track_face`; a detector without 68 landmarks raises PortraitError.
+
+    Only the built-in analyser reads an expression as the synthetic speakers have it: any other face counts as relaxed.
+    """
+    tracker = resolve_tracker(analyzer, image, what)
+    track = track_face_if_any(tracker, image, what)
+    check_track(track, what)
+    if track.landmarks is None:
+        raise PortraitError(
+            f"this face analyser finds no 68 landmarks in {what}: set the detector of Load Face Analyzer to mediapipe"
+        )
+    expression = torch.zeros(TRACK)
+    if isinstance(tracker.backend, BuiltInBackend) and track.expression is not None and not tracker.expression_network:
+        expression[: track.expression.shape[1]] = torch.from_numpy(track.expression[0])
+    return PortraitFace(
+        torch.from_numpy(track.head_keypoints[0]).float(), torch.from_numpy(track.landmarks[0]).float(), expression
+    )
