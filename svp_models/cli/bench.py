@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..checkpoints.liveportrait import load_liveportrait
+from ..config import PRESETS
+from ..errors import PortraitError
 from ..evaluation.bench_liveportrait import SIZES, bench_liveportrait, random_networks
+from ..evaluation.bench_portrait import BenchOptions, bench_portrait
 from .folders import OpenNodes
 
-FIGURES = """\
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+LIVEPORTRAIT = """\
 A line for every network and every rearrangement of its arithmetic: CPU seconds and GFLOP a frame, and the share of the rate at
 which this machine multiplies matrices (its first line). Where there is a plain way to compute the same, its seconds and GFLOP,
 how many times faster ours is, and the relative difference of the results. Memory of the size full: about 4 GB.
+"""
+PORTRAIT = """\
+A line for every part of the way from inputs to frames: seconds and GFLOP a frame (of the denoiser: a frame and a step), and the
+share of the rate at which this machine multiplies matrices (its first line). Beside it the same as V-Express computes it: its
+seconds and GFLOP, how many times faster ours is, and the relative difference of the results. Weights are random. With
+`--device meta` nothing is computed: products and memory are counted, for any size.
 """
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     subjects = parser.add_subparsers(dest="subject", required=True, metavar="WHAT")
-    bench = subjects.add_parser("liveportrait", help="LivePortrait's networks", description=FIGURES)
+    bench = subjects.add_parser("liveportrait", help="LivePortrait's networks", description=LIVEPORTRAIT)
     bench.add_argument(
         "--size", choices=list(SIZES), default="full", help="of networks with random weights; default is full"
     )
@@ -31,6 +43,26 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     bench.add_argument(
         "--frames", type=_count, default=3, metavar="N", help="how often everything is computed; default is 3"
     )
+    _add_common(bench)
+    for name, config in PRESETS.items():
+        bench = subjects.add_parser(name, help=f"a portrait model of the preset {name}", description=PORTRAIT)
+        bench.add_argument("--size", type=_count, default=config.size, metavar="PIXELS", help="a side (%(default)s)")
+        bench.add_argument(
+            "--frames", type=_count, default=config.window, metavar="N", help="of the clip (%(default)s)"
+        )
+        bench.add_argument("--steps", type=_count, default=config.steps, metavar="N", help="of the clip (%(default)s)")
+        bench.add_argument("--cfg", type=float, default=config.cfg, metavar="X", help="guidance (%(default)s)")
+        bench.add_argument("--style", action="store_true", help="with a speaking style, which V-Express has none of")
+        bench.add_argument("--each", action="store_true", help="also every saving of the denoiser alone")
+        bench.add_argument("--repeats", type=_count, default=5, metavar="N", help="runs of everything (%(default)s)")
+        bench.add_argument("--device", default="cpu", help="cpu, cuda, or meta to count alone (%(default)s)")
+        bench.add_argument(
+            "--dtype", choices=list(PRECISIONS), default="float32", help="precision of the networks (%(default)s)"
+        )
+        _add_common(bench)
+
+
+def _add_common(bench: argparse.ArgumentParser) -> None:
     bench.add_argument("--threads", type=_count, metavar="N", help="of the computation; default is one for each core")
     bench.add_argument("--json", action="store_true", help="one JSON object a line instead of a table")
 
@@ -38,11 +70,34 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
 def run_bench(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    size = SIZES[args.size]
-    networks = load_liveportrait(args.weights) if args.weights else random_networks(size)
-    for row in bench_liveportrait(networks, SIZES["full"].side if args.weights else size.side, args.frames):
+    for row in _liveportrait(args) if args.subject == "liveportrait" else _portrait(args):
         print(json.dumps(row) if args.json else _line(row), flush=True)
     return None
+
+
+def _liveportrait(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    size = SIZES[args.size]
+    networks = load_liveportrait(args.weights) if args.weights else random_networks(size)
+    return bench_liveportrait(networks, SIZES["full"].side if args.weights else size.side, args.frames)
+
+
+def _portrait(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    if args.device.startswith("cuda") and not torch.cuda.is_available():
+        raise PortraitError(f"--device {args.device}: torch finds no graphics card here, use cpu or meta")
+    if args.device not in ("cpu", "meta") and not args.device.startswith("cuda"):
+        raise PortraitError(f"--device {args.device}: choose cpu, cuda or meta")
+    options = BenchOptions(
+        size=args.size,
+        frames=args.frames,
+        steps=args.steps,
+        cfg=args.cfg,
+        style=args.style,
+        each_saving=args.each,
+        repeats=args.repeats,
+        device=torch.device(args.device),
+        dtype=PRECISIONS[args.dtype],
+    )
+    return bench_portrait(PRESETS[args.subject], options)
 
 
 def _line(row: dict[str, object]) -> str:

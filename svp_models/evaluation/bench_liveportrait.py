@@ -1,14 +1,12 @@
 """The time of LivePortrait's networks on this machine, and what every rearrangement of their arithmetic gives against the plain one.
 
-Times are CPU seconds of this process for a frame, the least of several; plain and rearranged take turns. GFLOP are counted by
-`torch.utils.flop_counter`: multiplications and additions of convolutions and matrix products.
+Figures: see `bench`.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +16,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils import convert_conv2d_weight_memory_format
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..checkpoints.liveportrait import LivePortraitNetworks
 from ..networks.layers import convolve_enlarged
@@ -35,9 +32,8 @@ from ..networks.liveportrait.spade_generator import (
 )
 from ..networks.liveportrait.stitching import EYE_WIDTHS, MOUTH_WIDTHS, SHOULDER_WIDTHS, KeypointMLP
 from ..networks.liveportrait.warping import DenseMotionConfig, WarpingConfig, WarpingNetwork
+from .bench import Case, matmul_rate, measure
 
-Work = Callable[[], Tensor]
-MATRIX = 2048  # rows and columns of the product that the rate of the machine is measured with
 BATCH = 4  # frames at once
 
 
@@ -77,16 +73,6 @@ def random_networks(size: BenchSize, seed: int = 0) -> LivePortraitNetworks:
         )
 
 
-@dataclass(frozen=True)
-class Case:
-    """Work for `frames` frames, and the same by plain arithmetic where that is another."""
-
-    name: str
-    fast: Work
-    plain: Work | None = None
-    frames: int = 1
-
-
 @torch.no_grad()
 def bench_liveportrait(networks: LivePortraitNetworks, side: int, repeats: int = 3) -> Iterator[dict[str, Any]]:
     """One row of figures for every case, the machine's own rate first."""
@@ -94,55 +80,6 @@ def bench_liveportrait(networks: LivePortraitNetworks, side: int, repeats: int =
     yield {"case": "matmul", "gflop_per_second": round(rate, 2), "threads": torch.get_num_threads()}
     for case in cases(networks, side):
         yield measure(case, rate, repeats)
-
-
-def matmul_rate() -> float:
-    """GFLOP a CPU second of a product of matrices, by the library's product or by its 1 x 1 convolution, whichever is faster."""
-    a, b = torch.rand(MATRIX, MATRIX), torch.rand(MATRIX, MATRIX)
-    cells, kernel = a.view(1, MATRIX, MATRIX, 1), b.view(MATRIX, MATRIX, 1, 1)
-    works: tuple[Work, ...] = (lambda: a @ b, lambda: functional.conv2d(cells, kernel))
-    return max(2 * MATRIX**3 / 1e9 / least_time([work], 3)[0] for work in works)
-
-
-def measure(case: Case, rate: float, repeats: int) -> dict[str, Any]:
-    """Seconds and GFLOP a frame, the share of the machine's rate, and what plain arithmetic takes."""
-    works = [case.fast] if case.plain is None else [case.fast, case.plain]
-    seconds = [value / case.frames for value in least_time(works, repeats)]
-    counted = [gflop(work) / case.frames for work in works]
-    row: dict[str, Any] = {
-        "case": case.name,
-        "seconds": round(seconds[0], 5),
-        "gflop": round(counted[0], 4),
-        "share_of_matmul": round(counted[0] / seconds[0] / rate, 3),
-    }
-    if case.plain is not None:
-        ours, theirs = case.fast(), case.plain()
-        row |= {
-            "plain_seconds": round(seconds[1], 5),
-            "plain_gflop": round(counted[1], 4),
-            "speedup": round(seconds[1] / seconds[0], 3),
-            "relative_error": float((ours - theirs).norm() / theirs.norm()),
-        }
-    return row
-
-
-def least_time(works: list[Work], repeats: int) -> list[float]:
-    """The least CPU seconds of every work; they take turns, after one run that is not counted."""
-    least = [math.inf] * len(works)
-    for turn in range(repeats + 1):
-        for index, work in enumerate(works):
-            begin = time.process_time()
-            work()
-            if turn:
-                least[index] = min(least[index], time.process_time() - begin)
-    return least
-
-
-def gflop(work: Work) -> float:
-    """Multiplications and additions of a work, in 10^9."""
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops() / 1e9
 
 
 def cases(networks: LivePortraitNetworks, side: int) -> Iterator[Case]:

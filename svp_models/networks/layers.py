@@ -63,8 +63,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the size, or a given one, and a convolution. Where no gradient is wanted, a doubled map is not made: see
-    `convolve_enlarged`."""
+    """Twice the size, or a given one, and a convolution. fewest_cells: of all maps together, from which a doubled map is not made
+    where no gradient is wanted, see `convolve_enlarged`."""
+
+    fewest_cells: float = FEWEST_CELLS
 
     def __init__(self, channels: int, channels_out: int | None = None) -> None:
         super().__init__()
@@ -73,7 +75,7 @@ class Upsample(nn.Module):
     def forward(self, images: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """n c h w -> n channels_out and the size"""
         height, width = images.shape[-2:]
-        doubled, large = (2 * height, 2 * width), len(images) * height * width >= FEWEST_CELLS
+        doubled, large = (2 * height, 2 * width), len(images) * height * width >= self.fewest_cells
         if size in (None, doubled) and large and min(height, width) >= SMALLEST_SIDE and not torch.is_grad_enabled():
             return convolve_enlarged(images, self.conv, 2)
         return self.conv(functional.interpolate(images, size=size or doubled, mode="nearest"))
@@ -116,8 +118,11 @@ class FeedForward(nn.Module):
 class Attention(nn.Module):
     """Multi-head attention as in Stable Diffusion: only the output layer has a bias.
 
-    context: channels of the keys and values, None for self-attention; width: inner channels of all heads together.
+    context: channels of the keys and values, None for self-attention; width: inner channels of all heads together; folds: whether
+    few keys go into the layers around the attention where no gradient is wanted, see `_attend_to_few`.
     """
+
+    folds: bool = True
 
     def __init__(self, channels: int, heads: int, context: int | None, width: int, out_bias: bool = True) -> None:
         super().__init__()
@@ -138,7 +143,8 @@ class Attention(nn.Module):
     def attend(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """hidden: n t c; keys, values: n k width -> n t c"""
         tokens, width = keys.shape[1:]
-        if self.heads * tokens + tokens * width / hidden.shape[1] < width and not torch.is_grad_enabled():
+        few = self.heads * tokens + tokens * width / hidden.shape[1] < width
+        if few and self.folds and not torch.is_grad_enabled():
             return self._attend_to_few(hidden, keys, values)
         query, key, value = (
             vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # n heads t d

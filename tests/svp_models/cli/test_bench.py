@@ -18,3 +18,15 @@ def test_numbers_are_checked(capsys):
     except SystemExit as error:
         assert error.code == 2
     assert "'0' is no number from 1 on" in capsys.readouterr().err
+
+
+def test_products_of_a_preset_are_counted(capsys):
+    arguments = ["bench", "demo", "--size", "64", "--device", "meta", "--json"]
+    assert main(lambda *_: None, arguments) == 0
+    rows = {row["case"]: row for row in map(json.loads, capsys.readouterr().out.splitlines())}
+    assert rows["denoiser"]["gflop"] < rows["denoiser"]["plain_gflop"]
+
+
+def test_a_device_that_is_not_there_is_named(capsys):
+    assert main(lambda *_: None, ["bench", "demo", "--device", "tpu"]) == 1
+    assert "--device tpu: choose cpu, cuda or meta" in capsys.readouterr().err

@@ -8,8 +8,6 @@ import torch
 from svp_portrait.svp_models.evaluation.bench_liveportrait import (
     SIZES,
     bench_liveportrait,
-    gflop,
-    least_time,
     plain_generator,
     plain_volumes,
     random_networks,
@@ -43,11 +41,3 @@ def test_every_case_agrees_with_its_plain_one(networks):
         rows["shared convolution of features enlarged by 4"]["gflop"]
         < 0.25 * (rows["shared convolution of features enlarged by 4"]["plain_gflop"])
     )
-
-
-def test_products_are_counted_and_works_take_turns():
-    a = torch.rand(10, 20)
-    assert gflop(lambda: a @ a.T) == pytest.approx(2 * 10 * 20 * 10 / 1e9)
-    order = []
-    least_time([lambda: order.append("a"), lambda: order.append("b")], 2)
-    assert order == ["a", "b"] * 3

@@ -1,0 +1,82 @@
+"""The denoiser computed as V-Express computes it, and with any one of the savings of ours alone.
+
+Plain: every doubled map is made before it is convolved; both halves of the guidance attend to all conditions, zeros or not; the
+portrait's keys and values are computed again for every frame; queries and outputs of few keys go through whole layers.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.guidance import guided
+from ..networks.attention import BlockContext, SpatialTransformer, TransformerBlock, add_attention, add_feed_forward
+from ..networks.conditions import AS_TRAINED, Conditions, cat
+from ..networks.denoiser import Denoiser
+from ..networks.layers import Attention, Upsample
+
+DOUBLED_MAPS, ZERO_CONDITIONS, ONE_PORTRAIT, FEW_KEYS = "doubled maps", "zero conditions", "one portrait", "few keys"
+SAVINGS = frozenset({DOUBLED_MAPS, ZERO_CONDITIONS, ONE_PORTRAIT, FEW_KEYS})
+NONE: frozenset[str] = frozenset()
+
+
+class FrameByFrame(nn.Module):
+    """A transformer block whose frames all have the keys and values of the portrait computed for themselves."""
+
+    def __init__(self, block: TransformerBlock) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
+        """(b f) t c -> (b f) t c"""
+        block, weights = self.block, context.weights
+        hidden = hidden + block.attn1(block.norm1(hidden))
+        bank = context.reference[block.index].repeat_interleave(context.frames, 0)  # (b f) t c
+        hidden = add_attention(hidden, block.reference_norm, block.reference_attn, bank, weights.reference)
+        hidden = add_attention(hidden, block.norm2, block.attn2, context.tokens, weights.audio)
+        if context.style is not None:
+            hidden = add_attention(hidden, block.style_norm, block.style_attn, context.style, weights.style)
+        return add_feed_forward(hidden, block.norm3, block.ff)
+
+
+def with_savings(network: nn.Module, savings: frozenset[str] = NONE) -> nn.Module:
+    """A network of the same weights, which are not copied, that makes these savings alone; see also `prediction`."""
+    plain = copy.deepcopy(network, {id(weight): weight for weight in network.parameters()})
+    for module in list(plain.modules()):
+        if isinstance(module, Upsample) and DOUBLED_MAPS not in savings:
+            module.fewest_cells = math.inf
+        elif isinstance(module, Attention):
+            module.folds = FEW_KEYS in savings
+        elif isinstance(module, SpatialTransformer) and ONE_PORTRAIT not in savings:
+            blocks = [FrameByFrame(cast(TransformerBlock, block)) for block in module.transformer_blocks]
+            module.transformer_blocks = nn.ModuleList(blocks)
+    return plain
+
+
+@torch.no_grad()
+def prediction(
+    denoiser: Denoiser, latents: Tensor, conditions: Conditions, cfg: float, savings: frozenset[str] = NONE
+) -> Tensor:
+    """A guided prediction of a denoiser `with_savings` of the same: b f c h w."""
+    timestep = torch.full((len(latents),), 500, device=latents.device)
+    if cfg == 1:
+        return denoiser(latents, timestep, conditions, AS_TRAINED)
+    zero = conditions.unconditional() if ZERO_CONDITIONS in savings else zeros(conditions)
+    both = denoiser(torch.cat([latents, latents]), torch.cat([timestep, timestep]), cat(zero, conditions), AS_TRAINED)
+    unconditional, conditional = both.chunk(2)
+    return guided(unconditional, conditional, cfg)
+
+
+def zeros(conditions: Conditions) -> Conditions:
+    """The unconditional half with all its zeros."""
+    names = ("audio", "kps", "style", "expression", "reference_latent", "reference_warped")
+    values = {name: getattr(conditions, name) for name in names}
+    cleared: dict[str, Any] = {
+        name: value if value is None else torch.zeros_like(value) for name, value in values.items()
+    }
+    return replace(conditions, reference=tuple(map(torch.zeros_like, conditions.reference)), **cleared)
