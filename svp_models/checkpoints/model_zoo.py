@@ -293,15 +293,6 @@ ZOO = (
         "tracking of real faces with OpenCV's YuNet",
     ),
     Entry(
-        "styletalk",
-        (WeightFile("StyleTalk.pth"),),
-        "svp/evaluation",
-        None,
-        None,
-        "the StyleSim figure of an evaluation",
-        "https://github.com/FuxiVirtualHuman/styletalk",
-    ),
-    Entry(
         "syncnet",
         (
             WeightFile(
@@ -338,6 +329,15 @@ ZOO = (
         None,
         "ByteDance/LatentSync-1.6",
         "the FVD figure of an evaluation",
+    ),
+    Entry(
+        "lpips",
+        (WeightFile("vgg16.pt"),),
+        "svp/evaluation",
+        None,
+        None,
+        "the LPIPS figure of an evaluation (TorchScript, VGG)",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/vgg16.pt",
     ),
 )
 ENTRIES = {entry.name: entry for entry in ZOO}

@@ -21,7 +21,7 @@ from ..checkpoints.evaluation_networks import (
     load_syncnet,
     load_torchscript,
 )
-from ..checkpoints.model_zoo import locate
+from ..checkpoints.model_zoo import ENTRIES, locate
 from ..errors import PortraitError
 from ..face.affine import fit_similarity, warp_square
 from ..face.detectors.built_in import open_session
@@ -46,7 +46,7 @@ NEEDED = {  # network -> its file, its figures
     "i3d": (I3D_FILE, ("fvd", "kvd")),
     "lpips": (LPIPS_FILE, ("lpips",)),
     "syncnet": (SYNCNET_FILE, ("sync_offset", "sync_confidence")),
-    "embedding": (EMBEDDING_FILE, ("identity",)),
+    "embedding": (EMBEDDING_FILE, ("identity", "embedding_distance")),
 }
 
 
@@ -116,8 +116,7 @@ def load_feature_networks(files: NetworkFiles, roots: Sequence[Path | str] = ())
     for item in fields(files):
         name, path = item.name, getattr(files, item.name)
         wanted, figures = NEEDED[name]
-        known = name in ("inception", "i3d", "syncnet")  # in the model zoo
-        found = Path(path) if path else locate(name, roots) if known else None
+        found = Path(path) if path else locate(name, roots) if name in ENTRIES else None
         if found is None:
             missing |= dict.fromkeys(figures, f"{wanted} is missing: name it as `{name}` under [networks]")
         elif not found.is_file():

@@ -50,6 +50,7 @@ FIGURES: dict[str, Figure] = {
     "pose_diversity": Figure("pose diversity", "degrees", NEUTRAL, 2, "standard deviation of the head's angles"),
     "beat_alignment": Figure("beat alignment", "", HIGHER, 3, "how near the head's pauses are to the voice's onsets"),
     "identity": Figure("identity", "cosine", HIGHER, 3, "cosine of face embeddings with the portrait's"),
+    "embedding_distance": Figure("embedding distance", "", LOWER, 4, "Frechet distance of face embeddings to those of the true frames, by the network named; not FID"),
     "stylesim": Figure("StyleSim", "cosine", HIGHER, 4, "cosine of the style codes of generated and true expressions"),
     "emotion_acc": Figure("emotion", "share", HIGHER, 3, "share of clips whose emotion is recognised"),
     "faces": Figure("faces found", "share", HIGHER, 3, "share of frames in which a face was found"),

@@ -268,7 +268,7 @@ def _network_figures(
     fps: float,
     portrait: np.ndarray | None,
 ) -> None:
-    for name in ("inception", "i3d"):
+    for name in ("inception", "i3d", "embedding"):
         if name in collected:
             result.features[name] = np.concatenate(collected[name])
     if "lpips" in collected:

@@ -35,7 +35,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-FIGURES_VERSION = 1  # changes with everything that changes a figure
+FIGURES_VERSION = 2  # changes with everything that changes a figure
 PROTOCOLS = (RECONSTRUCTION, STYLE_TRANSFER, VIDEOS)
 STYLES = ("sampled", "mean", "none", "voice", "face", "other emotion")
 BASELINES = ("still portrait", "warped portrait", "VAE alone", "mute voice")

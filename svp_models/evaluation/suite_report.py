@@ -18,6 +18,7 @@ from .suite import TRUTH, ClipJob, SuiteConfig, list_jobs
 from .suite_clips import SuiteContext, file_stem, finished, load_record, measure_job
 
 CLIPS, WORST, ROWS = 3, 3, 4  # shown on the page
+FRECHET = {"inception": "fid", "embedding": "embedding_distance"}  # features of single frames -> the distance of them
 COLUMNS = (
     *(
         "fvd",
@@ -33,7 +34,7 @@ COLUMNS = (
         "sync_offset",
         "sync_confidence",
     ),
-    *("voice_lag", "voice_corr", "mouth_corr", "lid_corr", "stylesim", "emotion_acc", "identity"),
+    *("voice_lag", "voice_corr", "mouth_corr", "lid_corr", "stylesim", "emotion_acc", "identity", "embedding_distance"),
 )
 MORE = (
     *(
@@ -95,7 +96,7 @@ def suite_report(context: SuiteContext, jobs: Sequence[ClipJob]) -> Report:
     config = context.config
     clips: dict[str, dict[str, dict[str, float]]] = {name: {} for name in config.rows}
     features: dict[str, dict[str, list[np.ndarray]]] = {name: {} for name in config.rows}
-    statistics: dict[str, FeatureStatistics] = {}
+    statistics: dict[tuple[str, str], FeatureStatistics] = {}  # of a system, by figure
     missing: dict[str, str] = {}
     for job in jobs:
         record, stored = load_record(context, job)
@@ -104,9 +105,9 @@ def suite_report(context: SuiteContext, jobs: Sequence[ClipJob]) -> Report:
             clips[name][job.id] = figures
         for key, found in stored.items():
             name, network = key.rsplit("/", 1)
-            if network == "inception" and len(found):
-                own = FeatureStatistics.of(found)
-                statistics[name] = statistics[name] + own if name in statistics else own
+            if network in FRECHET and len(found):
+                own, at = FeatureStatistics.of(found), (name, FRECHET[network])
+                statistics[at] = statistics[at] + own if at in statistics else own
             elif len(found):
                 features[name].setdefault(network, []).append(found)
     distances = {name: _distances(name, statistics, features) for name in config.rows}
@@ -142,13 +143,14 @@ def _row(name: str, clips: dict[str, dict[str, float]], distances: dict[str, flo
 
 
 def _distances(
-    name: str, statistics: dict[str, FeatureStatistics], features: dict[str, dict[str, list[np.ndarray]]]
+    name: str, statistics: dict[tuple[str, str], FeatureStatistics], features: dict[str, dict[str, list[np.ndarray]]]
 ) -> dict[str, float]:
-    """FID, FVD and KVD of a system's features to truth's, those for which there are at least two of both."""
+    """FID, FVD, KVD and the distance of face embeddings, of a system's features to truth's, where there are two of both at least."""
     found = {}
-    own, true = statistics.get(name), statistics.get(TRUTH)
-    if own is not None and true is not None and min(own.count, true.count) > 1:
-        found["fid"] = frechet_distance(own, true)
+    for figure in FRECHET.values():
+        own, true = statistics.get((name, figure)), statistics.get((TRUTH, figure))
+        if own is not None and true is not None and min(own.count, true.count) > 1:
+            found[figure] = frechet_distance(own, true)
     videos = [features[key].get("i3d", []) for key in (name, TRUTH)]
     if all(videos):
         made, real = (np.concatenate(rows) for rows in videos)

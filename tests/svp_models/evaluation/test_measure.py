@@ -189,7 +189,16 @@ def test_features_are_taken_of_every_frame_and_window(clip, track):
 def test_missing_files_are_named_and_wrong_ones_refused(tmp_path):
     networks = load_feature_networks(NetworkFiles(), [tmp_path])
     assert networks.missing["fid"].startswith("pt_inception-2015-12-05-6726825d.pth is missing")
-    assert set(networks.missing) == {"fid", "fvd", "kvd", "lpips", "sync_offset", "sync_confidence", "identity"}
+    assert set(networks.missing) == {
+        "fid",
+        "fvd",
+        "kvd",
+        "lpips",
+        "sync_offset",
+        "sync_confidence",
+        "identity",
+        "embedding_distance",
+    }
     with pytest.raises(
         PortraitError, match=r"gone.model: there is no such file, syncnet_v2.model is needed for sync_offset"
     ):

@@ -1,6 +1,9 @@
 """Suites on small drawn videos: one table out of folders, resumed, in any number of processes, in any order."""
 
 import json
+import pickle
+import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.data.manifest import SampleEntry
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation import suite_clips, suite_report
+from svp_portrait.svp_models.evaluation.feature_networks import FeatureNetworks
+from svp_portrait.svp_models.evaluation.figures import FIGURES
 from svp_portrait.svp_models.evaluation.report import report_json
 from svp_portrait.svp_models.evaluation.suite import (
     TRUTH,
@@ -91,6 +96,27 @@ def test_the_page_has_clips_and_pictures(measured):
     assert len(clips) == 2 and clips[0].mp4[4:8] == b"ftyp"
 
 
+class Embedding:
+    """Stands for an ONNX network of faces: the mean colours of a picture."""
+
+    def get_inputs(self):
+        return [type("Input", (), {"name": "input"})]
+
+    def run(self, names, values):
+        return [values["input"].mean((2, 3))]
+
+
+def test_a_distance_of_other_features_is_not_called_fid(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(suite_clips, "_networks", lambda config, roots: FeatureNetworks(embedding=Embedding()))
+    report = run_suite(suite(folder), tmp_path)
+    found = figures(report)
+    assert found["same"]["embedding_distance"] == pytest.approx(0, abs=1e-9)
+    assert found["same"]["identity"] > 0.9
+    assert 0 < found["noisy"]["embedding_distance"] < found["noisier"]["embedding_distance"]
+    assert all("fid" not in row for row in found.values())
+    assert FIGURES["embedding_distance"].meaning.endswith("not FID")
+
+
 def test_a_finished_clip_is_not_measured_again(folder, measured, monkeypatch):
     def fail(*args):
         raise AssertionError("measured again")
@@ -123,6 +149,68 @@ def test_an_interrupted_run_goes_on(folder, tmp_path, monkeypatch):
 def test_figures_are_the_same_in_two_processes(folder, measured, tmp_path):
     again = run_suite(suite(folder), tmp_path, processes=2)
     assert report_json(again)["tables"] == report_json(measured[0])["tables"]
+
+
+class FakeRay(ModuleType):
+    """As much of Ray as a suite uses, in this process; jobs finish last to first."""
+
+    def __init__(self) -> None:
+        super().__init__("ray")
+        self.address, self.stopped = {}, 0
+        self.data = ModuleType("ray.data")
+        self.data.range = self.range
+
+    def is_initialized(self) -> bool:
+        return False
+
+    def init(self, log_to_driver: bool, **address) -> None:
+        self.address = address
+
+    def shutdown(self) -> None:
+        self.stopped += 1
+
+    def range(self, count: int, override_num_blocks: int) -> "FakeRay":
+        self.rows = [{"id": index} for index in range(count)]
+        return self
+
+    def map(self, actor, fn_constructor_args, concurrency: int, num_cpus: int) -> "FakeRay":
+        work = actor(*pickle.loads(pickle.dumps(fn_constructor_args)))  # as it travels to other machines
+        self.rows = [work(row) for row in reversed(self.rows)]
+        return self
+
+    def iter_rows(self):
+        return iter(self.rows)
+
+
+@pytest.fixture
+def fake_ray(monkeypatch):
+    ray, threads = FakeRay(), torch.get_num_threads()
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setitem(sys.modules, "ray.data", ray.data)
+    yield ray
+    torch.set_num_threads(threads)
+
+
+def test_figures_are_the_same_on_a_cluster_and_in_another_order(folder, measured, tmp_path, fake_ray):
+    done = []
+    again = run_suite(suite(folder), tmp_path, processes=3, ray="auto", progress=lambda *steps: done.append(steps))
+    assert report_json(again)["tables"] == report_json(measured[0])["tables"]
+    assert fake_ray.address == {"address": "auto"} and fake_ray.stopped == 1
+    assert done == [(0, 2), (1, 2), (2, 2)]
+    run_suite(suite(folder, tolerance=1), tmp_path, processes=3, ray="local")
+    assert fake_ray.address == {"num_cpus": 3}
+
+
+def test_figures_are_the_same_on_ray(folder, measured, tmp_path):
+    pytest.importorskip("ray.data", reason="ray is not installed: pip install 'svp-portrait[ray]'")
+    again = run_suite(suite(folder), tmp_path, processes=2, ray="local")
+    assert report_json(again)["tables"] == report_json(measured[0])["tables"]
+
+
+def test_without_ray_the_cure_is_named(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(PortraitError, match=r"pip install 'svp-portrait\[ray\]'"):
+        run_suite(suite(folder), tmp_path, processes=2, ray="local")
 
 
 def test_videos_are_encoded_again_only_when_asked(folder, tmp_path):
