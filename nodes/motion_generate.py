@@ -45,13 +45,16 @@ def generator_names() -> list[str]:
 
 
 def generator_files() -> dict[str, tuple[GeneratorKind, str, str]]:
-    """Name -> kind, folder as the host names it, file without folders. The pack's own generator comes first."""
-    found = {BUILT_IN.entry: (BUILT_IN, "", BUILT_IN_MOTION.name)} if BUILT_IN_MOTION.is_file() else {}
+    """Name -> kind, folder as the host names it, file without folders. The pack's own generator comes last:
+    photographs need one of the others."""
+    found: dict[str, tuple[GeneratorKind, str, str]] = {}
     for kind in KINDS:
         for folder, files in host.list_folders(kind.entry).items():
             for name in sorted(map(os.path.basename, files)):
                 if kind.is_own(name):
                     found[f"{kind.entry}/{folder.lstrip('/')}{name}"] = (kind, folder, name)
+    if BUILT_IN_MOTION.is_file():
+        found[BUILT_IN.entry] = (BUILT_IN, "", BUILT_IN_MOTION.name)
     return found
 
 

@@ -20,6 +20,9 @@ from .model_file import cast_weight
 from .safetensors_io import load_strict, read_config, read_safetensors, write_safetensors
 
 KIND = "motion_generator"
+SCALE = ".scale"  # of a matrix in whole numbers: its rows' factors
+PACKED = ("style_predictor", "lip_expert")  # in half-precision files, their matrices are whole numbers of 8 bits
+LEAST_PACKED, STEPS = 2**12, 127  # numbers of a packed matrix at least; steps from 0 to the largest number of a row
 BUILT_IN_MOTION = Path(__file__).parent / "weights" / "motion.safetensors"
 MAX_CLASSES = 1000
 
@@ -68,20 +71,29 @@ class MotionModel:
 def save_motion_model(
     path: Path | str, model: MotionModel, metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Writes the networks with floats as dtype. metadata: further entries (seed, step, data_version, ...) of the header."""
-    tensors = {}
+    """Writes the networks with floats as dtype; in float16, large matrices of the PACKED ones as rows of 8 bits with a factor.
+
+    metadata: further entries (seed, step, data_version, ...) of the header.
+    """
+    tensors: dict[str, torch.Tensor] = {}
     for name in BUILDERS:
         network = getattr(model, name)
         if network is not None:
+            packs = name in PACKED and dtype == torch.float16
             for key, tensor in network.state_dict().items():
-                tensors[f"{name}.{key}"] = cast_weight(path, f"{name}.{key}", tensor, dtype)
+                full = f"{name}.{key}"
+                if packs and tensor.dim() > 1 and tensor.numel() >= LEAST_PACKED:
+                    tensors[full], tensors[full + SCALE] = pack_rows(tensor)
+                else:
+                    tensors[full] = cast_weight(path, full, tensor, dtype)
     header = {**metadata, "config": config_to_json(model.config), "style_space": model.style_space}
     write_safetensors(path, KIND, tensors, header)
 
 
 def load_motion_model(path: Path | str, device: torch.device | str = "cpu") -> MotionModel:
     """Reads a file of `save_motion_model`, in float32 and eval mode."""
-    tensors, metadata = read_safetensors(path, KIND)
+    tensors, metadata = read_safetensors(path, KIND, also=(torch.int8,))
+    tensors = unpack_all(path, tensors)
     config = read_config(path, metadata, MotionModelConfig)
     networks: dict[str, Any] = {}
     for name, build in BUILDERS.items():
@@ -100,6 +112,25 @@ def load_motion_model(path: Path | str, device: torch.device | str = "cpu") -> M
             f"{path}: {next(iter(tensors))} is unexpected, the config has no such network: file and config differ"
         )
     return MotionModel(style_space=metadata.get("style_space", ""), metadata=metadata, **networks)
+
+
+def pack_rows(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weights n ... -> whole numbers of 8 bits n ... and the rows' factors n; off by half a step at most."""
+    rows = matrix.float().flatten(1)
+    scale = (rows.abs().amax(dim=1) / STEPS).clamp(min=torch.finfo(torch.float32).tiny)
+    return (rows / scale[:, None]).round().to(torch.int8).view(matrix.shape), scale
+
+
+def unpack_all(path: Path | str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors of a file, those in 8 bits as the numbers that they mean."""
+    found = dict(tensors)
+    for key, tensor in tensors.items():
+        if tensor.dtype == torch.int8:
+            scale = found.pop(key + SCALE, None)
+            if scale is None or scale.shape != (len(tensor),):
+                raise PortraitError(f"{path}: {key}{SCALE} is missing or of another size: copy the file again")
+            found[key] = tensor.float() * scale.float().view(-1, *[1] * (tensor.dim() - 1))
+    return found
 
 
 def _float(tensor: torch.Tensor) -> torch.Tensor:

@@ -59,9 +59,13 @@ def read_metadata(path: Path | str) -> dict[str, str]:
 
 
 def read_safetensors(
-    path: Path | str, kind: str | tuple[str, ...] | None = None, metadata_only: bool = False
+    path: Path | str,
+    kind: str | tuple[str, ...] | None = None,
+    metadata_only: bool = False,
+    also: Container[torch.dtype] = (),
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors by name, and metadata. kind: the expected kind or kinds, None for any; metadata_only: skips the tensors."""
+    """Tensors by name, and metadata. kind: the expected kind or kinds, None for any; metadata_only: skips the tensors; also:
+    dtypes that may occur beside those of weights."""
     path = Path(path)
     check_file(path)
     try:
@@ -75,7 +79,7 @@ def read_safetensors(
             f"{path}: not a readable safetensors file ({size} bytes; {printable(error)}): it is truncated or of another format, "
             "copy or download it again"
         ) from error
-    check_dtypes(tensors, path)
+    check_dtypes({name: tensor for name, tensor in tensors.items() if tensor.dtype not in also}, path)
     return tensors, metadata
 
 

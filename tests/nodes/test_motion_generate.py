@@ -76,7 +76,9 @@ def load(name):
     return SVPLoadMotionGenerator.execute(name).args[0]
 
 
-def test_what_to_do_without_files(models):
+def test_what_to_do_without_files(models, monkeypatch):
+    assert generator_names() == ["built-in"]  # comes with the pack
+    monkeypatch.setattr(nodes, "BUILT_IN_MOTION", models / "gone.safetensors")
     assert generator_names() == ["(none found)"]
     message = SVPLoadMotionGenerator.validate_inputs("(none found)")
     assert "svp download kdtalker" in message and "svp download joyvasa" in message and "\n" not in message
@@ -86,7 +88,7 @@ def test_what_to_do_without_files(models):
 
 
 def test_generators_are_listed_by_their_own_files(written):
-    assert generator_names() == ["kdtalker/KDTalker.pth", "joyvasa/motion_generator_hubert_chinese.pt"]
+    assert generator_names() == ["kdtalker/KDTalker.pth", "joyvasa/motion_generator_hubert_chinese.pt", "built-in"]
     (written / "joyvasa/mine").mkdir()
     (written / "joyvasa/motion_generator_hubert_chinese.pt").rename(written / "joyvasa/mine/iter_0020000.pt")
     assert "joyvasa/mine/iter_0020000.pt" in generator_names()

@@ -33,6 +33,23 @@ def test_a_file_holds_all_networks_and_their_sizes(tmp_path):
     assert not found.network.training
 
 
+def test_small_files_mean_the_same_numbers_within_half_a_step(tmp_path):
+    model, path = whole(), tmp_path / "m.safetensors"
+    save_motion_model(path, model, {})
+    found = load_motion_model(path)
+    stored, metadata = read_safetensors(path, also=(torch.int8,))
+    assert stored["style_predictor.voice.proj.weight"].dtype == torch.int8
+    assert stored["generator.voice_in.weight"].dtype == torch.float16
+    matrix = model.style_predictor.voice.proj.weight
+    error = (found.style_predictor.voice.proj.weight - matrix).abs()
+    assert (error <= matrix.abs().amax(dim=1, keepdim=True) / 254 * 1.001).all() and error.max() > 0
+    torch.testing.assert_close(found.generator.voice_in.weight, model.generator.voice_in.weight, rtol=1e-3, atol=1e-7)
+    del stored["style_predictor.voice.proj.weight.scale"]
+    write_safetensors(path, "motion_generator", stored, metadata)
+    with pytest.raises(PortraitError, match="proj.weight.scale is missing"):
+        load_motion_model(path)
+
+
 def test_parts_may_be_missing_but_not_the_generator_when_it_is_asked_for(tmp_path):
     save_motion_model(tmp_path / "m.safetensors", MotionModel("space", movement_detector=MovementDetector(5)), {})
     found = load_motion_model(tmp_path / "m.safetensors")
@@ -44,7 +61,7 @@ def test_parts_may_be_missing_but_not_the_generator_when_it_is_asked_for(tmp_pat
 def test_tensors_of_no_network_are_errors(tmp_path):
     path = tmp_path / "m.safetensors"
     save_motion_model(path, whole(), {})
-    tensors, metadata = read_safetensors(path)
+    tensors, metadata = read_safetensors(path, also=(torch.int8,))
     write_safetensors(path, "motion_generator", {**tensors, "extra.weight": torch.zeros(2)}, metadata)
     with pytest.raises(PortraitError, match="extra.weight is unexpected"):
         load_motion_model(path)
