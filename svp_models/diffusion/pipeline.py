@@ -29,10 +29,11 @@ from ..model import PortraitModel
 from ..networks.conditions import ConditionWeights
 from ..networks.vae import encode_images
 from ..types import Audio, HeadMotion, Style
+from .acceleration import EXACT, Acceleration, FeatureCache, check_acceleration
 from .checks import check_clip, check_inputs, check_latents, check_size, check_style
 from .conditioning import ClipConditions, encode_conditions
 from .conditioning_cache import ConditioningCache
-from .context_windows import blend_weights, completed_frames, frame_windows
+from .context_windows import blend_weights, completed_frames
 from .face_inputs import check_expression, face_inputs
 from .guidance import FASTEST, MemoryPlan, guided_prediction
 from .inputs import ClipInputs, fit_motion, fit_portrait
@@ -45,7 +46,8 @@ OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, x_0 of the 
 
 @dataclass(frozen=True)
 class SamplerOptions:
-    """How to sample. steps, cfg, window and overlap (frames): None takes the model's; blend: how overlapping windows are joined.
+    """How to sample. steps, cfg, window and overlap (frames): None takes the model's; blend: how overlapping windows are joined;
+    acceleration: what is left out to save time.
 
     The weights are factors on the model's own: 1 is 0.95 (reference) and 3 (audio) for V-Express, 1 for the others.
     """
@@ -59,6 +61,7 @@ class SamplerOptions:
     window: int | None = None
     overlap: int | None = None
     blend: str = "average"
+    acceleration: Acceleration = EXACT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,27 +221,39 @@ class WindowedDenoiser:
     progress: Progress | None = None
     on_x0: OnLatents | None = None
 
+    def __post_init__(self) -> None:
+        self.feature_cache = FeatureCache(self.options.acceleration.cache_layers, self.storage)
+
     @torch.no_grad()
     def __call__(self, x: Tensor | MappedFrames, step: int) -> Tensor | MappedFrames:
         config, options, denoiser = self.model.config, self.options, self.model.networks.denoiser
         like, factors = self.model.like(denoiser), condition_weights(options, config)
         timestep = self.schedule.timesteps[step]
-        windows = frame_windows(len(x), options.window, options.overlap)
+        fast = options.acceleration
+        cfg = options.cfg if fast.guides(step, len(self.schedule)) else 1.0
+        windows = fast.windows(len(x), options.window, options.overlap)
         weights = blend_weights(windows, len(x), options.blend)
         fused = self.storage.zeros(x.shape)
         for number, (window, weight) in enumerate(zip(windows, weights, strict=True)):
             noisy = x[window][None].to(like)  # 1 f c h w
             given = self.conditions.window(window, like)
+            deep, all_layers = None, True
+            if fast.cache_every > 1:
+                deep = self.feature_cache.features(number, cfg != 1, fast.whole(step), like)
+                all_layers = deep.conditional.stored is None
             noise_pred = guided_prediction(
                 denoiser,
                 noisy,
                 timestep[None].to(like.device),
                 given,
                 factors,
-                options.cfg,
+                cfg,
                 self.plan,
                 keep_portrait=not config.guide_portrait,
+                deep=deep,
             )
+            if deep is not None and all_layers:
+                self.feature_cache.store(number, deep)
             fused[window] += weight[:, None, None, None] * noise_pred[0].float().cpu()
             ready = completed_frames(windows, number, len(x))
             fused[ready] = pred_x0(fused[ready], x[ready], timestep, config.scheduler)
@@ -287,6 +302,7 @@ def resolve_options(config: ModelConfig, options: SamplerOptions) -> ResolvedOpt
     cfg = config.cfg if options.cfg is None else options.cfg
     values: dict[str, Any] = {**vars(options), "steps": steps, "cfg": cfg, "window": window, "overlap": overlap}
     resolved = ResolvedOptions(**values)
+    check_acceleration(resolved.acceleration, config.unet)
     for name in ("cfg", "reference_weight", "audio_weight", "style_weight"):
         value = getattr(resolved, name)
         if not (math.isfinite(value) and value >= 0):

@@ -10,7 +10,7 @@ from ..config import UNetConfig
 from ..errors import PortraitError
 from .attention import AttentionConfig, BlockContext
 from .conditions import AS_TRAINED, Conditions, ConditionWeights
-from .unet import UNet
+from .unet import DeepFeatures, UNet
 
 
 class Denoiser(UNet):
@@ -41,10 +41,11 @@ class Denoiser(UNet):
         conditions: Conditions,
         weights: ConditionWeights = AS_TRAINED,
         temporal: bool = True,
+        deep: DeepFeatures | None = None,
     ) -> Tensor:
         """latents: b f c h w, scaled and noisy; timestep: (b,), 0..999, may be fractional, or one for every frame, (b, f) -> b f c h w
 
-        temporal: False leaves the temporal layers out, as in the first stage of training.
+        temporal: False leaves the temporal layers out, as in the first stage of training; deep: see `UNet.backbone`.
         """
         self._check(latents, conditions)
         batch, frames = latents.shape[:2]
@@ -71,7 +72,7 @@ class Denoiser(UNet):
             reference=conditions.reference,
             temporal=temporal,
         )
-        images = self.backbone(images, time, context)
+        images = self.backbone(images, time, context, deep)
         images = self.conv_out(functional.silu(self.conv_norm_out(images)))
         return images.unflatten(0, (batch, frames))
 

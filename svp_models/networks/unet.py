@@ -5,7 +5,8 @@ ReferenceNet: the portrait's features for the denoiser's reference attention (se
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +16,16 @@ from ..config import UNetConfig
 from .attention import AttentionConfig, BlockContext, SpatialTransformer, TransformerBlock
 from .layers import Downsample, ResnetBlock, TimestepEmbedding, Timesteps, Upsample
 from .motion_module import MotionModule
+
+
+@dataclass
+class DeepFeatures:
+    """What a UNet's inner layers hand to its outer ones, stored by one pass and used by later ones (DeepCache, Ma et al. 2024,
+    sec. 3.2). layers: of the highest resolution, down and up, that run in every pass; stored: (b f) c h w, or None: the next
+    pass runs all layers and stores."""
+
+    layers: int = 1
+    stored: Tensor | None = None
 
 
 class UNetBlock(nn.Module):
@@ -43,6 +54,10 @@ class Layers(UNetBlock):
         self.attentions = nn.ModuleList([transformer(config, level, attention) for _ in range(attentions)])
         self.motion_modules = nn.ModuleList([motion(config, channels) for _ in range(count if attention.motion else 0)])
 
+    def layer(self, index: int, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
+        """One layer: (b f) c_in h w -> (b f) c h w"""
+        return self.attend(index, self.run(self.resnets[index], images, time), context)
+
     def attend(self, index: int, images: Tensor, context: BlockContext) -> Tensor:
         """What follows a resnet: (b f) c h w -> (b f) c h w"""
         if self.attentions:
@@ -66,8 +81,8 @@ class DownBlock(Layers):
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> list[Tensor]:
         """(b f) c_in h w -> the output of every layer and of the downsampler; the last one goes on."""
         outputs = []
-        for index, resnet in enumerate(self.resnets):
-            images = self.attend(index, self.run(resnet, images, time), context)
+        for index in range(len(self.resnets)):
+            images = self.layer(index, images, time, context)
             outputs.append(images)
         for downsampler in self.downsamplers:
             outputs.append(downsampler(images))
@@ -108,14 +123,16 @@ class UpBlock(Layers):
         super().__init__(config, inputs, level, attention)
         self.upsamplers = nn.ModuleList([] if level == 0 else [Upsample(channels)])
 
-    def forward(self, stored: list[Tensor], time: Tensor, context: BlockContext) -> Tensor:
+    def forward(
+        self, stored: list[Tensor], time: Tensor, context: BlockContext, deep: DeepFeatures | None = None
+    ) -> Tensor:
         """(b f) c_below h w -> (b f) c h w or twice as large; takes its input and then its stored outputs off the end of the
-        list, so that none outlives its use."""
+        list, so that none outlives its use. deep: stores the input of its layers."""
         images = stored.pop()
-        for index, resnet in enumerate(self.resnets):
-            images = torch.cat([images, stored.pop()], dim=1)
-            images = self.run(resnet, images, time)
-            images = self.attend(index, images, context)
+        for index in range(len(self.resnets)):
+            if deep is not None and index == len(self.resnets) - deep.layers:
+                deep.stored = images
+            images = self.layer(index, torch.cat([images, stored.pop()], dim=1), time, context)
         for upsampler in self.upsamplers:
             # The size of what comes next and not simply the double: odd sizes were rounded up on the way down.
             images = upsampler(images, tuple(stored[-1].shape[-2:]))
@@ -154,15 +171,28 @@ class UNet(nn.Module):
         """b -> b 4*c0"""
         return self.time_embedding(self.time_proj(timestep).to(self.conv_in.weight.dtype))
 
-    def backbone(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
-        """(b f) c0 h w behind the first convolution -> (b f) c0 h w before the last one. time: (b f) 4*c0"""
+    def backbone(self, images: Tensor, time: Tensor, context: BlockContext, deep: DeepFeatures | None = None) -> Tensor:
+        """(b f) c0 h w behind the first convolution -> (b f) c0 h w before the last one. time: (b f) 4*c0; deep: features of the
+        inner layers, which do not run where these are stored."""
+        if deep is not None and deep.stored is not None:
+            return self._outer_layers(images, deep.stored, time, context, deep.layers)
         stored = [images]
         for block in self.down_blocks:
             stored += block(stored[-1], time, context)
         stored.append(self.mid_block(stored[-1], time, context))
         for block in self.up_blocks:
-            stored.append(block(stored, time, context))
+            stored.append(block(stored, time, context, deep if block is self.up_blocks[-1] else None))
         return stored.pop()
+
+    def _outer_layers(self, images: Tensor, inner: Tensor, time: Tensor, context: BlockContext, layers: int) -> Tensor:
+        """The last layers of the way up on what the inner ones gave before, and those of the way down that they need."""
+        down, up = cast(DownBlock, self.down_blocks[0]), cast(UpBlock, self.up_blocks[-1])
+        stored = [images]
+        for index in range(layers - 1):
+            stored.append(down.layer(index, stored[-1], time, context))
+        for index in range(len(up.resnets) - layers, len(up.resnets)):
+            inner = up.layer(index, torch.cat([inner, stored.pop()], dim=1), time, context)
+        return inner
 
 
 def resnet(config: UNetConfig, channels_in: int, channels: int) -> nn.Module:
