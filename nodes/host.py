@@ -108,7 +108,16 @@ def find_folder(kind: str, name: str) -> str:
 def _all_files(kind: str) -> list[str]:
     for parent in (folder_paths.models_dir, folder_paths.get_output_directory()):
         folder_paths.add_model_folder_path(kind, os.path.join(parent, kind))
-    return folder_paths.get_filename_list(kind)
+    return filenames(kind)
+
+
+def filenames(kind: str) -> list[str]:
+    """The files of a kind of models, as the host lists them, below its folders."""
+    try:
+        return folder_paths.get_filename_list(kind)
+    except FileNotFoundError:  # the host's list remembers a folder that was removed since, and would fail from now on
+        folder_paths.filename_list_cache.pop(kind, None)
+        return folder_paths.get_filename_list(kind)
 
 
 def find_file(kind: str, name: str, suffixes: tuple[str, ...] = (".safetensors",)) -> str:

@@ -61,6 +61,7 @@ class FolderPaths:
         self.folders = Folders(base / "input", base / "output", base / "temp")
         self.models_dir = str(models)
         self.model_folders: dict[str, list[str]] = {}
+        self.filename_list_cache: dict[str, Any] = {}  # stays empty: folders are listed anew
 
     def get_input_directory(self) -> str:
         return str(self.folders.input)

@@ -213,7 +213,7 @@ def encoders() -> dict[str, str]:
     """Available encoders and their weight files: Hugging Face folders by name, and other files."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     available: dict[str, str] = {}
-    for file in folder_paths.get_filename_list(FOLDER):
+    for file in host.filenames(FOLDER):
         folder, name = os.path.split(file)
         if folder and name in FOLDER_FILES:
             available.setdefault(folder, file)

@@ -145,3 +145,14 @@ def test_a_run_is_cancelled_half_way(server, node, record_property):
     record_property("updates_after_cancel", len(run.progress[node]) - sent[0])
     assert {each for each in made(server) - files if each.suffix != ".png"} == set()
     server.run(talking(server, sampler={"seed": 11}))
+
+
+def test_nodes_stay_when_the_folder_of_their_models_is_removed(server):
+    loaders = {"SVPLoadLivePortrait": "liveportrait", "SVPLoadMotionGenerator": "joyvasa"}
+    folders = [server.base / "models" / kind for kind in loaders.values()]
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
+    assert loaders.keys() <= server.get("/object_info").keys()
+    for folder in folders:
+        folder.rmdir()
+    assert loaders.keys() <= server.get("/object_info").keys()
