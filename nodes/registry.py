@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .compose import SVPComposePortrait
+from .compose import SVPComposePortrait, SVPWarpPortrait
 from .dataset import SVPPrepareDataset
 from .evaluation import SVPEvaluate, SVPStylePlot
 from .face_crop import SVPCropFace, SVPPasteBack
@@ -70,6 +70,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPEvaluate,
     SVPStylePlot,
     SVPComposePortrait,
+    SVPWarpPortrait,
 ]
 
 

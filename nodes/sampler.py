@@ -8,10 +8,10 @@ from weakref import ref
 from einops import rearrange
 from torch import Tensor
 
-from ..svp_models.diffusion.face_inputs import expression_track
 from ..svp_models.diffusion.inputs import LENGTHS, clip_length, still_motion
 from ..svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, resolve_options
 from ..svp_models.diffusion.samplers import SAMPLERS
+from ..svp_models.face.portrait_face import expression_track
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared

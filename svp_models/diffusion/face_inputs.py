@@ -18,13 +18,11 @@ from ..face.portrait_face import PortraitFace, read_portrait_face
 from ..face.warp import warp_to_keypoints
 from ..io.memory_map import IN_MEMORY, FrameArray, Storage
 from ..io.progress import Progress, in_chunks, shared
-from ..io.resampling import interpolate_rows, ping_pong_positions
 from ..model import PortraitModel
-from ..types import SVP, HeadMotion, Motion
+from ..types import HeadMotion
 from .warped_reference import CHUNK, Encode, portrait_keypoints, target_keypoints
 
 LOG = logging.getLogger(__name__)
-EXPRESSION, LIDS, GAZE = 64, 2, 2  # numbers of an expression track
 
 
 @dataclass(frozen=True)
@@ -149,24 +147,6 @@ def face_inputs(
     still = torch.from_numpy(own.points(points.portrait[None].double().numpy())[0]).float()
     moved = HeadMotion(keypoints, config.width, config.height, fps, portrait=still)
     return FaceInputs(encode(crop_faces_upright(image[None], own)).float().cpu(), warped, moved)
-
-
-def expression_track(motion: Motion, frames: int, fps: float) -> Tensor:
-    """A motion in the space 'svp' as what the denoiser's expression tokens are made of: frames x 68, expression, lids and gaze.
-
-    A motion that is too short goes back and forth; without lids and gaze the eyes are open and look ahead.
-    """
-    if motion.space != SVP or motion.expression.shape[1] != EXPRESSION:
-        raise PortraitError(
-            f"the motion has {motion.expression.shape[1]} numbers in the space {motion.space}, this model reads {EXPRESSION} in "
-            f"{SVP}: connect a motion of synthetic speakers or of Deep3DFaceRecon"
-        )
-    count = len(motion)
-    lids = torch.zeros(count, LIDS) if motion.lids is None else motion.lids
-    gaze = torch.zeros(count, GAZE) if motion.gaze is None else motion.gaze
-    rows = torch.cat([motion.expression, lids, gaze], dim=1)  # n 68
-    positions = torch.arange(frames, dtype=torch.float64) * (motion.fps / fps)
-    return interpolate_rows(rows.double(), ping_pong_positions(positions, count)).float()
 
 
 def check_expression(expression: Tensor | None, model: PortraitModel, frames: int) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a portrait's face before it is warped to an expression: keypoints, landmarks, its own expression."""
+"""A portrait's face and the expressions that it is warped to: keypoints, landmarks, its own expression; expression tracks."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from ..errors import PortraitError
+from ..io.resampling import interpolate_rows, ping_pong_positions
+from ..types import SVP, Motion
 from .detectors.built_in import BuiltInBackend
 from .expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
 from .tracking import FaceTracker, check_track, resolve_tracker, track_face_if_any
 
-TRACK = 68  # numbers of an expression track
+EXPRESSION, LIDS, GAZE = 64, 2, 2  # numbers of an expression track
 
 
 @dataclass(frozen=True)
@@ -59,9 +61,27 @@ def read_portrait_face(
         raise PortraitError(
             f"this face analyser finds no 68 landmarks in {what}: set the detector of Load Face Analyzer to mediapipe"
         )
-    expression = torch.zeros(TRACK)
+    expression = torch.zeros(EXPRESSION + LIDS + GAZE)
     if isinstance(tracker.backend, BuiltInBackend) and track.expression is not None and not tracker.expression_network:
         expression[: track.expression.shape[1]] = torch.from_numpy(track.expression[0])
     return PortraitFace(
         torch.from_numpy(track.head_keypoints[0]).float(), torch.from_numpy(track.landmarks[0]).float(), expression
     )
+
+
+def expression_track(motion: Motion, frames: int, fps: float) -> Tensor:
+    """A motion in the space 'svp' as what the denoiser's expression tokens are made of: frames x 68, expression, lids and gaze.
+
+    A motion that is too short goes back and forth; without lids and gaze the eyes are open and look ahead.
+    """
+    if motion.space != SVP or motion.expression.shape[1] != EXPRESSION:
+        raise PortraitError(
+            f"the motion has {motion.expression.shape[1]} numbers in the space {motion.space}, this model reads {EXPRESSION} in "
+            f"{SVP}: connect a motion of synthetic speakers or of Deep3DFaceRecon"
+        )
+    count = len(motion)
+    lids = torch.zeros(count, LIDS) if motion.lids is None else motion.lids
+    gaze = torch.zeros(count, GAZE) if motion.gaze is None else motion.gaze
+    rows = torch.cat([motion.expression, lids, gaze], dim=1)  # n 68
+    positions = torch.arange(frames, dtype=torch.float64) * (motion.fps / fps)
+    return interpolate_rows(rows.double(), ping_pong_positions(positions, count)).float()
