@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .acceleration import SVPAccelerate
 from .compose import SVPComposePortrait, SVPWarpPortrait
 from .dataset import SVPPrepareDataset
 from .evaluation import SVPEvaluate, SVPStylePlot
@@ -71,6 +72,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPStylePlot,
     SVPComposePortrait,
     SVPWarpPortrait,
+    SVPAccelerate,
 ]
 
 

@@ -197,6 +197,7 @@ class SVPSampler(io.ComfyNode):
             style_weight=style_weight,
             window=window or None,
             overlap=None if overlap < 0 else overlap,
+            acceleration=model.acceleration,
         )
         options = resolve_options(config, options)
         fps, size = fps or config.fps, (width or config.size, height or config.size)

@@ -31,6 +31,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from ..svp_models.checkpoints.liveportrait import LivePortraitNetworks
+from ..svp_models.diffusion.acceleration import EXACT, Acceleration
 from ..svp_models.diffusion.conditioning_cache import ConditioningCache
 from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
 from ..svp_models.diffusion.memory import choose_plan
@@ -82,12 +83,13 @@ FaceLandmarksSocket = io.Custom("FACE_LANDMARKS")
 @dataclass(eq=False)
 class LoadedModel:
     """A model and the host's handles on its memory (None without a host): on what denoises, on what encodes the conditions
-    before that, and on its audio encoder, if it has one. conditioning_cache: of the last clip; every copy has one of its own."""
+    before that, and on its audio encoder, if it has one. acceleration: what samplers leave out; conditioning_cache: of the last clip; every copy has one of its own."""
 
     portrait: PortraitModel
     denoising_handle: Any
     conditions_handle: Any
     encoder_handle: Any = None
+    acceleration: Acceleration = EXACT
     conditioning_cache: ConditioningCache = field(default_factory=ConditioningCache, init=False, repr=False)
 
     @classmethod

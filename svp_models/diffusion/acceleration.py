@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +82,25 @@ def check_acceleration(acceleration: Acceleration, unet: UNetConfig) -> None:
         raise PortraitError(
             f"cache_layers is {acceleration.cache_layers}: the highest resolution of this model has {most} layers, choose 1 to {most}"
         )
+
+
+def chosen_acceleration(preset: str, settings: Mapping[str, Any], unet: UNetConfig) -> Acceleration:
+    """A preset by its name, or for `custom` the settings. Settings beside a preset have to be those of `exact`: anything else
+    contradicts it and raises PortraitError."""
+    if preset == "custom":
+        acceleration = Acceleration(**settings)
+    elif preset in PRESETS:
+        acceleration = PRESETS[preset]
+        for name, value in settings.items():
+            if value != getattr(EXACT, name):
+                raise PortraitError(
+                    f"preset is {preset} and {name} {value}: choose the preset custom for settings of your own, or set {name} back to "
+                    f"{getattr(EXACT, name)}"
+                )
+    else:
+        raise PortraitError(f"unknown preset {preset!r}: choose one of {', '.join([*PRESETS, 'custom'])}")
+    check_acceleration(acceleration, unet)
+    return acceleration
 
 
 class FeatureCache:

@@ -1,0 +1,85 @@
+"""Less time for a clip: what a sampler may leave out of a model's work."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..svp_models.diffusion.acceleration import PRESETS, chosen_acceleration
+from .host import io
+from .types import ADVANCED, SvpModel, search_aliases
+
+
+class SVPAccelerate(io.ComfyNode):
+    """SVP_MODEL -> SVP_MODEL that samplers run with less work."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        share = {"min": 0.0, "max": 1.0, "step": 0.05, "extra_dict": ADVANCED}
+        return io.Schema(
+            node_id="SVPAccelerate",
+            display_name="Accelerate (SVP)",
+            **search_aliases("speed", "faster", "deepcache", "cache", "turbo"),
+            category="SVP Portrait",
+            description="Makes Portrait Sampler faster for a small loss: parts of earlier steps are used again, and guidance runs in "
+            "some of the steps. It pays with many steps; a model of one step has nothing to leave out.",
+            inputs=[
+                SvpModel.Input("model", tooltip="From Load Portrait Model. It stays as it is."),
+                io.Combo.Input(
+                    "preset",
+                    options=[*PRESETS, "custom"],
+                    default="balanced",
+                    tooltip="exact: nothing is left out. balanced: hardly visible. fast: for previews. custom: as the inputs below say.",
+                ),
+                io.Int.Input(
+                    "cache_every",
+                    default=1,
+                    min=1,
+                    max=20,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="All layers run in every so many steps, in those between the outermost alone; 1 runs all in every step.",
+                ),
+                io.Int.Input(
+                    "cache_layers",
+                    default=1,
+                    min=1,
+                    max=8,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="Number of outermost layers that run in every step: more is nearer to the exact result and slower.",
+                ),
+                io.Float.Input(
+                    "guidance_start",
+                    default=0.0,
+                    tooltip="Guidance begins after this part of the steps, as a factor: 0 is the first step.",
+                    **share,
+                ),
+                io.Float.Input(
+                    "guidance_end",
+                    default=1.0,
+                    tooltip="Guidance ends after this part of the steps, as a factor: 1 is the last step, 0.5 half of them.",
+                    **share,
+                ),
+                io.Boolean.Input(
+                    "even_windows",
+                    default=False,
+                    extra_dict=ADVANCED,
+                    tooltip="Windows as short as the clip allows, so that the last two do not share most of their frames.",
+                ),
+            ],
+            outputs=[SvpModel.Output("model", tooltip="The model with these settings, for Portrait Sampler.")],
+        )
+
+    @classmethod
+    def execute(
+        cls, model, preset: str, cache_every: int, cache_layers: int, guidance_start: float, guidance_end: float, even_windows: bool
+    ) -> io.NodeOutput:  # fmt: skip
+        settings = {
+            "cache_every": cache_every,
+            "cache_layers": cache_layers,
+            "guidance_start": guidance_start,
+            "guidance_end": guidance_end,
+            "even_windows": even_windows,
+        }
+        acceleration = chosen_acceleration(preset, settings, model.portrait.config.unet)
+        return io.NodeOutput(replace(model, acceleration=acceleration))
