@@ -118,7 +118,8 @@ def load_feature_networks(files: NetworkFiles, roots: Sequence[Path | str] = ())
         wanted, figures = NEEDED[name]
         found = Path(path) if path else locate(name, roots) if name in ENTRIES else None
         if found is None:
-            missing |= dict.fromkeys(figures, f"{wanted} is missing: name it as `{name}` under [networks]")
+            place = f"put it into models/{ENTRIES[name].folder}, or " if name in ENTRIES else ""
+            missing |= dict.fromkeys(figures, f"{wanted} is missing: {place}name it as `{name}` under [networks]")
         elif not found.is_file():
             raise PortraitError(f"{found}: there is no such file, {wanted} is needed for {' and '.join(figures)}")
         elif name == "embedding":
