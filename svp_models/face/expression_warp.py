@@ -37,10 +37,14 @@ MESH_STEP = 1 / 72  # of the image, distance of the points at which the spline i
 LIDS = slice(64, 66)  # of an expression track
 LID_PAIRS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))  # upper and lower points of both eyes
 UPPER_SHARE = 0.82  # of an eye's opening that its upper lid closes
-SLIT = 0.08  # of an open eye that stays open
+SLIT = 0.12  # of an open eye that stays open
 LEAST_OPENING = 0.2  # of a portrait's eye: no warp opens one that is shut
+# Points between upper lids and brows, in shares of the way: a lid that shuts stretches the skin above it evenly.
+LID_TO_BROW = ((36, 17), (37, 18), (38, 20), (39, 21), (42, 22), (43, 23), (44, 25), (45, 26))
+ON_THE_WAY = (0.3, 0.65)
 # By how much the spline may keep off a landmark. Brows pass under hair and glasses, which stay; lips and lids are fine.
-SMOOTHING = {range(17): 0.01, range(17, 36): 0.01, range(36, POINTS): 3e-4}
+SMOOTHING = {range(36): 0.01, range(36, 48): 1e-3, range(48, 68): 3e-4, range(68, POINTS): 1e-3}
+ABOVE_LIDS = 1e-3  # the same of the points above the lids
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,16 @@ def warp_expression(
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
+def _above_lids(points: Tensor) -> Tensor:
+    """n 70 2 -> n k 2"""
+    lids, brows = (points[:, [pair[end] for pair in LID_TO_BROW]] for end in (0, 1))
+    return torch.cat([torch.lerp(lids, brows, share) for share in ON_THE_WAY], 1)
+
+
 def _displacement(sources: Tensor, targets: Tensor, points: Tensor, moved: Tensor, mesh: Tensor) -> Tensor:
     """All as fractions of the image, the mesh n m 2 in [-1, 1] -> where its points come from, less themselves, n m 2."""
     count = len(sources)
+    points, moved = (torch.cat([value, _above_lids(value)], 1) for value in (points, moved))
     own, skull, inside = head_batch(sources, targets, SKULL_3D)
     line = torch.linspace(0, 1, ANCHORS).to(own)
     square = torch.cartesian_prod(line, line)
@@ -145,6 +156,7 @@ def _displacement(sources: Tensor, targets: Tensor, points: Tensor, moved: Tenso
     finite = torch.isfinite(torch.cat([sources, targets, points, moved], 1)).all(2).all(1)[:, None, None]
     there = torch.where(finite, there, apart_from_all(there))
     smoothing = here.new_zeros(here.shape[1])
+    smoothing[POINTS : points.shape[1]] = ABOVE_LIDS
     for rows, value in SMOOTHING.items():
         smoothing[list(rows)] = value
     found = spline_displacement(here, there, used, mesh, smoothing)

@@ -118,3 +118,19 @@ def test_the_border_stays_and_points_that_are_no_numbers_are_harmless(faces):
     broken[0, 50] = float("nan")
     found = warp_expression(images[:1], keypoints[:1], keypoints[1:2], points, broken)
     torch.testing.assert_close(found, images[:1], atol=1e-3, rtol=0)
+
+
+def test_a_blink_leaves_the_brows_alone(faces):
+    """The skin between lid and brow stretches evenly: brows of a face that only blinks stay where and how they are."""
+    images, landmarks, keypoints, tracks = faces
+    points, still = face_points(landmarks[:1], keypoints[:1]), tracks[:1]
+    shut = still.clone()
+    shut[:, 64:66] = 1
+    moved = moved_points(load_expression_basis(), points, keypoints[:1], keypoints[:1], still, shut)
+    bent = warp_expression(images[:1], keypoints[:1], keypoints[:1], points, moved)
+    changed = []
+    for part in (BROWS, LIDS):
+        left, top = landmarks[0, part].amin(0).int().tolist()
+        right, bottom = landmarks[0, part].amax(0).int().tolist()
+        changed.append(float((bent - images[:1])[0, :, top : bottom + 1, left : right + 1].abs().mean()))
+    assert changed[0] < 0.4 * changed[1] and changed[1] > 0.04
