@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..diffusion.acceleration import PRESETS
 from ..errors import PortraitError
 from ..face.detectors.auto import AutoBackend
 from ..face.detectors.built_in import BuiltInBackend
@@ -225,6 +226,9 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NODE.INPUT=VALUE",
         help="change an input; NODE is an id, a title or a class_type; may be given several times",
     )
+    parser.add_argument(
+        "--accelerate", choices=list(PRESETS), help="an Accelerate node before every sampler (default: none)"
+    )
     parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (%(default)s)")
     parser.add_argument(
         "--input", type=Path, metavar="DIR", help="folder of the load nodes (./input if it exists, else .)"
@@ -234,5 +238,5 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def run_run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     standard = Path("input")
     folder = args.input or (standard if standard.is_dir() else Path("."))
-    for path in run_workflow(args.graph, open_nodes, folder, args.out, args.set):
+    for path in run_workflow(args.graph, open_nodes, folder, args.out, args.set, accelerate=args.accelerate):
         print(printable(path))

@@ -31,6 +31,9 @@ class Link:
     output: int
 
 
+SAMPLER, ACCELERATE = "SVPSampler", "SVPAccelerate"
+
+
 @dataclass
 class GraphNode:
     """One node of a graph; inputs map to a Link or to a plain value."""
@@ -212,6 +215,24 @@ def fill_defaults(graph: Graph, specs: Mapping[str, NodeSpec]) -> None:
         for given in specs[node.class_type].inputs if node.class_type in specs else ():
             if not given.optional and given.default is not None:
                 node.inputs.setdefault(given.id, given.default)
+
+
+def accelerate_samplers(graph: Graph, specs: Mapping[str, NodeSpec], preset: str) -> None:
+    """Puts an Accelerate node with that preset before the model of every sampler; a graph without one raises PortraitError."""
+    samplers = [
+        node for node in graph.values() if node.class_type == SAMPLER and isinstance(node.inputs.get("model"), Link)
+    ]
+    if not samplers:
+        raise PortraitError(
+            f"--accelerate {preset}: the workflow has no {SAMPLER} with a model connected, leave the option out"
+        )
+    for sampler in samplers:
+        settings = {given.id: given.default for given in specs[ACCELERATE].inputs if given.default is not None}
+        added = GraphNode(
+            f"{sampler.id}-accelerate", ACCELERATE, "", settings | {"model": sampler.inputs["model"], "preset": preset}
+        )
+        graph[added.id] = added
+        sampler.inputs["model"] = Link(added.id, 0)
 
 
 def _check_inputs(

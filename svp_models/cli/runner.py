@@ -23,6 +23,7 @@ from .graph import (
     Graph,
     GraphNode,
     Link,
+    accelerate_samplers,
     check_graph,
     execution_order,
     fill_defaults,
@@ -182,11 +183,13 @@ def run_workflow(
     assignments: Sequence[str] = (),
     earlier: Path | None = None,
     complete: bool = True,
+    accelerate: str | None = None,
 ) -> list[Path]:
     """Runs an API-format workflow file and returns the files it saved in the output folder.
 
     assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. complete: the
-    workflow has all inputs, as saved ones have; else missing widgets take their defaults. Previews go to a temp folder that is
+    workflow has all inputs, as saved ones have; else missing widgets take their defaults. accelerate: a preset of the Accelerate
+    node, for every sampler. Previews go to a temp folder that is
     removed afterwards.
     """
     graph = load_graph(workflow)
@@ -212,6 +215,8 @@ def run_workflow(
             fill_defaults(graph, registry.specs)
         for assignment in assignments:
             set_input(graph, registry.specs, assignment)
+        if accelerate is not None:
+            accelerate_samplers(graph, registry.specs, accelerate)
         try:
             with working_folder(folders.temp):
                 saved = run_graph(graph, registry, node)

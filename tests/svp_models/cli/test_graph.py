@@ -6,6 +6,7 @@ import pytest
 
 from svp_portrait.svp_models.cli.graph import (
     Link,
+    accelerate_samplers,
     check_graph,
     execution_order,
     find_node,
@@ -14,6 +15,7 @@ from svp_portrait.svp_models.cli.graph import (
     parse_graph,
     set_input,
 )
+from svp_portrait.svp_models.cli.schema import InputSpec, NodeSpec
 from svp_portrait.svp_models.errors import PortraitError
 
 
@@ -173,3 +175,20 @@ def test_a_long_chain_is_checked_in_no_time(registry):
     parsed = parse_graph(graph)
     assert check_graph(parsed, registry.specs, registry.nodes) == []
     assert len(execution_order(parsed, ["end"])) == 3001
+
+
+def test_every_sampler_gets_a_node_that_accelerates_its_model():
+    inputs = (
+        InputSpec("model", "SVP_MODEL"),
+        InputSpec("preset", "COMBO", default="balanced"),
+        InputSpec("n", "INT", default=1),
+    )
+    specs = {"SVPAccelerate": NodeSpec("SVPAccelerate", inputs, ("SVP_MODEL",))}
+    load = {"class_type": "SVPLoadModel", "inputs": {}}
+    graph = parse_graph({"1": load, "7": {"class_type": "SVPSampler", "inputs": {"model": ["1", 0]}}})
+    accelerate_samplers(graph, specs, "fast")
+    assert graph["7"].inputs["model"] == Link("7-accelerate", 0)
+    added = graph["7-accelerate"]
+    assert added.class_type == "SVPAccelerate" and added.inputs == {"model": Link("1", 0), "preset": "fast", "n": 1}
+    with pytest.raises(PortraitError, match="--accelerate fast: the workflow has no SVPSampler"):
+        accelerate_samplers(parse_graph({"1": load}), specs, "fast")
