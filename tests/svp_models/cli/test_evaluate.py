@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import json
 import re
 
 from safetensors.torch import load_file, save_file
 
+from svp_portrait.svp_models.cli import evaluate as command
 from svp_portrait.svp_models.cli.evaluate import line
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.evaluation.parity import IDENTICAL, LOOP, NETWORK, Measure
+from svp_portrait.svp_models.evaluation.protocols import Evaluation, StyleCodes
+from svp_portrait.svp_models.evaluation.report import Report, Section
 
 LAST = re.compile(r"max (\S+) (\d\.\d{3}e[+-]\d\d)")
 
@@ -58,3 +62,34 @@ def test_lines():
         "MISSED, at most 0; of 9 pixels differ",
     ]
     assert line(Measure("c", LOOP, None, "not compared")).split(maxsplit=2)[1:] == ["-", "not compared"]
+
+
+def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys):
+    measured = []
+
+    def run(model, size, seed, progress, reader):
+        measured.append(seed)
+        progress(1, 1)
+        values = {
+            "psnr": 20.0 + seed,
+            "systems": {"SVP": {"psnr": 20.0 + seed}},
+            "style_transfer": {},
+            "clips": 4,
+            "seed": seed,
+        }
+        return Evaluation(values, {}, None, StyleCodes({}, [], [], []))
+
+    def report(shown, config, tables):
+        assert shown.figures["seed"] == 3 and config["seeds"] == [3, 5]
+        return Report("A report", "", (Section("Several seeds", tables=tables),))
+
+    monkeypatch.setattr(command, "run_evaluation", run)
+    monkeypatch.setattr(command, "demo_report", report)
+    arguments = ["evaluate", "demo", "--quick", "--seeds", "3", "5", "3", "--out", str(tmp_path)]
+    assert main(lambda folders, progress: [], arguments) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert measured == [3, 5]
+    assert found["psnr"] == 24 and found["spread"]["psnr"] == 2**0.5 and found["clips"] == 8
+    assert found["model"] == "demo.safetensors"
+    row = json.loads((tmp_path / "report.json").read_text())["tables"]["Reconstruction, 2 seeds"]["rows"][0]
+    assert row["figures"]["psnr"] == 24 and row["intervals"]["psnr"] == [24 - 2**0.5, 24 + 2**0.5]
