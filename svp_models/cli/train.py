@@ -9,16 +9,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from ..checkpoints.expression_basis import save_expression_basis
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..io.progress import Progress
 from ..io.signals import Interrupted, ending_at_once, handled_by
+from ..synthetic.expression_basis import fit_expression_basis
 from ..training.config import PHASES
 from ..training.recipe import RECIPES, load_recipe, open_training, scaled
 from .folders import OpenNodes
 
 MAX_JOBS = 1024
 DEMO, ALL, MOTION = "demo", "all", "motion"
+BASIS = "expression-basis"
+BASIS_PEOPLE, BASIS_CLIPS = 120, 4  # of a speaker
 DEMO_BUDGET = "demo256"  # the recipe of svp train demo --budget
 FACE_PHASES = ("vae", "denoiser", "mask")
 MAX_BUDGET = 30 * 86400  # seconds
@@ -33,8 +37,9 @@ checkpoint when the command is repeated. Several processes: accelerate launch ..
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MEANING
     parser.add_argument(
-        "phase", choices=(DEMO, ALL, MOTION, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of the "
-        "recipe; demo: the built-in model, data and all; motion: a motion generator, every phase of its recipe"
+        "phase", choices=(DEMO, ALL, MOTION, BASIS, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
+        "the recipe; demo: the built-in model, data and all; motion: a motion generator, every phase of its recipe; "
+        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output"
     )  # fmt: skip
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
     parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
@@ -80,6 +85,9 @@ def duration(text: str) -> float:
 
 
 def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
+    if args.phase == BASIS:
+        _fit_basis(args)
+        return
     if args.budget is not None:
         _train_for(args)
         return
@@ -111,6 +119,15 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
             model = [run.phase(name) for name in names][-1]
             if args.output is not None:
                 run.export(model, args.output)
+
+
+def _fit_basis(args: argparse.Namespace) -> None:
+    """svp train expression-basis --output FILE"""
+    if args.output is None:
+        raise PortraitError(f"svp train {BASIS} needs --output FILE.safetensors")
+    about = {"people": str(BASIS_PEOPLE), "clips": str(BASIS_CLIPS), "seed": "0", "version": "2"}
+    save_expression_basis(args.output, fit_expression_basis(BASIS_PEOPLE, BASIS_CLIPS), about)
+    _print_line(f"{args.output}: of {BASIS_PEOPLE} speakers")
 
 
 def _train_for(args: argparse.Namespace) -> None:

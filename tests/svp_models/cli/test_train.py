@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from svp_portrait.svp_models.checkpoints.expression_basis import load_expression_basis
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.cli.train import duration, stoppable
 from svp_portrait.svp_models.config import AudioConfig
@@ -183,3 +184,17 @@ def test_a_dry_run_of_a_budget_tells_its_shares(tmp_path, capsys):
     assert train("demo", "--budget", "9m", "--dry-run", "--run", str(tmp_path / "run")) == 0
     assert "shares of the budget: vae 0.25, denoiser 0.65, mask 0.1" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_the_expression_basis_needs_a_file_to_write(capsys):
+    assert train("expression-basis") != 0
+    assert "--output FILE.safetensors" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_expression_basis_is_made_again(tmp_path):
+    path = tmp_path / "basis.safetensors"
+    assert train("expression-basis", "--output", str(path)) == 0
+    made, shipped = load_expression_basis(path), load_expression_basis()
+    np.testing.assert_allclose(made.movement, shipped.movement, atol=2e-3)
+    np.testing.assert_allclose(made.depth, shipped.depth, atol=2e-3)
