@@ -1,4 +1,4 @@
-"""Motions from voices: the public generators loaded, and a motion for an audio made with one."""
+"""Motions and styles from voices: generators loaded, a motion for an audio made with one, and a style that fits a voice."""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from typing import Any
 
 from ..svp_models.checkpoints.built_in_motion import BUILT_IN_MOTION
 from ..svp_models.checkpoints.model_zoo import missing_file_error
+from ..svp_models.diffusion.style import sample_style
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.tracking import FaceTracker
+from ..svp_models.face.tracking import FaceTracker, expression_from_track, track_face
 from ..svp_models.io.progress import shared
+from ..svp_models.motion.built_in_generator import (
+    BuiltInConditions,
+    built_in_parts,
+    predict_style_prior,
+    with_conditions,
+)
+from ..svp_models.motion.control import PARTS, MotionControl
 from ..svp_models.motion.extract import extract_liveportrait_motion
 from ..svp_models.motion.generator_files import BUILT_IN, KINDS, GeneratorKind
 from ..svp_models.motion.generators import GenerateOptions, generate_motion
 from ..svp_models.motion.keypoints import keypoints_of_motion
 from ..svp_models.motion.liveportrait import INPUT_SIDE
+from ..svp_models.types import Motion, Style, StylePrior
 from . import host
 from .host import NO_FILES, folder_paths, io
 from .liveportrait import any_analyzer
@@ -27,6 +36,9 @@ from .types import (
     LoadedMotionGenerator,
     MotionGeneratorSocket,
     MotionSocket,
+    StylePriorSocket,
+    StyleSocket,
+    SvpModel,
     audio_from_host,
     open_frames,
     search_aliases,
@@ -36,6 +48,9 @@ from .types import (
 FIND_FACE, WHOLE_IMAGE = FRAMINGS = ("find face", "whole image")
 PORTRAIT_SIDE = INPUT_SIDE  # pixels that LivePortrait sees
 PORTRAIT_SHARE = 0.1  # of the time, for the face of the portrait
+OWN_BLINKS = -1.0  # a blink rate that leaves lids to the generator
+WORDS_GUIDANCE = 2.5
+PROMPT = "# at 1 s nods, from 3 to 5 s looks left"  # a comment: no words
 FOLDERS = " and ".join(f"models/{kind.entry}" for kind in KINDS)
 
 
@@ -95,17 +110,22 @@ class SVPLoadMotionGenerator(io.ComfyNode):
             node_id="SVPLoadMotionGenerator",
             display_name="Load Motion Generator (SVP)",
             category="SVP Portrait",
-            description="Loads a network that makes head movements and expressions from a voice: KDTalker or JoyVASA.",
+            description="Loads a network that makes head movements and expressions from a voice: the pack's own, which needs no "
+            "download and moves the built-in model, or KDTalker or JoyVASA, which move photographs.",
             inputs=[
                 io.Combo.Input(
                     "generator",
                     options=found,
                     default=found[0],
-                    tooltip=f"A weight file in {FOLDERS}. KDTalker also needs wav2lip.pth and norm.npz beside it, JoyVASA "
+                    tooltip=f"built-in, which comes with the pack, or a weight file in {FOLDERS}. KDTalker also needs wav2lip.pth and norm.npz beside it, JoyVASA "
                     "motion_template.pkl; svp download kdtalker joyvasa fetches all of them.",
                 )
             ],
-            outputs=[MotionGeneratorSocket.Output("motion_generator", tooltip="For Generate Motion.")],
+            outputs=[
+                MotionGeneratorSocket.Output(
+                    "motion_generator", tooltip="For Generate Motion and Predict Speaking Style."
+                )
+            ],
         )
 
     @classmethod
@@ -155,7 +175,8 @@ class SVPMotionGenerate(io.ComfyNode):
                     min=0,
                     max=1000,
                     step=1,
-                    tooltip="Sampling steps; 0 takes the generator's own: KDTalker 50, JoyVASA all that it was trained with (500).",
+                    tooltip="Sampling steps; 0 takes the generator's own: built-in 10, KDTalker 50, JoyVASA all that it was trained with "
+                    "(500).",
                 ),
                 io.Float.Input(
                     "guidance",
@@ -163,8 +184,8 @@ class SVPMotionGenerate(io.ComfyNode):
                     min=-1.0,
                     max=10.0,
                     step=0.1,
-                    tooltip="How much the voice counts, as a factor; -1 takes the generator's own: JoyVASA 2. KDTalker has none and takes "
-                    "no notice.",
+                    tooltip="How much the voice counts, as a factor; -1 takes the generator's own: built-in 1, JoyVASA 2. KDTalker has "
+                    "none and takes no notice.",
                 ),
                 io.Boolean.Input(
                     "smoothing",
@@ -205,9 +226,93 @@ class SVPMotionGenerate(io.ComfyNode):
                     optional=True,
                     tooltip="From Load Face Analyzer: finds the face of the portrait. Without: the best that is installed.",
                 ),
+                io.MultiType.Input(
+                    "style",
+                    types=[StyleSocket, StylePriorSocket],
+                    optional=True,
+                    tooltip="For built-in: the speaking style, from Sample Speaking Style, Predict Speaking Style or Extract Speaking "
+                    "Style (of a prior, its mean).",
+                ),
+                MotionSocket.Input(
+                    "given_motion",
+                    optional=True,
+                    tooltip="For built-in: a motion whose given_part is taken over exactly; the rest is made to fit. One frame stands "
+                    "for all.",
+                ),
+                io.String.Input(
+                    "prompt",
+                    optional=True,
+                    default=PROMPT,
+                    multiline=True,
+                    tooltip="For built-in: what the head does, in English, with times if wanted: nods slowly, at 3 s looks left, from 5 "
+                    "to 7 s still. Movements: nod, shake, tilt, look, lean, sway, still, lively. Lines with # in front do not count. The log "
+                    "names words that it does not know.",
+                ),
+                io.Float.Input(
+                    "blink_rate",
+                    optional=True,
+                    default=OWN_BLINKS,
+                    min=OWN_BLINKS,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="For built-in: blinks per second, as a number; 0 none, 0.3 usual, below 0 its own.",
+                ),
+                io.Combo.Input(
+                    "given_part",
+                    options=list(PARTS),
+                    optional=True,
+                    default="head",
+                    extra_dict=ADVANCED,
+                    tooltip="What is taken from given_motion. The names of two parts mean both; face is the expression with lids and gaze.",
+                ),
+                io.Float.Input(
+                    "largest_angle",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=90.0,
+                    step=0.5,
+                    extra_dict=ADVANCED,
+                    tooltip="For built-in: how far the head may turn from straight ahead, in degrees; 0 sets no limit.",
+                ),
+                io.Float.Input(
+                    "largest_shift",
+                    optional=True,
+                    default=0.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    extra_dict=ADVANCED,
+                    tooltip="For built-in: how far the head may move away from its place, in shares of the picture's side; 0 sets no "
+                    "limit.",
+                ),
+                io.Float.Input(
+                    "words_guidance",
+                    optional=True,
+                    default=WORDS_GUIDANCE,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    extra_dict=ADVANCED,
+                    tooltip="How much the prompt counts, as a factor: 1 as trained, more makes its movements clearer.",
+                ),
+                io.Float.Input(
+                    "style_guidance",
+                    optional=True,
+                    default=1.0,
+                    min=0.0,
+                    max=10.0,
+                    step=0.1,
+                    extra_dict=ADVANCED,
+                    tooltip="How much the style counts, as a factor: 1 as trained, more exaggerates it.",
+                ),
             ],
             outputs=[
-                MotionSocket.Output("motion", tooltip="As many frames as the voice has; for Animate Portrait."),
+                MotionSocket.Output(
+                    "motion",
+                    tooltip="As many frames as the voice has; for Animate Portrait, that of built-in for Motion to Head Keypoints and "
+                    "Portrait Sampler.",
+                ),
             ],
         )
 
@@ -215,7 +320,23 @@ class SVPMotionGenerate(io.ComfyNode):
     def execute(
         cls, motion_generator, audio: dict[str, Any], seed: int, fps: float, steps: int, guidance: float, smoothing: bool,
         overlap: int, framing: str, liveportrait=None, portrait=None, face_analyzer: FaceTracker | None = None,
+        style: Style | StylePrior | None = None, given_motion: Motion | None = None, prompt: str = PROMPT,
+        blink_rate: float = OWN_BLINKS, given_part: str = "head", largest_angle: float = 0.0, largest_shift: float = 0.0,
+        words_guidance: float = WORDS_GUIDANCE, style_guidance: float = 1.0,
     ) -> io.NodeOutput:  # fmt: skip
+        groups = () if given_motion is None else PARTS[given_part]
+        limits = {
+            name: (-most, most) for name, most in (("rotation", largest_angle), ("shift", largest_shift)) if most > 0
+        }
+        control = MotionControl(given_motion, groups, None if blink_rate < 0 else blink_rate, limits)
+        conditions = BuiltInConditions(
+            style=style_of(style),
+            prompt=prompt,
+            control=control,
+            words_guidance=words_guidance,
+            style_guidance=style_guidance,
+        )
+        generator = with_conditions(motion_generator.generator, conditions)
         reading, generating = shared(host.progress(), PORTRAIT_SHARE, 1 - PORTRAIT_SHARE)
         face = None
         if motion_generator.generator.needs_face and liveportrait is not None and portrait is not None:
@@ -230,4 +351,57 @@ class SVPMotionGenerate(io.ComfyNode):
         motion_generator.load()
         options = GenerateOptions(seed, steps, guidance, overlap, smoothing)
         voice = audio_from_host(audio)
-        return io.NodeOutput(generate_motion(motion_generator.generator, voice, fps, options, face, generating))
+        return io.NodeOutput(generate_motion(generator, voice, fps, options, face, generating))
+
+
+def style_of(style: Style | StylePrior | None) -> Style | None:
+    """A style as it is, or the mean of a prior."""
+    return sample_style(style, 0, 0.0) if isinstance(style, StylePrior) else style
+
+
+class SVPStylePredict(io.ComfyNode):
+    """AUDIO, portrait -> SVP_STYLE_PRIOR."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="SVPStylePredict",
+            display_name="Predict Speaking Style (SVP)",
+            **search_aliases("style from voice", "emotion from voice", "audio to style"),
+            category="SVP Portrait/style",
+            description="Draws a speaking style that fits a voice, without a style clip. A voice leaves open how a face moves: another "
+            "seed gives another style that fits it.",
+            inputs=[
+                MotionGeneratorSocket.Input(
+                    "motion_generator", tooltip="From Load Motion Generator; built-in alone can do this."
+                ),
+                io.Audio.Input("audio", tooltip="The voice; a few seconds are enough."),
+                seed_input("Another seed gives another style for the same voice; the same seed the same."),
+                io.Image.Input(
+                    "portrait",
+                    optional=True,
+                    tooltip="The portrait, whose resting face counts too; connect a model with it.",
+                ),
+                SvpModel.Input(
+                    "model", optional=True, tooltip="From Load Portrait Model: reads the portrait's expression."
+                ),
+            ],
+            outputs=[
+                StylePriorSocket.Output(
+                    "style_prior", tooltip="The style, without spread; for Sample Speaking Style or Generate Motion."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, motion_generator, audio: dict[str, Any], seed: int, portrait=None, model=None) -> io.NodeOutput:
+        resting = None
+        if portrait is not None:
+            if model is None:
+                raise PortraitError("the portrait's expression has to be read: connect a model too, or no portrait")
+            model.load_for_conditions()
+            analyzer = model.portrait.face_analyzer
+            resting = expression_from_track(track_face(analyzer, open_frames(portrait[:1]), "the portrait"))[0]
+        motion_generator.load()
+        parts = built_in_parts(motion_generator.generator)
+        return io.NodeOutput(predict_style_prior(parts, audio_from_host(audio), seed, resting))

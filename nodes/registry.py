@@ -13,7 +13,7 @@ from .liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
 from .motion import SVPMotionLoad, SVPMotionMix, SVPMotionPlot, SVPMotionSave, SVPMotionToHeadKps
 from .motion_edit import SVPMotionEdit, SVPMotionExpression
-from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate
+from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate, SVPStylePredict
 from .motion_style import (
     SVPMotionEmotion,
     SVPMotionStyle,
@@ -73,6 +73,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPComposePortrait,
     SVPWarpPortrait,
     SVPAccelerate,
+    SVPStylePredict,
 ]
 
 

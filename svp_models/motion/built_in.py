@@ -19,6 +19,7 @@ from .words import TimedPhrase, word_tensors
 
 STEPS = 10
 STYLE_SHIFT = 8.0  # a style has far more numbers than it says: what it will be is decided near the noise
+STYLE_DRAWS = 16  # of which a predicted style is the most central one
 SMOOTHING_REACH = 2  # frames
 POSE_GROUPS = ("rotation", "shift", "scale")
 GUIDED = ("voice", "style", "words")
@@ -231,16 +232,24 @@ def predict_style(
     generator: torch.Generator,
     steps: int = STEPS,
     progress: Progress | None = None,
+    draws: int = STYLE_DRAWS,
 ) -> Tensor:
-    """Style codes b d_s from voices b n A and resting faces b p (None: unknown); the generator draws one of many."""
+    """Style codes b d_s from voices b n A and resting faces b p (None: unknown); the generator draws them.
+
+    Of `draws` draws the one that is nearest to the others is taken: single ones may lie far from all that the voice suggests.
+    """
     like = next(network.parameters())
     condition = network.encode(voice.to(like), None if portrait is None else portrait.to(like))
+    condition = condition.repeat_interleave(draws, dim=0)
 
     def predict(x: Tensor, level: float) -> Tensor:
         return network(x, x.new_full((len(x),), level), condition)
 
-    noise = torch.randn(len(voice), network.config.style_size, generator=generator).to(like)
-    return network.restore(sample_flow(predict, noise, angle_steps(steps, STYLE_SHIFT), progress))
+    noise = torch.randn(len(condition), network.config.style_size, generator=generator).to(like)
+    found = network.restore(sample_flow(predict, noise, angle_steps(steps, STYLE_SHIFT), progress))
+    found = found.view(len(voice), draws, -1)
+    central = torch.cdist(found, found).mean(dim=-1).argmin(dim=-1)
+    return found[torch.arange(len(found)), central]
 
 
 def smooth_pose_numbers(numbers: Tensor, network: MotionGeneratorNetwork, known: Tensor | None = None) -> Tensor:

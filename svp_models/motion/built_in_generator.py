@@ -26,9 +26,9 @@ from .built_in import (
     smooth_pose_numbers,
 )
 from .control import MotionControl, given_motion
-from .generators import GenerateOptions
+from .generators import GenerateOptions, MotionGenerator
 from .keypoints import KeypointMotion
-from .words import parse_prompt
+from .words import parse_prompt, without_comments
 
 LOG = logging.getLogger(__name__)
 
@@ -94,7 +94,9 @@ class BuiltInGenerator:
         )
         given = given_motion(network, frames, conditions.control, generator)
         guidance = MotionGuidance(
-            1.0 if options.guidance < 0 else options.guidance, conditions.style_guidance, conditions.words_guidance
+            voice=1.0 if options.guidance < 0 else options.guidance,
+            style=conditions.style_guidance if conditions.style is not None else 1.0,
+            words=conditions.words_guidance if prompt.phrases else 1.0,
         )
         made = generate_motion(
             network, encoded, noise, given, options.steps or STEPS, guidance, progress=progress
@@ -121,6 +123,31 @@ class BuiltInGenerator:
         if conditions.pose_spread is not None:
             habits[1:] = torch.tensor(conditions.pose_spread)
         return habits
+
+
+def with_conditions(generator: MotionGenerator, conditions: BuiltInConditions) -> MotionGenerator:
+    """The generator for these conditions; PortraitError where it is another one that cannot follow them."""
+    if isinstance(generator, BuiltInGenerator):
+        return generator.given(conditions)
+    control = conditions.control
+    asked = {
+        "style": conditions.style is not None,
+        "prompt": bool(without_comments(conditions.prompt).strip()),
+        "given motion": bool(control.groups),
+        "blink rate": control.blink_rate is not None,
+        "limits": bool(control.limits),
+    }
+    if any(asked.values()):
+        named = ", ".join(name for name, value in asked.items() if value)
+        raise PortraitError(f"{generator.name} cannot follow {named}: load the generator 'built-in', or leave it empty")
+    return generator
+
+
+def built_in_parts(generator: MotionGenerator) -> MotionModel:
+    """The networks of the pack's own generator; PortraitError for another one."""
+    if not isinstance(generator, BuiltInGenerator):
+        raise PortraitError(f"{generator.name} predicts no styles: load the generator 'built-in'")
+    return generator.model
 
 
 def open_built_in(path: Path | None = None) -> BuiltInGenerator:

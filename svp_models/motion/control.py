@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,8 +14,20 @@ from ..networks.motion_generator import MotionGeneratorNetwork
 from ..types import Motion
 from .blinks import BLINK, BlinkConfig, blink_curve
 from .built_in import GivenMotion, numbers_of_motion
+from .mix import resample
 
 MOST_BLINKS = 1 / BLINK.apart  # a second
+POSE = ("rotation", "shift", "scale")  # groups that mean the same in every space
+EYES = ("lids", "gaze")
+PARTS = {  # names for groups that belong together
+    "head": POSE,
+    "rotation": ("rotation",),
+    "eyes": EYES,
+    "gaze": ("gaze",),
+    "expression": ("expression",),
+    "face": ("expression", *EYES),
+    "head and eyes": (*POSE, *EYES),
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +92,13 @@ def _track(network: MotionGeneratorNetwork, frames: int, control: MotionControl)
         raise PortraitError(
             "the motion that is followed has no lids or gaze: leave them free, or track a video that shows them"
         )
-    track = numbers_of_motion(control.motion, network)
+    motion, config = control.motion, network.config
+    if motion.space != config.space and set(control.groups) <= set(POSE):
+        blank = torch.zeros(len(motion), config.expression_size)
+        motion = replace(motion, expression=blank, space=config.space, face=None)
+    if motion.fps != config.fps and len(motion) > 1:
+        motion = resample(motion, round(len(motion) * config.fps / motion.fps), config.fps, "hold")
+    track = numbers_of_motion(motion if len(motion) > 1 else replace(motion, fps=config.fps), network)
     if len(track) == 1:
         return track.expand(frames, -1)
     if len(track) < frames:

@@ -61,6 +61,7 @@ def parse_prompt(text: str, seconds: float, vocabulary: Sequence[str]) -> Prompt
     """
     if len(text) > LONGEST_PROMPT:
         raise PortraitError(f"the prompt has {len(text)} characters: at most {LONGEST_PROMPT} can be read")
+    text = without_comments(text)
     known, unknown = set(vocabulary), dict[str, None]()
     clauses: list[tuple[str, float | None, float | None]] = []
     for clause in CLAUSES.split(text):
@@ -71,6 +72,11 @@ def parse_prompt(text: str, seconds: float, vocabulary: Sequence[str]) -> Prompt
         if any(word not in FILLERS and word in known for word in words):
             clauses.append((said, start, end))
     return Prompt(tuple(_placed(clauses, seconds)), tuple(unknown))
+
+
+def without_comments(text: str) -> str:
+    """A prompt without lines that begin with #."""
+    return "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
 
 
 def _times(clause: str, seconds: float) -> tuple[str, float | None, float | None]:

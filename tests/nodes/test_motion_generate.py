@@ -13,7 +13,12 @@ from svp_portrait.nodes import motion_generate as nodes
 from svp_portrait.nodes.head_motion import SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.liveportrait import SVPLoadLivePortrait
-from svp_portrait.nodes.motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate, generator_names
+from svp_portrait.nodes.motion_generate import (
+    SVPLoadMotionGenerator,
+    SVPMotionGenerate,
+    SVPStylePredict,
+    generator_names,
+)
 from svp_portrait.svp_models.checkpoints.built_in_motion import MotionModel, save_motion_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection
@@ -167,3 +172,42 @@ def test_the_packs_own_generator_needs_no_models_folder(models, tmp_path, monkey
     audio = {"waveform": torch.randn(1, 1, 16000) * 0.1, "sample_rate": 16000}
     motion = SVPMotionGenerate.execute(loaded, audio, **GENERATE).args[0]
     assert len(motion) == 25 and motion.space == "svp"
+
+
+@pytest.fixture(scope="module")
+def own():
+    """The built-in generator as it is shipped."""
+    return SVPLoadMotionGenerator.execute("built-in").args[0]
+
+
+def test_a_prompt_moves_the_head_and_a_given_motion_is_met_exactly(own):
+    audio = voice(3.0)
+    free = generate(own, audio)
+    nods = generate(own, audio, prompt="at 0.5 s nods large, from 1.5 to 3 s dances")
+    assert float(nods.angles[12:40, 1].std()) > 1.5 * float(free.angles[12:40, 1].std())
+    given = generate(own, audio, seed=9)
+    met = generate(own, audio, given_motion=given, given_part="head")
+    assert torch.equal(met.angles, given.angles) and torch.equal(met.shift, given.shift)
+    assert not torch.equal(met.expression, given.expression)
+    bounded = generate(own, audio, largest_angle=0.5, largest_shift=0.01)
+    assert float(bounded.angles.abs().max()) <= 0.501 and float(bounded.shift.abs().max()) <= 0.0101
+    assert torch.equal(generate(own, audio, prompt="# nods").angles, free.angles)  # a comment
+
+
+def test_others_refuse_what_they_cannot_follow(written):
+    generator = load("joyvasa/motion_generator_hubert_chinese.pt")
+    with pytest.raises(PortraitError, match="JoyVASA cannot follow prompt, blink rate: load the generator 'built-in'"):
+        generate(generator, voice(0.5), prompt="nods", blink_rate=0.3)
+    with pytest.raises(PortraitError, match="JoyVASA predicts no styles"):
+        SVPStylePredict.execute(generator, voice(0.5), 0)
+
+
+def test_a_style_is_predicted_from_a_voice_and_can_be_used(own):
+    prior = SVPStylePredict.execute(own, voice(3.0), 4).args[0]
+    again, other = (SVPStylePredict.execute(own, voice(3.0), seed).args[0] for seed in (4, 5))
+    assert torch.equal(prior.mu, again.mu) and not torch.equal(prior.mu, other.mu)
+    assert float(prior.sigma.abs().max()) == 0
+    plain, styled = generate(own, voice(1.0)), generate(own, voice(1.0), style=prior)
+    assert not torch.equal(plain.expression, styled.expression)
+    with pytest.raises(PortraitError, match="the portrait's expression has to be read"):
+        SVPStylePredict.execute(own, voice(1.0), 0, portrait=picture())
