@@ -1,4 +1,4 @@
-"""Motions and styles from voices: generators loaded, a motion for an audio made with one, and a style that fits a voice."""
+"""Motions from voices: generators loaded, and a motion for an audio made with one."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from ..svp_models.checkpoints.built_in_motion import BUILT_IN_MOTION
 from ..svp_models.checkpoints.model_zoo import missing_file_error
 from ..svp_models.diffusion.style import sample_style
 from ..svp_models.errors import PortraitError
-from ..svp_models.face.tracking import FaceTracker, expression_from_track, track_face
+from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.progress import shared
 from ..svp_models.motion.built_in_generator import (
     BuiltInConditions,
-    built_in_parts,
-    predict_style_prior,
     with_conditions,
 )
 from ..svp_models.motion.control import PARTS, MotionControl
@@ -38,7 +36,6 @@ from .types import (
     MotionSocket,
     StylePriorSocket,
     StyleSocket,
-    SvpModel,
     audio_from_host,
     open_frames,
     search_aliases,
@@ -357,51 +354,3 @@ class SVPMotionGenerate(io.ComfyNode):
 def style_of(style: Style | StylePrior | None) -> Style | None:
     """A style as it is, or the mean of a prior."""
     return sample_style(style, 0, 0.0) if isinstance(style, StylePrior) else style
-
-
-class SVPStylePredict(io.ComfyNode):
-    """AUDIO, portrait -> SVP_STYLE_PRIOR."""
-
-    @classmethod
-    def define_schema(cls) -> io.Schema:
-        return io.Schema(
-            node_id="SVPStylePredict",
-            display_name="Predict Speaking Style (SVP)",
-            **search_aliases("style from voice", "emotion from voice", "audio to style"),
-            category="SVP Portrait/style",
-            description="Draws a speaking style that fits a voice, without a style clip. A voice leaves open how a face moves: another "
-            "seed gives another style that fits it.",
-            inputs=[
-                MotionGeneratorSocket.Input(
-                    "motion_generator", tooltip="From Load Motion Generator; built-in alone can do this."
-                ),
-                io.Audio.Input("audio", tooltip="The voice; a few seconds are enough."),
-                seed_input("Another seed gives another style for the same voice; the same seed the same."),
-                io.Image.Input(
-                    "portrait",
-                    optional=True,
-                    tooltip="The portrait, whose resting face counts too; connect a model with it.",
-                ),
-                SvpModel.Input(
-                    "model", optional=True, tooltip="From Load Portrait Model: reads the portrait's expression."
-                ),
-            ],
-            outputs=[
-                StylePriorSocket.Output(
-                    "style_prior", tooltip="The style, without spread; for Sample Speaking Style or Generate Motion."
-                ),
-            ],
-        )
-
-    @classmethod
-    def execute(cls, motion_generator, audio: dict[str, Any], seed: int, portrait=None, model=None) -> io.NodeOutput:
-        resting = None
-        if portrait is not None:
-            if model is None:
-                raise PortraitError("the portrait's expression has to be read: connect a model too, or no portrait")
-            model.load_for_conditions()
-            analyzer = model.portrait.face_analyzer
-            resting = expression_from_track(track_face(analyzer, open_frames(portrait[:1]), "the portrait"))[0]
-        motion_generator.load()
-        parts = built_in_parts(motion_generator.generator)
-        return io.NodeOutput(predict_style_prior(parts, audio_from_host(audio), seed, resting))

@@ -13,7 +13,7 @@ from .liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract
 from .loaders import SVPApplyAudioEncoder, SVPLoadAudioEncoder, SVPLoadModel, SVPLoadStyleLayer, SVPSaveStyleLayer
 from .motion import SVPMotionLoad, SVPMotionMix, SVPMotionPlot, SVPMotionSave, SVPMotionToHeadKps
 from .motion_edit import SVPMotionEdit, SVPMotionExpression
-from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate, SVPStylePredict
+from .motion_generate import SVPLoadMotionGenerator, SVPMotionGenerate
 from .motion_style import (
     SVPMotionEmotion,
     SVPMotionStyle,
@@ -23,6 +23,7 @@ from .motion_style import (
 )
 from .sampler import SVPSampler
 from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleLoad, SVPStyleSample, SVPStyleSave
+from .style_predict import SVPStylePredict
 from .training import SVPTrainStage, SVPTrainStyleExtractor
 from .video import SVPLoadVideo, SVPMedianFilter, SVPVideoCombine
 

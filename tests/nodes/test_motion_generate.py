@@ -16,9 +16,9 @@ from svp_portrait.nodes.liveportrait import SVPLoadLivePortrait
 from svp_portrait.nodes.motion_generate import (
     SVPLoadMotionGenerator,
     SVPMotionGenerate,
-    SVPStylePredict,
     generator_names,
 )
+from svp_portrait.nodes.style_predict import SVPStylePredict
 from svp_portrait.svp_models.checkpoints.built_in_motion import MotionModel, save_motion_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detection import FaceDetection
