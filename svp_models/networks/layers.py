@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -151,13 +151,18 @@ class Attention(nn.Module):
             for vectors in (self.to_q(hidden), keys, values)
         )
         mixed = functional.scaled_dot_product_attention(query, key, value)
-        return self.to_out[0](mixed.transpose(1, 2).flatten(2))
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    @property
+    def output(self) -> nn.Linear:
+        """The layer after the heads."""
+        return cast(nn.Linear, self.to_out[0])
 
     def _attend_to_few(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
         """The same with fewer products where all heads together have fewer keys than channels: keys take up the query layer and
         values the output layer, both once a context instead of once a query."""
-        into, out = self.to_q.weight.to(hidden), self.to_out[0].weight.to(hidden)  # a host may store them elsewhere
-        bias = None if self.to_out[0].bias is None else self.to_out[0].bias.to(hidden)
+        into, out = self.to_q.weight.to(hidden), self.output.weight.to(hidden)  # a host may store them elsewhere
+        bias = None if self.output.bias is None else self.output.bias.to(hidden)
         key, value = (vectors.unflatten(-1, (self.heads, -1)) for vectors in (keys, values))  # n k heads d
         key = torch.einsum("hdc,nkhd->nchk", into.unflatten(0, (self.heads, -1)), key * key.shape[-1] ** -0.5)
         value = torch.einsum("ohd,nkhd->nhko", out.unflatten(1, (self.heads, -1)), value)
@@ -168,7 +173,7 @@ class Attention(nn.Module):
 
     def to_nothing(self, hidden: Tensor) -> Tensor:
         """What attention to zero tokens gives for any query, zero through the output layer: n t c -> c"""
-        return self.to_out[0](hidden.new_zeros(1, self.to_out[0].in_features))[0]
+        return self.output(hidden.new_zeros(1, self.output.in_features))[0]
 
 
 class Timesteps(nn.Module):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -147,7 +147,8 @@ def _autoencoder_kl(widths: tuple[int, ...], layers: int, latent_channels: int, 
         scaling_factor=scale,
         sample_size=512,
     )
-    for block, width in zip(autoencoder.decoder.up_blocks[:-1], reversed(widths), strict=False):
+    blocks = list(cast(nn.Module, autoencoder).get_submodule("decoder.up_blocks").children())
+    for block, width in zip(blocks[:-1], reversed(widths[1:]), strict=True):
         block.upsamplers = nn.ModuleList([Upsample(width)])
     return autoencoder
 
