@@ -38,7 +38,7 @@ LIDS = slice(64, 66)  # of an expression track
 LID_PAIRS = (((37, 41), (38, 40)), ((43, 47), (44, 46)))  # upper and lower points of both eyes
 UPPER_SHARE = 0.82  # of an eye's opening that its upper lid closes
 SLIT = 0.12  # of an open eye that stays open
-LEAST_OPENING = 0.2  # of a portrait's eye: no warp opens one that is shut
+WIDEST = 1.5  # times as open as in the portrait: no warp opens an eye that is shut
 # Points between upper lids and brows, in shares of the way: a lid that shuts stretches the skin above it evenly.
 LID_TO_BROW = ((36, 17), (37, 18), (38, 20), (39, 21), (42, 22), (43, 23), (44, 25), (45, 26))
 ON_THE_WAY = (0.3, 0.65)
@@ -84,8 +84,8 @@ def _with_lids(points: Tensor, before: Tensor, after: Tensor) -> Tensor:
 
     Pupils go with the lids, and a closed eye keeps a slit: a spline could not tell the order of points that coincide.
     """
-    own = (1 - before.clamp(0, 1)).clamp(min=LEAST_OPENING)
-    opening = ((1 - after.clamp(0, 1)).clamp(min=SLIT) / own)[..., None]  # n 2 1, of that of the portrait
+    shares = [(1 - lids.clamp(0, 1)).clamp(min=SLIT) for lids in (before, after)]
+    opening = (shares[1] / shares[0]).clamp(max=WIDEST)[..., None]  # n 2 1, of that of the portrait
     result = points.clone()
     for side, pairs in enumerate(LID_PAIRS):
         meetings = []

@@ -134,3 +134,10 @@ def test_a_blink_leaves_the_brows_alone(faces):
         right, bottom = landmarks[0, part].amax(0).int().tolist()
         changed.append(float((bent - images[:1])[0, :, top : bottom + 1, left : right + 1].abs().mean()))
     assert changed[0] < 0.4 * changed[1] and changed[1] > 0.04
+
+
+def test_an_eye_that_is_shut_is_not_torn_open(faces):
+    _, landmarks, keypoints, tracks = faces
+    points, shut = face_points(landmarks[4:5], keypoints[4:5]), tracks[4:5]  # with both lids at 1
+    moved = moved_points(load_expression_basis(), points, keypoints[4:5], keypoints[4:5], shut, tracks[:1])
+    assert (moved[:, LIDS] - points[:, LIDS]).norm(dim=2).max() < 1.5
