@@ -29,7 +29,7 @@ from .types import (
 )
 
 CATEGORY = "SVP Portrait/motion"
-MOTIONS = SavedKind("motion", "svp_motions", "Save Motion", "Load Motion", SUFFIXES)
+MOTIONS = SavedKind("motion", "svp_motions", "Save Motion", "Load Motion", "no motion is chosen", SUFFIXES)
 
 
 class SVPMotionMix(io.ComfyNode):

@@ -25,7 +25,7 @@ from .host import io
 from .saved_files import SavedKind
 from .types import ADVANCED, MotionSocket, MotionStyleSocket, search_aliases, seed_input
 
-STYLES = SavedKind("style", "svp_motion_styles", "Save Motion Style", "Load Motion Style")
+STYLES = SavedKind("style", "svp_motion_styles", "Save Motion Style", "Load Motion Style", "no style is chosen")
 CATEGORY = "SVP Portrait/motion"
 LIPS = {LIVEPORTRAIT: LIVEPORTRAIT_LIPS, SVP: SPEECH_COLUMNS}
 BLINKS = {LIVEPORTRAIT: LIVEPORTRAIT_LIDS, SVP: ()}  # in svp lids are no part of the expression

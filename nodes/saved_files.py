@@ -18,13 +18,15 @@ SAFETENSORS = (".safetensors",)
 
 @dataclass(frozen=True)
 class SavedKind:
-    """A kind of value in files. name: in messages, and of the input that lists the files; folder: below `models` and `output`,
-    and of the entry for the interface; save, load: titles of its two nodes; suffixes: of files that are listed."""
+    """A kind of value in files. name: of the input that lists the files; folder: below `models` and `output`, and of the entry
+    for the interface; save, load: titles of its two nodes; unchosen: the message without a file; suffixes: of files that are
+    listed."""
 
     name: str
     folder: str
     save: str
     load: str
+    unchosen: str
     suffixes: tuple[str, ...] = SAFETENSORS
 
     def prefix_input(self) -> Any:
@@ -62,9 +64,7 @@ class SavedKind:
     def path(self, choice: str, file: str | None) -> str:
         """The path of the file to load: `file`, else the one chosen in the list."""
         if file is None and choice == FROM_INPUT:
-            raise PortraitError(
-                f"no {self.name} is chosen: choose a file in the list, or connect 'file' of {self.save}"
-            )
+            raise PortraitError(f"{self.unchosen}: choose a file in the list, or connect 'file' of {self.save}")
         return host.find_file(self.folder, choice, self.suffixes) if file is None else host.saved_file(file)
 
     def changed(self, choice: str, file: str | None) -> float:

@@ -28,7 +28,7 @@ from .types import (
     seed_input,
 )
 
-STYLES = SavedKind("style", "svp_styles", "Save Style", "Load Style")
+STYLES = SavedKind("style", "svp_styles", "Save Style", "Load Style", "no style is chosen")
 
 
 def video_audio(portrait: PortraitModel, frames: Any) -> Audio | None:
