@@ -88,8 +88,8 @@ def keypoints_of_motion(motion: Motion) -> KeypointMotion:
     """A motion of LivePortrait's space in LivePortrait's numbers; one of another space raises PortraitError."""
     if motion.space != LIVEPORTRAIT:
         raise PortraitError(
-            f"the motion is in the space {motion.space}, LivePortrait needs one of its own: extract or generate it with "
-            "Load LivePortrait connected"
+            f"the motion is in the space {motion.space}, LivePortrait needs one of its own: extract it with Load "
+            "LivePortrait connected, or generate it with JoyVASA or KDTalker (svp download joyvasa)"
         )
     yaw, pitch, roll = motion.angles.unbind(1)
     face = None if motion.face is None else motion.face.expand(len(motion), -1, -1)
