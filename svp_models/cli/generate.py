@@ -24,6 +24,7 @@ from ..face.detectors.opencv import ClassicalBackend, YuNetBackend
 from ..io.file_names import printable
 from ..io.files import reserved_file, whole_file
 from ..media.video import load_video
+from ..motion.generator_files import BUILT_IN
 from ..optional_deps import cv2
 from .folders import OpenNodes
 from .runner import run_workflow
@@ -46,6 +47,14 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--style", type=Path, metavar="CLIP", help="the speaking style: a video of a speaker")
     parser.add_argument(
         "--motion", type=Path, metavar="CLIP", help="the head motion: a video of a head (default: still)"
+    )
+    parser.add_argument(
+        "--head-from-voice", action="store_true", help="the built-in motion generator moves the head by the voice"
+    )
+    parser.add_argument(
+        "--prompt",
+        metavar="TEXT",
+        help="with --head-from-voice: what the head does, such as 'at 1 s nods, from 3 to 5 s looks left'",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE.mp4", help="the video to write")
     parser.add_argument("--force", action="store_true", help="overwrite the video if it is there")
@@ -78,6 +87,10 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_generate(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     check_inputs(args, "portrait", "audio", "style", "motion")
+    if args.motion is not None and args.head_from_voice:
+        raise PortraitError("--motion and --head-from-voice both move the head: give one of them")
+    if args.prompt is not None and not args.head_from_voice:
+        raise PortraitError("--prompt moves the head of --head-from-voice: give that too")
     write_video(graph(args), args.out, args.force, open_nodes)
 
 
@@ -150,6 +163,16 @@ def graph(args: argparse.Namespace) -> Nodes:
         fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **face_analyzer}
         add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
         extra["head_motion"] = ["fitted motion", 0]
+    elif args.head_from_voice:
+        add("generator", "SVPLoadMotionGenerator", generator=BUILT_IN.entry)
+        asked: dict[str, Any] = {"seed": args.seed} | ({} if args.prompt is None else {"prompt": args.prompt})
+        if args.style:
+            asked["style"] = ["style", 0]
+        voice: dict[str, Any] = {"motion_generator": ["generator", 0], "audio": ["speech", 0]}
+        add("motion", "SVPMotionGenerate", **voice, **asked)
+        placed: dict[str, Any] = {"motion": ["motion", 0], "portrait": ["portrait", 0], "model": model}
+        add("head", "SVPMotionToHeadKps", **placed, **face_analyzer)
+        extra["head_motion"] = ["head", 0]
     widgets = {"seed": args.seed, "steps": args.steps, "fps": args.fps}
     sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
     add("sampler", "SVPSampler", **sources, **widgets, **extra)

@@ -141,3 +141,19 @@ def test_a_portrait_without_a_face_is_named_with_the_cure(tmp_path, speech, caps
     line = error_of(capsys)
     assert "no face found in the portrait (64 x 64 pixels" in line and "type the 8 keypoints" in line
     assert not list(tmp_path.glob("*.mp4"))
+
+
+def test_a_voice_alone_moves_the_head(tmp_path, speech, capsys):
+    still, moving = tmp_path / "still.mp4", tmp_path / "moving.mp4"
+    assert generate(PORTRAIT, speech, still, "--fps", "12.5") == 0
+    more = ["--head-from-voice", "--prompt", "from 0 to 0.6 s shakes large quickly"]
+    assert generate(PORTRAIT, speech, moving, "--fps", "12.5", *more) == 0
+    analyzer = FaceAnalyzer(load_model(BUILTIN_MODEL).face_analyzer)
+    ways = [
+        analyzer.analyze(load_video(path).frames).head_keypoints.std(axis=0).mean() for path in (still, moving)
+    ]  # pixels
+    assert ways[1] > 2 * ways[0], ways
+    capsys.readouterr()
+    clip = str(ASSETS / "driving.mp4")
+    assert generate(PORTRAIT, speech, tmp_path / "a.mp4", "--head-from-voice", "--motion", clip) == 1
+    assert "--motion and --head-from-voice both move the head" in error_of(capsys)
