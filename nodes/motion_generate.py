@@ -114,8 +114,8 @@ class SVPLoadMotionGenerator(io.ComfyNode):
                     "generator",
                     options=found,
                     default=found[0],
-                    tooltip=f"built-in, which comes with the pack, or a weight file in {FOLDERS}. KDTalker also needs wav2lip.pth and norm.npz beside it, JoyVASA "
-                    "motion_template.pkl; svp download kdtalker joyvasa fetches all of them.",
+                    tooltip=f"built-in, which comes with the pack, or a weight file in {FOLDERS}. KDTalker also needs wav2lip.pth "
+                    "and norm.npz beside it, JoyVASA motion_template.pkl; svp download kdtalker joyvasa fetches all of them.",
                 )
             ],
             outputs=[

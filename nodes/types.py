@@ -83,7 +83,8 @@ FaceLandmarksSocket = io.Custom("FACE_LANDMARKS")
 @dataclass(eq=False)
 class LoadedModel:
     """A model and the host's handles on its memory (None without a host): on what denoises, on what encodes the conditions
-    before that, and on its audio encoder, if it has one. acceleration: what samplers leave out; conditioning_cache: of the last clip; every copy has one of its own."""
+    before that, and on its audio encoder, if it has one. acceleration: what samplers leave out; conditioning_cache: of the last
+    clip; every copy has one of its own."""
 
     portrait: PortraitModel
     denoising_handle: Any

@@ -72,8 +72,8 @@ SUITE.toml: name, protocol (videos, reconstruction or style_transfer), [[systems
 videos: truth is a folder of true videos, and every system's videos a folder of finished ones with the same names; they are
 measured at the truth's frame rate and size. reconstruction, style_transfer: dataset is a folder that `svp prepare` made, and
 every system a model and a style (sampled, mean, none, voice, face, other emotion). [networks] names files for FID (inception),
-FVD (i3d), LPIPS (lpips), SyncNet (syncnet) and an embedding of faces (embedding: any ONNX network of faces); without them these figures are left out, and the
-report says so. Landmarks come from face_analyzer (built-in, insightface, mediapipe, none), or lie beside a video as
+FVD (i3d), LPIPS (lpips), SyncNet (syncnet) and an embedding of faces (embedding: any ONNX network of faces); without them these
+figures are left out, and the report says so. Landmarks come from face_analyzer (built-in, insightface, mediapipe, none), or lie beside a video as
 NAME.landmarks.npz (landmarks, n x 68 x 2). An interrupted suite goes on where it stopped.
 """
 

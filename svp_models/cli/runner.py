@@ -189,8 +189,7 @@ def run_workflow(
 
     assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. complete: the
     workflow has all inputs, as saved ones have; else missing widgets take their defaults. accelerate: a preset of the Accelerate
-    node, for every sampler. Previews go to a temp folder that is
-    removed afterwards.
+    node, for every sampler. Previews go to a temp folder that is removed afterwards.
     """
     graph = load_graph(workflow)
     if not input_folder.is_dir():

@@ -42,8 +42,8 @@ class HeadPoints:
 
     def __len__(self) -> int:
         """Warped portraits that differ: 1 where nothing moves."""
-        moving = self.face is not None and self.track is not None
-        return max(len(self.frames), len(self.track) if moving and self.track is not None else 1)
+        followed = 1 if self.face is None or self.track is None else len(self.track)
+        return max(len(self.frames), followed)
 
     def warp(self, image: Tensor, index: list[int]) -> Tensor:
         """The portrait 3 h w, of this size, warped to some frames: n 3 h w."""

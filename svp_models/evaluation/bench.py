@@ -55,9 +55,8 @@ def measure(case: Case, rate: float, repeats: int, device: torch.device = CPU) -
     if len(works) == 2:
         row |= {"plain_gflop": round(counted[1], 4), "fewer_products": round(counted[1] / counted[0], 3)}
     if case.bytes:
-        row |= dict(
-            zip(("tensor_mb", "plain_tensor_mb"), (round(peak_bytes(work) / 1e6, 1) for work in works), strict=False)
-        )
+        names = ("tensor_mb", "plain_tensor_mb")[: len(works)]
+        row |= {name: round(peak_bytes(work) / 1e6, 1) for name, work in zip(names, works, strict=True)}
     if device.type == "meta":
         return row
     times = interleaved(works, repeats, device)

@@ -140,7 +140,7 @@ def measure_clip(
 def paired_chunks(made: Iterable[np.ndarray], true: Iterable[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Up to CHUNK frames of both clips at a time, until the shorter one ends."""
     some, others = [], []
-    for one, other in zip(made, true, strict=False):
+    for one, other in zip(made, true, strict=False):  # one of the clips may be longer
         some.append(one)
         others.append(other)
         if len(some) == CHUNK:

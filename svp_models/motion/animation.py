@@ -99,6 +99,7 @@ def animate_portrait(
             )  # fmt: skip
         frames = animate_video(networks, faces, driving, options, ratios, reference)
     composed = Composer(crop, framing, count, folder)
+    # A video may be longer than the motion: its further pictures are left.
     for index, (frame, base) in enumerate(zip(chain.from_iterable(frames), images, strict=False)):
         shown = composed.add(base, frame)
         if show is not None:

@@ -45,8 +45,8 @@ class BlockContext:
     """Inputs that all transformer blocks of one UNet pass share.
 
     frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d or None; reference: the bank to read, one
-    b x tokens x channels per block; where these three are shorter, the first clips have zeros there; bank: the list that a ReferenceNet's blocks append to, None in the denoiser; temporal:
-    whether the temporal layers run.
+    b x tokens x channels per block; where these three are shorter, the first clips have zeros there; bank: the list that a
+    ReferenceNet's blocks append to, None in the denoiser; temporal: whether the temporal layers run.
     """
 
     frames: int

@@ -50,9 +50,12 @@ class FaceBatches:
         return {"target": target, "landmarks": self.frames.landmarks[clip, frame] - corner[:, None]}
 
     def clips(self, count: int, length: int, generator: torch.Generator, expression: Tensor | None = None) -> Batch:
-        """expression: count, whether a sample has its expression track, without which its portrait is warped to the head
-        alone; None: all have it. count clips b with `length` frames f each: target and warped b f 3 H W, portrait b 3 H W, all in [-1, 1]; kps b f 3 H W in
-        [0, 1]; audio b f w F; controls b f 68; style b d, where there are styles; landmarks b f 68 2 in pixels of the crops."""
+        """count clips b with `length` frames f each: target and warped b f 3 H W, portrait b 3 H W, all in [-1, 1]; kps b f 3 H W
+        in [0, 1]; audio b f w F; controls b f 68; style b d, where there are styles; landmarks b f 68 2 in pixels of the crops.
+
+        expression: count, whether a sample has its expression track, without which its portrait is warped to the head alone;
+        None: all have it.
+        """
         data, config = self.frames, self.config
         clip, frame = self._clips(count, generator), self._frames(count, length, generator)
         many = clip[:, None].expand(-1, length)  # b f

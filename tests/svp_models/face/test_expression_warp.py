@@ -75,8 +75,8 @@ def test_landmarks_arrive_where_the_speaker_has_them(faces):
 
 def test_mouth_and_eyes_are_nearer_to_the_truth_than_a_rigid_head(faces):
     images, landmarks, keypoints, _ = faces
-    bent, _ = warp_all(faces)
-    count = len(bent)
+    warped, _ = warp_all(faces)
+    count = len(warped)
     rigid = warp_batch(images[:1].expand(count, -1, -1, -1), keypoints[:1].expand(count, -1, -1), keypoints[1:])
 
     def error(found, row, part):
@@ -86,7 +86,7 @@ def test_mouth_and_eyes_are_nearer_to_the_truth_than_a_rigid_head(faces):
 
     # Where the jaw opens nobody knows the inside of the mouth, and yet the lips count.
     for row, part in ((0, MOUTH), (1, MOUTH), (2, MOUTH), (3, LIDS)):
-        assert error(bent, row, part) < 0.8 * error(rigid, row, part)
+        assert error(warped, row, part) < 0.8 * error(rigid, row, part)
 
 
 def test_a_window_is_a_part_of_the_whole(faces):
@@ -110,9 +110,9 @@ def test_nothing_moves_where_nothing_changes(faces):
 
 def test_the_border_stays_and_points_that_are_no_numbers_are_harmless(faces):
     images, landmarks, keypoints, tracks = faces
-    bent, moved = warp_all(faces)
+    warped, moved = warp_all(faces)
     for edge in ((slice(None), 0), (slice(None), -1)):
-        torch.testing.assert_close(bent[0, :, edge[1]], images[0, :, edge[1]], atol=0.03, rtol=0)
+        torch.testing.assert_close(warped[0, :, edge[1]], images[0, :, edge[1]], atol=0.03, rtol=0)
     points = face_points(landmarks[:1], keypoints[:1])
     broken = moved[:1].clone()
     broken[0, 50] = float("nan")
@@ -127,12 +127,12 @@ def test_a_blink_leaves_the_brows_alone(faces):
     shut = still.clone()
     shut[:, 64:66] = 1
     moved = moved_points(load_expression_basis(), points, keypoints[:1], keypoints[:1], still, shut)
-    bent = warp_expression(images[:1], keypoints[:1], keypoints[:1], points, moved)
+    warped = warp_expression(images[:1], keypoints[:1], keypoints[:1], points, moved)
     changed = []
     for part in (BROWS, LIDS):
         left, top = landmarks[0, part].amin(0).int().tolist()
         right, bottom = landmarks[0, part].amax(0).int().tolist()
-        changed.append(float((bent - images[:1])[0, :, top : bottom + 1, left : right + 1].abs().mean()))
+        changed.append(float((warped - images[:1])[0, :, top : bottom + 1, left : right + 1].abs().mean()))
     assert changed[0] < 0.4 * changed[1] and changed[1] > 0.04
 
 
