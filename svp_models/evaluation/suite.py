@@ -38,7 +38,8 @@ else:
 FIGURES_VERSION = 2  # changes with everything that changes a figure
 PROTOCOLS = (RECONSTRUCTION, STYLE_TRANSFER, VIDEOS)
 STYLES = ("sampled", "mean", "none", "voice", "face", "other emotion")
-BASELINES = ("still portrait", "warped portrait", "VAE alone", "mute voice")
+NEAREST_CLIP = "nearest training clip"
+BASELINES = ("still portrait", "warped portrait", "VAE alone", "mute voice", NEAREST_CLIP)
 TRUTH = "truth"
 VIDEO_ENDINGS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 LANDMARKS_ENDING = ".landmarks.npz"  # beside a video: its landmarks (n 68 2, pixels), instead of a face analyser

@@ -28,10 +28,11 @@ from ..synthetic.performance import classify_emotion
 from ..types import Audio, HeadMotion, Style, StylePrior
 from .baselines import still_portrait, to_frames, to_planes, vae_alone, warped_portrait
 from .metrics.style import cosine
-from .suite import ClipJob, SuiteConfig, SystemConfig
+from .suite import NEAREST_CLIP, ClipJob, SuiteConfig, SystemConfig
 from .suite_videos import ClipInputs, Made, face_tracker
 
 LARGEST = 2**31  # seeds are below
+NEAREST_SIDE = 64  # pixels at which portraits of people are compared
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,42 @@ def read_clip(config: SuiteConfig, key: str, size: int) -> ShardClip:
     kept = {name: value[:count] for name, value in vars(labels).items() if value is not None and name not in scaled}
     audio = fit_audio(decode_audio(member(AUDIO)), count / info.fps)
     return ShardClip(info, frames, audio, ClipLabels(**scaled, **kept))
+
+
+@lru_cache(maxsize=2)
+def _training_portraits(folder: str, size: int) -> tuple[tuple[str, ...], np.ndarray]:
+    """The people of the training split and the first frame of the first clip of each: m size size 3, uint8."""
+    manifest = _manifest(folder)
+    first: dict[str, np.ndarray] = {}
+    for shard, entry in manifest.samples("train"):
+        if entry.identity not in first:
+            frame = decode_frames(read_member(manifest.folder, shard, entry, VIDEO), 0, 1)[0]
+            first[entry.identity] = cv2.resize(frame, (size, size), interpolation=cv2.INTER_AREA)
+    return tuple(first), np.stack(list(first.values())) if first else np.zeros((0, size, size, 3), np.uint8)
+
+
+def nearest_training_clip(config: SuiteConfig, clip: ShardClip) -> str:
+    """The key of a clip of the training split: of the person, other than the clip's own, whose portrait differs least from the
+    clip's first frame, with the emotion and intensity of the clip where there is one."""
+    people, portraits = _training_portraits(config.dataset, NEAREST_SIDE)
+    wanted = cv2.resize(clip.frames[0], (NEAREST_SIDE, NEAREST_SIDE), interpolation=cv2.INTER_AREA).astype(np.float32)
+    errors = [
+        np.inf if person == clip.info.identity else float(np.square(portrait - wanted).mean())
+        for person, portrait in zip(people, portraits, strict=True)
+    ]
+    if not np.isfinite(errors).any():
+        raise PortraitError(
+            f"{config.dataset}: the split 'train' has 0 other people: leave {NEAREST_CLIP!r} out of baselines, or prepare a training split"
+        )
+    person = people[int(np.argmin(errors))]
+    entries = [entry for _, entry in _manifest(config.dataset).samples("train") if entry.identity == person]
+    alike = [entry for entry in entries if entry.emotion == clip.info.emotion] or entries
+    return min(alike, key=lambda entry: (entry.intensity != clip.info.intensity, entry.key)).key
+
+
+def played(frames: np.ndarray, count: int) -> np.ndarray:
+    """`count` frames of a clip n h w 3, to and fro where it is shorter."""
+    return frames[np.pad(np.arange(len(frames)), (0, max(count - len(frames), 0)), mode="reflect")[:count]]
 
 
 def true_track(clip: ShardClip) -> FaceTrack:
@@ -134,6 +171,9 @@ def model_inputs(config: SuiteConfig, job: ClipJob, roots: tuple[Path, ...]) -> 
             results[name] = made(warped_portrait(portrait, own, clip.labels.head_keypoints), first)
         elif name == "VAE alone":
             results[name] = made(vae_alone(first, clip.frames), first)
+        elif name == NEAREST_CLIP:
+            key = nearest_training_clip(config, portrait_clip)
+            results[name] = made(played(read_clip(config, key, size).frames, count), first)
         else:
             silence = Audio(torch.zeros_like(clip.audio.waveform), clip.audio.sample_rate)
             style = _style(first, "sampled", style_clip, other_clip, seed)

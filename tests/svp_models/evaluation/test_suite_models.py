@@ -1,12 +1,17 @@
 """The built-in model on a small prepared data set of drawn people, by both protocols."""
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
+from svp_portrait.svp_models.data.manifest import open_manifest
 from svp_portrait.svp_models.data.prepare import prepare
 from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.report import report_json
-from svp_portrait.svp_models.evaluation.suite import SuiteConfig, SystemConfig, list_jobs, read_suite
+from svp_portrait.svp_models.evaluation.suite import NEAREST_CLIP, SuiteConfig, SystemConfig, list_jobs, read_suite
+from svp_portrait.svp_models.evaluation.suite_models import nearest_training_clip, played, read_clip
 from svp_portrait.svp_models.evaluation.suite_report import run_suite
 
 SYSTEMS = (
@@ -20,7 +25,7 @@ SYSTEMS = (
 def dataset(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shards")
     output = OutputOptions(size=64, seconds=1.6)
-    prepare(None, folder, PrepareConfig(output, synthetic=SyntheticOptions(1, 2, 3, seed=4)))
+    prepare(None, folder, PrepareConfig(output, synthetic=SyntheticOptions(2, 2, 3, seed=4)))
     return folder
 
 
@@ -67,6 +72,37 @@ def test_a_reconstruction_begins_with_the_true_frame(dataset, tmp_path):
     assert found["SVP"]["mouth_corr"] > found["mute voice"]["mouth_corr"]
     jobs = list_jobs(config)
     assert jobs[0].keys[0] == jobs[0].keys[1]
+
+
+def test_the_nearest_training_clip_is_of_the_person_who_looks_alike(dataset, tmp_path):
+    config = suite(dataset, "reconstruction", systems=SYSTEMS[:1], baselines=("still portrait", NEAREST_CLIP))
+    entries = [entry for _, entry in open_manifest(dataset).samples("train")]
+    for entry in entries:
+        seen = read_clip(config, entry.key, 64)
+        stranger = replace(seen, info=replace(seen.info, identity="somebody else"))
+        found = next(other for other in entries if other.key == nearest_training_clip(config, stranger))
+        assert (found.identity, found.emotion) == (entry.identity, entry.emotion)
+        another = next(other for other in entries if other.key == nearest_training_clip(config, seen))
+        assert another.identity != entry.identity
+    figures = rows(run_suite(config, tmp_path))
+    assert list(figures) == ["still portrait", NEAREST_CLIP, "SVP", "truth"]
+    assert figures[NEAREST_CLIP]["psnr"] < figures["still portrait"]["psnr"]  # another person's face
+
+
+def test_a_short_clip_plays_to_and_fro():
+    frames = np.arange(3)[:, None, None, None]
+    assert played(frames, 8).ravel().tolist() == [0, 1, 2, 1, 0, 1, 2, 1]
+    assert played(frames, 2).ravel().tolist() == [0, 1]
+
+
+def test_without_other_people_to_train_on_the_cure_is_named(tmp_path):
+    prepare(
+        None, tmp_path, PrepareConfig(OutputOptions(size=64, seconds=1.6), synthetic=SyntheticOptions(0, 1, 1, seed=4))
+    )
+    config = suite(tmp_path, "reconstruction", systems=SYSTEMS[:1])
+    clip = read_clip(config, list_jobs(config)[0].id, 64)
+    with pytest.raises(PortraitError, match="0 other people: leave 'nearest training clip' out"):
+        nearest_training_clip(config, clip)
 
 
 @pytest.mark.slow
