@@ -28,6 +28,7 @@ from .types import (
     StyleSocket,
     SvpModel,
     check_sides,
+    latent_of_faces,
     search_aliases,
     seed_input,
     weight_input,
@@ -217,4 +218,5 @@ class SVPSampler(io.ComfyNode):
         model.load_for_denoising(memory)
         on_latents = preview(bar, model.portrait)
         samples = pipeline.denoise(inputs, conditions, seed, options, denoising, on_latents, plan)
-        return io.NodeOutput({"samples": samples}, fps)
+        given = model, face, head, fps, (width, height)
+        return io.NodeOutput(latent_of_faces(samples, *given, expression=track), fps)

@@ -32,10 +32,12 @@ from torch import Tensor, nn
 
 from ..svp_models.checkpoints.liveportrait import LivePortraitNetworks
 from ..svp_models.diffusion.acceleration import EXACT, Acceleration
+from ..svp_models.diffusion.composition import Composition, chunk_of, compose_frames, plan_composition, portrait_of_size
 from ..svp_models.diffusion.conditioning_cache import ConditioningCache
 from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
 from ..svp_models.diffusion.memory import choose_plan
 from ..svp_models.errors import PortraitError
+from ..svp_models.io.progress import Progress
 from ..svp_models.media.audio import audio_segment
 from ..svp_models.media.frame_stream import (
     ALL_FRAMES,
@@ -48,7 +50,7 @@ from ..svp_models.media.frame_stream import (
 from ..svp_models.model import PortraitModel
 from ..svp_models.motion.generators import MotionGenerator
 from ..svp_models.networks.audio_encoder import AudioEncoder
-from ..svp_models.types import Audio
+from ..svp_models.types import Audio, HeadMotion
 from .host import (
     InputImpl,
     available_memory,
@@ -63,6 +65,7 @@ from .host import (
 
 CHUNK = 32  # frames converted at a time
 GENERATING_MEMORY = 2**30  # bytes beside a motion generator's networks
+FACES = "svp_faces"  # in a LATENT of face crops, beside "samples": what puts them onto the portrait
 RENDERING_MEMORY = 3 * 2**30  # bytes beside LivePortrait's networks
 
 SvpModel = io.Custom("SVP_MODEL")
@@ -309,3 +312,56 @@ def check_sides(largest: int, **sides: int | None) -> bool | str:
                 "for the model's own size"
             )
     return True
+
+
+@dataclass(frozen=True, eq=False)
+class LatentFaces:
+    """What becomes of a latent's faces. model: whose mask joins them; plan: the portrait and where they lie in it; frames: of the
+    latent; size: width, height of a decoded face."""
+
+    model: LoadedModel
+    plan: Composition
+    frames: int
+    size: tuple[int, int]
+
+    def fits(self, images: Tensor, frames: int) -> bool:
+        """Whether IMAGE of a latent with so many frames still shows these faces, and no node has cut or resized them."""
+        return frames == self.frames and (images.shape[2], images.shape[1]) == self.size
+
+    def compose(self, images: Tensor, first: int) -> Tensor:
+        """IMAGE of faces, n H W 3 from the frame `first` on -> IMAGE of whole frames."""
+        if not first:
+            self.model.load_for_conditions()
+        height, width = self.plan.portrait.shape[-2:]
+        faces = 2 * rearrange(images.float().cpu(), "n h w c -> n c h w") - 1
+        done, found = 0, []
+        for part in faces.split(chunk_of(width, height)):
+            frames, _ = compose_frames(self.model.portrait, self.plan, part, first + done)
+            found.append(rearrange((frames + 1) / 2, "n c h w -> n h w c").clamp(0, 1))
+            done += len(part)
+        return torch.cat(found)
+
+
+def latent_of_faces(
+    samples: Tensor,
+    model: LoadedModel,
+    portrait: Tensor,
+    motion: HeadMotion | Tensor,
+    fps: float,
+    asked: tuple[int, int],
+    progress: Progress | None = None,
+    expression: Tensor | None = None,
+) -> dict[str, Any]:
+    """The LATENT of samples: of a model that draws crops of the face, with what puts them onto the portrait.
+
+    portrait: 3 h w in [-1, 1] of any size; asked: width, height of the frames as the user gave them, 0: the portrait's own.
+    """
+    crop, size = model.portrait.config.face_crop, model.portrait.config.size
+    latent: dict[str, Any] = {"samples": samples}
+    if not crop.width:
+        return latent
+    frame_size = asked[0] or size, asked[1] or size
+    shown = portrait_of_size(portrait, frame_size, *((0, 0) if asked == (0, 0) else frame_size))
+    faces = crop.width, crop.height
+    plan = plan_composition(model.portrait, shown, motion, len(samples), fps, faces, frame_size, progress, expression)
+    return latent | {FACES: LatentFaces(model, plan, len(samples), faces)}

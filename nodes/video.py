@@ -18,7 +18,16 @@ from ..svp_models.media.images import images_from_stream, median_filter_frames
 from ..svp_models.media.writer import VideoWriter
 from . import host
 from .host import InputImpl, folder_paths, io, ui
-from .types import ADVANCED, audio_from_host, audio_of_video, bytes_from_images, open_frames, rgb_images, search_aliases
+from .types import (
+    ADVANCED,
+    FACES,
+    audio_from_host,
+    audio_of_video,
+    bytes_from_images,
+    open_frames,
+    rgb_images,
+    search_aliases,
+)
 
 CHUNK = 16  # frames decoded and written at a time: memory stays the same for any length
 
@@ -33,8 +42,8 @@ def check_latent(latent: Tensor, vae: Any) -> None:
         )
 
 
-def image_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae: Any) -> Iterator[Tensor]:
-    """IMAGE of up to CHUNK frames at a time, decoded from the latent if there are no images."""
+def image_chunks(images: Tensor | None, latent: dict[str, Any] | None, vae: Any) -> Iterator[Tensor]:
+    """IMAGE of up to CHUNK frames at a time, decoded from the latent if there are no images; crops of faces lie on their portrait."""
     if (images is None) == (latent is None) or (latent is not None and vae is None):
         raise PortraitError("connect either images, or a latent together with its vae")
     clip = images if latent is None else latent["samples"]
@@ -42,13 +51,15 @@ def image_chunks(images: Tensor | None, latent: dict[str, Tensor] | None, vae: A
         check_latent(clip, vae)
     elif clip.ndim != 4 or not len(clip):
         raise PortraitError(f"the frames have shape {tuple(clip.shape)}: at least one frame of 3 dimensions is needed")
-    progress = host.progress()
+    progress, faces = host.progress(), None if latent is None else latent.get(FACES)
     for start in range(0, len(clip), CHUNK):
         chunk = clip[start : start + CHUNK]
         if latent is not None:
             check_latents(chunk, start)
             chunk = vae.decode(chunk)
         check_pictures(chunk, start)
+        if faces is not None and faces.fits(chunk, len(clip)):
+            chunk = faces.compose(chunk, start)
         yield chunk
         release(clip)  # of a long clip in a file
         progress(min(start + CHUNK, len(clip)), len(clip))

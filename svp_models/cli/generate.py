@@ -14,6 +14,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from ..checkpoints.model_file import BUILTIN_MODEL
+from ..checkpoints.safetensors_io import read_config, read_metadata
+from ..config import ModelConfig
 from ..diffusion.acceleration import PRESETS
 from ..errors import PortraitError
 from ..face.detectors.auto import AutoBackend
@@ -173,12 +176,23 @@ def graph(args: argparse.Namespace) -> Nodes:
         placed: dict[str, Any] = {"motion": ["motion", 0], "portrait": ["portrait", 0], "model": model}
         add("head", "SVPMotionToHeadKps", **placed, **face_analyzer)
         extra["head_motion"] = ["head", 0]
+        if reads_motion(args.model):
+            extra["motion"] = ["motion", 0]
     widgets = {"seed": args.seed, "steps": args.steps, "fps": args.fps}
     sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
     add("sampler", "SVPSampler", **sources, **widgets, **extra)
     decoded = {"latent": ["sampler", 0], "vae": ["model", 1], "audio": ["speech", 0], "fps": ["sampler", 1]}
     add("video", "SVPVideoCombine", filename_prefix="video", **decoded)
     return nodes
+
+
+def reads_motion(name: str) -> bool:
+    """Whether a model, by its name in Load Portrait Model, takes expression, lids and gaze beside the voice."""
+    files = [BUILTIN_MODEL] if name == BUILTIN else [folder / "svp" / name for folder in (Path("models"), OUTPUT)]
+    for path in files:
+        if path.is_file():
+            return bool(read_config(path, read_metadata(path), ModelConfig).unet.expression_size)
+    return False
 
 
 def adder(nodes: Nodes) -> Callable[..., None]:

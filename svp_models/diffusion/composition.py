@@ -20,10 +20,12 @@ from ..media.images import ImageBuffer
 from ..model import PortraitModel
 from ..types import HeadMotion
 from .face_inputs import HeadPoints, head_points
-from .inputs import centre_crop, fit_motion
+from .inputs import centre_crop, fit_motion, fit_portrait
 
 CHUNK = 8  # frames at a time
 MOST_PIXELS = 2**22  # of such a chunk
+MOST_SIDE = 1024  # pixels of composed frames whose size nobody has chosen
+FEATHER = 0.06  # of the shorter side of the faces, over which they blend into the portrait at their border
 FACE_CENTRE = (0.0, 0.3, 0.3)  # of the mean head, in the middle of the mask without a network
 FACE_RADII = (0.92, 1.25)  # of that mask, in half widths of the face
 
@@ -109,23 +111,51 @@ def compose_clip(
             "mask for all or one for each, of the size of the faces"
         )
     frames, weights = (ImageBuffer(len(faces), shape, folder) for shape in ((height, width, 3), (height, width)))
-    border = border_mask(faces.shape[2], faces.shape[1], feather)
-    for block in blocks(len(faces), max(1, min(CHUNK, MOST_PIXELS // (width * height)))):
-        index = list(range(block.start, block.stop))
+    for block in blocks(len(faces), chunk_of(width, height)):
         found = 2 * rearrange(faces[block].float().cpu(), "n h w c -> n c h w") - 1
-        warped, placement, points = plan.frames(index)
-        if masks is None:
-            weight = _mask(model, plan, warped, placement, found, points)
-        else:
-            weight = masks[block] if len(masks) > 1 else masks
-            weight = weight[:, None].float().cpu()
-        joined, weight = compose(warped, found, weight.expand(len(found), -1, -1, -1) * border, placement)
+        given = masks if masks is None or len(masks) == 1 else masks[block]
+        joined, weight = compose_frames(model, plan, found, block.start, given, feather)
         for image, mask in zip((joined + 1) / 2, weight[:, 0], strict=True):
             frames.add(rearrange(image, "c h w -> h w c").clamp(0, 1))
             weights.add(mask)
         if progress is not None:
             progress(block.stop, len(faces))
     return frames.tensor(), weights.tensor()
+
+
+def chunk_of(width: int, height: int) -> int:
+    """How many frames of a size are composed at a time."""
+    return max(1, min(CHUNK, MOST_PIXELS // (width * height)))
+
+
+@torch.no_grad()
+def compose_frames(
+    model: PortraitModel,
+    plan: Composition,
+    faces: Tensor,
+    first: int,
+    masks: Tensor | None = None,
+    feather: float = FEATHER,
+) -> tuple[Tensor, Tensor]:
+    """Some faces of a clip, n 3 H W in [-1, 1] from its frame `first` on -> frames n 3 h w in [-1, 1] at the portrait's size and the
+    masks in them, n 1 h w. masks: n (or 1) H W, see `compose_clip`."""
+    warped, placement, points = plan.frames(list(range(first, first + len(faces))))
+    if masks is None:
+        weight = _mask(model, plan, warped, placement, faces, points)
+    else:
+        weight = masks[:, None].float().cpu()
+    border = border_mask(faces.shape[3], faces.shape[2], feather)
+    return compose(warped, faces, weight.expand(len(faces), -1, -1, -1) * border, placement)
+
+
+def portrait_of_size(portrait: Tensor, aspect: tuple[int, int], width: int, height: int) -> Tensor:
+    """A portrait 3 h w in [-1, 1] as large as composed frames shall be: cut to the aspect (width, height), then resized to width x
+    height; 0 x 0: at its own resolution, no larger than MOST_SIDE and with even sides."""
+    _, _, wide, high = centre_crop(portrait.shape[-1], portrait.shape[-2], *aspect)
+    if not width and not height:
+        shrink = min(1.0, MOST_SIDE / max(wide, high))
+        width, height = (max(2, 2 * round(shrink * side / 2)) for side in (wide, high))
+    return fit_portrait(portrait, width or aspect[0], height or aspect[1])
 
 
 def _mask(
