@@ -47,7 +47,8 @@ class FrontEnd:
     def open_templates(self) -> Any:
         """The dialog with the pack's workflows in view."""
         self.command("Comfy.BrowseTemplates")
-        dialog = self.page.locator("[role=dialog]").first
+        pack = self.page.get_by_text(PACK, exact=True)
+        dialog = self.page.locator("[role=dialog]").filter(has=pack).first  # not that of missing models, which follows
         dialog.get_by_text(PACK, exact=True).dispatch_event("click")
         return dialog
 

@@ -140,6 +140,20 @@ def test_execute_is_short(node):
     assert sum(isinstance(part, ast.stmt) for statement in body for part in ast.walk(statement)) <= 25
 
 
+def test_every_socket_type_has_its_own_colour():
+    """In colors.js: what has none there is drawn in grey, and two alike look as if they fitted."""
+    sockets = {
+        socket.get_io_type()
+        for schema in [node.define_schema() for node in NODE_CLASSES]
+        for socket in [*schema.inputs, *schema.outputs]
+    }
+    own = {kind for kind in sockets if kind.startswith("SVP_") and "," not in kind}
+    text = (Path(__file__).parents[2] / "web" / "js" / "colors.js").read_text()
+    colours = dict(re.findall(r"^  (SVP_\w+): \"(#[0-9A-F]{6})\",$", text, re.M))
+    assert set(colours) == own
+    assert len(set(colours.values())) == len(colours)
+
+
 if __name__ == "__main__":
     for every in NODE_CLASSES:
         schema = every.define_schema()
