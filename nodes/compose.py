@@ -50,7 +50,7 @@ class SVPComposePortrait(io.ComfyNode):
                 ),
                 io.MultiType.Input(
                     "head_motion",
-                    types=[io.Image, HeadMotionSocket],
+                    types=[io.Image, HeadMotionSocket, MotionSocket],
                     optional=True,
                     tooltip="The head motion that the sampler got; if not connected, the head stays still.",
                 ),
@@ -104,7 +104,7 @@ class SVPComposePortrait(io.ComfyNode):
     @classmethod
     def execute(
         cls, model, portrait: Tensor, faces: Tensor, fps: float, feather: float, width: int, height: int,
-        head_motion: Tensor | HeadMotion | None = None, mask: Tensor | None = None,
+        head_motion: Tensor | HeadMotion | Motion | None = None, mask: Tensor | None = None,
         face_analyzer: FaceTracker | None = None, motion: Motion | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         config, whole = model.portrait.config, types.frames_from_images(portrait[:1])[0]

@@ -15,6 +15,7 @@ from ..svp_models.face.portrait_face import expression_track
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared
+from ..svp_models.motion.head_keypoints import head_keypoints_of_motion
 from ..svp_models.types import HeadMotion, Motion
 from . import types
 from .host import PreviewBar, folder_paths, io, preview
@@ -38,13 +39,14 @@ LARGEST = 2048  # pixels per side
 
 
 def motion_of(
-    head_motion: Tensor | HeadMotion | None, portrait: Tensor, analyzer: FaceTracker | bytes | None
+    head_motion: Tensor | HeadMotion | Motion | None, portrait: Tensor, analyzer: FaceTracker | bytes | None
 ) -> Tensor | HeadMotion:
-    """IMAGE -> f 3 h w in [0, 1]; a head motion stays; without one, the portrait's own keypoints, which stand still."""
-    if head_motion is None:
-        return still_motion(analyzer, types.bytes_from_images(portrait[:1]))
+    """IMAGE -> f 3 h w in [0, 1]; a head motion stays; a motion moves the portrait's own keypoints, which stand still without one."""
     if isinstance(head_motion, HeadMotion):
         return head_motion
+    if head_motion is None or isinstance(head_motion, Motion):
+        still = still_motion(analyzer, types.bytes_from_images(portrait[:1]))
+        return still if head_motion is None else head_keypoints_of_motion(head_motion, still)
     return rearrange(types.rgb_images(head_motion).cpu().float(), "f h w c -> f c h w")
 
 
@@ -86,11 +88,11 @@ class SVPSampler(io.ComfyNode):
                 io.Audio.Input("audio", tooltip="The voice; it sets the length of the clip."),
                 io.MultiType.Input(
                     "head_motion",
-                    types=[io.Image, HeadMotionSocket],
+                    types=[io.Image, HeadMotionSocket, MotionSocket],
                     optional=True,
                     tooltip=(
-                        "How the head moves: a head motion fitted to the portrait, or keypoint images, one per "
-                        "frame. A motion that is shorter than the voice plays forwards and backwards. If not "
+                        "How the head moves: a motion, which the portrait's head follows from its own pose on, a head motion "
+                        "fitted to the portrait, or keypoint images, one per frame. A motion that is shorter than the voice plays forwards and backwards. If not "
                         "connected, or with one frame, the head stays still."
                     ),
                 ),
@@ -185,7 +187,7 @@ class SVPSampler(io.ComfyNode):
     def execute(
         cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], seed: int, steps: int, cfg: float, scheduler: str,
         reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int, overlap: int, width: int,
-        height: int, length: str, head_motion: Tensor | HeadMotion | None = None, style=None,
+        height: int, length: str, head_motion: Tensor | HeadMotion | Motion | None = None, style=None,
         face_analyzer: FaceTracker | None = None, motion: Motion | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         config = model.portrait.config

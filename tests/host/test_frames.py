@@ -20,7 +20,7 @@ from .server import Server, graph, speech
 
 NAMES = [
     "talk", "portrait", "style_interpolation", "style_library", "face_restore", "train_style", "vexpress_portrait",
-    "talk_photo", "talk_photo_style", "redub", "expression_sliders",
+    "talk_photo", "talk_photo_style", "redub", "expression_sliders", "warp_portrait",
 ]  # fmt: skip
 FRAMES = 6
 LARGEST = 1  # of 255

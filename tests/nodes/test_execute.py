@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from svp_portrait.nodes.head_motion import SVPHeadKpsExtract, SVPHeadKpsManual, SVPHeadKpsRender, SVPHeadKpsRetarget
+from svp_portrait.nodes.motion import SVPMotionToHeadKps
 from svp_portrait.nodes.sampler import SVPSampler
 from svp_portrait.nodes.saved_files import FROM_INPUT
 from svp_portrait.nodes.style import (
@@ -22,6 +23,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
 from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.media.video import load_video
+from svp_portrait.svp_models.types import SVP, Motion
 
 SAMPLER = {
     "seed": 0, "steps": 2, "cfg": 2.0, "scheduler": "euler", "reference_weight": 1.0, "audio_weight": 1.0, "style_weight": 1.0,
@@ -158,6 +160,16 @@ def test_without_head_motion_the_portraits_own_points_are_used(loaded, clip):
     still, given = (first(sample(loaded, clip, each))["samples"] for each in (None, fixed))
     assert torch.equal(still, given)
     assert not torch.equal(still, first(sample(loaded, clip, typed(clip)))["samples"])
+
+
+def test_a_motion_moves_the_head_as_its_keypoints_do(loaded, clip):
+    """The same latents as with Motion to Head Keypoints between."""
+    turn = torch.linspace(0, 20, 10)[:, None] * torch.tensor([1.0, 0.5, 0.0])
+    motion = Motion(turn, torch.zeros(10, 2), torch.ones(10), torch.zeros(10, 64), 25.0, SVP)
+    head = first(SVPMotionToHeadKps.execute(motion, clip["portrait"], "relative", loaded[0]))
+    moved, given = (first(sample(loaded, clip, each))["samples"] for each in (motion, head))
+    assert torch.equal(moved, given)
+    assert not torch.equal(moved, first(sample(loaded, clip, None))["samples"])
 
 
 def test_a_portrait_whose_face_is_not_found_is_told_with_the_cure(loaded, clip):

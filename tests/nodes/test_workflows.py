@@ -23,7 +23,7 @@ from ..looping import deviations, for_all
 WORKFLOWS = Path(__file__).resolve().parents[2] / "workflows"
 NAMES = [
     "expression_sliders", "face_restore", "portrait", "redub", "style_interpolation", "style_library", "talk", "talk_photo",
-    "talk_photo_style", "train_style", "vexpress_portrait",
+    "talk_photo_style", "train_style", "vexpress_portrait", "warp_portrait",
 ]  # fmt: skip
 NEEDED = {  # entries of the model zoo whose weights a graph needs
     "expression_sliders": ["liveportrait"],
@@ -232,9 +232,9 @@ def test_it_can_be_read_as_it_is_opened(name):
 
 def test_the_first_template_is_small():
     graph = drawn("talk")
-    assert len(graph["nodes"]) <= 6 and len(graph["links"]) <= 8
+    assert len(graph["nodes"]) <= 8 and len(graph["links"]) <= 11
     assert {node["title"] for node in graph["nodes"] if node["type"] not in NOTES} == {
-        "Portrait", "Speech", "Model", "Sampler", "Video",
+        "Portrait", "Speech", "Motion generator", "Motion of the voice", "Model", "Sampler", "Video",
     }  # fmt: skip
 
 
