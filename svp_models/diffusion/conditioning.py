@@ -192,7 +192,7 @@ class ClipConditions:
             reference_latent=self.reference_latent,
             audio=self.audio[index][None].to(like),
             kps=self.kps.frames(index)[None].to(like),
-            style=None if self.style is None else broadcast(self.style, index)[None].to(like),
+            style=None if self.style is None else _changing(self.style, index)[None].to(like),
             reference_warped=self._warped(index, like),
             expression=None if self.expression is None else self.expression[index][None].to(like),
         )
@@ -201,6 +201,11 @@ class ClipConditions:
         if self.reference_warped is None:
             return None
         return (broadcast(self.reference_warped, index) * self.scale)[None].to(like)
+
+
+def _changing(frames: FrameArray, index: Index) -> Tensor:
+    """Some frames of a clip; the single row where one stands for every frame."""
+    return frames[:1] if len(frames) == 1 else frames[index]
 
 
 @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a model has made of the last portrait, voice and head motion, for the next run with another style or seed."""
+"""What was made of the conditions of a clip: for the next run with another style or seed, and for the next step of this one."""
 
 from __future__ import annotations
 
@@ -11,9 +11,13 @@ from torch import Tensor
 from ..io.memory_map import IN_MEMORY, Storage
 from ..io.progress import Progress
 from ..model import PortraitModel
+from ..networks.conditions import ConditionKeys, Conditions, ConditionWeights
+from ..networks.denoiser import Denoiser
+from ..networks.layers import KeysValues
 from .conditioning import ClipConditions, encode_conditions, kps_features, style_tokens
 from .inputs import ClipInputs
 
+PreparedTokens = tuple[tuple[KeysValues, ...], tuple[KeysValues, ...]]  # of audio and style
 LARGEST_KEY = 256 * 2**20  # bytes of what a clip was made of, which stays in memory as long as what was made of it
 
 
@@ -89,3 +93,47 @@ def size_of(value: Any) -> int:
     if is_dataclass(value):
         return sum(size_of(getattr(value, field.name)) for field in fields(value))
     return sum(map(size_of, value)) if isinstance(value, tuple) else 0
+
+
+class KeyValueCache:
+    """The conditions of any window of a clip, ready for the denoiser.
+
+    Keys and values of the portrait are made once a clip, those of audio, expression and style once a window, as long as they take
+    up to `budget` bytes on the denoiser's device; the denoiser makes those of the remaining windows in every step. Results are the
+    same bit by bit.
+    """
+
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        conditions: ClipConditions,
+        weights: ConditionWeights,
+        budget: int,
+        reused: bool = True,
+    ) -> None:
+        """reused: whether windows come more than once; if not, keys and values of theirs are not stored."""
+        self.denoiser, self.conditions, self.weights = denoiser, conditions, weights
+        self._room = budget if reused else 0
+        self._reference: dict[int, tuple[KeysValues, ...]] = {}  # frames of a window -> of every block
+        self._tokens: dict[int, PreparedTokens] = {}  # window -> of every block
+
+    def window(self, number: int, index: list[int], like: Tensor) -> Conditions:
+        """Conditions of window `number`, which has the frames `index`; device and dtype as `like`."""
+        given = self.conditions.window(index, like)
+        bank = given.reference
+        if self.weights.reference:
+            given = replace(given, reference=(), keys=ConditionKeys(reference=self._portrait(bank, len(index))))
+        if number in self._tokens:
+            audio, style = self._tokens[number]
+            return replace(given, keys=replace(given.keys, audio=audio, style=style))
+        if self._room > 0:
+            given = self.denoiser.prepare(given, [features.shape[1] for features in bank], self.weights)
+            self._room -= sum(entry.nbytes for part in (given.keys.audio, given.keys.style) for entry in part)
+            if self._room >= 0:
+                self._tokens[number] = given.keys.audio, given.keys.style
+        return given
+
+    def _portrait(self, bank: tuple[Tensor, ...], frames: int) -> tuple[KeysValues, ...]:
+        if frames not in self._reference:
+            self._reference = {frames: self.denoiser.reference_keys(bank, frames)}
+        return self._reference[frames]

@@ -11,12 +11,16 @@ from torch import Tensor
 from ..networks.conditions import Conditions, ConditionWeights, cat
 from ..networks.unet import DeepFeatures
 
+KEY_BYTES = 128 * 2**20  # of keys and values of audio and style that are stored for all steps, where there is room
+
 
 @dataclass(frozen=True)
 class MemoryPlan:
-    """How a guided prediction is computed: both halves as one batch, or in less memory one after the other."""
+    """How a guided prediction is computed: both halves as one batch, or in less memory one after the other. key_bytes: of keys and
+    values on the device that are stored from step to step."""
 
     halves_together: bool = True
+    key_bytes: int = KEY_BYTES
 
 
 FASTEST = MemoryPlan()

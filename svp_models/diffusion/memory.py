@@ -8,6 +8,7 @@ queries by all keys), and what a kernel takes and gives back inside itself is co
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -19,11 +20,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..config import ModelConfig, UNetConfig
-from ..networks.conditions import Conditions, ConditionWeights
+from ..networks.conditions import ConditionKeys, Conditions, ConditionWeights
 from ..networks.denoiser import Denoiser
 from ..networks.pose_guider import PoseGuider
 from .conditioning import GUIDER_FRAMES
-from .guidance import FASTEST, MemoryPlan, guided_prediction
+from .guidance import FASTEST, KEY_BYTES, MemoryPlan, guided_prediction
 
 PLANS = (FASTEST, MemoryPlan(halves_together=False))  # the fastest first
 # Times the tensors: memory inside of convolutions and products, and gaps between blocks. Measured on a CPU in float32, one
@@ -71,7 +72,8 @@ class _FusedAttention(TorchFunctionMode):
 def sampling_memory(
     config: ModelConfig, plan: MemoryPlan, cfg: float, frames: int, size: tuple[int, int], dtype: torch.dtype
 ) -> int:
-    """Bytes that one guided prediction over a window works with beside the weights, its conditions included.
+    """Bytes that one guided prediction over a window works with beside the weights, its conditions included. What the plan stores
+    from step to step comes on top.
 
     frames: of the window; size: width, height in pixels; dtype: of the denoiser.
     """
@@ -84,6 +86,8 @@ def sampling_memory(
         with _FusedAttention(), peak:
             guider(torch.empty(1, min(frames, GUIDER_FRAMES), 3, height, width, dtype=dtype))
             conditions = window_conditions(config, frames, shape[3:], dtype)
+            keys = ConditionKeys(reference=denoiser.reference_keys(conditions.reference, frames))
+            conditions = replace(conditions, keys=keys)  # the bank itself stays where it is
             latents, timestep = torch.empty(shape, dtype=dtype), torch.zeros(1)
             guided_prediction(denoiser, latents, timestep, conditions, ConditionWeights(), cfg, plan)
     return int(peak.peak * KERNELS)
@@ -92,7 +96,8 @@ def sampling_memory(
 def choose_plan(
     config: ModelConfig, cfg: float, frames: int, size: tuple[int, int], dtype: torch.dtype, budget: int
 ) -> tuple[MemoryPlan, int]:
-    """The fastest plan that works within `budget` bytes, and the bytes it needs; if none does, the one that needs least.
+    """The fastest plan that works within `budget` bytes, and the bytes it needs; if none does, the one that needs least. What is
+    left of the budget may be taken by keys and values that are stored from step to step.
 
     Arguments as of `sampling_memory`. All plans give the same result up to rounding.
     """
@@ -100,7 +105,7 @@ def choose_plan(
         needed = sampling_memory(config, plan, cfg, frames, size, dtype)
         if needed <= budget or cfg == 1:  # without guidance there is one half, and the plans do not differ
             break
-    return plan, needed
+    return replace(plan, key_bytes=min(max(budget - needed, 0), KEY_BYTES)), needed
 
 
 def window_conditions(config: ModelConfig, frames: int, cells: tuple[int, int], dtype: torch.dtype) -> Conditions:

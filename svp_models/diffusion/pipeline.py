@@ -32,7 +32,7 @@ from ..types import Audio, HeadMotion, Style
 from .acceleration import EXACT, Acceleration, FeatureCache, check_acceleration
 from .checks import check_clip, check_inputs, check_latents, check_size, check_style
 from .conditioning import ClipConditions, encode_conditions
-from .conditioning_cache import ConditioningCache
+from .conditioning_cache import ConditioningCache, KeyValueCache
 from .context_windows import blend_weights, completed_frames
 from .face_inputs import check_expression, face_inputs
 from .guidance import FASTEST, MemoryPlan, guided_prediction
@@ -223,11 +223,14 @@ class WindowedDenoiser:
 
     def __post_init__(self) -> None:
         self.feature_cache = FeatureCache(self.options.acceleration.cache_layers, self.storage)
+        self.weights = condition_weights(self.options, self.model.config)
+        steps, denoiser = len(self.schedule), self.model.networks.denoiser
+        self.key_cache = KeyValueCache(denoiser, self.conditions, self.weights, self.plan.key_bytes, reused=steps > 1)
 
     @torch.no_grad()
     def __call__(self, x: Tensor | MappedFrames, step: int) -> Tensor | MappedFrames:
         config, options, denoiser = self.model.config, self.options, self.model.networks.denoiser
-        like, factors = self.model.like(denoiser), condition_weights(options, config)
+        like = self.model.like(denoiser)
         timestep = self.schedule.timesteps[step]
         fast = options.acceleration
         cfg = options.cfg if fast.guides(step, len(self.schedule)) else 1.0
@@ -236,7 +239,7 @@ class WindowedDenoiser:
         fused = self.storage.zeros(x.shape)
         for number, (window, weight) in enumerate(zip(windows, weights, strict=True)):
             noisy = x[window][None].to(like)  # 1 f c h w
-            given = self.conditions.window(window, like)
+            given = self.key_cache.window(number, window, like)
             deep, all_layers = None, True
             if fast.cache_every > 1:
                 deep = self.feature_cache.features(number, cfg != 1, fast.whole(step), like)
@@ -246,7 +249,7 @@ class WindowedDenoiser:
                 noisy,
                 timestep[None].to(like.device),
                 given,
-                factors,
+                self.weights,
                 cfg,
                 self.plan,
                 keep_portrait=not config.guide_portrait,

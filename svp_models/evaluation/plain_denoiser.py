@@ -36,11 +36,15 @@ class FrameByFrame(nn.Module):
         """(b f) t c -> (b f) t c"""
         block, weights = self.block, context.weights
         hidden = hidden + block.attn1(block.norm1(hidden))
+        cells = hidden.shape[1]
         bank = context.reference[block.index].repeat_interleave(context.frames, 0)  # (b f) t c
-        hidden = add_attention(hidden, block.reference_norm, block.reference_attn, bank, weights.reference)
-        hidden = add_attention(hidden, block.norm2, block.attn2, context.tokens, weights.audio)
+        portrait = block.reference_attn.keys_values(bank, cells)
+        hidden = add_attention(hidden, block.reference_norm, block.reference_attn, portrait, weights.reference)
+        audio = block.audio_keys(context.tokens, cells)
+        hidden = add_attention(hidden, block.norm2, block.attn2, audio, weights.audio)
         if context.style is not None:
-            hidden = add_attention(hidden, block.style_norm, block.style_attn, context.style, weights.style)
+            style = block.style_keys(context.style.repeat_interleave(context.style_serves, 0), cells, 1)
+            hidden = add_attention(hidden, block.style_norm, block.style_attn, style, weights.style)
         return add_feed_forward(hidden, block.norm3, block.ff)
 
 

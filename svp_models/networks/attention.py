@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .conditions import AS_TRAINED, ConditionWeights
-from .layers import Attention, attention, feed_forward
+from .conditions import AS_TRAINED, UNPREPARED, ConditionKeys, ConditionWeights
+from .layers import Attention, KeysValues, attention, feed_forward
 
 FEED_FORWARD_CHUNK = 2**22  # input values that a feed-forward layer processes at once
 
@@ -44,16 +44,19 @@ class AttentionConfig:
 class BlockContext:
     """Inputs that all transformer blocks of one UNet pass share.
 
-    frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d or None; reference: the bank to read, one
-    b x tokens x channels per block; where these three are shorter, the first clips have zeros there; bank: the list that a
-    ReferenceNet's blocks append to, None in the denoiser; temporal: whether the temporal layers run.
+    frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d, or b n d for all frames of a clip, or None;
+    reference: the bank to read, one b x tokens x channels per block; where these three are shorter, the first clips have zeros
+    there; keys: what the blocks have made of them before, which they read instead; bank: the list that a ReferenceNet's blocks
+    append to, None in the denoiser; temporal: whether the temporal layers run.
     """
 
     frames: int
     tokens: Tensor
     style: Tensor | None = None
     weights: ConditionWeights = AS_TRAINED
+    style_serves: int = 1  # successive images that a row of the style is for
     reference: tuple[Tensor, ...] = ()
+    keys: ConditionKeys = UNPREPARED
     bank: list[Tensor] | None = None
     temporal: bool = True
 
@@ -67,16 +70,18 @@ def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: nn.Module) -> Te
     return torch.cat([chunk + layer(norm(chunk)) for chunk in chunks]).view_as(hidden)
 
 
-def add_attention(hidden: Tensor, norm: nn.LayerNorm, layer: Attention, tokens: Tensor, weight: float) -> Tensor:
-    """hidden + weight * layer(norm(hidden), tokens). hidden: n t c; tokens: n k d, or fewer than n, which belong to the last of
+def add_attention(hidden: Tensor, norm: nn.LayerNorm, layer: Attention, given: KeysValues, weight: float) -> Tensor:
+    """hidden + weight * layer(norm(hidden), given). hidden: n t c; given: keys and values for n rows, or for fewer, the last of
     hidden: the first have zero tokens, to which attention is a constant."""
-    first = len(hidden) - len(tokens)
-    if not first:
-        return hidden + layer(norm(hidden), tokens) * weight
-    added = hidden[:first] + layer.to_nothing(hidden) * weight
-    if not len(tokens):
+    first = len(hidden) - given.rows * given.serves
+    added = hidden[:first] + layer.to_nothing(hidden) * weight if first else None
+    if not given.rows and added is not None:
         return added
-    return torch.cat([added, hidden[first:] + layer(norm(hidden[first:]), tokens) * weight])
+    rest = hidden[first:]
+    # All rows that share their keys are one long row of queries.
+    queries = norm(rest).reshape(given.rows, -1, rest.shape[-1])
+    attended = rest + layer.attend(queries, given).view_as(rest) * weight
+    return attended if added is None else torch.cat([added, attended])
 
 
 class TransformerBlock(nn.Module):
@@ -103,26 +108,38 @@ class TransformerBlock(nn.Module):
 
     def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
         """(b f) t c -> (b f) t c"""
-        weights = context.weights
+        weights, cells = context.weights, hidden.shape[1]
         hidden = hidden + self.attn1(self.norm1(hidden))
-        if context.reference and weights.reference:
-            hidden = self._add_reference(hidden, context)
+        if (context.reference or context.keys.reference) and weights.reference:
+            reference = self._of(context.keys.reference) or self.reference_keys(
+                context.reference[self.index], cells, context.frames
+            )
+            hidden = add_attention(hidden, self.reference_norm, self.reference_attn, reference, weights.reference)
         if context.bank is not None:
             context.bank.append(self.norm2(hidden))
         if weights.audio:
-            hidden = add_attention(hidden, self.norm2, self.attn2, context.tokens, weights.audio)
+            audio = self._of(context.keys.audio) or self.audio_keys(context.tokens, cells)
+            hidden = add_attention(hidden, self.norm2, self.attn2, audio, weights.audio)
         if context.style is not None and weights.style:
             # z_s = z_a + CrossAttn(Q(z_a), K(s), V(s)) (5)
-            hidden = add_attention(hidden, self.style_norm, self.style_attn, context.style, weights.style)
+            style = self._of(context.keys.style) or self.style_keys(context.style, cells, context.style_serves)
+            hidden = add_attention(hidden, self.style_norm, self.style_attn, style, weights.style)
         return add_feed_forward(hidden, self.norm3, self.ff)
 
-    def _add_reference(self, hidden: Tensor, context: BlockContext) -> Tensor:
-        # All frames of a clip attend to one portrait: as one long row of queries they need its keys and values once.
-        tokens = hidden.shape[1]
-        clips = hidden.unflatten(0, (-1, context.frames)).flatten(1, 2)  # b (f t) c
-        bank = context.reference[self.index]
-        added = add_attention(clips, self.reference_norm, self.reference_attn, bank, context.weights.reference)
-        return added.view(-1, tokens, hidden.shape[-1])
+    def reference_keys(self, bank: Tensor, cells: int, frames: int) -> KeysValues:
+        """Keys and values of the portrait's features b k c, once for all frames of a clip."""
+        return self.reference_attn.keys_values(bank, cells * frames, frames)
+
+    def audio_keys(self, tokens: Tensor, cells: int) -> KeysValues:
+        """Keys and values of the audio tokens (b f) k d."""
+        return self.attn2.keys_values(tokens, cells)
+
+    def style_keys(self, tokens: Tensor, cells: int, serves: int) -> KeysValues:
+        """Keys and values of style tokens n k d, of which one row is for `serves` successive images."""
+        return self.style_attn.keys_values(tokens, cells * serves, serves)
+
+    def _of(self, keys: tuple[KeysValues, ...]) -> KeysValues | None:
+        return keys[self.index] if keys else None
 
 
 class SpatialTransformer(nn.Module):

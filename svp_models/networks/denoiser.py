@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -10,6 +13,7 @@ from ..config import UNetConfig
 from ..errors import PortraitError
 from .attention import AttentionConfig, BlockContext
 from .conditions import AS_TRAINED, Conditions, ConditionWeights
+from .layers import KeysValues
 from .unet import DeepFeatures, UNet
 
 
@@ -61,20 +65,47 @@ class Denoiser(UNet):
             time = self.embed_time(timestep.flatten())
         if self.condition_embedding:
             time = time + self._embed_conditions(conditions, weights).flatten(0, 1)
-        tokens = conditions.audio
-        if self.expression_tokens:
-            tokens = torch.cat([tokens, self._expression(conditions)], dim=2)  # b f tokens d
+        style = conditions.style
         context = BlockContext(
             frames=frames,
-            tokens=tokens.flatten(0, 1),  # (b f) tokens d
-            style=None if conditions.style is None else conditions.style.flatten(0, 1),
+            tokens=self._tokens(conditions),
+            style=None if style is None else style.flatten(0, 1),
             weights=weights,
+            style_serves=_serves(style, frames),
             reference=conditions.reference,
+            keys=conditions.keys,
             temporal=temporal,
         )
         images = self.backbone(images, time, context, deep)
         images = self.conv_out(functional.silu(self.conv_norm_out(images)))
         return images.unflatten(0, (batch, frames))
+
+    def reference_keys(self, bank: tuple[Tensor, ...], frames: int) -> tuple[KeysValues, ...]:
+        """Keys and values of the portrait for clips of so many frames, see `ConditionKeys`. bank: b x tokens x channels per block."""
+        blocks = zip(self.transformer_blocks(), bank, strict=True)
+        return tuple(block.reference_keys(features, features.shape[1], frames) for block, features in blocks)
+
+    def prepare(
+        self, conditions: Conditions, cells: Sequence[int], weights: ConditionWeights = AS_TRAINED
+    ) -> Conditions:
+        """The same conditions with the keys and values of audio, expression and style, which serve every step of the sampling; a
+        condition of weight 0 gets none. cells: of the images, for every transformer block."""
+        blocks = list(zip(self.transformer_blocks(), cells, strict=True))
+        style, frames, keys = conditions.style, conditions.audio.shape[1], conditions.keys
+        if weights.audio:
+            tokens = self._tokens(conditions)
+            keys = replace(keys, audio=tuple(block.audio_keys(tokens, count) for block, count in blocks))
+        if style is not None and weights.style:
+            rows, serves = style.flatten(0, 1), _serves(style, frames)
+            keys = replace(keys, style=tuple(block.style_keys(rows, count, serves) for block, count in blocks))
+        return replace(conditions, keys=keys)
+
+    def _tokens(self, conditions: Conditions) -> Tensor:
+        """What the audio attention reads: (b f) tokens d."""
+        tokens = conditions.audio
+        if self.expression_tokens:
+            tokens = torch.cat([tokens, self._expression(conditions)], dim=2)
+        return tokens.flatten(0, 1)
 
     def _embed_conditions(self, conditions: Conditions, weights: ConditionWeights) -> Tensor:
         """What audio, style and expression add to the time embedding of every frame: b f 4*c0, zero where they are zero."""
@@ -98,14 +129,17 @@ class Denoiser(UNet):
         clips = {"audio": given, "kps": batch, "style": given, "reference_warped": batch, "expression": given}
         for name, count in clips.items():
             value = getattr(conditions, name)
+            if name == "style" and value is not None and value.shape[1] == 1:
+                value = value.expand(-1, frames, -1, -1)
             if value is not None and tuple(value.shape[:2]) != (count, frames):
                 have = " x ".join(str(size) for size in value.shape[:2])
                 raise PortraitError(
                     f"{name} conditions are for {have} clips x frames, the latents are {count} x {frames}: cut both alike"
                 )
-        if len(conditions.reference) != self.bank_size:
+        entries = len(conditions.reference or conditions.keys.reference)
+        if entries != self.bank_size:
             raise PortraitError(
-                f"the reference bank has {len(conditions.reference)} entries, the denoiser reads {self.bank_size}: use the "
+                f"the reference bank has {entries} entries, the denoiser reads {self.bank_size}: use the "
                 "ReferenceNet of the same model"
             )
         for bank in conditions.reference:
@@ -125,3 +159,8 @@ class Denoiser(UNet):
             raise PortraitError("this denoiser also takes the portrait latent: set Conditions.reference_latent")
         if self.reference_warp and conditions.reference_warped is None:
             raise PortraitError("this denoiser also takes the warped portrait: set Conditions.reference_warped")
+
+
+def _serves(style: Tensor | None, frames: int) -> int:
+    """Frames that a row of a style b f n d or b 1 n d is for."""
+    return frames // style.shape[1] if style is not None else 1

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -115,11 +116,34 @@ class FeedForward(nn.Module):
         return self.net[2](self.net[0](hidden))
 
 
+@dataclass(frozen=True)
+class KeysValues:
+    """Keys and values of a context, n k width both. folded: the layers around the attention are in them, keys are n c heads*k and
+    values n heads*k c; serves: successive rows of queries that one row of these is for."""
+
+    keys: Tensor
+    values: Tensor
+    folded: bool = False
+    serves: int = 1
+
+    @property
+    def rows(self) -> int:
+        return len(self.keys)
+
+    @property
+    def nbytes(self) -> int:
+        return self.keys.nbytes + self.values.nbytes
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> KeysValues:
+        """The same with both tensors changed."""
+        return replace(self, keys=change(self.keys), values=change(self.values))
+
+
 class Attention(nn.Module):
     """Multi-head attention as in Stable Diffusion: only the output layer has a bias.
 
     context: channels of the keys and values, None for self-attention; width: inner channels of all heads together; folds: whether
-    few keys go into the layers around the attention where no gradient is wanted, see `_attend_to_few`.
+    few keys go into the layers around the attention where no gradient is wanted, see `_fold`.
     """
 
     folds: bool = True
@@ -134,21 +158,25 @@ class Attention(nn.Module):
 
     def forward(self, hidden: Tensor, context: Tensor | None = None) -> Tensor:
         """hidden: n t c; context: n k c', None for hidden itself -> n t c"""
-        return self.attend(hidden, *self.keys_values(hidden if context is None else context))
+        return self.attend(hidden, self.keys_values(hidden if context is None else context, hidden.shape[1]))
 
-    def keys_values(self, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of a context, which serve any queries: n k c' -> twice n k width"""
-        return self.to_k(context), self.to_v(context)
-
-    def attend(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-        """hidden: n t c; keys, values: n k width -> n t c"""
+    def keys_values(self, context: Tensor, queries: int, serves: int = 1) -> KeysValues:
+        """Keys and values of a context n k c', which serve any queries. queries: about as many of them as a row is for: where
+        they make it worthwhile, and no gradient is wanted, the layers around the attention are put into the keys and values."""
+        keys, values = self.to_k(context), self.to_v(context)
         tokens, width = keys.shape[1:]
-        few = self.heads * tokens + tokens * width / hidden.shape[1] < width
+        few = self.heads * tokens + tokens * width / queries < width
         if few and self.folds and not torch.is_grad_enabled():
-            return self._attend_to_few(hidden, keys, values)
+            return KeysValues(*self._fold(keys, values), True, serves)
+        return KeysValues(keys, values, False, serves)
+
+    def attend(self, hidden: Tensor, given: KeysValues) -> Tensor:
+        """hidden: n t c, as many rows as of the keys -> n t c"""
+        if given.folded:
+            return self._attend_to_folded(hidden, given.keys, given.values)
         query, key, value = (
             vectors.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # n heads t d
-            for vectors in (self.to_q(hidden), keys, values)
+            for vectors in (self.to_q(hidden), given.keys, given.values)
         )
         mixed = functional.scaled_dot_product_attention(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2))
@@ -158,17 +186,19 @@ class Attention(nn.Module):
         """The layer after the heads."""
         return cast(nn.Linear, self.to_out[0])
 
-    def _attend_to_few(self, hidden: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _fold(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """The same with fewer products where all heads together have fewer keys than channels: keys take up the query layer and
-        values the output layer, both once a context instead of once a query."""
-        into, out = self.to_q.weight.to(hidden), self.output.weight.to(hidden)  # a host may store them elsewhere
-        bias = None if self.output.bias is None else self.output.bias.to(hidden)
+        values the output layer, both once a context instead of once a query. n k width -> n c heads*k, n heads*k c"""
+        into, out = self.to_q.weight.to(keys), self.output.weight.to(keys)  # a host may store them elsewhere
         key, value = (vectors.unflatten(-1, (self.heads, -1)) for vectors in (keys, values))  # n k heads d
         key = torch.einsum("hdc,nkhd->nchk", into.unflatten(0, (self.heads, -1)), key * key.shape[-1] ** -0.5)
         value = torch.einsum("ohd,nkhd->nhko", out.unflatten(1, (self.heads, -1)), value)
-        scores = hidden @ key.flatten(2)  # n t heads*k
+        return key.flatten(2), value.flatten(1, 2)
+
+    def _attend_to_folded(self, hidden: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        bias = None if self.output.bias is None else self.output.bias.to(hidden)
+        scores = hidden @ key  # n t heads*k
         weights = scores.unflatten(-1, (self.heads, -1)).softmax(-1).flatten(2)
-        value = value.flatten(1, 2)
         return weights @ value if bias is None else torch.baddbmm(bias, weights, value)
 
     def to_nothing(self, hidden: Tensor) -> Tensor:

@@ -149,7 +149,7 @@ def test_a_style_that_stays_has_one_row(model, clip):
     assert tokens.shape == (1, 3, 8)
     request = ClipInputs(clip.latent, clip.audio, clip.motion(7), still, 7, 25, clip.size)
     window = encode_conditions(model, request).window([3, 4, 5], torch.zeros(1))
-    assert torch.equal(window.style, tokens.expand(3, -1, -1)[None])
+    assert torch.equal(window.style, tokens[None])
 
 
 def test_kps_features_stay_bounded(monkeypatch):

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig
 from svp_portrait.svp_models.diffusion.conditioning import GUIDER_FRAMES
-from svp_portrait.svp_models.diffusion.guidance import FASTEST, MemoryPlan, guided_prediction
+from svp_portrait.svp_models.diffusion.guidance import FASTEST, KEY_BYTES, MemoryPlan, guided_prediction
 from svp_portrait.svp_models.diffusion.memory import (
     PLANS,
     PeakBytes,
@@ -18,7 +18,7 @@ from svp_portrait.svp_models.diffusion.memory import (
     window_conditions,
 )
 from svp_portrait.svp_models.model import build_networks
-from svp_portrait.svp_models.networks.conditions import ConditionWeights
+from svp_portrait.svp_models.networks.conditions import ConditionKeys, ConditionWeights
 from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.unet import ReferenceNet
@@ -44,6 +44,8 @@ def predict(config: ModelConfig, denoiser: Denoiser, plan: MemoryPlan, frames: i
             each.normal_(generator=generator)
     latents = torch.randn(1, frames, config.unet.latent_channels, *cells, generator=generator)
     with torch.no_grad():
+        keys = ConditionKeys(reference=denoiser.reference_keys(conditions.reference, frames))
+        conditions = replace(conditions, keys=keys)
         return guided_prediction(denoiser, latents, torch.tensor([500]), conditions, ConditionWeights(), 3.5, plan)
 
 
@@ -117,18 +119,22 @@ def test_the_full_model_fits_into_8_gigabytes():
     assert plan == FASTEST
     assert weights + needed < 8e9 and everything + needed < 8e9  # even if nothing else makes room
     plan, needed = choose_plan(SD15, 3.5, SD15.window, (512, 512), torch.float16, budget=int(4.5e9) - weights)
-    assert plan == APART and weights + needed < 4.5e9
+    assert not plan.halves_together and weights + needed + plan.key_bytes <= 4.5e9
 
 
 def test_the_fastest_plan_that_fits_is_chosen():
     config, given = PRESETS["demo"], (6, (128, 128), torch.float32)
     together, apart = (sampling_memory(config, plan, 2.0, *given) for plan in PLANS)
     assert apart < together
-    assert choose_plan(config, 2.0, *given, budget=together) == (FASTEST, together)
-    assert choose_plan(config, 2.0, *given, budget=together - 1) == (APART, apart)
-    assert choose_plan(config, 2.0, *given, budget=0) == (APART, apart)  # nothing fits: the least
+    assert choose_plan(config, 2.0, *given, budget=together) == (replace(FASTEST, key_bytes=0), together)
+    assert choose_plan(config, 2.0, *given, budget=together + 1000) == (replace(FASTEST, key_bytes=1000), together)
+    assert choose_plan(config, 2.0, *given, budget=together + KEY_BYTES) == (FASTEST, together)
+    plan, needed = choose_plan(config, 2.0, *given, budget=together - 1)
+    assert not plan.halves_together and needed == apart
+    nothing = MemoryPlan(halves_together=False, key_bytes=0)
+    assert choose_plan(config, 2.0, *given, budget=0) == (nothing, apart)  # nothing fits: the least
     plan, alone = choose_plan(config, 1.0, *given, budget=0)
-    assert plan == FASTEST and alone <= apart  # without guidance there is one half only
+    assert plan.halves_together and alone <= apart  # without guidance there is one half only
 
 
 def test_memory_grows_with_window_size_and_precision():

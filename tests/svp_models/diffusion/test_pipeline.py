@@ -56,6 +56,12 @@ def stand_in(denoiser, latent_scale: float = 1.0):
         def forward(self, *given):
             return denoiser(*given)
 
+        def reference_keys(self, bank, frames):
+            return ()
+
+        def prepare(self, conditions, cells, weights):
+            return conditions
+
     config = ModelConfig(name="plain", vae=VaeConfig(scale=latent_scale), scheduler=SchedulerConfig())
     return SimpleNamespace(
         config=config, networks=SimpleNamespace(denoiser=Denoiser()), like=lambda network: next(network.parameters())

@@ -13,7 +13,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import BlockContext
 from svp_portrait.svp_models.networks.audio_projection import AudioProjection, ExpressionProjection
-from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights, cat
+from svp_portrait.svp_models.networks.conditions import ConditionKeys, Conditions, ConditionWeights, cat
 from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.style_extractor import StyleProjection
@@ -105,8 +105,13 @@ def test_reference_attention_equals_the_one_per_frame(denoiser):
     hidden, bank = torch.randn(3, 16, 32), conditions.reference[0]
     attend = block.reference_attn
     expected = torch.cat([attend(block.reference_norm(each[None]), bank) for each in hidden])
-    context = BlockContext(frames=3, tokens=torch.zeros(3, 1, 24), reference=conditions.reference)
-    torch.testing.assert_close(block._add_reference(hidden, context) - hidden, expected)
+    weights = ConditionWeights(audio=0)
+    context = BlockContext(frames=3, tokens=torch.zeros(3, 1, 24), reference=conditions.reference, weights=weights)
+    block.attn1.to_out[0].weight.zero_()
+    block.attn1.to_out[0].bias.zero_()
+    block.ff.net[2].weight.zero_()
+    block.ff.net[2].bias.zero_()
+    torch.testing.assert_close(block(hidden, context) - hidden, expected)
 
 
 @torch.no_grad()
@@ -178,8 +183,8 @@ def test_mistakes_are_named(denoiser):
     latents, time, conditions = inputs(frames=3)
     with pytest.raises(PortraitError, match="audio conditions are for 2 x 2 clips x frames, the latents are 2 x 3"):
         denoiser(latents, time, replace(conditions, audio=conditions.audio[:, :2]))
-    with pytest.raises(PortraitError, match="style conditions are for 2 x 1 clips x frames"):
-        denoiser(latents, time, replace(conditions, style=conditions.style[:, :1]))
+    with pytest.raises(PortraitError, match="style conditions are for 2 x 2 clips x frames"):
+        denoiser(latents, time, replace(conditions, style=conditions.style[:, :2]))
     with pytest.raises(PortraitError, match="bank has 1 entries, the denoiser reads 4"):
         denoiser(latents, time, replace(conditions, reference=conditions.reference[:1]))
     with pytest.raises(PortraitError, match="portrait latent"):
@@ -297,3 +302,28 @@ def test_a_weight_of_zero_skips_its_attention(denoiser):
     without = denoiser(latents, time, replace(conditions, style=None))
     assert torch.equal(denoiser(latents, time, conditions, ConditionWeights(style=0)), without)
     assert not torch.allclose(denoiser(latents, time, conditions), without)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("keep_portrait", [False, True])
+def test_prepared_keys_and_values_change_no_bit(denoiser, keep_portrait):
+    train_a_little(denoiser)
+    latents, time, conditions = inputs()
+    keys = ConditionKeys(reference=denoiser.reference_keys(conditions.reference, latents.shape[1]))
+    cells = [bank.shape[1] for bank in conditions.reference]
+    prepared = denoiser.prepare(replace(conditions, reference=(), keys=keys), cells)
+    assert torch.equal(denoiser(latents, time, prepared), denoiser(latents, time, conditions))
+    twice = torch.cat([latents, latents]), torch.cat([time, time])
+    plain, ours = (denoiser(*twice, cat(given.unconditional(keep_portrait), given)) for given in (conditions, prepared))
+    assert torch.equal(ours, plain)
+    with pytest.raises(PortraitError, match="cut them before"):
+        prepared.frames([0])
+
+
+@torch.no_grad()
+def test_a_style_of_one_row_is_for_all_frames(denoiser):
+    train_a_little(denoiser)
+    latents, time, conditions = inputs()
+    still = replace(conditions, style=conditions.style[:, :1])
+    everywhere = replace(conditions, style=still.style.expand(-1, latents.shape[1], -1, -1))
+    torch.testing.assert_close(denoiser(latents, time, still), denoiser(latents, time, everywhere), rtol=0, atol=1e-5)
