@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
@@ -29,6 +29,7 @@ from ..evaluation.suite import read_suite
 from ..evaluation.suite_report import run_suite
 from ..io.files import check_outputs, whole_file
 from ..model import PortraitModel
+from ..synthetic.identity import VERSIONS
 from .evaluate_motion import MOTION_FIGURES, add_motion_arguments, motion_figures_of
 from .folders import OpenNodes
 
@@ -40,6 +41,11 @@ clips whose emotion is recognised in generated frames when a relaxed portrait ge
 emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
 8 head keypoints from the given ones, fraction of the width. analyser_*: the face analyser's own errors on true frames.
 clips: number of test clips in these means. Speakers and sentences are of the test split and follow from the seed.
+
+A model that reads an expression track also gets that of the true clip, and so does the warped portrait: expression_psnr,
+expression_ssim, expression_mouth_psnr, expression_mouth_sharpness, expression_eyes_psnr, expression_brows_psnr, expression_lid_corr,
+expression_mouth_corr; bent_expression_psnr, bent_expression_ssim, bent_expression_mouth_psnr, bent_expression_mouth_sharpness,
+bent_expression_eyes_psnr, bent_expression_brows_psnr, bent_expression_lid_corr, bent_expression_mouth_corr.
 
 The same clips of other makers: bent_psnr, bent_ssim: of the portrait warped to the keypoints without any network; vae_psnr, vae_ssim:
 of the model's VAE on the true frames. The model by region of the face, which the true landmarks give: mouth_psnr, eyes_psnr,
@@ -124,6 +130,22 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ONNX",
         help="of the demo: another face analyser that scores, best one that no training used; default is the model's own",
     )
+    parser.add_argument(
+        "--beside",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="of the demo: another model file, measured on the same clips in the same tables; may be given several times",
+    )
+    parser.add_argument("--cases", type=int, default=0, metavar="N", help="of the demo: only the first N cases")
+    parser.add_argument(
+        "--synthetic-version",
+        dest="version",
+        type=int,
+        choices=VERSIONS,
+        help="of the demo's pictures: 1 drawings, 2 looks like photographs (the one that the model was trained on)",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="of a suite: processes (%(default)s)")
     parser.add_argument(
         "--ray",
@@ -178,7 +200,12 @@ def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
 
 def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, str], bar: tqdm) -> None:
     """The demo for every seed; the report is that of the first one, beside means over all."""
-    size = QUICK if args.quick else FULL
+    if args.cases < 0:
+        raise PortraitError(f"--cases is {args.cases}: 1 or more, or 0 for all")
+    size = replace(QUICK if args.quick else FULL, most=args.cases)
+    version = args.version or data_version(model)
+    others = {f"{path.stem} (beside)": load_model(path) for path in args.beside}
+    about |= {"synthetic_version": str(version)}
     reader = None if args.reader is None else args.reader.read_bytes()
     seeds = list(dict.fromkeys(args.seeds or [args.seed]))
     shown, found = None, {}
@@ -188,7 +215,7 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
             bar.total = total * len(seeds)
             bar.update(total * before + done - bar.n)
 
-        evaluation = run_evaluation(model, size, seed, progress, reader)
+        evaluation = run_evaluation(model, size, seed, progress, reader, version, others)
         found[seed] = evaluation.figures
         shown = shown or evaluation
     bar.close()
@@ -198,6 +225,12 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
         config = {**about, "protocol": DEMO, "quick": args.quick, "seeds": seeds, "size": asdict(size)}
         report = demo_report(shown, config, tuple(seed_tables(found)) if len(seeds) > 1 else ())
         print(write_report(report, args.out), file=sys.stderr)
+
+
+def data_version(model: PortraitModel) -> int:
+    """The version of the synthetic pictures that a model was trained on, as far as its file says."""
+    number = model.metadata.get("data_version", "1").partition(".")[0]
+    return int(number) if number.isdigit() and int(number) in VERSIONS else 1
 
 
 def run_suite_file(args: argparse.Namespace) -> None:

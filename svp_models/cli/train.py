@@ -63,6 +63,11 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "is reached; another budget goes on from there"
     )  # fmt: skip
     parser.add_argument(
+        "--export",
+        action="store_true",
+        help="demo only: train nothing, write the model of a run with a budget to --output",
+    )
+    parser.add_argument(
         "--only", action="append", default=[], choices=FACE_PHASES, help="with --budget: these phases alone"
     )
     parser.add_argument(
@@ -88,7 +93,7 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.phase == BASIS:
         _fit_basis(args)
         return
-    if args.budget is not None:
+    if args.budget is not None or args.export:
         _train_for(args)
         return
     bundled = {DEMO: f"{DEMO}.toml", MOTION: "motion_drawn.toml"}
@@ -134,6 +139,8 @@ def _train_for(args: argparse.Namespace) -> None:
     """svp train demo --budget TIME"""
     if args.phase != DEMO:
         raise PortraitError(f"svp train {args.phase}: --budget is for demo alone; other trainings have steps")
+    if args.export and args.output is None:
+        raise PortraitError("--export needs --output FILE.safetensors")
     with ending_at_once():
         training, config = open_training("face_run"), open_training("face_config")
     recipe = config.load_face_recipe(args.recipe or RECIPES / f"{DEMO_BUDGET}.toml", tuple(args.set))
@@ -153,7 +160,7 @@ def _train_for(args: argparse.Namespace) -> None:
             for line in run.describe():
                 _print_line(line)
             return
-        model = run.train(args.budget, tuple(args.only))
+        model = folder / training.MODEL if args.export else run.train(args.budget, tuple(args.only))
         if args.output is not None:
             run.export(model, args.output)
 

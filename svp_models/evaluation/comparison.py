@@ -7,7 +7,7 @@ shows another emotion than the target, and in half of them the style comes from 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -19,17 +19,23 @@ from ..diffusion.pipeline import resolve_options
 from ..diffusion.style import extract_style, interpolate_styles, sample_style
 from ..face.detection import FaceTrack, given
 from ..media import audio as voices
-from ..synthetic.clips import Clip, make_clip
+from ..model import PortraitModel
+from ..synthetic.clips import Clip
 from ..synthetic.performance import EMOTIONS, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Audio, Style
-from .baselines import TrainingPeople, still_portrait, vae_alone, warped_portrait
-from .evaluator import INTENSITY, Case, Evaluator, audio_of
+from .baselines import TrainingPeople, still_portrait, vae_alone, warped_expression, warped_portrait
+from .evaluator import Case, Evaluator, audio_of, true_track
 from .figures import Row, Table, summarize
 from .measure import ClipFigures, measure_clip
 from .metrics.style import cosine
 
 MODEL, TRUTH = "SVP", "truth"
+WARPED, WARPED_EXPRESSION, MODEL_EXPRESSION = (
+    "warped portrait",
+    "warped portrait, expression given",
+    "SVP, expression given",
+)
 BASELINES = ("still portrait", "warped portrait", "nearest training clip", "SVP, mute voice", "VAE alone")
 SAMPLED, NO_STYLE, MEAN_STYLE = "SVP", "SVP without style", "SVP, mean style (s = mu)"
 VOICE_ONLY, FACE_ONLY, OTHER_EMOTION = (
@@ -44,8 +50,8 @@ BLEND_FRAMES = 3
 NO_LABELS = "the model takes no emotion by its name"
 # Figures in the output beside those of earlier versions: key -> (system, figure).
 KEYS = {
-    "bent_psnr": ("warped portrait", "psnr"),
-    "bent_ssim": ("warped portrait", "ssim"),
+    "bent_psnr": (WARPED, "psnr"),
+    "bent_ssim": (WARPED, "ssim"),
     "vae_psnr": ("VAE alone", "psnr"),
     "vae_ssim": ("VAE alone", "ssim"),
     **{
@@ -54,6 +60,12 @@ KEYS = {
         for figure in ("psnr", "ssim", "sharpness")
     },
     **{name: (MODEL, name) for name in ("f_lmd", "m_lmd", "still_flicker", "lid_corr", "colour_drift", "jitter")},
+}
+# Of models that read an expression track.
+EXPRESSION_KEYS = {
+    f"{prefix}_{name}": (system, name)
+    for prefix, system in (("bent_expression", WARPED_EXPRESSION), ("expression", MODEL_EXPRESSION))
+    for name in ("psnr", "ssim", "mouth_psnr", "mouth_sharpness", "eyes_psnr", "brows_psnr", "lid_corr", "mouth_corr")
 }
 RECONSTRUCTION_COLUMNS = (
     *("psnr", "ssim", "sharpness", "f_lmd_256", "m_lmd_256", "mouth_corr", "lid_corr", "voice_lag", "voice_corr"),
@@ -101,10 +113,15 @@ class ComparisonSize:
     step_seconds: float
     people: int
 
-    def steps(self, cases: int) -> int:
-        """How often the evaluator's on_step is called for that many cases."""
-        transfers = min(self.transfers, cases) * (len(VARIANTS) + self.seeds - 1)
-        return cases + transfers + min(self.step_clips, cases) * len(STEPS) + (len(BLENDS) if cases else 0)
+    def steps(self, cases: int, beside: int = 0, expressive: bool = False) -> int:
+        """How often the evaluator's on_step is called for that many cases, beside so many other models."""
+        transfers = min(self.transfers, cases) * (len(VARIANTS) + self.seeds - 1 + beside)
+        return (
+            cases * (1 + beside + expressive)
+            + transfers
+            + min(self.step_clips, cases) * len(STEPS)
+            + (len(BLENDS) if cases else 0)
+        )
 
 
 @dataclass(frozen=True)
@@ -121,11 +138,13 @@ class Sample:
 
 @dataclass
 class Comparison:
-    """Collects case after case. clips: table -> system -> case -> figures; samples: for the report."""
+    """Collects case after case. beside: other models by their names in the tables; samples: for the report."""
 
     evaluator: Evaluator
     size: ComparisonSize
     seed: int
+    beside: Mapping[str, PortraitModel] = field(default_factory=dict)
+    others: dict[str, Evaluator] = field(default_factory=dict)
     reconstruction: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     transfer: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     by_steps: dict[int, list[dict[str, float]]] = field(default_factory=lambda: {count: [] for count in STEPS})
@@ -138,29 +157,39 @@ class Comparison:
         """made: what the model makes of the case (n h w 3), as the analyser reads it; true_track: of the clip's own frames."""
         evaluator, clip, number = self.evaluator, case.clip, len(self.samples)
         if self.people is None:
-            self.people = TrainingPeople(self.size.people, evaluator.size)
+            self.people = TrainingPeople(self.size.people, evaluator.size, evaluator.version)
+            self.others = {label: self._other(model) for label, model in self.beside.items()}
         portrait = clip.images[0]
         silence = replace(audio_of(clip), waveform=torch.zeros_like(audio_of(clip).waveform))
         with silence_is_meant():
             muted = evaluator.generate(clip, clip, silence, case.style, len(clip.images), seed)
         frames = {
             "still portrait": still_portrait(portrait, len(clip.images)),
-            "warped portrait": warped_portrait(portrait, clip.head_keypoints[0], clip.head_keypoints),
+            WARPED: warped_portrait(portrait, clip.head_keypoints[0], clip.head_keypoints),
+            **self._with_expression(case, seed),
             "nearest training clip": self.people.nearest_clip(portrait, clip, seed),
             "SVP, mute voice": muted,
-            "VAE alone": vae_alone(evaluator.model, clip.images),
+            "VAE alone": vae_alone(evaluator.model, clip.images, clip.head_keypoints),
+            **{
+                label: other.generate(clip, clip, audio_of(clip), other.styled(case), len(clip.images), seed)
+                for label, other in self.others.items()
+            },
             MODEL: made,
             TRUTH: clip.images,
         }
         name = f"case {number + 1:02}, {clip.emotion}"
         for system, images in frames.items():
             track = {MODEL: made_track, TRUTH: true_track}.get(system)
-            joins = self._joins(len(images)) if system in (MODEL, "SVP, mute voice") else ()
+            joins = self._joins(len(images)) if system in (MODEL, MODEL_EXPRESSION, "SVP, mute voice") else ()
             figures = self._measured(images, clip, track, joins).figures
             self.reconstruction.setdefault(system, {})[name] = figures
         shown = {
             "portrait": still_portrait(portrait, len(made)),
-            **{key: frames[key] for key in (TRUTH, "warped portrait", MODEL)},
+            **{
+                key: frames[key]
+                for key in (TRUTH, WARPED, WARPED_EXPRESSION, MODEL, MODEL_EXPRESSION, *self.others)
+                if key in frames
+            },
         }
         own = self.reconstruction[MODEL][name]
         self.samples.append(Sample(name, shown, clip.landmarks, clip.fps, audio_of(clip), own))
@@ -170,6 +199,21 @@ class Comparison:
             self._add_steps(case, seed)
         if not number:
             self._add_blend(case, seed)
+
+    def _other(self, model: PortraitModel) -> Evaluator:
+        own = self.evaluator
+        return Evaluator(model, own.sampling, own.on_step, version=own.version, size=own.size)
+
+    def _with_expression(self, case: Case, seed: int) -> dict[str, np.ndarray]:
+        """Warped portrait and model with the expression track, of a model that reads one."""
+        evaluator, clip = self.evaluator, case.clip
+        if not evaluator.expressive:
+            return {}
+        count, first = len(clip.images), clip.head_keypoints[0]
+        moved = clip.head_keypoints, true_track(clip, count)
+        warped = warped_expression(evaluator.model.face_analyzer, clip.images[0], first, *moved)
+        made = evaluator.generate(clip, clip, audio_of(clip), case.style, count, seed, expression=True)
+        return {WARPED_EXPRESSION: warped, MODEL_EXPRESSION: made}
 
     def _joins(self, frames: int) -> tuple[int, ...]:
         """The first frames of the windows of a generated clip, without the first window."""
@@ -212,7 +256,10 @@ class Comparison:
         wanted = self._code(evaluator.expression(clip.images[:frames]))
         shown = {"portrait": still_portrait(portrait.images[0], frames), TRUTH: clip.images[:frames]}
         warped = warped_portrait(portrait.images[0], portrait.head_keypoints[0], clip.head_keypoints[:frames])
-        made = {"warped portrait": warped}
+        made = {WARPED: warped}
+        for label, another in self.others.items():
+            own_style = sample_style(another.prior_of(right), case.seed)
+            made[label] = another.generate(portrait, clip, audio_of(clip), own_style, frames, seed)
         for variant, style in styles.items():
             made[variant] = evaluator.generate(portrait, clip, audio_of(clip), style, frames, seed)
         for again in range(1, self.size.seeds):
@@ -227,7 +274,7 @@ class Comparison:
             }
             self.transfer.setdefault(variant, {})[name] = figures
         title = f"{name}: the portrait shows {portrait.emotion}, the style is {'a stranger' if strange else 'the same person'}'s"
-        shown |= {key: made[key] for key in ("warped portrait", *VARIANTS)}
+        shown |= {key: made[key] for key in (WARPED, *self.others, *VARIANTS)}
         own = self.transfer[SAMPLED][name]
         self.transfers.append(Sample(title, shown, clip.landmarks[:frames], clip.fps, audio_of(clip), own))
 
@@ -235,12 +282,9 @@ class Comparison:
         """Clips of another test person: with the emotion of the case, and with that of its wrong clip."""
         rng = np.random.default_rng((self.seed, number, len(EMOTIONS)))
         who, first, second = rng.integers(2**31, size=3).tolist()
-        seconds = len(case.style_clip.images) / case.clip.fps
+        seconds, fps = len(case.style_clip.images) / case.clip.fps, case.clip.fps
         moods = ((case.clip.emotion, first), (case.wrong_clip.emotion, second))
-        fps, size = case.clip.fps, self.evaluator.size
-        right, wrong = (
-            make_clip(speaker(who, "test"), mood, INTENSITY, turn, seconds, fps, size) for mood, turn in moods
-        )
+        right, wrong = (self.evaluator.make(speaker(who, "test"), mood, turn, seconds, fps) for mood, turn in moods)
         return right, wrong
 
     def _code(self, expression: np.ndarray) -> np.ndarray:
@@ -252,8 +296,14 @@ class Comparison:
         clip, sampling = case.clip, self.evaluator.sampling
         frames = min(len(clip.images), max(1, round(self.size.step_seconds * clip.fps)))
         for count in STEPS:
-            own = Evaluator(self.evaluator.model, replace(sampling, steps=count), self.evaluator.on_step)
-            made = own.generate(clip, clip, audio_of(clip), case.style, frames, seed)
+            own = Evaluator(
+                self.evaluator.model,
+                replace(sampling, steps=count),
+                self.evaluator.on_step,
+                version=self.evaluator.version,
+            )
+            expression = self.evaluator.expressive
+            made = own.generate(clip, clip, audio_of(clip), case.style, frames, seed, expression)
             self.by_steps[count].append(self._measured(made, clip).figures)
 
     def _add_blend(self, case: Case, seed: int) -> None:
@@ -272,7 +322,9 @@ class Comparison:
         """The keys that the comparison adds; `svp evaluate demo --help` explains them."""
         rows = {row.label: row.values for row in self.reconstruction_rows()}
         found: dict[str, object] = {
-            key: rows[system][figure] for key, (system, figure) in KEYS.items() if figure in rows.get(system, {})
+            key: rows[system][figure]
+            for key, (system, figure) in (KEYS | EXPRESSION_KEYS).items()
+            if figure in rows.get(system, {})
         }
         found["steps_psnr"] = {str(count): value for count, value in self.step_figures("psnr").items()}
         found["systems"] = {label: dict(values) for label, values in rows.items()}
@@ -282,7 +334,7 @@ class Comparison:
 
     def reconstruction_rows(self) -> tuple[Row, ...]:
         return tuple(
-            summarize(system, clips, self.seed, competes=system in (MODEL, *BASELINES[:4]))
+            summarize(system, clips, self.seed, competes=system not in (TRUTH, "VAE alone"))
             for system, clips in self.reconstruction.items()
         )
 
@@ -291,7 +343,7 @@ class Comparison:
         rows = [
             summarize(name, clips, self.seed)
             for name, clips in self.transfer.items()
-            if name in ("warped portrait", *VARIANTS)
+            if name in (WARPED, *self.others, *VARIANTS)
         ]
         seeds = [name for name in self.transfer if name == SAMPLED or name.removeprefix(f"{SAMPLED} ").isdigit()]
         if len(seeds) > 1:

@@ -7,20 +7,23 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from einops import rearrange
+from torch.nn import functional
 
+from ..diffusion.composition import chunk_of, compose_frames, plan_composition
 from ..diffusion.conditioning_cache import ConditioningCache
 from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
 from ..diffusion.style import extract_style, sample_style
 from ..errors import PortraitError
 from ..face.detection import FaceTrack, given
 from ..face.detectors.built_in import FaceAnalyzer
+from ..face.portrait_face import expression_track
 from ..model import PortraitModel
-from ..synthetic.clips import Clip, act, make_clip, neutral_portrait
+from ..synthetic.clips import Clip, act, make_clip, neutral_portrait, states_to_motion
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.renderer import RenderedClip
-from ..synthetic.speakers import speaker
+from ..synthetic.speakers import Speaker, speaker
 from ..types import Audio, HeadMotion, Style, StylePrior
+from .baselines import to_frames, to_planes
 
 SAMPLE_RATE = 16000
 INTENSITY = 3  # of the emotions
@@ -51,7 +54,8 @@ class Evaluator:
     """Generates with one model and reads the results back from pixels. on_step: called after every clip that is generated.
 
     reader: ONNX bytes of the analyser that scores, best one that no training used; None: the model's own, which styles are always
-    read by.
+    read by. version: of the synthetic pictures; size: pixels per side of the frames, 0: the model's own, which others are brought
+    to.
     """
 
     def __init__(
@@ -60,9 +64,12 @@ class Evaluator:
         sampling: SamplerOptions,
         on_step: Callable[[], None],
         reader: bytes | None = None,
+        version: int = 1,
+        size: int = 0,
     ):
         self.model, self.sampling, self.on_step = model, sampling, on_step
-        self.size, self.fps = model.config.size, model.config.fps
+        self.size, self.fps, self.version = size or model.config.size, model.config.fps, version
+        self.expressive = bool(model.config.unet.expression_size)  # whether it reads an expression track
         self.pipeline = PortraitPipeline(model, cache=ConditioningCache())  # a case is generated with many styles
         self.analyzer = analyzer_of(model)
         self.reader = self.analyzer if reader is None else FaceAnalyzer(reader)
@@ -72,17 +79,45 @@ class Evaluator:
         expression = torch.from_numpy(given(self.analyzer.analyze(clip.images).expression, "expression"))
         return extract_style(self.model, expression, audio_of(clip), clip.fps)
 
+    def styled(self, case: Case) -> Style:
+        """The case's style in this model's own style space."""
+        return sample_style(self.prior_of(case.style_clip), case.seed)
+
+    def make(self, who: Speaker, emotion: str, seed: int, seconds: float, fps: float) -> Clip:
+        """A strong clip of a person in the evaluation's pictures, see `make_clip`."""
+        return make_clip(who, emotion, INTENSITY, seed, seconds, fps, self.size, self.version)
+
     def generate(
-        self, portrait: Clip | RenderedClip, clip: Clip, audio: Audio, style: Style | None, frames: int, seed: int
+        self,
+        portrait: Clip | RenderedClip,
+        clip: Clip,
+        audio: Audio,
+        style: Style | None,
+        frames: int,
+        seed: int,
+        expression: bool = False,
     ) -> np.ndarray:
-        """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`."""
-        face = rearrange(torch.from_numpy(portrait.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
-        points, own = (torch.from_numpy(array) for array in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
-        motion = HeadMotion(points, self.size, self.size, clip.fps, portrait=own)
-        inputs = self.pipeline.prepare(face, audio, motion, style, frames, clip.fps, (self.size, self.size))
-        pixels = ((self.pipeline(inputs, seed, self.sampling) + 1) * 127.5).round().clamp(0, 255).byte()
+        """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`; expression: it also gets
+        the clip's expression track. Of a model that draws crops of the face, the crops on the portrait."""
+        face, motion = to_planes(portrait.images[:1])[0], head_motion(portrait, clip, frames)
+        config, track = self.model.config, true_track(clip, frames) if expression else None
+        size = (config.size, config.size)
+        inputs = self.pipeline.prepare(face, audio, motion, style, frames, clip.fps, size, expression=track)
+        drawn = self.pipeline(inputs, seed, self.sampling)
+        crop = config.face_crop
+        if crop.width:
+            whole = (self.size, self.size)
+            sizes = (crop.width, crop.height), whole
+            plan = plan_composition(self.model, face, motion, frames, clip.fps, *sizes, expression=track)
+            parts, start = [], 0
+            for part in drawn.split(chunk_of(*whole)):
+                parts.append(compose_frames(self.model, plan, part, start)[0])
+                start += len(part)
+            drawn = torch.cat(parts)
+        elif config.size != self.size:
+            drawn = functional.interpolate(drawn, (self.size, self.size), mode="bicubic", antialias=True)
         self.on_step()
-        return rearrange(pixels, "n c h w -> n h w c").numpy()
+        return to_frames(drawn)
 
     def read(self, frames: np.ndarray) -> FaceTrack:
         """As the analyser that scores sees them."""
@@ -103,6 +138,18 @@ def analyzer_of(model: PortraitModel) -> FaceAnalyzer:
     return FaceAnalyzer(model.face_analyzer)
 
 
+def head_motion(portrait: Clip | RenderedClip, clip: Clip, frames: int) -> HeadMotion:
+    """The head of the first frames of a clip, for a portrait whose keypoints are known."""
+    points, own = (torch.from_numpy(array) for array in (clip.head_keypoints[:frames], portrait.head_keypoints[0]))
+    side = clip.images.shape[1]
+    return HeadMotion(points, side, side, clip.fps, portrait=own)
+
+
+def true_track(clip: Clip, frames: int) -> torch.Tensor:
+    """The clip's expression, lids and gaze as an expression track, frames x 68."""
+    return expression_track(states_to_motion(clip.states, clip.fps), frames, clip.fps)
+
+
 def audio_of(clip: Clip) -> Audio:
     return audio_from_samples(clip.audio)
 
@@ -118,20 +165,20 @@ def make_cases(evaluator: Evaluator, rounds: int, seconds: float, style_seconds:
     seconds: of the test clips; style_seconds: of the style clips.
     """
     rng = np.random.default_rng(seed)
-    fps, size = evaluator.fps, evaluator.size
+    fps = evaluator.fps
     for _ in range(rounds):
         for number, emotion in enumerate(EMOTIONS):
             who = speaker(int(rng.integers(2**31)), "test")
             wrong = EMOTIONS[(number + int(rng.integers(1, len(EMOTIONS)))) % len(EMOTIONS)]
             seeds = rng.integers(2**31, size=6).tolist()
-            clip = make_clip(who, emotion, INTENSITY, seeds[0], seconds, fps, size)
-            style_clip = make_clip(who, emotion, INTENSITY, seeds[1], style_seconds, fps, size)
-            wrong_clip = make_clip(who, wrong, INTENSITY, seeds[2], style_seconds, fps, size)
+            clip = evaluator.make(who, emotion, seeds[0], seconds, fps)
+            style_clip = evaluator.make(who, emotion, seeds[1], style_seconds, fps)
+            wrong_clip = evaluator.make(who, wrong, seeds[2], style_seconds, fps)
             _, other, _ = act(speaker(seeds[3], "test"), wrong, INTENSITY, seeds[4], len(clip.images), fps)
             prior, wrong_prior = evaluator.prior_of(style_clip), evaluator.prior_of(wrong_clip)
             yield Case(
                 clip=clip,
-                portrait=neutral_portrait(who, size),
+                portrait=neutral_portrait(who, evaluator.size, evaluator.version),
                 style_clip=style_clip,
                 wrong_clip=wrong_clip,
                 prior=prior,

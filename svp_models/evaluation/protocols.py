@@ -5,9 +5,9 @@ Everything generated is measured on pixels by the face analyser, whose own error
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 
 import numpy as np
 import torch
@@ -16,12 +16,12 @@ from ..diffusion.pipeline import SamplerOptions
 from ..diffusion.style import extract_style, interpolate_styles, sample_style
 from ..face.detection import FaceTrack, given
 from ..model import PortraitModel
-from ..synthetic.clips import act, make_clip
+from ..synthetic.clips import act
 from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Style, StylePrior
 from .comparison import Comparison, ComparisonSize
-from .evaluator import INTENSITY, Case, Evaluator, PredictionError, audio_from_samples, audio_of, make_cases
+from .evaluator import Case, Evaluator, PredictionError, audio_from_samples, audio_of, make_cases
 from .metrics.frames import mean_ssim, psnr
 from .metrics.identity import COLOURS, PROPORTIONS, identity_descriptor
 from .metrics.landmarks import keypoint_error, mouth_opening
@@ -110,8 +110,7 @@ class StyleStudy:
         evaluator, frames = self.evaluator, len(styled)
         who, turn = rng.integers(2**31, size=2).tolist()
         seconds = len(case.style_clip.images) / case.clip.fps
-        emotion, fps, size = case.clip.emotion, case.clip.fps, evaluator.size
-        other = make_clip(speaker(who, "test"), emotion, INTENSITY, turn, seconds, fps, size)
+        other = evaluator.make(speaker(who, "test"), case.clip.emotion, turn, seconds, case.clip.fps)
         prior = evaluator.prior_of(other)
 
         def described(images: np.ndarray) -> np.ndarray:
@@ -217,7 +216,7 @@ class EvaluationSize:
     """How much is generated. rounds: cases per emotion; seconds: of talking; still_seconds: of the emotion comparisons;
     style_seconds: of the clips that styles are read from; study: of the figures about style; compare: of the comparison with
     baselines; None leaves them out. shown_people: at least 1, whose styles the
-    report shows where there is no study of them."""
+    report shows where there is no study of them. most: cases, 0: all."""
 
     rounds: int
     seconds: float
@@ -226,6 +225,11 @@ class EvaluationSize:
     study: StudySize | None = None
     compare: ComparisonSize | None = None
     shown_people: int = 4
+    most: int = 0
+
+    def cases(self, emotions: int) -> int:
+        """How many cases are looked at."""
+        return min(self.most or self.rounds * emotions, self.rounds * emotions)
 
 
 QUICK = EvaluationSize(
@@ -267,14 +271,19 @@ def run_evaluation(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
     reader: bytes | None = None,
+    version: int = 1,
+    beside: Mapping[str, PortraitModel] | None = None,
 ) -> Evaluation:
     """All figures of the help text; `svp evaluate demo --help` explains them.
 
-    progress(done, total) is called for every clip that is generated and every person whose styles are compared. reader: see
-    Evaluator.
+    progress(done, total) is called for every clip that is generated and every person whose styles are compared. reader, version: see
+    Evaluator. beside: other models by their names in the tables, on the same clips.
     """
-    count = size.rounds * len(EMOTIONS)
-    parts = [part.steps(count) for part in (size.study, size.compare) if part is not None]
+    count = size.cases(len(EMOTIONS))
+    beside, expressive = dict(beside or {}), bool(model.config.unet.expression_size)
+    parts = [] if size.study is None else [size.study.steps(count)]
+    if size.compare is not None:
+        parts.append(size.compare.steps(count, len(beside), expressive))
     shown_people = size.shown_people if size.study is None else 0
     total = count * CLIPS_OF_A_CASE + sum(parts) + shown_people
     done = 0
@@ -285,14 +294,15 @@ def run_evaluation(
         if progress is not None:
             progress(done, total)
 
-    evaluator = Evaluator(model, AS_SHIPPED, step, reader)
+    evaluator = Evaluator(model, AS_SHIPPED, step, reader, version)
     study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
-    comparison = None if size.compare is None else Comparison(evaluator, size.compare, seed)
+    comparison = None if size.compare is None else Comparison(evaluator, size.compare, seed, beside)
     rows: list[dict[str, float]] = []
     lags: dict[str, list[np.ndarray]] = {"generated": [], "swapped": [], "analyser": []}
     read: list[np.ndarray] = []
     performed: list[np.ndarray] = []
-    for index, case in enumerate(make_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed)):
+    cases = islice(make_cases(evaluator, size.rounds, size.seconds, size.style_seconds, seed), count)
+    for index, case in enumerate(cases):
         clip, voice = case.clip, audio_of(case.clip)
         frames = len(clip.images)
         still = max(1, round(size.still_seconds * clip.fps))

@@ -146,7 +146,8 @@ class FaceRecipe(Checked):
 
     preset: of the model; widths: of its UNets' levels, none: the preset's. start: a model file, "" for the built-in model: one
     of the same configuration learns on, of another the face analyser, the style extractor and the projections of audio and
-    style are taken.
+    style are taken. steps: denoising steps that the exported model takes by default, 0: the preset's; face_analyzer: ONNX file
+    that the exported model gets, "": it keeps its own.
     """
 
     name: str = limited(least=1, most=200)
@@ -156,6 +157,8 @@ class FaceRecipe(Checked):
     preset: str = one_of("demo256", *PRESETS)
     widths: tuple[int, ...] = limited((), 8, 8192, least=0, most=8)
     start: str = ""
+    steps: int = limited(0, 0, MAX_COUNT)
+    face_analyzer: str = ""
     seed: int = limited(0, 0, LARGEST_SEED)
     data: FaceDataConfig = field(default_factory=FaceDataConfig)
     augmentation: Augmentation = field(default_factory=Augmentation)

@@ -16,14 +16,16 @@ from ..checkpoints.expression_basis import load_expression_basis
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
 from ..config import config_to_json
 from ..errors import PortraitError
+from ..face.detectors.built_in import FaceAnalyzer
 from ..io.files import locked_folder
 from ..io.progress import Progress
 from ..io.signals import Interrupted
 from ..model import PortraitModel, build_networks
 from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import PortraitVae, build_vae
+from ..synthetic.clips import DATA_VERSIONS
 from .budget import BudgetPhase, Report, train_for
-from .checkpoint import checkpoints, write_atomically
+from .checkpoint import checkpoints, load_checkpoint, write_atomically
 from .face_batches import FaceBatches
 from .face_config import BudgetSettings, FaceRecipe
 from .face_frames import FaceFrames, prepared_frames
@@ -37,6 +39,13 @@ TAKEN = ("style_extractor", "audio_projection", "style_projection")  # networks 
 SHAPES = ("unet", "vae", "guider", "audio", "style")  # sections of the config that decide the weights
 STYLE_BATCH = 64
 SHEET_ROWS = 6
+WRITTEN = (
+    "config",
+    "style_space",
+    "format",
+    "format_version",
+    "kind",
+)  # metadata that every file gets when it is written
 BALANCE_CLIPS = 48
 
 
@@ -160,12 +169,19 @@ class FaceRun:
         metadata = {
             "recipe": self.recipe.name,
             "seed": str(self.recipe.seed),
+            "step": str(self.steps()),
+            "data_version": DATA_VERSIONS[self.recipe.data.version],
             "training": json.dumps(asdict(self.recipe)),
         }
         model.style_space = style_space_of(model.networks.style_extractor)
         path = self.folder / MODEL
         write_atomically(path, lambda partial: save_model(partial, model, metadata, torch.float32))
         self.report(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+    def steps(self) -> int:
+        """Of the denoiser, up to its last checkpoint."""
+        saved = checkpoints(self.folder / "denoiser")
+        return int(load_checkpoint(saved[-1])["step"]) if saved else 0
 
     def write_sheet(self, model: PortraitModel, test: FaceBatches) -> Path:
         """A picture of test people, a row for each: portrait, warped portrait, generated crop, composed crop, mask, truth."""
@@ -195,10 +211,21 @@ class FaceRun:
         return [*lines, f"shares of the budget: {shares}; on {self.device}"]
 
     def export(self, model: Path, output: Path) -> None:
-        """Writes a model of this run to `output` in half precision."""
-        loaded = load_model(model)
-        write_atomically(output, lambda path: save_model(path, loaded, loaded.metadata))
-        self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
+        """Writes a model of this run to `output` in half precision, with the recipe's steps and face analyser."""
+        loaded, recipe = load_model(model), self.recipe
+        if recipe.steps:
+            loaded.config = replace(loaded.config, steps=recipe.steps)
+        if recipe.face_analyzer:
+            loaded.face_analyzer = Path(recipe.face_analyzer).read_bytes()
+            FaceAnalyzer(loaded.face_analyzer)  # raises for a file that is none
+        trained = json.loads(loaded.metadata.get("training", "{}"))
+        version = trained.get("data", {}).get("version", recipe.data.version)
+        about = {"data_version": DATA_VERSIONS[version], "step": str(self.steps() or loaded.metadata.get("step", "0"))}
+        if trained:  # with the name of the start model, and not where it lay
+            about["training"] = json.dumps(trained | {"start": Path(trained.get("start", "")).name})
+        metadata = {key: value for key, value in loaded.metadata.items() if key not in WRITTEN} | about
+        write_atomically(output, lambda path: save_model(path, loaded, metadata))
+        self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {about['step']} steps of the denoiser")
 
 
 def best_device() -> torch.device:

@@ -67,7 +67,8 @@ def test_lines():
 def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys):
     measured = []
 
-    def run(model, size, seed, progress, reader):
+    def run(model, size, seed, progress, reader, version, beside):
+        assert version == 1 and not beside and size.most == 3
         measured.append(seed)
         progress(1, 1)
         values = {
@@ -85,7 +86,7 @@ def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(command, "run_evaluation", run)
     monkeypatch.setattr(command, "demo_report", report)
-    arguments = ["evaluate", "demo", "--quick", "--seeds", "3", "5", "3", "--out", str(tmp_path)]
+    arguments = ["evaluate", "demo", "--quick", "--cases", "3", "--seeds", "3", "5", "3", "--out", str(tmp_path)]
     assert main(lambda folders, progress: [], arguments) == 0
     found = json.loads(capsys.readouterr().out)
     assert measured == [3, 5]

@@ -5,17 +5,23 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli import evaluate as command
+from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.evaluation.baselines import TrainingPeople, still_portrait, vae_alone, warped_portrait
 from svp_portrait.svp_models.evaluation.comparison import (
+    EXPRESSION_KEYS,
     KEYS,
     MODEL,
+    MODEL_EXPRESSION,
     SAMPLED,
     STEPS,
     TRUTH,
     VARIANTS,
+    WARPED,
+    WARPED_EXPRESSION,
     Comparison,
     ComparisonSize,
 )
@@ -24,6 +30,8 @@ from svp_portrait.svp_models.evaluation.evaluator import Evaluator
 from svp_portrait.svp_models.evaluation.metrics.frames import psnr
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, EvaluationSize, run_evaluation
 from svp_portrait.svp_models.evaluation.report import report_html, report_json
+from svp_portrait.svp_models.model import PortraitModel, build_networks
+from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.synthetic.clips import make_clip, neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 
@@ -52,6 +60,37 @@ def test_a_portrait_that_need_not_move_stays_as_it_is(clip):
 def test_warping_brings_the_portrait_nearer_to_truth_than_standing_still(clip):
     warped = warped_portrait(clip.images[0], clip.head_keypoints[0], clip.head_keypoints)
     assert psnr(warped, clip.images) > psnr(still_portrait(clip.images[0], len(warped)), clip.images)
+
+
+def test_a_model_of_face_crops_is_measured_on_whole_frames(model):
+    """Beside a smaller model, with and without the expression track; what lies outside of the crops is the warped portrait."""
+    torch.manual_seed(0)
+    config = replace(
+        PRESETS["demo256"], steps=1, unet=replace(PRESETS["demo256"].unet, block_out_channels=(16, 16, 16))
+    )
+    networks, vae = build_networks(config).eval(), build_vae(config.vae).eval()
+    networks.style_extractor.load_state_dict(model.networks.style_extractor.state_dict())
+    crops = PortraitModel(config, networks, vae, model.face_analyzer, model.style_space, model.metadata)
+    size = EvaluationSize(
+        rounds=1,
+        seconds=0.12,
+        still_seconds=0.08,
+        style_seconds=0.2,
+        compare=replace(SIZE, step_clips=0, transfers=1),
+        shown_people=1,
+        most=1,
+    )
+    calls: list[tuple[int, int]] = []
+    evaluation = run_evaluation(crops, size, 1, lambda *done: calls.append(done), version=2, beside={"small": model})
+    assert calls == [(step, len(calls)) for step in range(1, len(calls) + 1)]
+    assert set(EXPRESSION_KEYS) - {name for name in EXPRESSION_KEYS if name.endswith("_corr")} <= set(
+        evaluation.figures
+    )
+    rows = evaluation.figures["systems"]
+    assert {"small", WARPED_EXPRESSION, MODEL_EXPRESSION} < set(rows)
+    frames = evaluation.comparison.samples[0].frames
+    assert all(images.shape == (3, 256, 256, 3) for images in frames.values())
+    assert (frames[MODEL][:, :30, :30] == frames[WARPED][:, :30, :30]).mean() > 0.95
 
 
 def test_the_vae_alone_is_a_round_trip(model, clip):
@@ -101,7 +140,7 @@ def test_keys_come_from_their_systems(model):
 
 
 def test_the_help_says_what_every_figure_is():
-    for name in (*KEYS, "steps_psnr", "systems", "style_transfer", "missing"):
+    for name in (*KEYS, *EXPRESSION_KEYS, "steps_psnr", "systems", "style_transfer", "missing"):
         assert re.search(rf"\b{name}\b", command.FIGURES), name
 
 

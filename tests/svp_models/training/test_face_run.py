@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,14 +11,21 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.expression_basis import load_expression_basis
-from svp_portrait.svp_models.checkpoints.model_file import load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model, style_space_of
 from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
 from svp_portrait.svp_models.face.warp import warp_to_keypoints
+from svp_portrait.svp_models.model import PortraitModel, build_networks
+from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.synthetic.clips import make_clip
+from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.training.face_batches import FaceBatches, inner_weight, region_weight
 from svp_portrait.svp_models.training.face_config import Augmentation, Regions, load_face_recipe
 from svp_portrait.svp_models.training.face_frames import prepared_frames
+from svp_portrait.svp_models.training.face_run import MODEL as MODEL_FILE
 from svp_portrait.svp_models.training.face_run import FaceRun, clip_styles
 from svp_portrait.svp_models.training.train_face_vae import crop_loss, region_figures
+from svp_portrait.svp_models.types import Audio, HeadMotion
 
 RECIPE = Path(__file__).parents[3] / "recipes" / "demo256.toml"
 SMALL = [
@@ -183,3 +191,45 @@ def test_errors_of_clean_latents_are_weighted_as_velocities(frames):
     batch = phase.batch(torch.Generator().manual_seed(0), 0.0)
     losses = [phase.module({**batch, "timestep": torch.full((1, 2), step)})[0].item() for step in (999, 0)]
     assert losses[1] == pytest.approx(5 * losses[0], rel=1e-3)
+
+
+def test_an_exported_model_is_half_as_large_and_draws_the_same(tmp_path):
+    """With the recipe's steps and analyser, and with what made it; not with the folders in which it was made."""
+    recipe = load_face_recipe(
+        RECIPE, [*SMALL, "widths=[16, 16, 16]", "steps=1", "data.version=2", 'start="/some/where/first.safetensors"']
+    )
+    config = recipe.model()
+    torch.manual_seed(0)
+    networks, vae = build_networks(config).eval(), build_vae(config.vae).eval()
+    with torch.no_grad():
+        for weight in networks.parameters():
+            weight.add_(0.02 * torch.randn(weight.shape))
+    source = load_model(BUILTIN_MODEL)
+    space = style_space_of(networks.style_extractor)
+    model = PortraitModel(config, networks, vae, None, space, source.metadata)
+    run = FaceRun(recipe, tmp_path / "run", tmp_path / "data")
+    run.folder.mkdir()
+    run.save(model)
+    analyzer = tmp_path / "faces.onnx"
+    analyzer.write_bytes(source.face_analyzer)
+    again = FaceRun(replace(recipe, face_analyzer=str(analyzer)), run.folder, run.data)
+    again.export(run.folder / MODEL_FILE, tmp_path / "small.safetensors")
+    exact, small = load_model(run.folder / MODEL_FILE), load_model(tmp_path / "small.safetensors")
+    sizes = [path.stat().st_size for path in (run.folder / MODEL_FILE, tmp_path / "small.safetensors")]
+    assert sizes[1] - len(source.face_analyzer) < 0.52 * sizes[0]
+    assert small.config == replace(exact.config, steps=1) and small.face_analyzer == source.face_analyzer
+    assert (small.metadata["data_version"], small.metadata["seed"], small.metadata["step"]) == ("2.2", "0", "0")
+    assert json.loads(small.metadata["training"])["start"] == "first.safetensors"
+    clip = make_clip(speaker(2, "test"), "happy", 3, 5, 0.08, 25.0, 256)
+    points = torch.from_numpy(clip.head_keypoints)
+    motion = HeadMotion(points, 256, 256, 25.0, portrait=points[0])
+    image = torch.from_numpy(clip.images[0]).movedim(2, 0).float() / 127.5 - 1
+    audio = Audio(torch.from_numpy(clip.audio)[None], 16000)
+    frames = []
+    for one in (exact, small):
+        one.face_analyzer = None
+        pipeline = PortraitPipeline(one)
+        inputs = pipeline.prepare(image, audio, motion, None, 2, 25.0, (256, 256))
+        frames.append(pipeline(inputs, 3, SamplerOptions(steps=1)))
+    error = (frames[0] - frames[1]).square().mean()
+    assert -10 * torch.log10(error / 4) > 45
