@@ -20,7 +20,7 @@ from ..training.recipe import RECIPES, load_recipe, open_training, scaled
 from .folders import OpenNodes
 
 MAX_JOBS = 1024
-DEMO, ALL, MOTION = "demo", "all", "motion"
+DEMO, ALL, MOTION, DISTILL = "demo", "all", "motion", "distill"
 BASIS = "expression-basis"
 BASIS_PEOPLE, BASIS_CLIPS = 120, 4  # of a speaker
 DEMO_BUDGET = "demo256"  # the recipe of svp train demo --budget
@@ -96,7 +96,7 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.budget is not None or args.export:
         _train_for(args)
         return
-    bundled = {DEMO: f"{DEMO}.toml", MOTION: "motion_drawn.toml"}
+    bundled = {DEMO: f"{DEMO}.toml", MOTION: "motion_drawn.toml", DISTILL: "distill_demo.toml"}
     path = args.recipe or (RECIPES / bundled[args.phase] if args.phase in bundled else None)
     if path is None:
         raise PortraitError(f"svp train {args.phase} needs --recipe FILE.toml; the bundled ones are in {RECIPES}")

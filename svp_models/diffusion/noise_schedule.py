@@ -128,6 +128,19 @@ def sampling_schedule(config: SchedulerConfig, steps: int) -> SamplingSchedule:
     )
 
 
+def refined_schedule(config: SchedulerConfig, steps: int, substeps: int) -> SamplingSchedule:
+    """The `sampling_schedule` of so many steps with `substeps` steps for every one of them, fewer where timesteps are too few."""
+    coarse = inference_timesteps(config, steps)
+    ends = torch.cat([coarse[1:], coarse.new_full((1,), -1)])  # behind the last timestep there is no noise
+    share = torch.arange(substeps, dtype=torch.float64) / substeps
+    between = coarse[:, None] + (ends - coarse)[:, None] * share
+    timesteps = between.round().long().clamp(min=0).unique().flip(0)
+    alphas = alphas_cumprod(config)[timesteps].double()
+    return SamplingSchedule(
+        timesteps, alphas, torch.cat([alphas[1:], alphas.new_ones(1)]), config.timestep_spacing == "leading"
+    )
+
+
 def _signal_and_spread(t: Tensor, like: Tensor, config: SchedulerConfig) -> tuple[Tensor, Tensor]:
     """sqrt(a_t) and sqrt(1 - a_t), float32, shaped to broadcast over `like`."""
     a = alphas_cumprod(config)[t.long().cpu()].to(like.device)

@@ -15,6 +15,7 @@ from ..types import LIVEPORTRAIT, SVP
 
 PRECISIONS = ("no", "fp16", "bf16")
 OPTIMIZERS = ("adam", "adamw", "adamw8bit")
+BUILT_IN = "built-in"  # the name of the pack's own model in recipes
 MAX_COUNT = 10**6  # frames, clips, steps between two of something
 
 
@@ -192,6 +193,24 @@ class StagePhase(Checked):
         check_probs("style_input_probs", self.style_input_probs)
 
 
+@dataclass(frozen=True)
+class DistillPhase(StagePhase):
+    """Distillation of the model's own sampler into few steps without guidance, see `train_distill`.
+
+    The samples and what learns are those of a stage; `trainable` holds groups of the denoiser alone. student_steps: what the model
+    samples with afterwards. substeps: steps that the teacher takes for one of these; together they should be as many as the
+    sampler would take. cfg: the teacher's guidance. pool, turns: `pool` steps have samples of their own, and then the same ones
+    again, `turns` times in all: the teacher's paths stay in memory and are walked once. cond_drop_prob, noise_offset, snr_gamma
+    and timestep_power have no meaning.
+    """
+
+    student_steps: int = limited(4, 1, 1000)
+    substeps: int = limited(6, 1, 1000)
+    cfg: float = limited(3.5, 0, 100)
+    pool: int = limited(1, 1, 10_000)
+    turns: int = limited(1, 1, MAX_COUNT)
+
+
 PHASE_TYPES = {
     "autoencoder": AutoencoderPhase,
     "analyzer": AnalyzerPhase,
@@ -200,13 +219,15 @@ PHASE_TYPES = {
     "stage1": StagePhase,
     "stage2": StagePhase,
     "stage3": StagePhase,
+    "distill": DistillPhase,
 }
 PHASES = tuple(PHASE_TYPES)
 
 
 @dataclass(frozen=True)
 class StartModel(Checked):
-    """What training begins with: `file`, a model file or V-Express folder, or else `preset` with fresh networks."""
+    """What training begins with: `file`, a model file, V-Express folder or `built-in` for the pack's own, or else `preset` with
+    fresh networks."""
 
     preset: str = one_of("demo", *PRESETS)
     file: str = ""
@@ -283,6 +304,7 @@ class Recipe(Checked):
     stage1: StagePhase | None = None
     stage2: StagePhase | None = None
     stage3: StagePhase | None = None
+    distill: DistillPhase | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()

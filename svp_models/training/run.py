@@ -16,7 +16,7 @@ import torch
 from accelerate import PartialState
 from accelerate.utils import parse_flag_from_env
 
-from ..checkpoints.model_file import load_model, save_model, style_space_of
+from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
 from ..checkpoints.safetensors_io import read_metadata
 from ..checkpoints.vexpress import load_vexpress
 from ..config import PRESETS, config_to_json
@@ -32,13 +32,14 @@ from ..networks.face_landmarks import FaceAnalyzerNetwork
 from ..networks.vae import PortraitVae, build_vae
 from ..types import LIVEPORTRAIT, SVP
 from .checkpoint import write_atomically
-from .config import DataRecipe, Recipe, StagePhase, StartModel, StylePhase, TrainSettings
+from .config import BUILT_IN, DataRecipe, Recipe, StagePhase, StartModel, StylePhase, TrainSettings
 from .dataset import Clips, Expressions, predict_expressions
 from .dry_run import benchmark, describe
 from .logger import Report
 from .recipe import RECIPES, completed_phase, load_recipe, run_config, without_changeable
 from .sample_video import write_sample_video
 from .train_diffusion import ProjectionsTraining, StageTraining
+from .train_distill import DistillTraining
 from .train_landmarks import AnalyzerTraining, export_onnx
 from .train_style import StyleTraining
 from .train_vae import AutoencoderTraining
@@ -159,6 +160,8 @@ class Run(RecipeRun):
                 )
             return load_model(self.output(before[-1]))
         start = self.recipe.model
+        if start.file == BUILT_IN:
+            return load_model(BUILTIN_MODEL)
         if start.file:
             return load_vexpress(start.file) if Path(start.file).is_dir() else load_model(start.file)
         config = PRESETS[start.preset]
@@ -191,6 +194,8 @@ class Run(RecipeRun):
         if name == "projections":
             return ProjectionsTraining(model.networks, expressions, config, model.config, seed)
         write_sample = partial(write_sample_video, model, test_expressions, self.recipe.sample_video, config.style)
+        if name == "distill":
+            return DistillTraining(name, model, expressions, test_expressions, config, seed, write_sample)
         return StageTraining(name, model, expressions, test_expressions, config, seed, write_sample)
 
     def _expressions(self, clips: Clips, model: PortraitModel) -> Expressions:
@@ -236,6 +241,8 @@ def finish(name: str, model: PortraitModel, phase: Phase) -> None:
     """Copies what a phase has trained into the model, where it is not trained in place."""
     phase.module.to("cpu")
     if isinstance(phase, AutoencoderTraining):
+        phase.finish()
+    if isinstance(phase, DistillTraining):
         phase.finish()
     if isinstance(phase, AnalyzerTraining):
         model.face_analyzer = export_onnx(phase.module.network)

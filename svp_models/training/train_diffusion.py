@@ -154,16 +154,17 @@ class StageTraining:
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """The loss on fixed batches of test clips."""
+        """The loss, and the module's other values, on fixed batches of test clips."""
         validation = StageTraining(self.name, self.model, self.test, self.test, self.config, 0, self._write_sample)
         size = min(self.config.settings.batch_size, len(self.test.clips.with_video))
         device = next(self.module.parameters()).device
-        losses = []
+        found = []
         for step in range(self.config.validation_batches):
             indices = [SampleIndex(0, "validation", step, position, size) for position in range(size)]
             batch = stack([validation.sample(index) for index in indices])
-            losses.append(float(self.module({key: value.to(device) for key, value in batch.items()})[0]))
-        return {"loss": float(np.mean(losses))}
+            loss, values = self.module({key: value.to(device) for key, value in batch.items()})
+            found.append({"loss": float(loss), **{key: float(value) for key, value in values.items()}})
+        return {key: float(np.mean([values[key] for values in found])) for key in found[0]}
 
     def write_sample(self, folder: Path, step: int) -> None:
         """Writes a video of a test person, generated beside the ground truth."""
