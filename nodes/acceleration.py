@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..svp_models.diffusion.acceleration import PRESETS, chosen_acceleration
+from ..svp_models.diffusion.acceleration import MOST_ORDER, PRESETS, REFERENCE_PARTS, chosen_acceleration
 from .host import io
 from .types import ADVANCED, SvpModel, search_aliases
 
@@ -66,13 +66,55 @@ class SVPAccelerate(io.ComfyNode):
                     extra_dict=ADVANCED,
                     tooltip="Windows as short as the clip allows, so that the last two do not share most of their frames.",
                 ),
+                io.Int.Input(
+                    "taylor_order",
+                    default=0,
+                    min=0,
+                    max=MOST_ORDER,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="Between steps with all layers, inner features go on along a polynomial of this order; 0 leaves them as they were.",
+                ),
+                io.Boolean.Input(
+                    "parallel_steps",
+                    default=False,
+                    extra_dict=ADVANCED,
+                    tooltip="The steps between two with all layers are computed in one batch, on estimated latents. It pays on a GPU.",
+                ),
+                io.Int.Input(
+                    "foreground_every",
+                    default=1,
+                    min=1,
+                    max=20,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="Attention sees the whole picture in every so many steps, in those between it runs around the face alone.",
+                ),
+                io.Combo.Input(
+                    "drop_reference",
+                    options=list(REFERENCE_PARTS),
+                    default="none",
+                    extra_dict=ADVANCED,
+                    tooltip="Layers that do not look at the portrait's features: on the way down, on the way up, or of the highest resolution.",
+                ),
+                io.Float.Input(
+                    "guidance_similarity",
+                    default=1.0,
+                    min=0.5,
+                    max=1.0,
+                    step=0.0001,
+                    extra_dict=ADVANCED,
+                    tooltip="Guidance ends as soon as predictions with and without conditions are that similar (cosine); 1 is never.",
+                ),
             ],
             outputs=[SvpModel.Output("model", tooltip="The model with these settings, for Portrait Sampler.")],
         )
 
     @classmethod
     def execute(
-        cls, model, preset: str, cache_every: int, cache_layers: int, guidance_start: float, guidance_end: float, even_windows: bool
+        cls, model, preset: str, cache_every: int, cache_layers: int, guidance_start: float, guidance_end: float,
+        even_windows: bool, taylor_order: int, parallel_steps: bool, foreground_every: int, drop_reference: str,
+        guidance_similarity: float,
     ) -> io.NodeOutput:  # fmt: skip
         settings = {
             "cache_every": cache_every,
@@ -80,6 +122,11 @@ class SVPAccelerate(io.ComfyNode):
             "guidance_start": guidance_start,
             "guidance_end": guidance_end,
             "even_windows": even_windows,
+            "taylor_order": taylor_order,
+            "parallel_steps": parallel_steps,
+            "foreground_every": foreground_every,
+            "drop_reference": drop_reference,
+            "guidance_similarity": guidance_similarity,
         }
         acceleration = chosen_acceleration(preset, settings, model.portrait.config.unet)
         return io.NodeOutput(replace(model, acceleration=acceleration))

@@ -264,7 +264,10 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="change an input; NODE is an id, a title or a class_type; may be given several times",
     )
     parser.add_argument(
-        "--accelerate", choices=list(PRESETS), help="an Accelerate node before every sampler (default: none)"
+        "--accelerate",
+        metavar="PRESET",
+        help=f"an Accelerate node before every sampler: {', '.join(PRESETS)}, or settings of your own such as "
+        "cache_every=3,guidance_end=0.8 (default: none)",
     )
     parser.add_argument("--out", type=Path, default=Path("output"), metavar="DIR", help="output folder (%(default)s)")
     parser.add_argument(

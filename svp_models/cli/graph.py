@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..diffusion.acceleration import PRESETS, settings_from_text
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..media.container import open_media
@@ -217,20 +218,23 @@ def fill_defaults(graph: Graph, specs: Mapping[str, NodeSpec]) -> None:
                 node.inputs.setdefault(given.id, given.default)
 
 
-def accelerate_samplers(graph: Graph, specs: Mapping[str, NodeSpec], preset: str) -> None:
-    """Puts an Accelerate node with that preset before the model of every sampler; a graph without one raises PortraitError."""
+def accelerate_samplers(graph: Graph, specs: Mapping[str, NodeSpec], wanted: str) -> None:
+    """Puts an Accelerate node before the model of every sampler; a graph without one raises PortraitError.
+
+    wanted: a preset, or settings of the preset custom: NAME=VALUE,NAME=VALUE.
+    """
     samplers = [
         node for node in graph.values() if node.class_type == SAMPLER and isinstance(node.inputs.get("model"), Link)
     ]
     if not samplers:
         raise PortraitError(
-            f"--accelerate {preset}: the workflow has no {SAMPLER} with a model connected, leave the option out"
+            f"--accelerate {wanted}: the workflow has no {SAMPLER} with a model connected, leave the option out"
         )
+    defaults = {given.id: given.default for given in specs[ACCELERATE].inputs if given.default is not None}
+    chosen = {"preset": wanted} if wanted in PRESETS else {"preset": "custom", **settings_from_text(wanted)}
     for sampler in samplers:
-        settings = {given.id: given.default for given in specs[ACCELERATE].inputs if given.default is not None}
-        added = GraphNode(
-            f"{sampler.id}-accelerate", ACCELERATE, "", settings | {"model": sampler.inputs["model"], "preset": preset}
-        )
+        settings = defaults | chosen | {"model": sampler.inputs["model"]}
+        added = GraphNode(f"{sampler.id}-accelerate", ACCELERATE, "", settings)
         graph[added.id] = added
         sampler.inputs["model"] = Link(added.id, 0)
 

@@ -188,7 +188,7 @@ def run_workflow(
     """Runs an API-format workflow file and returns the files it saved in the output folder.
 
     assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. complete: the
-    workflow has all inputs, as saved ones have; else missing widgets take their defaults. accelerate: a preset of the Accelerate
+    workflow has all inputs, as saved ones have; else missing widgets take their defaults. accelerate: a preset or settings of the Accelerate
     node, for every sampler. Previews go to a temp folder that is removed afterwards.
     """
     graph = load_graph(workflow)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..networks.conditions import Conditions, ConditionWeights, cat
 from ..networks.unet import DeepFeatures
 
+OnHalves: TypeAlias = Callable[[Tensor, Tensor], None]
 KEY_BYTES = 128 * 2**20  # of keys and values of audio and style that are stored for all steps, where there is room
 
 
@@ -35,14 +37,38 @@ class GuidedFeatures:
 
     def joined(self) -> DeepFeatures:
         """Both as one batch, the unconditional half first."""
-        halves = (self.unconditional.stored, self.conditional.stored)
-        stored = None if halves[0] is None or halves[1] is None else torch.cat([halves[0], halves[1]])
-        return DeepFeatures(self.conditional.layers, stored)
+        return joined_features([self.unconditional, self.conditional])
 
     def split(self, joined: DeepFeatures) -> None:
         """Takes over the features of such a batch."""
-        if joined.stored is not None:
-            self.unconditional.stored, self.conditional.stored = joined.stored.chunk(2)
+        for half, part in zip((self.unconditional, self.conditional), split_features(joined, 2), strict=True):
+            half.stored = part.stored
+            if half.foreground is not None and part.foreground is not None:
+                half.foreground.added = part.foreground.added
+
+
+def joined_features(parts: Sequence[DeepFeatures]) -> DeepFeatures:
+    """The features of several batches as one: what only some of them have is left out. All have the same face box."""
+    stored = [part.stored for part in parts if part.stored is not None]
+    first, areas = parts[0], [part.foreground for part in parts if part.foreground is not None]
+    foreground = None
+    if first.foreground is not None:
+        shared = [layer for layer in first.foreground.added if all(layer in area.added for area in areas)]
+        added = {layer: torch.cat([area.added[layer] for area in areas]) for layer in shared}
+        foreground = replace(first.foreground, added=added)
+    return DeepFeatures(first.layers, torch.cat(stored) if len(stored) == len(parts) else None, foreground)
+
+
+def split_features(joined: DeepFeatures, count: int) -> list[DeepFeatures]:
+    """The features of `count` batches of one size that ran as one."""
+    stored = [None] * count if joined.stored is None else joined.stored.chunk(count)
+    added: list[dict[nn.Module, Tensor]] = [{} for _ in range(count)]
+    if joined.foreground is not None:
+        for layer, value in joined.foreground.added.items():
+            for part, own in zip(value.chunk(count), added, strict=True):
+                own[layer] = part
+    areas = [None if joined.foreground is None else replace(joined.foreground, added=own) for own in added]
+    return [DeepFeatures(joined.layers, *both) for both in zip(stored, areas, strict=True)]
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:
@@ -60,12 +86,13 @@ def guided_prediction(
     plan: MemoryPlan = FASTEST,
     keep_portrait: bool = False,
     deep: GuidedFeatures | None = None,
+    on_halves: OnHalves | None = None,
 ) -> Tensor:
     """One guided prediction: b f c h w. latents: b f c h w, scaled and noisy; timestep: (b,).
 
     The unconditional half has zero reference features, audio tokens, kps features and style tokens, with keep_portrait no audio,
     style and expression tokens alone; cfg = 1 needs no such half and runs without it. deep: features of the denoiser's inner
-    layers, which run and are stored there where there are none.
+    layers, which run and are stored there where there are none. on_halves(unconditional, conditional) gets the two predictions.
     """
 
     def predict(x: Tensor, t: Tensor, given: Conditions, features: DeepFeatures | None) -> Tensor:
@@ -76,11 +103,16 @@ def guided_prediction(
         return predict(latents, timestep, conditions, second)
     if not plan.halves_together:
         unconditional = predict(latents, timestep, conditions.unconditional(keep_portrait), first)
-        return guided(unconditional, predict(latents, timestep, conditions, second), cfg)
+        conditional = predict(latents, timestep, conditions, second)
+        if on_halves is not None:
+            on_halves(unconditional, conditional)
+        return guided(unconditional, conditional, cfg)
     both = cat(conditions.unconditional(keep_portrait), conditions)
     doubled = torch.cat([latents, latents])  # 2b f c h w
     joined = None if deep is None else deep.joined()
     unconditional, conditional = predict(doubled, torch.cat([timestep, timestep]), both, joined).chunk(2)
     if deep is not None and joined is not None:
         deep.split(joined)
+    if on_halves is not None:
+        on_halves(unconditional, conditional)
     return guided(unconditional, conditional, cfg)

@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -29,16 +30,17 @@ from ..model import PortraitModel
 from ..networks.conditions import ConditionWeights
 from ..networks.vae import encode_images
 from ..types import Audio, HeadMotion, Style
-from .acceleration import EXACT, Acceleration, FeatureCache, check_acceleration
+from .acceleration import EXACT, Acceleration, check_acceleration
 from .checks import check_clip, check_inputs, check_latents, check_size, check_style
 from .conditioning import ClipConditions, encode_conditions
-from .conditioning_cache import ConditioningCache, KeyValueCache
+from .conditioning_cache import ConditioningCache
 from .context_windows import blend_weights, completed_frames
 from .face_inputs import check_expression, face_inputs
-from .guidance import FASTEST, MemoryPlan, guided_prediction
+from .guidance import FASTEST, MemoryPlan
 from .inputs import ClipInputs, fit_motion, fit_portrait
+from .noise_prediction import NoisePredictor
 from .noise_schedule import SamplingSchedule, pred_x0, sampling_schedule
-from .samplers import sampler_named
+from .samplers import Frames, ddim_step, sampler_named
 from .warped_reference import Encode, warped_latents
 
 OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, x_0 of the frames from there on
@@ -222,49 +224,48 @@ class WindowedDenoiser:
     on_x0: OnLatents | None = None
 
     def __post_init__(self) -> None:
-        self.feature_cache = FeatureCache(self.options.acceleration.cache_layers, self.storage)
-        self.weights = condition_weights(self.options, self.model.config)
-        steps, denoiser = len(self.schedule), self.model.networks.denoiser
-        self.key_cache = KeyValueCache(denoiser, self.conditions, self.weights, self.plan.key_bytes, reused=steps > 1)
+        options, weights = self.options, condition_weights(self.options, self.model.config)
+        given = (self.model, self.conditions, options.acceleration, weights, options.cfg)
+        self.predict = NoisePredictor(*given, self.schedule, self.plan, self.storage)
+        self.ahead: dict[int, Frames] = {}  # step -> predictions of the clip that an earlier step has made
 
     @torch.no_grad()
     def __call__(self, x: Tensor | MappedFrames, step: int) -> Tensor | MappedFrames:
-        config, options, denoiser = self.model.config, self.options, self.model.networks.denoiser
-        like = self.model.like(denoiser)
-        timestep = self.schedule.timesteps[step]
-        fast = options.acceleration
-        cfg = options.cfg if fast.guides(step, len(self.schedule)) else 1.0
-        windows = fast.windows(len(x), options.window, options.overlap)
+        options, timestep = self.options, self.schedule.timesteps[step]
+        windows = options.acceleration.windows(len(x), options.window, options.overlap)
         weights = blend_weights(windows, len(x), options.blend)
-        fused = self.storage.zeros(x.shape)
+        known = self.ahead.pop(step, None)
+        fused = self.storage.zeros(x.shape) if known is None else known
         for number, (window, weight) in enumerate(zip(windows, weights, strict=True)):
-            noisy = x[window][None].to(like)  # 1 f c h w
-            given = self.key_cache.window(number, window, like)
-            deep, all_layers = None, True
-            if fast.cache_every > 1:
-                deep = self.feature_cache.features(number, cfg != 1, fast.whole(step), like)
-                all_layers = deep.conditional.stored is None
-            noise_pred = guided_prediction(
-                denoiser,
-                noisy,
-                timestep[None].to(like.device),
-                given,
-                self.weights,
-                cfg,
-                self.plan,
-                keep_portrait=not config.guide_portrait,
-                deep=deep,
-            )
-            if deep is not None and all_layers:
-                self.feature_cache.store(number, deep)
-            fused[window] += weight[:, None, None, None] * noise_pred[0].float().cpu()
+            if known is None:
+                (noise_pred,) = self.predict(number, window, [x[window]], [step])
+                fused[window] += weight[:, None, None, None] * noise_pred
             ready = completed_frames(windows, number, len(x))
-            fused[ready] = pred_x0(fused[ready], x[ready], timestep, config.scheduler)
+            fused[ready] = pred_x0(fused[ready], x[ready], timestep, self.model.config.scheduler)
             if self.on_x0 is not None and ready.start < ready.stop:
                 self.on_x0(step, ready.start, fused[ready])
             if self.progress is not None:
                 self.progress(step * len(windows) + number + 1, len(self.schedule) * len(windows))
+        self.predict.finish()
+        later = options.acceleration.together(step, len(self.schedule))
+        for _, steps in groupby(later, self.predict.cfg):
+            self._predict_ahead(x, fused, step, list(steps), list(zip(windows, weights, strict=True)))
         return fused
+
+    def _predict_ahead(
+        self, x: Frames, x0: Frames, step: int, later: list[int], windows: list[tuple[list[int], Tensor]]
+    ) -> None:
+        """Predicts later steps in one batch, on the latents to which x and x_0 of this step lead at once."""
+        levels = self.schedule.alphas
+        estimates, predictions = ([self.storage.zeros(x.shape) for _ in later] for _ in range(2))
+        for estimate, other in zip(estimates, later, strict=True):
+            for block in blocks(len(x)):
+                estimate[block] = ddim_step(x[block], x0[block], levels[step], levels[other])
+        for number, (window, weight) in enumerate(windows):
+            found = self.predict(number, window, [estimate[window] for estimate in estimates], later)
+            for fused, noise_pred in zip(predictions, found, strict=True):
+                fused[window] += weight[:, None, None, None] * noise_pred
+        self.ahead |= dict(zip(later, predictions, strict=True))
 
 
 def postprocess_latents(latents: Tensor, start: Tensor, config: ModelConfig) -> Tensor:
@@ -294,7 +295,8 @@ def clip_noise(
 def condition_weights(options: SamplerOptions, config: ModelConfig) -> ConditionWeights:
     """The factors for the denoiser: the options' times the model's own."""
     reference = options.reference_weight * config.reference_weight
-    return ConditionWeights(reference, options.audio_weight * config.audio_weight, options.style_weight)
+    skipped = options.acceleration.without_reference(config.unet)
+    return ConditionWeights(reference, options.audio_weight * config.audio_weight, options.style_weight, skipped)
 
 
 def resolve_options(config: ModelConfig, options: SamplerOptions) -> ResolvedOptions:

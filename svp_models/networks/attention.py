@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .conditions import AS_TRAINED, UNPREPARED, ConditionKeys, ConditionWeights
+from .foreground import Foreground, Region
 from .layers import Attention, KeysValues, attention, feed_forward
 
 FEED_FORWARD_CHUNK = 2**22  # input values that a feed-forward layer processes at once
@@ -47,7 +48,8 @@ class BlockContext:
     frames: f, images are folded as (b f); tokens: (b f) n d, audio; style: (b f) n d, or b n d for all frames of a clip, or None;
     reference: the bank to read, one b x tokens x channels per block; where these three are shorter, the first clips have zeros
     there; keys: what the blocks have made of them before, which they read instead; bank: the list that a ReferenceNet's blocks
-    append to, None in the denoiser; temporal: whether the temporal layers run.
+    append to, None in the denoiser; temporal: whether the temporal layers run; foreground: where attention runs, None for
+    everywhere.
     """
 
     frames: int
@@ -59,6 +61,7 @@ class BlockContext:
     keys: ConditionKeys = UNPREPARED
     bank: list[Tensor] | None = None
     temporal: bool = True
+    foreground: Foreground | None = None
 
 
 def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: nn.Module) -> Tensor:
@@ -106,11 +109,12 @@ class TransformerBlock(nn.Module):
         self.norm3 = nn.LayerNorm(channels)
         self.ff = feed_forward(channels)
 
-    def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
-        """(b f) t c -> (b f) t c"""
+    def forward(self, hidden: Tensor, context: BlockContext, others: Tensor | None = None) -> Tensor:
+        """(b f) t c -> (b f) t c. others: (b f) k c, all tokens of the images, which `hidden` attends to where it has some of them."""
         weights, cells = context.weights, hidden.shape[1]
-        hidden = hidden + self.attn1(self.norm1(hidden))
-        if (context.reference or context.keys.reference) and weights.reference:
+        hidden = hidden + self.attn1(self.norm1(hidden), None if others is None else self.norm1(others))
+        looks = weights.reference and self.index not in weights.without_reference
+        if (context.reference or context.keys.reference) and looks:
             reference = self._of(context.keys.reference) or self.reference_keys(
                 context.reference[self.index], cells, context.frames
             )
@@ -153,11 +157,15 @@ class SpatialTransformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([TransformerBlock(inner, heads, context, config)])
         self.proj_out = nn.Conv2d(inner, channels, 1)
 
-    def forward(self, images: Tensor, context: BlockContext) -> Tensor:
-        """(b f) c h w -> (b f) c h w"""
+    def forward(self, images: Tensor, context: BlockContext, region: Region | None = None) -> Tensor:
+        """(b f) c h w -> (b f) c h w. region: the cells that attend, and that are returned; all cells are attended to."""
+        tokens, others = self.proj_in(self.norm(images)), None
+        if region is not None:
+            others = tokens.flatten(2).transpose(1, 2).contiguous()  # (b f) (h w) c
+            tokens, images = (maps[:, :, region[0], region[1]] for maps in (tokens, images))
         height, width = images.shape[-2:]
-        hidden = self.proj_in(self.norm(images)).flatten(2).transpose(1, 2)  # (b f) (h w) c
+        hidden = tokens.flatten(2).transpose(1, 2)  # (b f) (h w) c
         for block in self.transformer_blocks:
-            hidden = block(hidden.contiguous(), context)
+            hidden = block(hidden.contiguous(), context, others)
         hidden = hidden.transpose(1, 2).unflatten(2, (height, width))  # (b f) c h w
         return images + self.proj_out(hidden)

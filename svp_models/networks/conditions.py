@@ -15,11 +15,13 @@ from .layers import KeysValues
 
 @dataclass(frozen=True)
 class ConditionWeights:
-    """Factors of the three cross-attentions; 1 is as trained, 0 switches a condition off."""
+    """Factors of the three cross-attentions; 1 is as trained, 0 switches a condition off. without_reference: positions in the bank
+    that are not read."""
 
     reference: float = 1.0
     audio: float = 1.0
     style: float = 1.0
+    without_reference: frozenset[int] = frozenset()
 
 
 AS_TRAINED = ConditionWeights()
@@ -89,6 +91,10 @@ class Conditions:
     def mask(self, mask: Tensor) -> Conditions:
         """Clips where mask (b, bool) is False lose all their conditions; training drops them so."""
         return self._map(lambda value: value * mask.to(value).view(-1, *[1] * (value.ndim - 1)))
+
+    def repeat(self, count: int) -> Conditions:
+        """The same clips `count` times, all of them and then all of them again."""
+        return self._map(lambda value: value.repeat(count, *[1] * (value.ndim - 1)))
 
     def frames(self, index: list[int]) -> Conditions:
         """The same clips at the frames of `index` alone; what belongs to the whole clip stays as it is."""

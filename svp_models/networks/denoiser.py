@@ -75,6 +75,7 @@ class Denoiser(UNet):
             reference=conditions.reference,
             keys=conditions.keys,
             temporal=temporal,
+            foreground=None if deep is None else deep.foreground,
         )
         images = self.backbone(images, time, context, deep)
         images = self.conv_out(functional.silu(self.conv_norm_out(images)))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import PortraitError
 from .attention import add_feed_forward, sinusoidal_encoding
+from .foreground import Region
 from .layers import attention, feed_forward
 
 STORED_ENCODING = "places"  # name of the positional encoding in model files
@@ -60,10 +61,12 @@ class MotionModule(nn.Module):
         nn.init.zeros_(self.proj_out.weight)
         nn.init.zeros_(self.proj_out.bias)
 
-    def forward(self, images: Tensor, frames: int) -> Tensor:
-        """(b f) c h w -> (b f) c h w"""
-        height, width = images.shape[-2:]
+    def forward(self, images: Tensor, frames: int, region: Region | None = None) -> Tensor:
+        """(b f) c h w -> (b f) c h w. region: the cells that are computed and returned."""
         hidden = self.norm(images)  # per frame, so that the statistics do not depend on the window
+        if region is not None:
+            hidden, images = (maps[:, :, region[0], region[1]] for maps in (hidden, images))
+        height, width = images.shape[-2:]
         hidden = self.proj_in(rearrange(hidden, "(b f) c h w -> (b h w) f c", f=frames))
         for block in self.transformer_blocks:
             hidden = block(hidden)

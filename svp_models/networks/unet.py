@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ..config import UNetConfig
 from .attention import AttentionConfig, BlockContext, SpatialTransformer, TransformerBlock
+from .foreground import Foreground
 from .layers import Downsample, ResnetBlock, TimestepEmbedding, Timesteps, Upsample
 from .motion_module import MotionModule
 
@@ -22,10 +23,12 @@ from .motion_module import MotionModule
 class DeepFeatures:
     """What a UNet's inner layers hand to its outer ones, stored by one pass and used by later ones (DeepCache, Ma et al. 2024,
     sec. 3.2). layers: of the highest resolution, down and up, that run in every pass; stored: (b f) c h w, or None: the next
-    pass runs all layers and stores."""
+    pass runs all layers and stores. foreground: what attention adds outside of the face, stored in the same way, or None: it
+    runs over all cells and stores nothing."""
 
     layers: int = 1
     stored: Tensor | None = None
+    foreground: Foreground | None = None
 
 
 class UNetBlock(nn.Module):
@@ -41,6 +44,12 @@ class UNetBlock(nn.Module):
         if self.gradient_checkpointing and torch.is_grad_enabled():
             return checkpoint(layer, *inputs, use_reentrant=False)
         return layer(*inputs)
+
+    def attended(self, layer: nn.Module, images: Tensor, given: Any, context: BlockContext) -> Tensor:
+        """layer(images, given), around the face alone where the context says so."""
+        if context.foreground is None:
+            return self.run(layer, images, given)
+        return context.foreground.run(layer, images, lambda region: layer(images, given, region))
 
 
 class Layers(UNetBlock):
@@ -61,9 +70,9 @@ class Layers(UNetBlock):
     def attend(self, index: int, images: Tensor, context: BlockContext) -> Tensor:
         """What follows a resnet: (b f) c h w -> (b f) c h w"""
         if self.attentions:
-            images = self.run(self.attentions[index], images, context)
+            images = self.attended(self.attentions[index], images, context, context)
         if self.motion_modules and context.temporal:
-            images = self.run(self.motion_modules[index], images, context.frames)
+            images = self.attended(self.motion_modules[index], images, context.frames, context)
         return images
 
 
@@ -103,9 +112,9 @@ class MidBlock(UNetBlock):
     def forward(self, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
         """(b f) c h w -> (b f) c h w"""
         images = self.run(self.resnets[0], images, time)
-        images = self.run(self.attentions[0], images, context)
+        images = self.attended(self.attentions[0], images, context, context)
         for module in self.motion_modules if context.temporal else ():
-            images = self.run(module, images, context.frames)
+            images = self.attended(module, images, context.frames, context)
         return self.run(self.resnets[1], images, time)
 
 
@@ -183,6 +192,13 @@ class UNet(nn.Module):
         for block in self.up_blocks:
             stored.append(block(stored, time, context, deep if block is self.up_blocks[-1] else None))
         return stored.pop()
+
+    def outer_attention(self, layers: int) -> frozenset[nn.Module]:
+        """The attention of the layers that run in every pass, see DeepFeatures: spatial transformers and motion modules."""
+        down, up = cast(DownBlock, self.down_blocks[0]), cast(UpBlock, self.up_blocks[-1])
+        both = [(down.attentions, slice(layers - 1)), (down.motion_modules, slice(layers - 1))]
+        both += [(up.attentions, slice(-layers, None)), (up.motion_modules, slice(-layers, None))]
+        return frozenset(module for modules, part in both for module in modules[part])
 
     def _outer_layers(self, images: Tensor, inner: Tensor, time: Tensor, context: BlockContext, layers: int) -> Tensor:
         """The last layers of the way up on what the inner ones gave before, and those of the way down that they need."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -14,7 +16,7 @@ from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 
-DEFAULTS = {"cache_every": 1, "cache_layers": 1, "guidance_start": 0.0, "guidance_end": 1.0, "even_windows": False}
+DEFAULTS = asdict(EXACT)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +41,18 @@ def test_the_input_model_stays_as_it_is(model):
 
 
 def test_custom_takes_the_settings(model):
-    settings = {"cache_every": 4, "cache_layers": 2, "guidance_start": 0.1, "guidance_end": 0.6, "even_windows": True}
+    settings = {
+        "cache_every": 4,
+        "cache_layers": 2,
+        "taylor_order": 1,
+        "parallel_steps": True,
+        "foreground_every": 2,
+        "drop_reference": "down",
+        "guidance_start": 0.1,
+        "guidance_end": 0.6,
+        "guidance_similarity": 0.98,
+        "even_windows": True,
+    }
     assert accelerate(model, "custom", **settings).acceleration == Acceleration(**settings)
 
 
@@ -49,6 +62,7 @@ def test_custom_takes_the_settings(model):
         ("fast", {"cache_every": 3}, "preset is fast and cache_every 3: choose the preset custom"),
         ("exact", {"even_windows": True}, "preset is exact and even_windows True"),
         ("custom", {"cache_layers": 2}, "cache_layers is 2 and cache_every 1"),
+        ("custom", {"taylor_order": 1}, "taylor_order is 1 and cache_every 1"),
         ("custom", {"cache_every": 2, "cache_layers": 3}, "this model has 2 layers, choose 1 to 2"),
         ("custom", {"guidance_start": 0.7, "guidance_end": 0.3}, "the start must come before the end"),
     ],

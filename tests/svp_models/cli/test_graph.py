@@ -16,6 +16,7 @@ from svp_portrait.svp_models.cli.graph import (
     set_input,
 )
 from svp_portrait.svp_models.cli.schema import InputSpec, NodeSpec
+from svp_portrait.svp_models.diffusion.acceleration import settings_from_text
 from svp_portrait.svp_models.errors import PortraitError
 
 
@@ -181,7 +182,8 @@ def test_every_sampler_gets_a_node_that_accelerates_its_model():
     inputs = (
         InputSpec("model", "SVP_MODEL"),
         InputSpec("preset", "COMBO", default="balanced"),
-        InputSpec("n", "INT", default=1),
+        InputSpec("cache_every", "INT", default=1),
+        InputSpec("even_windows", "BOOLEAN", default=False),
     )
     specs = {"SVPAccelerate": NodeSpec("SVPAccelerate", inputs, ("SVP_MODEL",))}
     load = {"class_type": "SVPLoadModel", "inputs": {}}
@@ -189,6 +191,24 @@ def test_every_sampler_gets_a_node_that_accelerates_its_model():
     accelerate_samplers(graph, specs, "fast")
     assert graph["7"].inputs["model"] == Link("7-accelerate", 0)
     added = graph["7-accelerate"]
-    assert added.class_type == "SVPAccelerate" and added.inputs == {"model": Link("1", 0), "preset": "fast", "n": 1}
+    given = {"model": Link("1", 0), "preset": "fast", "cache_every": 1, "even_windows": False}
+    assert added.class_type == "SVPAccelerate" and added.inputs == given
     with pytest.raises(PortraitError, match="--accelerate fast: the workflow has no SVPSampler"):
         accelerate_samplers(parse_graph({"1": load}), specs, "fast")
+    graph["7"].inputs["model"] = Link("1", 0)
+    accelerate_samplers(graph, specs, "cache_every=3, even_windows=true")
+    assert graph["7-accelerate"].inputs == given | {"preset": "custom", "cache_every": 3, "even_windows": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("slow", "'slow' is no acceleration: choose one of exact, balanced, fast, or settings such as cache_every=3"),
+        ("cache_every=3,n=1", "'n=1' is no acceleration"),
+        ("cache_every=many", "cache_every=many: a whole number is needed"),
+        ("even_windows=1", "even_windows=1: true or false is needed"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_refused(text, message):
+    with pytest.raises(PortraitError, match=message):
+        settings_from_text(text)

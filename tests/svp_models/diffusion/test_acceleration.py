@@ -8,19 +8,19 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from svp_portrait.svp_models.diffusion.acceleration import (
-    EXACT,
-    PRESETS,
-    Acceleration,
-    FeatureCache,
-    check_acceleration,
-)
+from svp_portrait.svp_models.config import PRESETS as MODELS
+from svp_portrait.svp_models.diffusion import noise_prediction
+from svp_portrait.svp_models.diffusion.acceleration import EXACT, PRESETS, Acceleration, check_acceleration
+from svp_portrait.svp_models.diffusion.face_region import face_box
+from svp_portrait.svp_models.diffusion.feature_cache import FeatureCache, polynomial_weights
 from svp_portrait.svp_models.diffusion.guidance import FASTEST, GuidedFeatures, MemoryPlan, guided_prediction
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.io.memory_map import IN_MEMORY, Storage
+from svp_portrait.svp_models.networks.attention import BlockContext
 from svp_portrait.svp_models.networks.conditions import ConditionWeights
+from svp_portrait.svp_models.networks.foreground import Foreground
 from svp_portrait.svp_models.networks.unet import DeepFeatures
 
 STEPS = SamplerOptions(steps=8, cfg=2.0)
@@ -66,7 +66,10 @@ def test_exact_is_what_the_sampler_does_without_it(model, clip):
     assert torch.equal(sample(given, PRESETS["exact"])[0], pipeline.denoise(inputs, conditions, 7, STEPS))
 
 
-def test_every_setting_takes_fewer_products_and_all_together_the_fewest(model, clip):
+def test_every_setting_takes_fewer_products_and_all_together_the_fewest(model, clip, monkeypatch):
+    monkeypatch.setattr(
+        noise_prediction, "face_box", lambda *_: (0.0, 0.5, 0.0, 0.5)
+    )  # the tiny face fills its picture
     given = encoded(model, clip, 5)
     exact, products = sample(given, EXACT)
     spent = {}
@@ -74,7 +77,12 @@ def test_every_setting_takes_fewer_products_and_all_together_the_fewest(model, c
         "cache": Acceleration(cache_every=2),
         "guidance": Acceleration(guidance_end=0.5),
         "windows": Acceleration(even_windows=True),
-        "all": Acceleration(cache_every=2, guidance_end=0.5, even_windows=True),
+        "similarity": Acceleration(guidance_similarity=0.1),
+        "reference": Acceleration(drop_reference="up"),
+        "foreground": Acceleration(foreground_every=4),
+        "all": Acceleration(
+            cache_every=4, foreground_every=4, guidance_similarity=0.1, drop_reference="up", even_windows=True
+        ),
     }.items():
         latents, spent[name] = sample(given, acceleration)
         assert latents.isfinite().all() and not torch.equal(latents, exact), name
@@ -87,15 +95,6 @@ def test_features_in_a_file_and_halves_apart_change_nothing(model, clip, tmp_pat
     mapped = encoded(model, clip, 6, Storage(str(tmp_path), budget=0))
     for plan in (MemoryPlan(), MemoryPlan(halves_together=False)):
         torch.testing.assert_close(sample(mapped, fast, plan)[0], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_a_half_that_was_not_stored_runs_all_layers():
-    cache, x = FeatureCache(1, IN_MEMORY), torch.ones(2, 3, 1, 1)
-    cache.store(0, GuidedFeatures(DeepFeatures(), DeepFeatures(1, x)))
-    like = torch.empty(0)
-    assert cache.features(0, False, False, like).conditional.stored.equal(x)
-    for window, guided, whole in ((0, True, False), (1, False, False), (0, False, True)):
-        assert cache.features(window, guided, whole, like).conditional.stored is None
 
 
 def test_steps_with_guidance_and_with_all_layers():
@@ -117,12 +116,179 @@ def test_even_windows_share_the_frames():
         assert len(windows) == len(EXACT.windows(frames, 24, 4)) and set(sum(windows, [])) == set(range(frames))
 
 
+@pytest.fixture
+def calls(model):
+    """The number of clips in every batch that the denoiser gets."""
+    batches: list[int] = []
+    hook = model.networks.denoiser.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
+    yield batches
+    hook.remove()
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmpp_2m"])
+def test_parallel_steps_of_which_one_is_ahead_change_nothing(model, clip, scheduler):
+    """DDIM leads from the whole step to the next one as the estimate does; a sampler of second order does not."""
+    pipeline, inputs, conditions = encoded(model, clip, 4)
+    found = [
+        pipeline.denoise(
+            inputs,
+            conditions,
+            7,
+            replace(STEPS, scheduler=scheduler, acceleration=Acceleration(2, parallel_steps=both)),
+        )
+        for both in (False, True)
+    ]
+    assert torch.allclose(*found, rtol=1e-4, atol=1e-4) == (scheduler == "ddim")
+
+
+def test_parallel_steps_are_one_batch_and_cost_no_more(model, clip, calls):
+    given = encoded(model, clip, 4)
+    one, products = sample(given, Acceleration(4))
+    assert calls == [2] * 8  # both halves, in eight steps
+    calls.clear()
+    other, same = sample(given, Acceleration(4, parallel_steps=True))
+    assert calls == [2, 6, 2, 6] and same <= products  # larger batches save more
+    assert not torch.equal(one, other) and (one - other).norm() < one.norm()
+    calls.clear()
+    sample(given, Acceleration(4, parallel_steps=True, guidance_end=0.75))  # two of the last three have no guidance
+    assert calls == [2, 6, 2, 2, 2]
+
+
+def test_the_polynomial_meets_what_is_one():
+    for order, places in ((0, [4]), (1, [4, 1]), (2, [9, 4, 1])):
+        values = [3 + 2 * place * (order > 0) + place**2 * (order > 1) for place in places]
+        weights = polynomial_weights(places, 11)
+        found = sum(weight * value for weight, value in zip(weights, values, strict=True))
+        assert found == pytest.approx(3 + 22 * (order > 0) + 121 * (order > 1))
+
+
+def test_deep_features_go_on_along_the_polynomial_of_the_last_whole_runs(model):
+    cache = FeatureCache(Acceleration(3, taylor_order=1), model.networks.denoiser, IN_MEMORY)
+    like, rows = torch.empty(0), torch.arange(6.0).view(1, 6, 1, 1)
+
+    def store(step: int) -> None:
+        half = DeepFeatures(1, rows * (1 + step))
+        cache.store(0, GuidedFeatures(DeepFeatures(), half), step)
+
+    def stored(step: int, window: int = 0, guided: bool = False):
+        return cache.features(window, guided, step, like).conditional.stored
+
+    store(0)
+    torch.testing.assert_close(stored(2), rows)  # of one run nothing can be continued
+    store(3)
+    torch.testing.assert_close(stored(5), rows * 6)
+    store(6)
+    torch.testing.assert_close(stored(8), rows * 9)
+    assert stored(9) is None and stored(8, window=1) is None  # all layers run; nothing was stored
+    assert stored(8, guided=True) is None  # the unconditional half was never stored
+
+
+@torch.no_grad()
+def test_attention_around_a_box_is_that_of_the_whole_picture_in_it(model, clip):
+    """One layer after another: inside the result is the same, elsewhere what the pass before has added is used again."""
+    generator = torch.Generator().manual_seed(1)
+    denoiser, size = model.networks.denoiser, (4, 6)
+    _, _, conditions = encoded(model, clip, 2)
+    tokens = conditions.window([0, 1], torch.empty(0)).audio.flatten(0, 1)
+    transformer, temporal = denoiser.mid_block.attentions[0], denoiser.mid_block.motion_modules[0]
+    bank = tuple(torch.randn(1, 24, 16, generator=generator) for _ in range(denoiser.bank_size))
+    context = BlockContext(2, tokens, reference=bank)
+    for layer, given in ((transformer, context), (temporal, 2)):
+
+        def attend(foreground: Foreground, images: torch.Tensor, layer=layer, given=given) -> torch.Tensor:
+            return foreground.run(layer, images, lambda region: layer(images, given, region))
+
+        foreground = Foreground((0.25, 1.0, 0.1, 0.5))
+        assert foreground.region(*size) == (slice(1, 4), slice(0, 3))
+        before, images = (torch.randn(2, 16, *size, generator=generator) for _ in range(2))
+        first = attend(foreground, before)
+        torch.testing.assert_close(first, layer(before, given))
+        found = attend(replace(foreground, reuse=True), images)
+        whole = layer(images, given)
+        torch.testing.assert_close(found[:, :, 1:4, 0:3], whole[:, :, 1:4, 0:3], rtol=1e-5, atol=1e-5)
+        outside = torch.ones(size, dtype=torch.bool)
+        outside[1:4, 0:3] = False
+        expected = images + first - before
+        torch.testing.assert_close(found[:, :, outside], expected[:, :, outside], rtol=1e-5, atol=1e-5)
+
+
+def test_a_box_of_the_whole_picture_changes_nothing(model, clip, monkeypatch):
+    given = encoded(model, clip, 4)
+    monkeypatch.setattr(noise_prediction, "face_box", lambda *_: (0.0, 1.0, 0.0, 1.0))
+    torch.testing.assert_close(
+        sample(given, Acceleration(foreground_every=3))[0], sample(given, EXACT)[0], rtol=1e-4, atol=1e-4
+    )
+
+
+def test_the_face_is_where_the_keypoints_are(clip):
+    motion = clip.motion(3)
+    top, bottom, left, right = face_box(motion, [0, 1, 2], "head8")
+    points = motion.keypoints
+    assert left * 32 <= points[..., 0].min() and right * 32 >= points[..., 0].max()
+    assert top * 24 <= points[..., 1].min() and bottom == 1.0
+    assert face_box(motion, [0], "head8")[3] < right  # the head goes to the right
+    drawn = torch.zeros(1, 3, 24, 32)
+    assert face_box(drawn, [0, 1], "vexpress3") == (0.0, 1.0, 0.0, 1.0)
+    drawn[0, 1, 8:12, 10:20] = 1
+    assert face_box(drawn, [0, 1], "head8")[2:] == pytest.approx(((10.5 - 0.45) / 32, (19.5 + 0.45) / 32))
+
+
+def test_guidance_ends_when_both_halves_agree(model, clip, calls):
+    given = encoded(model, clip, 4)
+    never, always = Acceleration(guidance_similarity=0.999999), Acceleration(guidance_similarity=1e-6)
+    assert torch.equal(sample(given, never)[0], sample(given, EXACT)[0])
+    calls.clear()
+    sample(given, always)
+    assert calls == [2] + [1] * 7
+
+
+def test_blocks_that_do_not_look_at_the_portrait(model, clip):
+    unet = model.config.unet  # one attention level: a block on the way down, one in the middle, two on the way up
+    parts = {"none": set(), "down": {0}, "up": {2, 3}, "highest": {0, 2, 3}}
+    for name, skipped in parts.items():
+        assert Acceleration(drop_reference=name).without_reference(unet) == skipped
+    sd = MODELS["sd15"].unet
+    assert Acceleration(drop_reference="highest").without_reference(sd) == {0, 1, 13, 14, 15}
+    given = encoded(model, clip, 4)
+    pipeline, inputs, conditions = given
+    silent = tuple(
+        torch.full_like(bank, 7.0) if number in (2, 3) else bank for number, bank in enumerate(conditions.reference)
+    )
+    other = pipeline, inputs, replace(conditions, reference=silent)
+    found = [sample(case, Acceleration(drop_reference="up"))[0] for case in (given, other)]
+    assert torch.equal(*found) and not torch.equal(sample(given, EXACT)[0], sample(other, EXACT)[0])
+
+
+def test_everything_at_once_works_with_halves_apart_and_in_a_file(model, clip, tmp_path):
+    fast = Acceleration(
+        3, taylor_order=2, parallel_steps=True, foreground_every=2, drop_reference="down", guidance_start=0.2,
+        guidance_end=0.9, guidance_similarity=0.99999, even_windows=True,
+    )  # fmt: skip
+    expected, _ = sample(encoded(model, clip, 6), fast)
+    mapped = encoded(model, clip, 6, Storage(str(tmp_path), budget=0))
+    for plan in (MemoryPlan(), MemoryPlan(halves_together=False)):
+        torch.testing.assert_close(sample(mapped, fast, plan)[0], expected, rtol=1e-3, atol=1e-3)
+
+
 def test_contradictions_are_refused(model):
     with pytest.raises(PortraitError, match="cache_layers is 2 and cache_every 1"):
         Acceleration(cache_layers=2)
     with pytest.raises(PortraitError, match="guidance_start is 0.5 and guidance_end 0.5: the start must come before"):
         Acceleration(guidance_start=0.5, guidance_end=0.5)
-    with pytest.raises(PortraitError, match="both must be 1 or more"):
+    with pytest.raises(PortraitError, match="cache_every is 0: it must be 1 or more"):
         Acceleration(cache_every=0)
+    for settings, message in (
+        (
+            {"taylor_order": 1},
+            "taylor_order is 1 and cache_every 1, .*: set cache_every to 2 or more, or taylor_order to 0",
+        ),
+        ({"parallel_steps": True}, "parallel_steps is True and cache_every 1"),
+        ({"cache_every": 2, "taylor_order": 3}, "taylor_order is 3: choose 0 to 2"),
+        ({"drop_reference": "left"}, "drop_reference is 'left': choose one of none, down, up, highest"),
+        ({"guidance_similarity": 0.0}, "guidance_similarity is 0: choose more than 0"),
+        ({"foreground_every": 0}, "foreground_every is 0"),
+    ):
+        with pytest.raises(PortraitError, match=message):
+            Acceleration(**settings)
     with pytest.raises(PortraitError, match="cache_layers is 3: the highest resolution of this model has 2 layers"):
         check_acceleration(Acceleration(cache_every=2, cache_layers=3), model.config.unet)

@@ -1,0 +1,104 @@
+"""Guided predictions of the windows of a clip, with what an acceleration leaves out of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..io.memory_map import Storage
+from ..model import PortraitModel
+from ..networks.conditions import ConditionWeights
+from .acceleration import Acceleration
+from .conditioning import ClipConditions
+from .conditioning_cache import KeyValueCache
+from .face_region import face_box
+from .feature_cache import FeatureCache
+from .guidance import GuidedFeatures, MemoryPlan, guided_prediction, joined_features
+from .noise_schedule import SamplingSchedule
+
+
+class NoisePredictor:
+    """Predicts window by window, one step of the schedule or several in one batch; it remembers what later steps use again."""
+
+    def __init__(
+        self,
+        model: PortraitModel,
+        conditions: ClipConditions,
+        acceleration: Acceleration,
+        weights: ConditionWeights,
+        cfg: float,
+        schedule: SamplingSchedule,
+        plan: MemoryPlan,
+        storage: Storage,
+    ) -> None:
+        self.model, self.conditions, self.acceleration, self.weights = model, conditions, acceleration, weights
+        self.full_cfg, self.schedule, self.plan = cfg, schedule, plan
+        denoiser = model.networks.denoiser
+        self.cache = FeatureCache(acceleration, denoiser, storage)
+        self.key_cache = KeyValueCache(denoiser, conditions, weights, plan.key_bytes, reused=len(schedule) > 1)
+        self._guides = True
+        self._similarity = math.inf  # the least between both halves since `finish`
+
+    def cfg(self, step: int) -> float:
+        """The guidance of a step, 1 where it has none."""
+        guides = self._guides and self.acceleration.guides(step, len(self.schedule))
+        return self.full_cfg if guides else 1.0
+
+    def finish(self) -> None:
+        """A step is done in all windows: adaptive guidance may end here."""
+        limit = self.acceleration.guidance_similarity
+        if limit < 1 and limit <= self._similarity < math.inf:
+            self._guides = False
+        self._similarity = math.inf
+
+    def __call__(self, number: int, window: list[int], latents: Sequence[Tensor], steps: Sequence[int]) -> list[Tensor]:
+        """The predictions for a window, float32 on the CPU, one for every step. latents: of these steps, f c h w; steps: with
+        the same guidance."""
+        model, denoiser, count, cfg = self.model, self.model.networks.denoiser, len(steps), self.cfg(steps[0])
+        like = model.like(denoiser)
+        given = self.key_cache.window(number, window, like)
+        deep = self._features(number, window, steps, cfg != 1, like)
+        whole = deep is not None and deep.conditional.stored is None
+        predictions = guided_prediction(
+            denoiser,
+            torch.stack(list(latents)).to(like),
+            self.schedule.timesteps[list(steps)].to(like.device),
+            given if count == 1 else given.repeat(count),
+            self.weights,
+            cfg,
+            self.plan,
+            keep_portrait=not model.config.guide_portrait,
+            deep=deep,
+            on_halves=self._compare if self.acceleration.guidance_similarity < 1 else None,
+        )
+        if deep is not None and count == 1:
+            if whole:
+                self.cache.store(number, deep, steps[0])
+            if self.acceleration.everywhere(steps[0]):
+                self.cache.store_attention(number, deep)
+        return list(predictions.float().cpu())
+
+    def _features(
+        self, number: int, window: list[int], steps: Sequence[int], guided: bool, like: Tensor
+    ) -> GuidedFeatures | None:
+        """What the prediction starts from, of all steps as one batch; None where nothing is used again."""
+        fast, box = self.acceleration, None
+        if fast.cache_every == fast.foreground_every == 1:
+            return None
+        if fast.foreground_every > 1:
+            kps = self.conditions.kps
+            box = face_box(kps.motion, window, kps.keypoints)
+        found = [self.cache.features(number, guided, step, like, box) for step in steps]
+        if len(found) == 1:
+            return found[0]
+        return GuidedFeatures(
+            joined_features([features.unconditional for features in found]),
+            joined_features([features.conditional for features in found]),
+        )
+
+    def _compare(self, unconditional: Tensor, conditional: Tensor) -> None:
+        halves = (half.float().flatten(1) for half in (unconditional, conditional))
+        self._similarity = min(self._similarity, float(torch.cosine_similarity(*halves).min()))
