@@ -19,7 +19,8 @@ kdtalker_: of KDTalker's network trained on the same clips; causal_: no frame kn
 and voice is known.
 
 lip_corr: correlation of the mouth's opening with truth at lag 0; lip_lag: lag in frames where it is highest (positive: late);
-lip_corr_swapped: with the voice of another person. blink_rate_ratio: blinks over those that the people's rates ask for;
+lip_corr_swapped: with the voice of another person. lip_expert: share of the seconds whose lips the style-aware lip expert finds
+in step with the voice; swapped_lip_expert: of lips that were made for another voice. blink_rate_ratio: blinks over those that the people's rates ask for;
 blink_rate_ratio_asked: over rates of 0.1 to 0.8 a second that are given. pose_spread_ratio: spread of the angles over that of
 truth; pose_diversity (degrees), beat_alignment: as KDTalker reports them; seed_diversity: spread of the angles over seeds, in
 shares of truth's spread in time; lip_corr_between_seeds. emotion_acc: share of the motions whose emotion is recognised;

@@ -15,7 +15,7 @@ from ..errors import PortraitError
 from ..model import PortraitModel
 from ..motion.built_in import GivenMotion, generate_motion, predict_style, smooth_pose_numbers
 from ..motion.control import blink_track
-from ..networks.motion_experts import MovementDetector
+from ..networks.motion_experts import LipExpert, MovementDetector
 from ..networks.motion_generator import MotionConditions
 from ..synthetic.performance import classify_emotion
 from ..synthetic.speech import energy_envelope
@@ -37,6 +37,7 @@ from .motion_endless import EndlessSize, endless_figures, realtime_factors
 LAG_REACH = 5  # frames
 BATCH = 16  # cases at once
 SEEDS = 4  # heads that one voice gets, for their diversity
+JUDGED = 25  # frames that the lip expert gives one opinion on, as in training
 Figures = dict[str, float]
 
 
@@ -132,6 +133,16 @@ def lip_figures(cases: Sequence[MotionCase], made: Sequence[Tensor]) -> Figures:
     return {"lip_corr": float(curve[LAG_REACH]), "lip_lag": int(np.argmax(curve)) - LAG_REACH}
 
 
+@torch.no_grad()
+def lips_in_step(expert: LipExpert, cases: Sequence[MotionCase], made: Sequence[Tensor]) -> float:
+    """Share of the seconds whose lips a lip expert finds in step with the case's voice, for its speaking style."""
+    opinions = [
+        expert(one[None, :, EXPRESSION], case.features[None], case.style[None])[0].split(JUDGED)
+        for case, one in zip(cases, made, strict=True)
+    ]
+    return mean([float(part.mean() > 0) for parts in opinions for part in parts if len(part) == JUDGED])
+
+
 def spread_of(made: Sequence[Tensor]) -> float:
     """Standard deviation of yaw, pitch and roll within clips, mean over clips and the three, degrees (KDTalker's diversity)."""
     return mean([pose_diversity(one[:, POSE][:, :3].numpy()) for one in made])
@@ -209,6 +220,10 @@ def free_part(evaluator: MotionEvaluator) -> Figures:
     turned = [*truth[1:], truth[0]]
     result["truth_lip_corr_swapped"] = lip_figures(cases, turned)["lip_corr"]
     result["baseline_lip_corr_swapped"] = lip_figures(cases, [*copied[1:], copied[0]])["lip_corr"]
+    expert = evaluator.motion.lip_expert
+    if expert is not None:
+        judged = {"": made, "truth_": truth, "baseline_": copied, "swapped_": swapped}
+        result |= {f"{prefix}lip_expert": lips_in_step(expert, cases, found) for prefix, found in judged.items()}
     result |= prefixed("causal_", motion_figures(cases, evaluator.free(causal=True)))
     result |= prefixed("without_habits_", motion_figures(cases, evaluator.free(habits=False)))
     return result

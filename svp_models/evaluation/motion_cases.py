@@ -163,10 +163,11 @@ class PromptCase:
 
 
 def make_prompts(cases: Sequence[MotionCase], count: int, seed: int) -> list[PromptCase]:
-    """Prompts of all kinds of movements in turn, at random times."""
+    """Prompts of all kinds of movements in turn, at random times; every round over the kinds meets the cases in another order,
+    so that no kind belongs to one emotion."""
     rng, found = np.random.default_rng((seed, 13)), []
     for number in range(count):
-        case = cases[number % len(cases)]
+        case = cases[(number + number // len(KINDS)) % len(cases)]
         seconds = len(case.numbers) / FPS
         movement = sample_movement(rng, KINDS[number % len(KINDS)], 0.0)
         length = min(movement.seconds, seconds - 2 * LOOK_AROUND - 0.1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.built_in_motion import MotionModel
+from svp_portrait.svp_models.checkpoints.built_in_motion import BUILT_IN_MOTION, MotionModel, load_motion_model
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.data.motion_clips import motion_numbers
 from svp_portrait.svp_models.errors import PortraitError
@@ -17,6 +17,7 @@ from svp_portrait.svp_models.evaluation.motion import (
     distance,
     evaluate_motion,
     lip_figures,
+    lips_in_step,
     motion_figures,
 )
 from svp_portrait.svp_models.evaluation.motion_cases import (
@@ -29,7 +30,7 @@ from svp_portrait.svp_models.evaluation.motion_cases import (
 from svp_portrait.svp_models.evaluation.motion_endless import EndlessSize
 from svp_portrait.svp_models.motion.control import blink_track
 from svp_portrait.svp_models.motion.words import TimedPhrase
-from svp_portrait.svp_models.networks.motion_experts import MovementDetector
+from svp_portrait.svp_models.networks.motion_experts import LipExpert, LipExpertConfig, MovementDetector
 from svp_portrait.svp_models.networks.motion_generator import MotionGeneratorConfig, MotionGeneratorNetwork
 from svp_portrait.svp_models.networks.style_predictor import StylePredictor, StylePredictorConfig
 from svp_portrait.svp_models.synthetic.clips import make_clip
@@ -37,7 +38,7 @@ from svp_portrait.svp_models.synthetic.movements import CLASSES, VOCABULARY, cla
 from svp_portrait.svp_models.synthetic.speakers import speaker
 
 KEYS = (
-    "lip_corr", "lip_lag", "lip_corr_swapped", "blink_rate_ratio", "pose_spread_ratio", "seed_diversity", "emotion_acc",
+    "lip_corr", "lip_lag", "lip_corr_swapped", "lip_expert", "blink_rate_ratio", "pose_spread_ratio", "seed_diversity", "emotion_acc",
     "emotion_acc_predicted", "emotion_acc_audio_prior", "prompt_acc", "control_error", "minute10_over_minute1",
     "realtime_factor",
 )  # fmt: skip
@@ -85,6 +86,12 @@ def test_truth_is_perfect_and_a_late_mouth_is_late(cases):
     assert lip_figures(cases, [*truth[1:], truth[0]])["lip_corr"] < 0.4
 
 
+def test_the_built_in_lip_expert_knows_lips_of_another_voice(cases):
+    expert, truth = load_motion_model(BUILT_IN_MOTION).lip_expert, [case.numbers for case in cases]
+    assert lips_in_step(expert, cases, truth) > 0.9
+    assert lips_in_step(expert, cases, [*truth[1:], truth[0]]) < 0.3
+
+
 def test_blinks_are_counted_and_seeds_compared():
     numbers = torch.zeros(500, 74)
     numbers[:, 64:66] = blink_track(0.35, 500, 25.0, torch.Generator().manual_seed(0))
@@ -105,8 +112,8 @@ def test_a_prompt_is_met_by_its_movement_at_its_time_alone():
 
 
 def test_prompts_name_all_movements_within_the_clip(cases):
-    prompts = make_prompts(cases, 16, 3)
-    assert len({prompt.movement.kind for prompt in prompts}) == 8
+    prompts = make_prompts(cases, 64, 3)
+    assert len({(prompt.movement.kind, prompt.case.emotion) for prompt in prompts}) == 64
     for prompt in prompts:
         assert CLASSES[class_of(prompt.phrase.text)] == (prompt.movement.kind, prompt.movement.side)
         assert 0 < prompt.phrase.start < prompt.phrase.end <= 4.0
@@ -121,6 +128,7 @@ def test_all_figures_are_there_beside_truth_and_baseline(model):
         model.style_space,
         network,
         StylePredictor(StylePredictorConfig(width=8, inner=16)).eval(),
+        LipExpert(LipExpertConfig(lips=(0, 1), width=8, layers=1)).eval(),
         movement_detector=MovementDetector(len(CLASSES)).eval(),
     )
     size = MotionEvaluationSize(rounds=1, seconds=4.0, prompts=8, endless=EndlessSize(people=1, minutes=1))
