@@ -21,6 +21,7 @@ from ..networks.vae import build_vae
 from .safetensors_io import check_numbers, load_strict, read_config, read_safetensors, write_safetensors
 
 BUILTIN_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
+FACE_ANALYZER = BUILTIN_MODEL.with_name("face_analyzer.onnx")  # of synthetic people of both versions
 ANALYZER_KEY = "face_analyzer.onnx"
 STYLE_EXTRACTOR = "style_extractor."  # prefix of its tensors
 

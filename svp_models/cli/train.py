@@ -22,6 +22,7 @@ from .folders import OpenNodes
 MAX_JOBS = 1024
 DEMO, ALL, MOTION, DISTILL = "demo", "all", "motion", "distill"
 BASIS = "expression-basis"
+ANALYZER = "face-analyzer"
 BASIS_PEOPLE, BASIS_CLIPS = 120, 4  # of a speaker
 DEMO_BUDGET = "demo256"  # the recipe of svp train demo --budget
 FACE_PHASES = ("vae", "denoiser", "mask")
@@ -37,9 +38,9 @@ checkpoint when the command is repeated. Several processes: accelerate launch ..
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MEANING
     parser.add_argument(
-        "phase", choices=(DEMO, ALL, MOTION, BASIS, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
+        "phase", choices=(DEMO, ALL, MOTION, BASIS, ANALYZER, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
         "the recipe; demo: the built-in model, data and all; motion: a motion generator, every phase of its recipe; "
-        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output"
+        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output; {ANALYZER}: the face analyser of synthetic people within --budget, written to --output"
     )  # fmt: skip
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
     parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
@@ -59,7 +60,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
         "--jobs", "--workers", type=int, default=os.cpu_count() or 1, help="processes that render data (%(default)s)"
     )
     parser.add_argument(
-        "--budget", type=duration, metavar="TIME", help="demo only: train the model of 256 pixels for so long, 9m or 3h, whatever "
+        "--budget", type=duration, metavar="TIME", help="demo: train the model of 256 pixels for so long, 9m or 3h, whatever "
         "is reached; another budget goes on from there"
     )  # fmt: skip
     parser.add_argument(
@@ -92,6 +93,9 @@ def duration(text: str) -> float:
 def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.phase == BASIS:
         _fit_basis(args)
+        return
+    if args.phase == ANALYZER:
+        _train_analyzer(args)
         return
     if args.budget is not None or args.export:
         _train_for(args)
@@ -133,6 +137,21 @@ def _fit_basis(args: argparse.Namespace) -> None:
     about = {"people": str(BASIS_PEOPLE), "clips": str(BASIS_CLIPS), "seed": "0", "version": "2"}
     save_expression_basis(args.output, fit_expression_basis(BASIS_PEOPLE, BASIS_CLIPS), about)
     _print_line(f"{args.output}: of {BASIS_PEOPLE} speakers")
+
+
+def _train_analyzer(args: argparse.Namespace) -> None:
+    """svp train face-analyzer --budget TIME --output FILE"""
+    if args.output is None or args.budget is None:
+        raise PortraitError(f"svp train {ANALYZER} needs --budget TIME and --output FILE.onnx")
+    with ending_at_once():
+        training, device = open_training("analyzer_run"), open_training("face_run").best_device()
+    recipe = training.load_analyzer_recipe(args.recipe or RECIPES / "face_analyzer.toml", tuple(args.set))
+    folder = args.run or Path("runs") / recipe.name
+    with stoppable() as progress:
+        run = training.AnalyzerRun(
+            recipe, folder, args.data or folder / "data", _print_line, progress, args.jobs, device
+        )
+        run.train(args.budget, args.output)
 
 
 def _train_for(args: argparse.Namespace) -> None:

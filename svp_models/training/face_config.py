@@ -147,7 +147,7 @@ class FaceRecipe(Checked):
     preset: of the model; widths: of its UNets' levels, none: the preset's. start: a model file, "" for the built-in model: one
     of the same configuration learns on, of another the face analyser, the style extractor and the projections of audio and
     style are taken. steps: denoising steps that the exported model takes by default, 0: the preset's; face_analyzer: ONNX file
-    that the exported model gets, "": it keeps its own.
+    that the exported model gets, "": that of the pack, which knows synthetic people of both versions.
     """
 
     name: str = limited(least=1, most=200)

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from ..checkpoints.expression_basis import load_expression_basis
-from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
+from ..checkpoints.model_file import BUILTIN_MODEL, FACE_ANALYZER, load_model, save_model, style_space_of
 from ..config import config_to_json
 from ..errors import PortraitError
 from ..face.detectors.built_in import FaceAnalyzer
@@ -215,9 +215,8 @@ class FaceRun:
         loaded, recipe = load_model(model), self.recipe
         if recipe.steps:
             loaded.config = replace(loaded.config, steps=recipe.steps)
-        if recipe.face_analyzer:
-            loaded.face_analyzer = Path(recipe.face_analyzer).read_bytes()
-            FaceAnalyzer(loaded.face_analyzer)  # raises for a file that is none
+        loaded.face_analyzer = Path(recipe.face_analyzer or FACE_ANALYZER).read_bytes()
+        FaceAnalyzer(loaded.face_analyzer)  # raises for a file that is none
         trained = json.loads(loaded.metadata.get("training", "{}"))
         version = trained.get("data", {}).get("version", recipe.data.version)
         about = {"data_version": DATA_VERSIONS[version], "step": str(self.steps() or loaded.metadata.get("step", "0"))}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..errors import PortraitError
 from ..networks.face_landmarks import ANALYZER_SIZE, OUTPUTS, POSE_UNITS, FaceAnalyzerNetwork
 from ..optional_deps import cv2
 from .config import AnalyzerPhase
@@ -18,6 +20,7 @@ from .dataset import Clips, Sample, SampleIndex, ShardSampler, stack
 from .losses import MOUTH
 
 TEST_FRAMES = 128
+HALF = "_half"  # ending of weights that are stored as float16
 
 
 def _random_view(rng: np.random.Generator, size: int, max_zoom: float, max_shift: float) -> np.ndarray:
@@ -119,7 +122,24 @@ class AnalyzerModule(nn.Module):
         return analyzer_loss(self.network.raw(batch["images"]), batch, self.config)
 
 
-def analyzer_loss(raw: dict[str, Tensor], batch: Sample, config: AnalyzerPhase) -> tuple[Tensor, dict[str, Tensor]]:
+class AnalyzerWeights(Protocol):
+    """The weights of the errors in `analyzer_loss`, see AnalyzerPhase."""
+
+    @property
+    def landmark_weight(self) -> float: ...
+    @property
+    def keypoint_weight(self) -> float: ...
+    @property
+    def expression_weight(self) -> float: ...
+    @property
+    def pose_weight(self) -> float: ...
+    @property
+    def presence_weight(self) -> float: ...
+    @property
+    def mouth_weight(self) -> float: ...
+
+
+def analyzer_loss(raw: dict[str, Tensor], batch: Sample, config: AnalyzerWeights) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the regression errors of frames with a face, and of the cross-entropy of presence."""
     present = batch["present"]
     mouth = torch.ones(68, 2, device=present.device)
@@ -168,9 +188,65 @@ def _half_weights(model: bytes) -> bytes:
         values = numpy_helper.to_array(tensor)
         if values.dtype == np.float32 and values.size >= 1024:
             name = tensor.name
-            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}_half"))
-            casts.append(onnx.helper.make_node("Cast", [f"{name}_half"], [name], to=onnx.TensorProto.FLOAT))
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float16), f"{name}{HALF}"))
+            casts.append(onnx.helper.make_node("Cast", [f"{name}{HALF}"], [name], to=onnx.TensorProto.FLOAT))
     for cast in reversed(casts):
         graph.graph.node.insert(0, cast)
     onnx.checker.check_model(graph)
     return graph.SerializeToString()
+
+
+@torch.no_grad()
+def load_onnx_weights(network: FaceAnalyzerNetwork, onnx_bytes: bytes) -> None:
+    """The weights of an ONNX file of `export_onnx` in the network. Batch norms, which the export has folded into the convolutions before
+    them, only add what was left of them. Needs the optional package onnx; another network raises PortraitError."""
+    import onnx  # only training needs it
+    from onnx import numpy_helper
+
+    graph = onnx.load_from_string(onnx_bytes).graph
+    stored = {
+        item.name.removesuffix(HALF): torch.tensor(numpy_helper.to_array(item)).float() for item in graph.initializer
+    }
+    weights = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    modules = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    norms = _norms(network)
+    if len(weights) != len(modules):
+        raise PortraitError(
+            f"the face analyser has {len(weights)} layers, {len(modules)} are needed: set widths and hidden to its own"
+        )
+    linear = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
+    for name, module in linear.items():
+        _copy(module.weight, stored[f"{name}.weight"])
+        _copy(module.bias, stored[f"{name}.bias"])
+    for node, module in zip((node for node in weights if node.op_type == "Conv"), convolutions, strict=True):
+        _copy(module.weight, stored[node.input[1].removesuffix(HALF)])
+        bias = stored[node.input[2].removesuffix(HALF)]
+        if module.bias is not None:
+            _copy(module.bias, bias)
+            continue
+        norm = norms[module]
+        norm.weight.fill_((1 + norm.eps) ** 0.5)
+        _copy(norm.bias, bias)
+        norm.reset_running_stats()
+
+
+def _norms(network: nn.Module) -> dict[nn.Module, nn.BatchNorm2d]:
+    """The batch norm behind every convolution that has one."""
+    found: dict[nn.Module, nn.BatchNorm2d] = {}
+    before: nn.Module | None = None
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and before is not None:
+            found[before] = module
+        if isinstance(module, nn.Conv2d):
+            before = module
+    return found
+
+
+def _copy(into: Tensor, value: Tensor) -> None:
+    if into.shape != value.shape:
+        raise PortraitError(
+            f"the face analyser has a weight of shape {list(value.shape)}, {list(into.shape)} is needed: set widths and hidden to "
+            "its own"
+        )
+    into.copy_(value)
