@@ -44,6 +44,7 @@ LID_TO_BROW = ((36, 17), (37, 18), (38, 20), (39, 21), (42, 22), (43, 23), (44, 
 ON_THE_WAY = (0.3, 0.65)
 # By how much the spline may keep off a landmark. Brows pass under hair and glasses, which stay; lips and lids are fine.
 SMOOTHING = {range(36): 0.01, range(36, 48): 1e-3, range(48, 68): 3e-4, range(68, POINTS): 1e-3}
+RIDGE = 0.003  # of `fit_expression`
 ABOVE_LIDS = 1e-3  # the same of the points above the lids
 
 
@@ -77,6 +78,40 @@ def moved_points(
     moved = torch.einsum("ne,ekd->nkd", (track - own_track).to(own), movement) @ wanted[:, :3]
     placed = points.double() + solid @ (wanted - own) + moved
     return _with_lids(placed, own_track[:, LIDS].to(own), track[:, LIDS].to(own)).to(points)
+
+
+def fit_expression(
+    basis: ExpressionBasis,
+    points: Tensor,
+    seen: Tensor,
+    sources: Tensor,
+    targets: Tensor,
+    ridge: float = RIDGE,
+) -> Tensor:
+    """Expression tracks n 68 that bring the points of a relaxed portrait (n 70 2) to where they are seen in frames (n 70 2), as near as
+    the basis can; sources, targets: see `moved_points`.
+
+    Least squares with `ridge` times the squares of the numbers, distances in half widths of the face. Lids close as far as the
+    eyes' openings say.
+    """
+    still = points.new_zeros(len(points), len(basis.movement))
+    rigid = moved_points(basis, points, sources, targets, still, still).double()
+    camera = head_cameras(targets.double())  # n 4 2
+    size = torch.linalg.svdvals(camera[:, :3]).mean(1)[:, None, None]
+    moving = torch.einsum("ekd,ndx->nkxe", basis.movement.to(camera), camera[:, :3] / size)
+    moving[..., LIDS] = 0
+    design = moving.flatten(1, 2)  # n 140 e
+    apart = ((seen.double() - rigid) / size).flatten(1)[..., None]
+    normal = design.mT @ design + ridge * torch.eye(design.shape[2]).to(design)
+    track = torch.linalg.solve(normal, design.mT @ apart)[..., 0]
+    track[:, LIDS] = (1 - _openings(seen.double()) / _openings(rigid).clamp(min=1e-9)).clamp(0, 1)
+    return track.to(points)
+
+
+def _openings(points: Tensor) -> Tensor:
+    """How far the lids of both eyes are apart, pixels: n 70 2 -> n 2."""
+    pairs = [[(points[:, upper] - points[:, lower]).norm(dim=1) for upper, lower in side] for side in LID_PAIRS]
+    return torch.stack([(first + second) / 2 for first, second in pairs], 1)
 
 
 def _with_lids(points: Tensor, before: Tensor, after: Tensor) -> Tensor:

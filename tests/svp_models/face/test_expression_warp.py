@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.expression_basis import load_expression_basis
-from svp_portrait.svp_models.face.expression_warp import face_points, moved_points, warp_expression
+from svp_portrait.svp_models.face.expression_warp import face_points, fit_expression, moved_points, warp_expression
 from svp_portrait.svp_models.face.warp import warp_batch
 from svp_portrait.svp_models.motion.coefficients import expression_vector
 from svp_portrait.svp_models.synthetic.identity import FaceStates
@@ -141,3 +141,26 @@ def test_an_eye_that_is_shut_is_not_torn_open(faces):
     points, shut = face_points(landmarks[4:5], keypoints[4:5]), tracks[4:5]  # with both lids at 1
     moved = moved_points(load_expression_basis(), points, keypoints[4:5], keypoints[4:5], shut, tracks[:1])
     assert (moved[:, LIDS] - points[:, LIDS]).norm(dim=2).max() < 1.5
+
+
+def test_an_expression_is_found_from_where_the_points_are():
+    """Its track brings the points of the relaxed face to those of the moved one, whatever the numbers in it are."""
+    who, basis = speaker(3, "test"), load_expression_basis()
+    tracks = np.stack([track_of(moves) for moves in MOVES])
+    pose = np.tile(np.array([8.0, -4.0, 3.0, 0.01, 0.02, 1.03], np.float32), (len(tracks), 1))
+    pose[0] = (0, 0, 0, 0, 0, 1)
+    states = FaceStates(tracks[:, :64], pose, tracks[:, 64:66], tracks[:, 66:])
+    clip = render_clip(who.identity, states, SIZE)
+    landmarks, keypoints = torch.from_numpy(clip.landmarks), torch.from_numpy(clip.head_keypoints)
+    seen = face_points(landmarks, keypoints)
+    count = len(tracks)
+    points, sources = (value[:1].expand(count, -1, -1) for value in (seen, keypoints))
+    track = fit_expression(basis, points, seen, sources, keypoints)
+    still = torch.zeros(count, 68)
+    moved, rigid = (moved_points(basis, points, sources, keypoints, still, rows) for rows in (track, still))
+    errors, before = ((value - seen)[:, MOUTH].norm(dim=-1).mean(1) for value in (moved, rigid))
+    for row in (1, 2, 3):
+        assert errors[row] < 0.5 * before[row] and errors[row] < 2
+    assert (track[4, 64:66] > 0.8).all() and (track[1, 64:66] < 0.3).all()  # the lids
+    assert track[5, 66] > 0.4 and abs(track[1, 66]) < 0.2  # the gaze
+    assert track[0].abs().max() < 0.02
