@@ -240,6 +240,7 @@ def test_the_archive_is_small_and_whole():
         "LICENSE",
         "svp_models/checkpoints/weights/demo.safetensors",
         "svp_models/checkpoints/weights/face_analyzer.onnx",
+        "svp_models/checkpoints/weights/face_reader.onnx",
         "svp_models/checkpoints/weights/motion.safetensors",
     } <= set(kept)
     assert not [path for path in kept if path.startswith(("tests/", ".github/"))]

@@ -22,6 +22,9 @@ from .safetensors_io import check_numbers, load_strict, read_config, read_safete
 
 BUILTIN_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
 FACE_ANALYZER = BUILTIN_MODEL.with_name("face_analyzer.onnx")  # of synthetic people of both versions
+FACE_READER = BUILTIN_MODEL.with_name(
+    "face_reader.onnx"
+)  # the same from other people and another seed: it scores, and drives nothing
 ANALYZER_KEY = "face_analyzer.onnx"
 STYLE_EXTRACTOR = "style_extractor."  # prefix of its tensors
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from ..checkpoints.model_file import BUILTIN_MODEL, load_model
+from ..checkpoints.model_file import BUILTIN_MODEL, FACE_READER, load_model
 from ..checkpoints.vexpress import load_vexpress_networks
 from ..data.executor import LOCAL_RAY
 from ..errors import PortraitError
@@ -45,7 +45,9 @@ clips: number of test clips in these means. Speakers and sentences are of the te
 A model that reads an expression track also gets that of the true clip, and so does the warped portrait: expression_psnr,
 expression_ssim, expression_mouth_psnr, expression_mouth_sharpness, expression_eyes_psnr, expression_brows_psnr, expression_lid_corr,
 expression_mouth_corr; bent_expression_psnr, bent_expression_ssim, bent_expression_mouth_psnr, bent_expression_mouth_sharpness,
-bent_expression_eyes_psnr, bent_expression_brows_psnr, bent_expression_lid_corr, bent_expression_mouth_corr.
+bent_expression_eyes_psnr, bent_expression_brows_psnr, bent_expression_lid_corr, bent_expression_mouth_corr; and that which the
+built-in motion generator makes of voice and style: spoken_psnr, spoken_ssim, spoken_mouth_psnr, spoken_mouth_sharpness, spoken_eyes_psnr,
+spoken_brows_psnr, spoken_lid_corr, spoken_mouth_corr.
 
 The same clips of other makers: bent_psnr, bent_ssim: of the portrait warped to the keypoints without any network; vae_psnr, vae_ssim:
 of the model's VAE on the true frames. The model by region of the face, which the true landmarks give: mouth_psnr, eyes_psnr,
@@ -100,6 +102,7 @@ seed_distance: distance of the mean expressions (without the lips) of two seeds 
 clips of the same person and emotion. weight_scores: mean score of the emotion (0 to 1, neutral left out) at the weights
 0, 0.1 ... 1; weight_rises: whether it never falls.
 """
+OWN = "own"  # --reader: the analyser of the model itself
 DEMO, MOTION_STYLE, MOTION = "demo", "motion-style", "motion"
 WORK = "clips"  # folder of a suite's finished clips, in its own
 
@@ -128,7 +131,8 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--reader",
         type=Path,
         metavar="ONNX",
-        help="of the demo: another face analyser that scores, best one that no training used; default is the model's own",
+        default=FACE_READER,
+        help="of the demo: the face analyser that scores, or 'own' for the model's; default is one of the pack that no training used",
     )
     parser.add_argument(
         "--beside",
@@ -206,7 +210,8 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
     version = args.version or data_version(model)
     others = {f"{path.stem} (beside)": load_model(path) for path in args.beside}
     about |= {"synthetic_version": str(version)}
-    reader = None if args.reader is None else args.reader.read_bytes()
+    reader = None if str(args.reader) == OWN else args.reader.read_bytes()
+    about |= {"reader": args.reader.name}
     seeds = list(dict.fromkeys(args.seeds or [args.seed]))
     shown, found = None, {}
     for number, seed in enumerate(seeds):
