@@ -95,7 +95,8 @@ class SVPAccelerate(io.ComfyNode):
                     options=list(REFERENCE_PARTS),
                     default="none",
                     extra_dict=ADVANCED,
-                    tooltip="Layers that do not look at the portrait's features: on the way down, on the way up, or of the highest resolution.",
+                    tooltip="Layers that do not look at the portrait's features. down: on the way down. up: on the way up. highest: of the highest "
+                    "resolution with attention.",
                 ),
                 io.Float.Input(
                     "guidance_similarity",
@@ -104,7 +105,7 @@ class SVPAccelerate(io.ComfyNode):
                     max=1.0,
                     step=0.0001,
                     extra_dict=ADVANCED,
-                    tooltip="Guidance ends as soon as predictions with and without conditions are that similar (cosine); 1 is never.",
+                    tooltip="Guidance ends at the step whose predictions with and without conditions are that similar (cosine); 1 is never.",
                 ),
             ],
             outputs=[SvpModel.Output("model", tooltip="The model with these settings, for Portrait Sampler.")],

@@ -11,10 +11,16 @@ from typing import Any
 import torch
 
 from ..checkpoints.liveportrait import load_liveportrait
+from ..checkpoints.model_file import BUILTIN_MODEL, load_model
 from ..config import PRESETS
+from ..diffusion.acceleration import Acceleration, settings_from_text
 from ..errors import PortraitError
 from ..evaluation.bench_liveportrait import SIZES, bench_liveportrait, random_networks
 from ..evaluation.bench_portrait import BenchOptions, bench_portrait
+from ..evaluation.pareto import SETTINGS, ParetoOptions, front, pareto
+from ..evaluation.pictures import png_bytes
+from ..evaluation.plots import speed_against_quality
+from ..io.files import whole_file
 from .folders import OpenNodes
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -28,6 +34,14 @@ A line for every part of the way from inputs to frames: seconds and GFLOP a fram
 share of the rate at which this machine multiplies matrices (its first line). Beside it the same as V-Express computes it: its
 seconds and GFLOP, how many times faster ours is, and the relative difference of the results. Weights are random. With
 `--device meta` nothing is computed: products and memory are counted, for any size.
+"""
+
+
+PARETO = """\
+A line for every way to accelerate the denoising, on people of the test split: how many times fewer products it takes (speedup;
+large_speedup: at the width of Stable Diffusion and 512 x 512), and how far its frames are from the exact ones: PSNR (mean and
+least), SSIM, correlation of the mouth's opening, flicker where the exact frames stand still, jitter; stylesim is the cosine to the
+wanted style.
 """
 
 
@@ -60,6 +74,27 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
             "--dtype", choices=list(PRECISIONS), default="float32", help="precision of the networks (%(default)s)"
         )
         _add_common(bench)
+    _add_pareto(subjects.add_parser("pareto", help="what accelerations give and cost", description=PARETO))
+
+
+def _add_pareto(bench: argparse.ArgumentParser) -> None:
+    usual = ParetoOptions()
+    bench.add_argument("--out", type=Path, metavar="FILE.png", help="also a plot of speed against quality")
+    bench.add_argument("--model", type=Path, default=BUILTIN_MODEL, metavar="FILE", help="default is the built-in one")
+    bench.add_argument(
+        "--people", type=_count, default=usual.people, metavar="N", help="of the test split (%(default)s)"
+    )
+    bench.add_argument("--frames", type=_count, default=usual.frames, metavar="N", help="of a clip (%(default)s)")
+    bench.add_argument("--steps", type=_count, default=usual.steps, metavar="N", help="of the sampler (%(default)s)")
+    bench.add_argument("--cfg", type=float, default=usual.cfg, metavar="X", help="guidance (%(default)s)")
+    bench.add_argument(
+        "--setting",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE,...",
+        help="measure this one; default is a list of them",
+    )
+    _add_common(bench)
 
 
 def _add_common(bench: argparse.ArgumentParser) -> None:
@@ -70,9 +105,27 @@ def _add_common(bench: argparse.ArgumentParser) -> None:
 def run_bench(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:
     if args.threads:
         torch.set_num_threads(args.threads)
-    for row in _liveportrait(args) if args.subject == "liveportrait" else _portrait(args):
+    works = {"liveportrait": _liveportrait, "pareto": _pareto}
+    for row in works.get(args.subject, _portrait)(args):
         print(json.dumps(row) if args.json else _line(row), flush=True)
     return None
+
+
+def _pareto(args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    chosen = {text: Acceleration(**settings_from_text(text)) for text in args.setting}
+    options = ParetoOptions(args.people, args.frames, args.steps, args.cfg)
+    rows = []
+    for row in pareto(load_model(args.model), options, chosen or SETTINGS):
+        rows.append(row)
+        yield row
+    if args.out is not None:
+        shown = [row for row in rows if row["case"] != "exact"]  # it has no error that could be plotted
+        points = {row["case"]: (row["speedup"], row["psnr"]) for row in shown}
+        axes = "times fewer products of the denoising", "PSNR to the exact result, dB"
+        plot = speed_against_quality(points, [row["case"] for row in front(shown)], *axes)
+        args.out.absolute().parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(args.out) as temporary:
+            temporary.write_bytes(png_bytes(plot))
 
 
 def _liveportrait(args: argparse.Namespace) -> Iterator[dict[str, Any]]:

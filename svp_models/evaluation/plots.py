@@ -116,3 +116,44 @@ def _text(image: np.ndarray, text: str, place: tuple[int, int], size: float) -> 
 
 def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
+def speed_against_quality(points: Mapping[str, tuple[float, float]], best: Sequence[str], x: str, y: str) -> np.ndarray:
+    """A plot of settings, name -> (speed, quality), with a line through the `best` ones, by rising speed: h w 3, uint8.
+
+    Points have numbers; a list below names them. x, y: what the axes say.
+    """
+    names = list(points)
+    line = 22
+    image = np.full((PLANE + line * len(names) + 30, PLANE, 3), PAPER, np.uint8)
+    values = np.array([points[name] for name in names], np.float64)
+    low, high = values.min(0), values.max(0)
+    margin = 0.08 * np.maximum(high - low, 1e-6)
+    low, high = low - margin, high + margin
+    left, right, top, bottom = LEFT, PLANE - 24, 24, PLANE - 56
+
+    def place(point: np.ndarray) -> tuple[int, int]:
+        across, up = (point - low) / (high - low)
+        return round(left + across * (right - left)), round(bottom - up * (bottom - top))
+
+    for share in np.linspace(0, 1, 6):
+        value = low + share * (high - low)
+        column, row = place(value)
+        cv2.line(image, (column, top), (column, bottom), (FAINT,) * 3, 1)
+        cv2.line(image, (left, row), (right, row), (FAINT,) * 3, 1)
+        _text(image, f"{value[0]:.3g}", (column - 12, bottom + 18), 0.42)
+        _text(image, f"{value[1]:.3g}", (16, row + 4), 0.42)
+    _text(image, x, ((left + right) // 2 - 4 * len(x), bottom + 42), 0.5)
+    _text(image, y, (left, 16), 0.5)
+    way = np.array([place(np.array(points[name])) for name in best], np.int32).reshape(-1, 1, 2)
+    cv2.polylines(image, [way], False, _rgb(COLOURS[0]), 2, cv2.LINE_AA)
+    for number, name in enumerate(names, start=1):
+        column, row = place(np.array(points[name]))
+        colour = _rgb(COLOURS[0] if name in best else COLOURS[1])
+        cv2.circle(image, (column, row), 6, colour, -1, cv2.LINE_AA)
+        _text(image, str(number), (column + 8, row - 6), 0.45)
+        speed, quality = points[name]
+        _text(
+            image, f"{number:2}  {name}: {speed:.2f} x, {quality:.1f}", (left, PLANE + line * (number - 1) + 12), 0.46
+        )
+    return image
