@@ -112,8 +112,8 @@ class Acceleration:
 EXACT = Acceleration()
 PRESETS = {
     "exact": EXACT,
-    "balanced": Acceleration(cache_every=3, guidance_end=0.8, even_windows=True),
-    "fast": Acceleration(cache_every=5, guidance_end=0.5, even_windows=True),
+    "balanced": Acceleration(cache_every=3, taylor_order=1, foreground_every=3, even_windows=True),
+    "fast": Acceleration(cache_every=5, foreground_every=5, even_windows=True),
 }
 
 

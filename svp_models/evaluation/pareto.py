@@ -44,6 +44,7 @@ SETTINGS: dict[str, Acceleration] = {
     "every 3rd, parallel": Acceleration(3, parallel_steps=True),
     "every 5th step whole": Acceleration(5),
     "every 5th, Taylor 1": Acceleration(5, taylor_order=1),
+    "every 5th, guidance until 0.5": Acceleration(5, guidance_end=0.5),
     "face every step, rest every 2nd": Acceleration(foreground_every=2),
     "no reference on the way down": Acceleration(drop_reference="down"),
     "no reference on the way up": Acceleration(drop_reference="up"),
