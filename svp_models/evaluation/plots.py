@@ -105,6 +105,13 @@ def style_plane(priors: Sequence[StylePrior], samples: int, seed: int) -> np.nda
     return image
 
 
+def _ticks(low: float, high: float, most: int = 8) -> list[float]:
+    """Round numbers between two others, at most so many."""
+    magnitude = 10.0 ** np.floor(np.log10((high - low) / most))
+    step = next(size * magnitude for size in (1, 2, 5, 10) if (high - low) / (size * magnitude) <= most)
+    return [round(float(count * step), 9) for count in range(int(np.ceil(low / step)), int(high // step) + 1)]
+
+
 def _draw(prior: StylePrior, generator: torch.Generator) -> np.ndarray:
     return sample_code(prior.mu, prior.sigma, generator).numpy()
 
@@ -136,13 +143,14 @@ def speed_against_quality(points: Mapping[str, tuple[float, float]], best: Seque
         across, up = (point - low) / (high - low)
         return round(left + across * (right - left)), round(bottom - up * (bottom - top))
 
-    for share in np.linspace(0, 1, 6):
-        value = low + share * (high - low)
-        column, row = place(value)
+    for value in _ticks(low[0], high[0]):
+        column, _ = place(np.array([value, low[1]]))
         cv2.line(image, (column, top), (column, bottom), (FAINT,) * 3, 1)
+        _text(image, f"{value:g}", (column - 8, bottom + 18), 0.42)
+    for value in _ticks(low[1], high[1]):
+        _, row = place(np.array([low[0], value]))
         cv2.line(image, (left, row), (right, row), (FAINT,) * 3, 1)
-        _text(image, f"{value[0]:.3g}", (column - 12, bottom + 18), 0.42)
-        _text(image, f"{value[1]:.3g}", (16, row + 4), 0.42)
+        _text(image, f"{value:g}", (24, row + 4), 0.42)
     _text(image, x, ((left + right) // 2 - 4 * len(x), bottom + 42), 0.5)
     _text(image, y, (left, 16), 0.5)
     way = np.array([place(np.array(points[name])) for name in best], np.int32).reshape(-1, 1, 2)
@@ -151,7 +159,7 @@ def speed_against_quality(points: Mapping[str, tuple[float, float]], best: Seque
         column, row = place(np.array(points[name]))
         colour = _rgb(COLOURS[0] if name in best else COLOURS[1])
         cv2.circle(image, (column, row), 6, colour, -1, cv2.LINE_AA)
-        _text(image, str(number), (column + 8, row - 6), 0.45)
+        _text(image, str(number), (column + 8, row - 6 if number % 2 else row + 16), 0.45)  # neighbours are often near
         speed, quality = points[name]
         _text(
             image, f"{number:2}  {name}: {speed:.2f} x, {quality:.1f}", (left, PLANE + line * (number - 1) + 12), 0.46
