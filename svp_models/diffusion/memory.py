@@ -90,7 +90,8 @@ def sampling_memory(
             conditions = replace(conditions, keys=keys)  # the bank itself stays where it is
             latents, timestep = torch.empty(shape, dtype=dtype), torch.zeros(1)
             guided_prediction(denoiser, latents, timestep, conditions, ConditionWeights(), cfg, plan)
-    return int(peak.peak * KERNELS)
+    largest = max(weight.nbytes for weight in denoiser.parameters())  # which a convolution may copy in another order
+    return int(peak.peak * KERNELS) + largest
 
 
 def choose_plan(

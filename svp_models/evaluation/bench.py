@@ -29,13 +29,14 @@ ATTENTION = "_scaled_dot_product_flash_attention_for_cpu"  # torch's counter has
 @dataclass(frozen=True)
 class Case:
     """Work for `frames` frames, and the same by plain arithmetic where that is another. bytes: whether to report the memory of
-    the tensors that it makes."""
+    the tensors that it makes; stored: bytes of those that ours has besides, made before."""
 
     name: str
     fast: Work
     plain: Work | None = None
     frames: float = 1
     bytes: bool = False
+    stored: int = 0
 
 
 def matmul_rate(device: torch.device = CPU, dtype: torch.dtype = torch.float32) -> float:
@@ -56,7 +57,11 @@ def measure(case: Case, rate: float, repeats: int, device: torch.device = CPU) -
         row |= {"plain_gflop": round(counted[1], 4), "fewer_products": round(counted[1] / counted[0], 3)}
     if case.bytes:
         names = ("tensor_mb", "plain_tensor_mb")[: len(works)]
-        row |= {name: round(peak_bytes(work) / 1e6, 1) for name, work in zip(names, works, strict=True)}
+        held = (case.stored, 0)
+        row |= {
+            name: round((peak_bytes(work) + more) / 1e6, 1)
+            for name, work, more in zip(names, works, held, strict=False)
+        }
     if device.type == "meta":
         return row
     times = interleaved(works, repeats, device)

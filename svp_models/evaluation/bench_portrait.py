@@ -8,7 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -24,7 +24,7 @@ from ..diffusion.memory import window_conditions
 from ..errors import PortraitError
 from ..media.writer import VideoWriter
 from ..networks.audio_projection import AudioProjection
-from ..networks.conditions import AS_TRAINED, Conditions
+from ..networks.conditions import AS_TRAINED, ConditionKeys, Conditions
 from ..networks.denoiser import Denoiser
 from ..networks.layers import Downsample, ResnetBlock, Upsample, shapes_only
 from ..networks.motion_module import MotionModule
@@ -83,15 +83,23 @@ def bench_portrait(config: ModelConfig, options: BenchOptions) -> Iterator[dict[
     rate = matmul_rate(device, options.dtype) if options.computes else 1.0
     if options.computes:
         yield {"case": "matmul", "gflop_per_second": round(rate, 2), "threads": torch.get_num_threads()}
-    clip = 0.0
+    clip, products = 0.0, [0.0, 0.0]  # of the sampling, ours and plain
     for case, times in clip_cases(config, options):
         row = measure(case, rate, options.repeats, device)
         clip += row.get("seconds", 0) * case.frames * times
+        if case.name in ("keys and values", "denoiser"):
+            products[0] += row["gflop"] * times
+            products[1] += row.get("plain_gflop", 0) * times
         if case.name == "denoiser":
             row = {"case": "denoiser", "of": "a frame and a step", **row}
             yield row | (
                 {"peak_gpu_mb": torch.cuda.max_memory_allocated(device) >> 20} if device.type == "cuda" else {}
             )
+            yield {"case": "sampling", "of": "a frame and all steps", "steps": options.steps} | {
+                "gflop": round(products[0], 2),
+                "plain_gflop": round(products[1], 2),
+                "fewer_products": round(products[1] / products[0], 4),
+            }
             yield from by_kind(config, options)
             if options.each_saving:
                 yield from each_saving(config, options, rate)
@@ -146,11 +154,23 @@ def _reference_cases(config: ModelConfig, options: BenchOptions) -> Iterator[tup
 def _denoiser_case(config: ModelConfig, options: BenchOptions) -> Iterator[tuple[Case, float]]:
     windows = len(frame_windows(options.frames, config.window, config.overlap))
     denoiser, latents, conditions = denoiser_inputs(config, options)
+    frames, ready = options.frames / windows, prepared(denoiser, conditions)
+    keys = ready.keys
+    yield Case("keys and values", lambda: prepared(denoiser, conditions).keys.audio[0].keys, frames=frames), windows
     works = (
-        partial(exact, denoiser, latents, conditions, options.cfg),
+        partial(exact, denoiser, latents, ready, options.cfg),
         partial(prediction, cast(Denoiser, with_savings(denoiser)), latents, conditions, options.cfg),
     )
-    yield Case("denoiser", *works, options.frames / windows, bytes=options.computes), windows * options.steps
+    stored = sum(entry.nbytes for part in (keys.reference, keys.audio, keys.style) for entry in part)
+    yield Case("denoiser", *works, frames, bytes=options.computes, stored=stored), windows * options.steps
+
+
+def prepared(denoiser: Denoiser, conditions: Conditions) -> Conditions:
+    """Conditions with their keys and values, which the sampler makes once for all steps."""
+    bank = conditions.reference
+    keys = ConditionKeys(reference=denoiser.reference_keys(bank, conditions.audio.shape[1]))
+    ready = replace(conditions, reference=(), keys=keys)
+    return denoiser.prepare(ready, [features.shape[1] for features in bank])
 
 
 def _drawn(options: BenchOptions, *shape: int) -> Tensor:
@@ -192,6 +212,7 @@ def exact(denoiser: nn.Module, latents: Tensor, conditions: Conditions, cfg: flo
 def by_kind(config: ModelConfig, options: BenchOptions) -> Iterator[dict[str, Any]]:
     """GFLOP and seconds of the denoiser for a frame and a step, split by kind of layer."""
     denoiser, latents, conditions = denoiser_inputs(config, options)
+    conditions = prepared(denoiser, conditions)
     windows = len(frame_windows(options.frames, config.window, config.overlap))
     share, spent = windows / options.frames / 1e9, dict.fromkeys([*KINDS.values(), *NAMED.values(), REST], 0.0)
     seconds: dict[str, float] = defaultdict(float)

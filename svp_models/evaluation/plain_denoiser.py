@@ -1,7 +1,8 @@
 """The denoiser computed as V-Express computes it, and with any one of the savings of ours alone.
 
 Plain: every doubled map is made before it is convolved; both halves of the guidance attend to all conditions, zeros or not; the
-portrait's keys and values are computed again for every frame; queries and outputs of few keys go through whole layers.
+portrait's keys and values are computed again for every frame, all conditions' in every step; queries and outputs of few keys go
+through whole layers.
 """
 
 from __future__ import annotations
@@ -62,11 +63,18 @@ def with_savings(network: nn.Module, savings: frozenset[str] = NONE) -> nn.Modul
     return plain
 
 
-@torch.no_grad()
 def prediction(
     denoiser: Denoiser, latents: Tensor, conditions: Conditions, cfg: float, savings: frozenset[str] = NONE
 ) -> Tensor:
-    """A guided prediction of a denoiser `with_savings` of the same: b f c h w."""
+    """A guided prediction of a denoiser `with_savings` of the same: b f c h w. Without any of them sums and activations are new
+    tensors and feed-forward layers take all tokens at once, as where gradients are wanted; nothing asks for one."""
+    with torch.set_grad_enabled(not savings):
+        return _prediction(denoiser, latents, conditions, cfg, savings)
+
+
+def _prediction(
+    denoiser: Denoiser, latents: Tensor, conditions: Conditions, cfg: float, savings: frozenset[str]
+) -> Tensor:
     timestep = torch.full((len(latents),), 500, device=latents.device)
     if cfg == 1:
         return denoiser(latents, timestep, conditions, AS_TRAINED)

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from .conditions import AS_TRAINED, UNPREPARED, ConditionKeys, ConditionWeights
 from .foreground import Foreground, Region
-from .layers import Attention, KeysValues, attention, feed_forward
+from .layers import Attention, KeysValues, add, attention, feed_forward
 
 FEED_FORWARD_CHUNK = 2**22  # input values that a feed-forward layer processes at once
+CPU_TOKENS = 1024  # the same on the CPU, in tokens: few enough for its cache, enough for products of matrices
 
 
 def sinusoidal_encoding(length: int, channels: int, like: Tensor) -> Tensor:
@@ -64,27 +65,41 @@ class BlockContext:
     foreground: Foreground | None = None
 
 
-def add_feed_forward(hidden: Tensor, norm: nn.LayerNorm, layer: nn.Module) -> Tensor:
-    """hidden + layer(norm(hidden)) for n t c, in chunks of tokens.
+def add_feed_forward(fresh: Tensor, norm: nn.LayerNorm, layer: nn.Module) -> Tensor:
+    """fresh + layer(norm(fresh)) for n t c; where no gradient is wanted in its place, in chunks of tokens.
 
-    The layer holds sixteen values inside for one of its input: all tokens at once would set the memory peak of a step.
+    The layer holds twelve values inside for one of its input: all tokens at once would set the memory peak of a step.
     """
-    chunks = hidden.flatten(0, 1).split(max(1, FEED_FORWARD_CHUNK // hidden.shape[-1]))
-    return torch.cat([chunk + layer(norm(chunk)) for chunk in chunks]).view_as(hidden)
+    if torch.is_grad_enabled():
+        return fresh + layer(norm(fresh))
+    on_cpu, channels = fresh.device.type == "cpu", fresh.shape[-1]
+    for chunk in fresh.view(-1, channels).split(CPU_TOKENS if on_cpu else max(1, FEED_FORWARD_CHUNK // channels)):
+        chunk.add_(layer(norm(chunk)))
+    return fresh
 
 
-def add_attention(hidden: Tensor, norm: nn.LayerNorm, layer: Attention, given: KeysValues, weight: float) -> Tensor:
-    """hidden + weight * layer(norm(hidden), given). hidden: n t c; given: keys and values for n rows, or for fewer, the last of
-    hidden: the first have zero tokens, to which attention is a constant."""
-    first = len(hidden) - given.rows * given.serves
-    added = hidden[:first] + layer.to_nothing(hidden) * weight if first else None
-    if not given.rows and added is not None:
-        return added
-    rest = hidden[first:]
-    # All rows that share their keys are one long row of queries.
-    queries = norm(rest).reshape(given.rows, -1, rest.shape[-1])
-    attended = rest + layer.attend(queries, given).view_as(rest) * weight
-    return attended if added is None else torch.cat([added, attended])
+def add_attention(fresh: Tensor, norm: nn.LayerNorm, layer: Attention, given: KeysValues, weight: float) -> Tensor:
+    """fresh + weight * layer(norm(fresh), given), in the place of fresh where no gradient is wanted. fresh: n t c; given: keys and
+    values for n rows, or for fewer, the last ones: the first have zero tokens, to which attention is a constant."""
+    first = len(fresh) - given.rows * given.serves
+    parts = []
+    if first:
+        parts.append(add(fresh[:first], layer.to_nothing(fresh) * weight))
+    if given.rows:
+        rest = fresh[first:]
+        # All rows that share their keys are one long row of queries.
+        queries = norm(rest).reshape(given.rows, -1, rest.shape[-1])
+        parts.append(add(rest, weighted(layer.attend(queries, given), weight).view_as(rest)))
+    if torch.is_grad_enabled():
+        return torch.cat(parts) if len(parts) > 1 else parts[0]
+    return fresh
+
+
+def weighted(fresh: Tensor, weight: float) -> Tensor:
+    """weight * fresh, in place of it where no gradient is wanted."""
+    if weight == 1:
+        return fresh
+    return fresh * weight if torch.is_grad_enabled() else fresh.mul_(weight)
 
 
 class TransformerBlock(nn.Module):
@@ -112,7 +127,7 @@ class TransformerBlock(nn.Module):
     def forward(self, hidden: Tensor, context: BlockContext, others: Tensor | None = None) -> Tensor:
         """(b f) t c -> (b f) t c. others: (b f) k c, all tokens of the images, which `hidden` attends to where it has some of them."""
         weights, cells = context.weights, hidden.shape[1]
-        hidden = hidden + self.attn1(self.norm1(hidden), None if others is None else self.norm1(others))
+        hidden = add(self.attn1(self.norm1(hidden), None if others is None else self.norm1(others)), hidden)
         looks = weights.reference and self.index not in weights.without_reference
         if (context.reference or context.keys.reference) and looks:
             reference = self._of(context.keys.reference) or self.reference_keys(
@@ -164,8 +179,9 @@ class SpatialTransformer(nn.Module):
             others = tokens.flatten(2).transpose(1, 2).contiguous()  # (b f) (h w) c
             tokens, images = (maps[:, :, region[0], region[1]] for maps in (tokens, images))
         height, width = images.shape[-2:]
-        hidden = tokens.flatten(2).transpose(1, 2)  # (b f) (h w) c
+        hidden = tokens.flatten(2).transpose(1, 2).contiguous()  # (b f) (h w) c
+        del tokens
         for block in self.transformer_blocks:
-            hidden = block(hidden.contiguous(), context, others)
+            hidden = block(hidden, context, others)
         hidden = hidden.transpose(1, 2).unflatten(2, (height, width))  # (b f) c h w
-        return images + self.proj_out(hidden)
+        return add(self.proj_out(hidden), images)

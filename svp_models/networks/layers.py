@@ -20,12 +20,21 @@ from torch.overrides import TorchFunctionMode
 from ..errors import PortraitError
 
 MAX_PERIOD = 10000  # of the slowest wave of a timestep
-# Weights of three taps -> weights of the cells that they meet. Outputs at the edges of a cell meet two cells, those between one.
-FIRST_LAST = ((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1))
-BETWEEN = ((1, 1, 1),)
-# A doubled map is convolved from the small one if that has so many cells a side, or its borders cost what the doubling saves, and
-# all maps together so many, or it takes longer to prepare the weights.
-SMALLEST_SIDE, FEWEST_CELLS = 4, 256
+# The outputs of a cell of an enlarged map along an axis: the first one, the last one and all between. Each meets one or two cells:
+# the first of them, counted from the cell before, and for each which of three taps meet it.
+FIRST, LAST, BETWEEN = (0, ((1, 0, 0), (0, 1, 1))), (1, ((1, 1, 0), (0, 0, 1))), (1, ((1, 1, 1),))
+# A doubled map is convolved from the small one if all maps together have so many cells, or it takes longer to prepare the weights.
+FEWEST_CELLS = 512
+
+
+def silu(fresh: Tensor) -> Tensor:
+    """SiLU, in place of a tensor that nothing else uses where no gradient is wanted."""
+    return functional.silu(fresh, inplace=not torch.is_grad_enabled())
+
+
+def add(fresh: Tensor, other: Tensor) -> Tensor:
+    """The sum, in place of the first tensor, which nothing else uses, where no gradient is wanted."""
+    return fresh + other if torch.is_grad_enabled() else fresh.add_(other)
 
 
 class ResnetBlock(nn.Module):
@@ -42,13 +51,13 @@ class ResnetBlock(nn.Module):
 
     def forward(self, images: Tensor, time: Tensor | None = None) -> Tensor:
         """images: n c h w; time: n size."""
-        hidden = self.conv1(functional.silu(self.norm1(images)))
+        hidden = self.conv1(silu(self.norm1(images)))
         if self.time_emb_proj is not None:
             if time is None:
                 raise PortraitError("a block with a time embedding got no time: pass one embedding per image")
-            hidden = hidden + self.time_emb_proj(functional.silu(time))[:, :, None, None]
-        hidden = self.conv2(functional.silu(self.norm2(hidden)))
-        return hidden + (images if self.conv_shortcut is None else self.conv_shortcut(images))
+            hidden = add(hidden, self.time_emb_proj(functional.silu(time))[:, :, None, None])
+        hidden = self.conv2(silu(self.norm2(hidden)))
+        return add(hidden, images if self.conv_shortcut is None else self.conv_shortcut(images))
 
 
 class Downsample(nn.Module):
@@ -77,7 +86,7 @@ class Upsample(nn.Module):
         """n c h w -> n channels_out and the size"""
         height, width = images.shape[-2:]
         doubled, large = (2 * height, 2 * width), len(images) * height * width >= self.fewest_cells
-        if size in (None, doubled) and large and min(height, width) >= SMALLEST_SIDE and not torch.is_grad_enabled():
+        if size in (None, doubled) and large and not torch.is_grad_enabled():
             return convolve_enlarged(images, self.conv, 2)
         return self.conv(functional.interpolate(images, size=size or doubled, mode="nearest"))
 
@@ -102,7 +111,8 @@ class GEGLU(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         hidden, gate = self.proj(hidden).chunk(2, dim=-1)
-        return hidden * functional.gelu(gate)
+        gate = functional.gelu(gate)
+        return hidden * gate if torch.is_grad_enabled() else gate.mul_(hidden)
 
 
 class FeedForward(nn.Module):
@@ -241,28 +251,19 @@ def convolve_enlarged(x: Tensor, conv: nn.Conv2d, factor: int) -> Tensor:
     are equal.
     """
     weight, bias = conv.weight.to(x), None if conv.bias is None else conv.bias.to(x)  # a host may store them elsewhere
-    edges = torch.tensor(FIRST_LAST, dtype=x.dtype, device=x.device)  # edge, cell, tap
-    between = torch.tensor(BETWEEN, dtype=x.dtype, device=x.device)[None]
     n, _, h, w = x.shape
+    bordered = functional.pad(x, (1, 1, 1, 1))
     out = x.new_empty(n, weight.shape[0], h, factor, w, factor)
-    for down, rows in _outputs(edges, between, factor):
-        for across, columns in _outputs(edges, between, factor):
-            kernels = torch.einsum("pay,qbx,ocyx->pqocab", down, across, weight)
-            p, q, _, _, a, b = kernels.shape
-            found = functional.conv2d(
-                x, kernels.flatten(0, 2), None if bias is None else bias.repeat(p * q), padding=(a - 1, b - 1)
-            ).unflatten(1, (p, q, -1))
-            for i in range(p):
-                for j in range(q):
-                    part = found[:, i, j, :, i : i + h, j : j + w]
-                    out[:, :, :, rows[i], :, columns[j]] = part[:, :, :, None, :, None]
+    taps = weight.reshape(-1, 9)  # (o c) 9
+    outputs = [(slice(0, 1), *FIRST), (slice(factor - 1, factor), *LAST), (slice(1, factor - 1), *BETWEEN)]
+    for rows, top, down in outputs[:factor]:
+        cells = bordered[:, :, top : top + h + len(down) - 1]
+        for columns, left, across in outputs[:factor]:
+            sums = torch.kron(torch.tensor(down), torch.tensor(across)).to(x)  # cells x taps
+            kernels = (taps @ sums.T).view(*weight.shape[:2], len(down), len(across))
+            part = functional.conv2d(cells[..., left : left + w + len(across) - 1], kernels, bias)
+            out[:, :, :, rows, :, columns] = part[:, :, :, None, :, None]
     return out.flatten(4, 5).flatten(2, 3)
-
-
-def _outputs(edges: Tensor, between: Tensor, factor: int) -> list[tuple[Tensor, list[slice]]]:
-    """Groups of outputs of a cell along an axis: kernels along it, and which outputs they are."""
-    groups = [(edges, [slice(0, 1), slice(factor - 1, factor)])]
-    return groups if factor == 2 else [*groups, (between, [slice(1, factor - 1)])]
 
 
 def feed_forward(channels: int) -> FeedForward:

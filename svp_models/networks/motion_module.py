@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..errors import PortraitError
 from .attention import add_feed_forward, sinusoidal_encoding
 from .foreground import Region
-from .layers import attention, feed_forward
+from .layers import add, attention, feed_forward
 
 STORED_ENCODING = "places"  # name of the positional encoding in model files
 
@@ -44,7 +44,7 @@ class TemporalBlock(nn.Module):
         else:
             encodings = self.positional_encoding[:, :frames].to(hidden)
         for norm, attend, encoding in zip(self.norms, self.attention_blocks, encodings, strict=True):
-            hidden = hidden + attend(norm(hidden) + encoding)
+            hidden = add(attend(add(norm(hidden), encoding)), hidden)
         return add_feed_forward(hidden, self.ff_norm, self.ff)
 
 
@@ -70,7 +70,8 @@ class MotionModule(nn.Module):
         hidden = self.proj_in(rearrange(hidden, "(b f) c h w -> (b h w) f c", f=frames))
         for block in self.transformer_blocks:
             hidden = block(hidden)
-        return images + rearrange(self.proj_out(hidden), "(b h w) f c -> (b f) c h w", h=height, w=width)
+        hidden = rearrange(self.proj_out(hidden), "(b h w) f c -> (b f) c h w", h=height, w=width)
+        return images + hidden
 
 
 def stored_encodings(network: nn.Module) -> dict[str, Tensor]:

@@ -65,7 +65,8 @@ class Layers(UNetBlock):
 
     def layer(self, index: int, images: Tensor, time: Tensor, context: BlockContext) -> Tensor:
         """One layer: (b f) c_in h w -> (b f) c h w"""
-        return self.attend(index, self.run(self.resnets[index], images, time), context)
+        images = self.run(self.resnets[index], images, time)  # lets go of the input
+        return self.attend(index, images, context)
 
     def attend(self, index: int, images: Tensor, context: BlockContext) -> Tensor:
         """What follows a resnet: (b f) c h w -> (b f) c h w"""
@@ -137,15 +138,14 @@ class UpBlock(Layers):
     ) -> Tensor:
         """(b f) c_below h w -> (b f) c h w or twice as large; takes its input and then its stored outputs off the end of the
         list, so that none outlives its use. deep: stores the input of its layers."""
-        images = stored.pop()
         for index in range(len(self.resnets)):
             if deep is not None and index == len(self.resnets) - deep.layers:
-                deep.stored = images
-            images = self.layer(index, torch.cat([images, stored.pop()], dim=1), time, context)
+                deep.stored = stored[-1]
+            stored.append(self.layer(index, torch.cat([stored.pop(), stored.pop()], dim=1), time, context))
         for upsampler in self.upsamplers:
             # The size of what comes next and not simply the double: odd sizes were rounded up on the way down.
-            images = upsampler(images, tuple(stored[-1].shape[-2:]))
-        return images
+            stored.append(upsampler(stored.pop(), tuple(stored[-1].shape[-2:])))
+        return stored.pop()
 
 
 class UNet(nn.Module):

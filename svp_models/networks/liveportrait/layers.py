@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..layers import FIRST_LAST
-
 CONVOLUTIONS = {2: nn.Conv2d, 3: nn.Conv3d}
+# Weights of three taps -> weights of the two cells that the first and the last output of a doubled cell meet.
+FIRST_LAST = ((1, 0, 0), (0, 1, 1)), ((1, 1, 0), (0, 0, 1))
 # Of all volumes together: below it the convolution takes less time than the preparation of its weights.
 FEWEST_CELLS = 1024
 BATCH_NORMS = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}

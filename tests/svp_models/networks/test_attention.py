@@ -89,7 +89,7 @@ def test_chunks_of_the_feed_forward_do_not_show(block, monkeypatch):
     whole = hidden + block.ff(block.norm3(hidden))
     calls = []
     block.ff.register_forward_pre_hook(lambda module, inputs: calls.append(inputs[0].numel()))
-    monkeypatch.setattr(attention, "FEED_FORWARD_CHUNK", 5 * CHANNELS)
+    monkeypatch.setattr(attention, "CPU_TOKENS", 5)
     torch.testing.assert_close(add_feed_forward(hidden, block.norm3, block.ff), whole)
     assert calls == [5 * CHANNELS] * 3 + [3 * CHANNELS], "18 tokens, 5 at a time"
 

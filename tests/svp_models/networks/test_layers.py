@@ -121,7 +121,7 @@ def test_convolved_from_the_small_map(factor, height, width, bias):
 
 @torch.no_grad()
 def test_the_products_of_a_large_map():
-    """4/9 of the products at the factor 2; at 4, where two of four outputs are equal, 25/144. Borders come on top."""
+    """4/9 of the products at the factor 2; at 4, where two of four outputs are equal, 25/144. Sums of weights come on top."""
     conv, x = nn.Conv2d(4, 8, 3, padding=1), torch.randn(1, 4, 64, 64)
     for factor, share in ((2, 16 / 36), (4, 25 / 144)):
         plain = flops(lambda factor=factor: conv(functional.interpolate(x, scale_factor=float(factor))))
@@ -131,10 +131,10 @@ def test_the_products_of_a_large_map():
 
 @torch.no_grad()
 def test_a_doubled_map_is_not_made_where_no_gradient_is_wanted():
-    layer, x = layers.Upsample(6, 8), draw(8, 6, 8, 5)
+    layer, x = layers.Upsample(6, 8), draw(16, 6, 8, 5)
     plain = layer.conv(functional.interpolate(x, scale_factor=2.0, mode="nearest"))
     torch.testing.assert_close(layer(x), plain, rtol=0, atol=1e-6)
-    assert flops(lambda: layer(x)) < 0.7 * flops(lambda: layer.conv(x.new_empty(8, 6, 16, 10)))
+    assert flops(lambda: layer(x)) < 0.7 * flops(lambda: layer.conv(x.new_empty(16, 6, 16, 10)))
     with torch.enable_grad():
         assert torch.equal(layer(x), plain)
     assert torch.equal(layer(x[:2]), plain[:2]), "of few cells it takes less time to double them"
