@@ -33,10 +33,10 @@ class FrameByFrame(nn.Module):
         super().__init__()
         self.block = block
 
-    def forward(self, hidden: Tensor, context: BlockContext) -> Tensor:
-        """(b f) t c -> (b f) t c"""
+    def forward(self, hidden: Tensor, context: BlockContext, others: Tensor | None = None) -> Tensor:
+        """(b f) t c -> (b f) t c. others: see TransformerBlock."""
         block, weights = self.block, context.weights
-        hidden = hidden + block.attn1(block.norm1(hidden))
+        hidden = hidden + block.attn1(block.norm1(hidden), None if others is None else block.norm1(others))
         cells = hidden.shape[1]
         bank = context.reference[block.index].repeat_interleave(context.frames, 0)  # (b f) t c
         portrait = block.reference_attn.keys_values(bank, cells)
