@@ -2,7 +2,7 @@
 
 A folder holds `clips.json` (options and what is known of every clip) and arrays with a row per clip: `motion.npy` N n c, float32;
 `voice.npy` N r 80, float16, the rows of a log-mel spectrogram around the clip (`mel_windows`); `style.npy` N 2 d, mean and
-deviation of the clip's style; `portrait.npy` N p, the resting face of its person; `habits.npy` N 4.
+deviation of the clip's style; `portrait.npy` N p, the resting face of its person; `habits.npy` N 4; `prosody.npy` N k, of its voice.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ..diffusion.style import extract_style
 from ..errors import PortraitError
 from ..io.files import whole_file
 from ..io.strict_config import LARGEST_SEED, Checked, limited
+from ..media.prosody import prosody
 from ..model import PortraitModel
 from ..motion.words import TimedPhrase
 from ..networks.audio_encoder import HOP, MEL_BANDS, MEL_ROWS, SAMPLE_RATE, mel_rows
@@ -34,7 +35,7 @@ from ..types import Audio
 
 FPS = 25.0
 INDEX = "clips.json"
-ARRAYS = ("motion", "voice", "style", "portrait", "habits")
+ARRAYS = ("motion", "voice", "style", "portrait", "habits", "prosody")
 Rows = dict[str, np.ndarray]
 INTENSITY_PROBS = (0.2, 0.3, 0.5)
 REPORT_EVERY = 200
@@ -213,6 +214,7 @@ def prepare_synthetic_motion(
                 "style": style_rows(model, done),
                 "portrait": done.portrait,
                 "habits": done.habits,
+                "prosody": prosody(done.waveform),
             }
             yield done.info, rows
             if check_stop is not None:

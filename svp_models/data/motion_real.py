@@ -11,6 +11,7 @@ import torch
 from ..diffusion.style import extract_style
 from ..errors import PortraitError
 from ..media.audio import to_mono
+from ..media.prosody import prosody
 from ..model import PortraitModel
 from ..networks.audio_encoder import SAMPLE_RATE, mel_rows
 from ..networks.motion_generator import HABITS
@@ -48,7 +49,8 @@ def prepare_real_motion(
             motion = decode_motion(read_member(manifest.folder, shard, sample, MOTION))
             audio = decode_audio(read_member(manifest.folder, shard, sample, AUDIO))
             style = clip_style(model, manifest.folder, shard, sample, motion, audio)
-            voice = mel_rows(to_mono(audio, SAMPLE_RATE).numpy(), 0, sample.frames, FPS).numpy()
+            waveform = to_mono(audio, SAMPLE_RATE).numpy()
+            voice = mel_rows(waveform, 0, sample.frames, FPS).numpy()
             group = groups.setdefault((sample.identity, sample.emotion or sample.group), len(groups))
             for first in range(0, sample.frames - frames + 1, frames):
                 part = slice(first, first + frames)
@@ -59,6 +61,9 @@ def prepare_real_motion(
                     "style": style,
                     "portrait": motion.face.reshape(-1),
                     "habits": np.array([np.nan, *spread], np.float32),
+                    "prosody": prosody(
+                        waveform[round(first * SAMPLE_RATE / FPS) :][: round(frames * SAMPLE_RATE / FPS)]
+                    ),
                 }
                 yield MotionClipInfo(sample.identity, sample.emotion, sample.intensity, group, (), frames), rows
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checkpoints.built_in_motion import MotionModel
 from ..data.motion_clips import FPS
 from ..errors import PortraitError
+from ..media.prosody import prosody
 from ..model import PortraitModel
 from ..motion.built_in import GivenMotion, generate_motion, predict_style, smooth_pose_numbers
 from ..motion.control import blink_track
@@ -256,7 +257,10 @@ def predicted_part(evaluator: MotionEvaluator) -> Figures:
     if predictor is not None:
         styles["predicted"] = [
             predict_style(
-                predictor, case.features[None], case.portrait[None], torch.Generator().manual_seed(case.seed)
+                predictor,
+                torch.from_numpy(prosody(case.waveform))[None],
+                case.portrait[None],
+                torch.Generator().manual_seed(case.seed),
             )[0]
             for case in cases
         ]

@@ -227,19 +227,19 @@ def stream_motion(
 @torch.no_grad()
 def predict_style(
     network: StylePredictor,
-    voice: Tensor,
+    prosody: Tensor,
     portrait: Tensor | None,
     generator: torch.Generator,
     steps: int = STEPS,
     progress: Progress | None = None,
     draws: int = STYLE_DRAWS,
 ) -> Tensor:
-    """Style codes b d_s from voices b n A and resting faces b p (None: unknown); the generator draws them.
+    """Style codes b d_s from the prosody of voices b k and resting faces b p (None: unknown); the generator draws them.
 
     Of `draws` draws the one that is nearest to the others is taken: single ones may lie far from all that the voice suggests.
     """
     like = next(network.parameters())
-    condition = network.encode(voice.to(like), None if portrait is None else portrait.to(like))
+    condition = network.encode(prosody.to(like), None if portrait is None else portrait.to(like))
     condition = condition.repeat_interleave(draws, dim=0)
 
     def predict(x: Tensor, level: float) -> Tensor:
@@ -247,7 +247,7 @@ def predict_style(
 
     noise = torch.randn(len(condition), network.config.style_size, generator=generator).to(like)
     found = network.restore(sample_flow(predict, noise, angle_steps(steps, STYLE_SHIFT), progress))
-    found = found.view(len(voice), draws, -1)
+    found = found.view(len(prosody), draws, -1)
     central = torch.cdist(found, found).mean(dim=-1).argmin(dim=-1)
     return found[torch.arange(len(found)), central]
 

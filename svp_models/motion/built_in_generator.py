@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from ..checkpoints.built_in_motion import BUILT_IN_MOTION, MotionModel, load_motion_model
 from ..errors import PortraitError
 from ..io.progress import Progress
-from ..media.audio import check_audio, frame_count, to_mono
+from ..media.audio import check_audio, to_mono
+from ..media.prosody import prosody
 from ..networks.audio_encoder import SAMPLE_RATE, mel_rows
 from ..networks.motion_generator import HABITS
 from ..types import Audio, Motion, Style, StylePrior
@@ -168,9 +169,7 @@ def predict_style_prior(
             "the motion generator's file holds no style predictor: choose another file, or extract a style"
         )
     check_audio(audio)
-    fps = model.network.config.fps
-    frames = frame_count(audio.seconds, fps)
-    features = mel_rows(to_mono(audio, SAMPLE_RATE).numpy(), 0, frames, fps)[None]
+    heard = torch.from_numpy(prosody(to_mono(audio, SAMPLE_RATE).numpy()))[None]
     face = None if portrait is None else portrait[None]
-    code = predict_style(predictor, features, face, torch.Generator().manual_seed(seed))[0].float().cpu()
+    code = predict_style(predictor, heard, face, torch.Generator().manual_seed(seed))[0].float().cpu()
     return StylePrior(code, torch.zeros_like(code), model.style_space, label)

@@ -60,13 +60,13 @@ class GeneratorPhase(Checked):
 
 @dataclass(frozen=True)
 class StylePredictorPhase(Checked):
-    """The diffusion of a style given a voice. frames: of a sample; portrait_drop_prob: share without a portrait; voice_shift:
-    standard deviation of what is added to all features of a voice, its loudness."""
+    """The diffusion of a style given a voice. prosody_noise: standard deviation of what is added to a voice's prosody, in units of
+    its spread; portrait_noise: to the portrait's numbers; portrait_drop_prob: share without a portrait."""
 
     settings: TrainSettings
     network: StylePredictorConfig = field(default_factory=StylePredictorConfig)
-    frames: int = limited(150, 4, MAX_COUNT)
-    voice_shift: float = limited(0.05, 0, 10)
+    prosody_noise: float = limited(0.15, 0, 10)
+    portrait_noise: float = limited(0.1, 0, 10)
     portrait_drop_prob: float = limited(0.3, 0, 1)
     level_mean: float = limited(-2.2, -10, 10)
     level_deviation: float = limited(1.2, 1e-3, 10)

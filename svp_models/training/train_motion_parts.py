@@ -62,27 +62,32 @@ class _Part:
 
 
 class StylePredictorTraining(_Part):
-    """The phase of the style predictor: the style of a clip from a part of its voice."""
+    """The phase of the style predictor: the style of a clip from its voice."""
 
     name = "style_predictor"
 
     def __init__(self, network: StylePredictor, clips: MotionClips, test: MotionClips, config: StylePredictorPhase):
-        super().__init__(StylePredictorModule(network), clips, test, config.frames)
+        super().__init__(StylePredictorModule(network), clips, test, 1)
         self.network, self.config = network, config
-        codes = np.asarray(clips.arrays["style"][:, 0], np.float64)
+        codes, heard = (np.asarray(rows, np.float64) for rows in (clips.arrays["style"][:, 0], clips.arrays["prosody"]))
+        scales = ((network.mean, network.spread, codes), (network.prosody_mean, network.prosody_spread, heard))
         with torch.no_grad():
-            network.mean.copy_(torch.from_numpy(codes.mean(axis=0)))
-            network.spread.copy_(torch.from_numpy(codes.std(axis=0)).clamp(min=LEAST_SPREAD))
+            for mean, spread, rows in scales:
+                mean.copy_(torch.from_numpy(rows.mean(axis=0)))
+                spread.copy_(torch.from_numpy(rows.std(axis=0)).clamp(min=LEAST_SPREAD))
 
     def sample_of(self, clips: MotionClips, rng: np.random.Generator) -> Sample:
-        config, (clip, first, length) = self.config, self.segment(clips, rng)
+        config, clip = self.config, int(rng.integers(len(clips.info)))
         generator = torch_generator(rng)
         style = self.network.standardize(clips.row("style", clip)[0])
-        voice = clips.voice(clip, first, length)
-        shift = config.voice_shift * torch.randn(1, generator=generator) if clips is self.clips else 0.0
+        heard, portrait = clips.row("prosody", clip), clips.row("portrait", clip)
+        if clips is self.clips:
+            noise = torch.randn(heard.shape, generator=generator) * self.network.prosody_spread.cpu()
+            heard = heard + config.prosody_noise * noise
+            portrait = portrait + config.portrait_noise * torch.randn(portrait.shape, generator=generator)
         return {
-            "voice": voice + shift,
-            "portrait": clips.row("portrait", clip),
+            "prosody": heard,
+            "portrait": portrait,
             "portrait_given": torch.tensor(bool(rng.random() >= config.portrait_drop_prob)),
             "style": style,
             "noise": torch.randn(style.shape, generator=generator),
@@ -100,8 +105,8 @@ class StylePredictorTraining(_Part):
         centres = torch.stack([codes[torch.from_numpy(emotions == name)].mean(0) for name in names])
         right = []
         for clip in range(len(self.test.info)):
-            voice = self.test.voice(clip, 0, self.test.info[clip].frames)[None].to(device)
-            found = predict_style(self.network, voice, None, torch.Generator().manual_seed(clip)).cpu()
+            heard = self.test.row("prosody", clip)[None].to(device)
+            found = predict_style(self.network, heard, None, torch.Generator().manual_seed(clip)).cpu()
             nearest = names[int(torch.cdist(found, centres).argmin())]
             right.append(nearest == self.test.info[clip].emotion)
         return {**figures, "emotion_acc": float(np.mean(right))}
@@ -117,7 +122,7 @@ class StylePredictorModule(nn.Module):
     def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         level = batch["level"]
         noisy = noisy_at(batch["style"], batch["noise"], level[:, None])
-        condition = self.network.encode(batch["voice"], batch["portrait"], batch["portrait_given"])
+        condition = self.network.encode(batch["prosody"], batch["portrait"], batch["portrait_given"])
         prediction = self.network(noisy, level, condition)
         error = (prediction - target_at(batch["style"], batch["noise"], level[:, None])).square()
         return error.mean(), {}

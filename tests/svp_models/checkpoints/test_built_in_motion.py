@@ -16,7 +16,7 @@ def whole():
     return MotionModel(
         "space",
         MotionGeneratorNetwork(MotionGeneratorConfig(width=16, heads=2, joint_layers=1, vocabulary=("nods",))),
-        StylePredictor(StylePredictorConfig(width=8, inner=16)),
+        StylePredictor(StylePredictorConfig(inner=64)),
         LipExpert(LipExpertConfig(lips=(0, 3), width=8)),
         MovementDetector(5),
     )
@@ -38,15 +38,15 @@ def test_small_files_mean_the_same_numbers_within_half_a_step(tmp_path):
     save_motion_model(path, model, {})
     found = load_motion_model(path)
     stored, metadata = read_safetensors(path, also=(torch.int8,))
-    assert stored["style_predictor.voice.proj.weight"].dtype == torch.int8
+    assert stored["style_predictor.level.2.weight"].dtype == torch.int8
     assert stored["generator.voice_in.weight"].dtype == torch.float16
-    matrix = model.style_predictor.voice.proj.weight
-    error = (found.style_predictor.voice.proj.weight - matrix).abs()
+    matrix = model.style_predictor.level[2].weight
+    error = (found.style_predictor.level[2].weight - matrix).abs()
     assert (error <= matrix.abs().amax(dim=1, keepdim=True) / 254 * 1.001).all() and error.max() > 0
     torch.testing.assert_close(found.generator.voice_in.weight, model.generator.voice_in.weight, rtol=1e-3, atol=1e-7)
-    del stored["style_predictor.voice.proj.weight.scale"]
+    del stored["style_predictor.level.2.weight.scale"]
     write_safetensors(path, "motion_generator", stored, metadata)
-    with pytest.raises(PortraitError, match="proj.weight.scale is missing"):
+    with pytest.raises(PortraitError, match="level.2.weight.scale is missing"):
         load_motion_model(path)
 
 

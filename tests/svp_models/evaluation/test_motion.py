@@ -127,7 +127,7 @@ def test_all_figures_are_there_beside_truth_and_baseline(model):
     motion = MotionModel(
         model.style_space,
         network,
-        StylePredictor(StylePredictorConfig(width=8, inner=16)).eval(),
+        StylePredictor(StylePredictorConfig(inner=16)).eval(),
         LipExpert(LipExpertConfig(lips=(0, 1), width=8, layers=1)).eval(),
         movement_detector=MovementDetector(len(CLASSES)).eval(),
     )

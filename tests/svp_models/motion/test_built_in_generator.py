@@ -80,7 +80,7 @@ def test_unknown_words_are_warned_of_and_foreign_styles_refused(generator, caplo
 
 def test_a_style_is_predicted_from_a_voice_and_the_seed_chooses(generator):
     torch.manual_seed(0)
-    predictor = StylePredictor(StylePredictorConfig(width=8, inner=16)).eval()
+    predictor = StylePredictor(StylePredictorConfig(inner=16)).eval()
     model = MotionModel("space", generator.model.network, predictor)
     first, again, other = (predict_style_prior(model, voice(), seed) for seed in (0, 0, 1))
     assert first.style_space == "space" and first.mu.shape == (128,) and float(first.sigma.abs().max()) == 0

@@ -20,6 +20,7 @@ from svp_portrait.svp_models.data.motion_clips import (
 )
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.io.strict_config import config_from_dict
+from svp_portrait.svp_models.media.prosody import prosody
 from svp_portrait.svp_models.networks.audio_encoder import mel_rows
 from svp_portrait.svp_models.networks.motion_generator import MotionGeneratorNetwork
 from svp_portrait.svp_models.training.dataset import SampleIndex, stack
@@ -35,7 +36,7 @@ RECIPE = {
     "kind": "motion",
     "network": {"width": 16, "heads": 2, "joint_layers": 1, "condition_width": 8},
     "generator": {"settings": {**SETTINGS, "validate_steps": 4}, "frames": 40, "validation_clips": 4},
-    "style_predictor": {"settings": SETTINGS, "network": {"width": 8, "inner": 16}},
+    "style_predictor": {"settings": SETTINGS, "network": {"inner": 16}},
     "lip_expert": {"settings": SETTINGS, "width": 8},
     "movement_detector": {"settings": SETTINGS},
     "kdtalker": {"settings": SETTINGS, "dim": 16, "layers": 1, "heads": 2, "frames": 32},
@@ -68,6 +69,7 @@ def test_prepared_clips_are_the_performances(folder):
     np.testing.assert_allclose(clips.motion(5, slice(None)).numpy(), motion_numbers(done.states))
     expected = mel_rows(done.waveform, 10, 30, 25.0)
     torch.testing.assert_close(clips.voice(5, 10, 20), expected, rtol=0, atol=2e-3)  # stored in half precision
+    np.testing.assert_array_equal(clips.row("prosody", 5).numpy(), prosody(done.waveform))
     assert clips.info[5].phrases == done.info.phrases
     assert any(info.phrases for info in clips.info)
 
