@@ -21,7 +21,6 @@ QUANTILES = (5, 25, 50, 75, 95)
 TEMPI = ((1, 2), (2, 3), (3, 4), (4, 5), (5, 6.5), (6.5, 8), (8, 11), (11, 16))  # Hz, parts of the loudness' modulation
 BANDS = (60, 250, 500, 1000, 2000, 3000, 4000, 6000, 8000)  # Hz, edges
 PROSODY_SIZE = 37
-Numbers = NDArray[np.float64]
 
 
 def prosody(samples: NDArray[np.floating]) -> NDArray[np.float32]:
@@ -48,7 +47,9 @@ def prosody(samples: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.concatenate(found).astype(np.float32)
 
 
-def _autocorrelation(power: Numbers, window: NDArray[np.float32]) -> tuple[Numbers, Numbers]:
+def _autocorrelation(
+    power: NDArray[np.floating], window: NDArray[np.float32]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Of windowed frames, n lags, 1 at lag 0, and of the window."""
     lags = SAMPLE_RATE // int(LOWEST) + 2
     found = np.fft.irfft(power, SPECTRUM)[:, :lags]
@@ -56,7 +57,7 @@ def _autocorrelation(power: Numbers, window: NDArray[np.float32]) -> tuple[Numbe
     return found / (found[:, :1] + 1e-12), own / own[0]
 
 
-def _pitch(likeness: Numbers) -> Numbers:
+def _pitch(likeness: NDArray[np.floating]) -> NDArray[np.floating]:
     """Quantiles 5, deviation, both ranges, slope, and the share of voiced frames; octaves."""
     shortest, longest = int(SAMPLE_RATE / HIGHEST), int(SAMPLE_RATE / LOWEST)
     costs = SHORT_LAGS * np.arange(shortest, longest)
@@ -72,7 +73,9 @@ def _pitch(likeness: Numbers) -> Numbers:
     return np.array([*quantiles, heard.std(), *ranges, voiced.mean()])
 
 
-def _tempo(decibels: Numbers, sounding: NDArray[np.bool_], power: Numbers) -> Numbers:
+def _tempo(
+    decibels: NDArray[np.floating], sounding: NDArray[np.bool_], power: NDArray[np.floating]
+) -> NDArray[np.floating]:
     """Centre of the modulation in Hz, change of the spectrum, length of sounding runs in seconds, peaks of the smoothed and the
     plain loudness a second, and the modulation by rate."""
     loudness = np.where(sounding, decibels, decibels[sounding].min())
@@ -100,12 +103,12 @@ def _tempo(decibels: Numbers, sounding: NDArray[np.bool_], power: Numbers) -> Nu
     )
 
 
-def _peaks(curve: Numbers) -> NDArray[np.bool_]:
+def _peaks(curve: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Where a curve is higher than before and not lower than after, without its ends."""
     return (curve[1:-1] > curve[:-2]) & (curve[1:-1] >= curve[2:])
 
 
-def _bands(power: Numbers) -> Numbers:
+def _bands(power: NDArray[np.floating]) -> NDArray[np.floating]:
     """Level of the BANDS in dB, relative to their mean."""
     frequencies = np.fft.rfftfreq(SPECTRUM, 1 / SAMPLE_RATE)
     levels = [
