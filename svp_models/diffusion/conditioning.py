@@ -113,7 +113,7 @@ def expression_tokens(model: PortraitModel, expression: Tensor, storage: Storage
 
 
 class KpsFeatureCache:
-    """Guider features of any frames of a clip; the ones used last stay in memory, up to CACHE_BYTES.
+    """Guider features of any frames of a clip; up to CACHE_BYTES stay in memory for the next step.
 
     motion: HeadMotion, drawn when needed, or images f x 3 x H x W in [0, 1], resized when needed; a motion of one frame stands
     for the whole clip. Frames that look the same share their features. size: width, height in pixels of the frames to be
@@ -152,8 +152,10 @@ class KpsFeatureCache:
             # A clone, because a view would keep its whole block in memory.
             self._features[frame] = new[frame].clone() if frame in new else self._features.pop(frame)
             self._bytes += new[frame].nbytes if frame in new else 0
+        # Every step goes through the whole clip: what was used longest ago is needed first, what was used just before, last.
+        others = list(self._features)[: -len(set(wanted))]
         while self._bytes > CACHE_BYTES:
-            self._bytes -= self._features.pop(next(iter(self._features))).nbytes
+            self._bytes -= self._features.pop(others.pop() if others else next(iter(self._features))).nbytes
         return found
 
     def images(self, index: list[int]) -> Tensor:

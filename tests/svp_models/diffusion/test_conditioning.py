@@ -216,3 +216,28 @@ def test_a_head_motion_is_drawn_for_the_kind_of_keypoints(clip):
     eight, three = (KpsFeatureCache(Counter(), motion, (64, 48), kind).images([1]) for kind in ("head8", "vexpress3"))
     assert torch.equal(eight, draw_head_frames(motion, [1], 64, 48))
     assert torch.equal(three, draw_vexpress_frames(motion, [1], 64, 48))
+
+
+def test_every_step_finds_the_frames_again_that_there_is_room_for(monkeypatch):
+    """Windows 0 1, 2 3, 4 5 in every step, and room for two of them: what was used just before makes room for the next."""
+    seen = []
+
+    class Guider(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def forward(self, images):
+            seen.extend(round(value * 10) for value in images[0, :, 0, 0, 0].tolist())
+            return images[..., ::8, ::8]
+
+    pictures = torch.arange(6.0)[:, None, None, None].expand(6, 3, 16, 24) / 10
+    kps = KpsFeatureCache(Guider(), pictures, (24, 16))
+    monkeypatch.setattr("svp_portrait.svp_models.diffusion.conditioning.CACHE_BYTES", 4 * 3 * 2 * 3 * 4)
+    steps = []
+    for _ in range(3):
+        seen.clear()
+        for window in ([0, 1], [2, 3], [4, 5]):
+            torch.testing.assert_close(kps.frames(window), pictures[window][..., ::8, ::8])
+        steps.append(list(seen))
+    assert steps == [[0, 1, 2, 3, 4, 5], [2, 3], [0, 1, 4, 5]]
