@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from svp_portrait.nodes.command import main
+from svp_portrait.nodes.command import open_nodes
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import PRESETS as MODELS
 from svp_portrait.svp_models.diffusion.acceleration import EXACT, Acceleration
 from svp_portrait.svp_models.evaluation.pareto import SETTINGS, ParetoOptions, denoising_products, front, pareto
@@ -70,7 +71,7 @@ def test_a_setting_is_compared_with_the_exact_result():
 def test_the_command_writes_rows_and_a_picture(tmp_path, capsys):
     plot = tmp_path / "new" / "pareto.png"
     command = ["bench", "pareto", "--people", "1", "--frames", "4", "--steps", "2", "--json", "--out", str(plot)]
-    main([*command, "--setting", "cache_every=2", "--setting", "guidance_end=0.5"])
+    assert main(open_nodes, [*command, "--setting", "cache_every=2", "--setting", "guidance_end=0.5"]) == 0
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [row["case"] for row in rows] == ["cache_every=2", "guidance_end=0.5"]
     assert plot.read_bytes().startswith(b"\x89PNG")
