@@ -233,7 +233,7 @@ def test_every_step_finds_the_frames_again_that_there_is_room_for(monkeypatch):
 
     pictures = torch.arange(6.0)[:, None, None, None].expand(6, 3, 16, 24) / 10
     kps = KpsFeatureCache(Guider(), pictures, (24, 16))
-    monkeypatch.setattr("svp_portrait.svp_models.diffusion.conditioning.CACHE_BYTES", 4 * 3 * 2 * 3 * 4)
+    monkeypatch.setattr(module, "CACHE_BYTES", 4 * 3 * 2 * 3 * 4)  # four frames of 3 x 2 x 3 float32
     steps = []
     for _ in range(3):
         seen.clear()
