@@ -100,5 +100,5 @@ class NoisePredictor:
         )
 
     def _compare(self, unconditional: Tensor, conditional: Tensor) -> None:
-        halves = (half.float().flatten(1) for half in (unconditional, conditional))
-        self._similarity = min(self._similarity, float(torch.cosine_similarity(*halves).min()))
+        one, other = (half.float().flatten(1) for half in (unconditional, conditional))
+        self._similarity = min(self._similarity, float(torch.cosine_similarity(one, other).min()))

@@ -6,7 +6,7 @@ They are what tells a speaking style from a voice alone (Eyben et al. 2016, the 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 SAMPLE_RATE = 16000  # Hz, of the voice
 HOP, WINDOW, SPECTRUM = 160, 800, 2048  # samples: 10 ms, 50 ms, of the Fourier transform
@@ -36,7 +36,7 @@ def prosody(samples: NDArray[np.floating]) -> NDArray[np.float32]:
     power = np.abs(np.fft.rfft(centred * window, SPECTRUM)) ** 2
     likeness, own = _autocorrelation(power, window)
     total = float(np.sqrt((level[sounding] ** 2).mean()))
-    found = [
+    found: list[ArrayLike] = [
         [20 * np.log10(total + 1e-6), np.log(total + 1e-6)],
         _pitch(likeness / own),
         [sounding.mean()],
@@ -44,7 +44,7 @@ def prosody(samples: NDArray[np.floating]) -> NDArray[np.float32]:
         _bands(power),
         [likeness[:, 1].mean(), likeness[:, 2].mean(), np.log(1 - likeness[:, 1].mean() + 1e-3)],
     ]
-    return np.concatenate(found).astype(np.float32)
+    return np.concatenate([np.asarray(numbers) for numbers in found]).astype(np.float32)
 
 
 def _autocorrelation(
