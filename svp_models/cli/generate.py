@@ -166,18 +166,20 @@ def graph(args: argparse.Namespace) -> Nodes:
         fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **face_analyzer}
         add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
         extra["head_motion"] = ["fitted motion", 0]
-    elif args.head_from_voice:
+    expressive = reads_motion(args.model)
+    if args.head_from_voice or expressive:
         add("generator", "SVPLoadMotionGenerator", generator=BUILT_IN.entry)
         asked: dict[str, Any] = {"seed": args.seed} | ({} if args.prompt is None else {"prompt": args.prompt})
         if args.style:
             asked["style"] = ["style", 0]
         voice: dict[str, Any] = {"motion_generator": ["generator", 0], "audio": ["speech", 0]}
         add("motion", "SVPMotionGenerate", **voice, **asked)
+    if args.head_from_voice:
         placed: dict[str, Any] = {"motion": ["motion", 0], "portrait": ["portrait", 0], "model": model}
         add("head", "SVPMotionToHeadKps", **placed, **face_analyzer)
         extra["head_motion"] = ["head", 0]
-        if reads_motion(args.model):
-            extra["motion"] = ["motion", 0]
+    if expressive:  # lips, lids and brows too
+        extra["motion"] = ["motion", 0]
     widgets = {"seed": args.seed, "steps": args.steps, "fps": args.fps}
     sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
     add("sampler", "SVPSampler", **sources, **widgets, **extra)

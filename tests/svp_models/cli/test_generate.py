@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import wave
+from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from PIL import Image
 from svp_portrait.nodes import command, head_motion
 from svp_portrait.nodes.host import ProgressBar, folder_paths
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
-from svp_portrait.svp_models.cli.generate import BACKENDS
+from svp_portrait.svp_models.checkpoints.safetensors_io import write_safetensors
+from svp_portrait.svp_models.cli.generate import BACKENDS, BUILTIN, graph
 from svp_portrait.svp_models.cli.main import main
+from svp_portrait.svp_models.config import PRESETS, config_to_json
 from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
@@ -157,3 +160,24 @@ def test_a_voice_alone_moves_the_head(tmp_path, speech, capsys):
     clip = str(ASSETS / "driving.mp4")
     assert generate(PORTRAIT, speech, tmp_path / "a.mp4", "--head-from-voice", "--motion", clip) == 1
     assert "--motion and --head-from-voice both move the head" in error_of(capsys)
+
+
+def test_a_model_that_reads_expressions_gets_them_from_the_voice(tmp_path, monkeypatch):
+    """Whether the head moves or not; the built-in model, which reads none, does without."""
+    config = PRESETS["demo256"]
+    folder = tmp_path / "models" / "svp"
+    folder.mkdir(parents=True)
+    write_safetensors(folder / "small.safetensors", "model", {}, {"config": config_to_json(config)})
+    monkeypatch.chdir(tmp_path)
+    given = {"portrait": PORTRAIT, "audio": ASSETS / "speech.wav", "style": None, "motion": None, "prompt": None}
+    given |= {"audio_encoder": None, "backend": None, "seed": 0, "steps": 0, "fps": 0.0}
+    found = {
+        (model, head): graph(Namespace(model=model, head_from_voice=head, **given))
+        for model in ("small.safetensors", BUILTIN)
+        for head in (False, True)
+    }
+    inputs = {key: nodes["sampler"]["inputs"] for key, nodes in found.items()}
+    assert inputs["small.safetensors", False]["motion"] == inputs["small.safetensors", True]["motion"] == ["motion", 0]
+    assert "head_motion" not in inputs["small.safetensors", False] and "head" in found["small.safetensors", True]
+    assert "motion" not in inputs[BUILTIN, False] and "motion" not in found[BUILTIN, False]
+    assert "motion" not in inputs[BUILTIN, True] and "head_motion" in inputs[BUILTIN, True]
