@@ -212,14 +212,21 @@ def _changing(frames: FrameArray, index: Index) -> Tensor:
 
 @torch.no_grad()
 def encode_conditions(
-    model: PortraitModel, inputs: ClipInputs, progress: Progress | None = None, storage: Storage = IN_MEMORY
+    model: PortraitModel,
+    inputs: ClipInputs,
+    progress: Progress | None = None,
+    storage: Storage = IN_MEMORY,
+    reference: tuple[Tensor, ...] | None = None,
 ) -> ClipConditions:
-    """Runs every condition network that does not depend on the denoising step; progress: see `audio_tokens`, the long part."""
+    """Runs every condition network that does not depend on the denoising step; progress: see `audio_tokens`, the long part.
+
+    reference: what the ReferenceNet has made of this portrait before, None if nothing.
+    """
     warn_if_silent(inputs.audio)
     networks, config = model.networks, model.config
     scaled = (inputs.portrait_latent.float() * config.vae.scale).to(model.like(networks.reference))  # 1 c h/8 w/8
     return ClipConditions(
-        reference=tuple(networks.reference(scaled)),
+        reference=tuple(networks.reference(scaled)) if reference is None else reference,
         reference_latent=scaled if config.unet.reference_concat else None,
         audio=audio_tokens(model, inputs.audio, inputs.frames, inputs.fps, progress, storage),
         style=None if inputs.style is None else style_tokens(model, inputs.style, inputs.frames, storage),

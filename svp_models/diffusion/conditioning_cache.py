@@ -14,7 +14,14 @@ from ..model import PortraitModel
 from ..networks.conditions import ConditionKeys, Conditions, ConditionWeights
 from ..networks.denoiser import Denoiser
 from ..networks.layers import KeysValues
-from .conditioning import ClipConditions, encode_conditions, kps_features, style_tokens
+from ..types import Audio
+from .conditioning import (
+    ClipConditions,
+    audio_tokens,
+    encode_conditions,
+    kps_features,
+    style_tokens,
+)
 from .inputs import ClipInputs
 
 PreparedTokens = tuple[tuple[KeysValues, ...], tuple[KeysValues, ...]]  # of audio and style
@@ -24,27 +31,32 @@ LARGEST_KEY = 256 * 2**20  # bytes of what a clip was made of, which stays in me
 class ConditioningCache:
     """The prepared inputs and encoded conditions of one clip: nothing of them depends on style, seed, steps or weights.
 
-    Another clip takes its place. It belongs to one model, whose networks do not change.
+    With another voice all that is seen stays, and with another motion or length what the ReferenceNet has made of the portrait.
+    Another clip takes the place of the last one. It belongs to one model, whose networks do not change.
     """
 
-    _key: tuple[Any, ...]
-    _inputs: ClipInputs | None
-    _conditions: ClipConditions | None
-
     def __init__(self) -> None:
-        self._forget()
+        self._key: tuple[Any, ...] = ()
+        self._inputs: ClipInputs | None = None
+        self._conditions: ClipConditions | None = None
+        self._voice: Audio | None = None  # of the conditions
+        self._latent: Tensor | None = None  # of the last portrait
+        self._reference: tuple[Tensor, ...] = ()  # of it, on the CPU
 
-    def inputs(self, key: tuple[Any, ...]) -> ClipInputs | None:
-        """The inputs that were stored under an equal key; otherwise None, and what was stored is dropped, so that there is
-        never memory needed for two clips."""
-        if self._inputs is not None and equal(self._key, key):
-            return self._inputs
-        self._forget()
-        return None
+    def inputs(self, key: tuple[Any, ...], audio: Audio) -> ClipInputs | None:
+        """The inputs that were stored under an equal key, with this voice; otherwise None, and what was stored is dropped, so that
+        there is never memory needed for two clips."""
+        stored = self._inputs
+        if stored is None or not equal(self._key, key):
+            self._key, self._inputs, self._conditions = (), None, None
+            return None
+        if not equal(stored.audio, audio):
+            self._inputs = replace(stored, audio=audio)
+        return self._inputs
 
     def store_inputs(self, key: tuple[Any, ...], inputs: ClipInputs) -> None:
-        """key: everything that the inputs were made of, except the style."""
-        if size_of(key) <= LARGEST_KEY:
+        """key: everything that the inputs were made of, except the voice and the style."""
+        if size_of((key, inputs.audio)) <= LARGEST_KEY:
             self._key, self._inputs = key, inputs
 
     def conditions(
@@ -54,10 +66,18 @@ class ConditioningCache:
         others = [field.name for field in fields(inputs) if field.name != "style"]
         if any(getattr(inputs, name) is not getattr(self._inputs, name, None) for name in others):
             return encode_conditions(model, inputs, progress, storage)
+        like = model.like(model.networks.reference)
         if self._conditions is None:
-            encoded = encode_conditions(model, replace(inputs, style=None), progress, storage)
-            self._conditions = replace(encoded, reference=tuple(block.cpu() for block in encoded.reference))
-        stored, like = self._conditions, model.like(model.networks.reference)
+            known = self._latent is not None and torch.equal(self._latent, inputs.portrait_latent)
+            bank = tuple(block.to(like) for block in self._reference) if known else None
+            encoded = encode_conditions(model, replace(inputs, style=None), progress, storage, bank)
+            self._latent, self._reference = inputs.portrait_latent, tuple(block.cpu() for block in encoded.reference)
+            self._conditions, self._voice = replace(encoded, reference=self._reference), inputs.audio
+        elif self._voice is not inputs.audio:
+            warn_if_silent(inputs.audio)
+            tokens = audio_tokens(model, inputs.audio, inputs.frames, inputs.fps, progress, storage)
+            self._conditions, self._voice = replace(self._conditions, audio=tokens), inputs.audio
+        stored = self._conditions
         latent = stored.reference_latent
         return replace(
             stored,
@@ -66,9 +86,6 @@ class ConditioningCache:
             style=None if inputs.style is None else style_tokens(model, inputs.style, inputs.frames, storage),
             kps=kps_features(model, inputs),
         )
-
-    def _forget(self) -> None:
-        self._key, self._inputs, self._conditions = (), None, None
 
 
 def equal(first: Any, second: Any) -> bool:

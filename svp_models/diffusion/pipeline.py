@@ -119,8 +119,8 @@ class PortraitPipeline:
         if style is not None:
             check_style(style, self.model)
         check_expression(expression, self.model, frames)
-        key = (self.encode, portrait, audio, motion, frames, fps, size, expression, portrait_face)
-        cached = None if self.cache is None else self.cache.inputs(key)
+        key = (self.encode, portrait, motion, frames, fps, size, expression, portrait_face)
+        cached = None if self.cache is None else self.cache.inputs(key, audio)
         if cached is not None:
             return replace(cached, style=style)
         fitted = fit_motion(motion, frames, fps, *size)

@@ -39,6 +39,12 @@ def prepared(pipeline, clip, style=None, **changes):
     return pipeline.prepare(PORTRAIT, style=style, **given)
 
 
+def assert_same(model, ours, plain):
+    like = next(model.networks.denoiser.parameters())
+    windows = (vars(conditions.window([0, 3], like)).values() for conditions in (ours, plain))
+    assert all(equal(one, other) for one, other in zip(*windows, strict=True))
+
+
 def test_another_style_or_seed_samples_the_same_without_encoding_again(model, clip, passes):
     other = Style(-clip.style.codes, clip.style.style_space)
     cases = [(clip.style, 1), (other, 1), (None, 2), (clip.style, 1)]
@@ -58,16 +64,34 @@ def test_another_style_or_seed_samples_the_same_without_encoding_again(model, cl
         assert torch.equal(ours, expected)
 
 
-def test_anything_else_is_encoded_anew(model, clip, passes):
+def test_only_what_changed_is_encoded_anew(model, clip, passes):
+    """Another voice leaves what is seen as it is, another length or rate leaves the portrait; the conditions are the same."""
     pipeline = PortraitPipeline(model, cache=ConditioningCache())
     louder = Audio(clip.audio.waveform * 2, clip.audio.sample_rate)
-    for changes in ({}, {"fps": 30.0}, {"audio": louder}, {"frames": 5}, {}):
-        inputs = prepared(pipeline, clip, **changes)
-        pipeline.encode_conditions(inputs)
-    assert passes["reference"] == passes["vae"] == 5
+    motion = clip.motion(6)
+    expected = {"reference": 1, "audio_projection": 0, "vae": 0}
+    for changes, voices, pictures in (
+        ({}, 1, 1), ({"audio": louder}, 1, 0), ({"audio": louder}, 0, 0), ({"fps": 30.0}, 1, 1), ({"frames": 5}, 1, 1),
+        ({}, 1, 1),
+    ):  # fmt: skip
+        inputs = prepared(pipeline, clip, clip.style, motion=motion, **changes)
+        conditions = pipeline.encode_conditions(inputs)
+        expected["audio_projection"] += voices
+        expected["vae"] += pictures
+        assert passes == expected
+        assert_same(model, conditions, encode_conditions(model, inputs))
+        passes |= expected
     pipeline.encode_conditions(replace(inputs, fps=30.0))  # of another clip: encoded and not stored
     pipeline.encode_conditions(inputs)
-    assert passes["reference"] == 6
+    assert passes["reference"] == 2
+
+
+def test_another_portrait_or_size_is_encoded_anew(model, clip, passes):
+    pipeline = PortraitPipeline(model, cache=ConditioningCache())
+    for portrait, size in ((PORTRAIT, clip.size), (-PORTRAIT, clip.size), (PORTRAIT, (2 * clip.size[0], clip.size[1]))):
+        given = {"audio": clip.audio, "motion": clip.motion(6), "frames": 6, "fps": 25.0, "size": size, "style": None}
+        pipeline.encode_conditions(pipeline.prepare(portrait, **given))
+    assert passes["reference"] == passes["vae"] == 3
 
 
 def test_nothing_is_left_of_what_failed(model, clip, monkeypatch):
@@ -93,10 +117,7 @@ def test_a_clip_made_of_too_much_is_not_stored(model, clip, monkeypatch):
 def test_conditions_are_those_of_the_clip(model, clip):
     pipeline = PortraitPipeline(model, cache=ConditioningCache())
     inputs = prepared(pipeline, clip, clip.style)
-    ours, plain = pipeline.encode_conditions(inputs), encode_conditions(model, inputs)
-    like = next(model.networks.denoiser.parameters())
-    windows = (vars(conditions.window([0, 3], like)).values() for conditions in (ours, plain))
-    assert all(equal(one, other) for one, other in zip(*windows, strict=True))
+    assert_same(model, pipeline.encode_conditions(inputs), encode_conditions(model, inputs))
 
 
 def test_equal_and_size():
