@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..io.memory_map import IN_MEMORY, Storage
 from ..io.progress import Progress
+from ..media.audio import warn_if_silent
 from ..model import PortraitModel
 from ..networks.conditions import ConditionKeys, Conditions, ConditionWeights
 from ..networks.denoiser import Denoiser
