@@ -133,7 +133,7 @@ def _render(task: _Task) -> None:
 
 def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
     with path.open("wb") as file:  # a file and not a name, to which numpy would add an ending
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stubs take the names for `allow_pickle`
 
 
 def _load(paths: list[Path]) -> AnalyzerFaces:

@@ -112,7 +112,8 @@ class AnalyzerRun:
         with locked_folder(self.folder, f"training {recipe.name}"):
             train, test = prepared_faces(recipe.faces, self.data, self.jobs, self.report)
             self.report(f"{len(train)} pictures to learn from, {len(test)} to test, {train.images.nbytes / 1e9:.2f} GB")
-            network = self.start().to(self.device, memory_format=torch.channels_last)
+            network = self.start().to(self.device)
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
             phase = AnalyzerBudget(network, train, test, recipe, self.device)
             about = json.dumps({"phase": phase.name, "widths": recipe.widths, "hidden": recipe.hidden})
             phase.module.eval()

@@ -216,9 +216,9 @@ def load_onnx_weights(network: FaceAnalyzerNetwork, onnx_bytes: bytes) -> None:
         )
     linear = {name: module for name, module in network.named_modules() if isinstance(module, nn.Linear)}
     convolutions = [module for module in modules if isinstance(module, nn.Conv2d)]
-    for name, module in linear.items():
-        _copy(module.weight, stored[f"{name}.weight"])
-        _copy(module.bias, stored[f"{name}.bias"])
+    for name, layer in linear.items():
+        _copy(layer.weight, stored[f"{name}.weight"])
+        _copy(layer.bias, stored[f"{name}.bias"])
     for node, module in zip((node for node in weights if node.op_type == "Conv"), convolutions, strict=True):
         _copy(module.weight, stored[node.input[1].removesuffix(HALF)])
         bias = stored[node.input[2].removesuffix(HALF)]

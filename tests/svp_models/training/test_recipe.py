@@ -12,6 +12,7 @@ import pytest
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.training.analyzer_run import load_analyzer_recipe
 from svp_portrait.svp_models.training.config import TrainSettings
 from svp_portrait.svp_models.training.face_config import load_face_recipe
 from svp_portrait.svp_models.training.motion_recipe import load_motion_recipe
@@ -20,6 +21,7 @@ from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe, run_co
 RECIPES = Path(__file__).parents[3] / "recipes"
 LOADERS = {
     "demo256": load_face_recipe,
+    "face_analyzer": load_analyzer_recipe,
     "motion_drawn": load_motion_recipe,
     "motion_real": load_motion_recipe,
 }  # recipes of their own kinds
