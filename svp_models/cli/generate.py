@@ -8,6 +8,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..checkpoints.model_file import BUILTIN_MODEL
 from ..checkpoints.safetensors_io import read_config, read_metadata
 from ..config import ModelConfig
 from ..diffusion.acceleration import PRESETS
+from ..diffusion.processes import joined_processes
 from ..errors import PortraitError
 from ..face.detectors.auto import AutoBackend
 from ..face.detectors.built_in import BuiltInBackend
@@ -25,7 +27,7 @@ from ..face.detectors.insightface import InsightFaceBackend
 from ..face.detectors.mediapipe import MediaPipeBackend
 from ..face.detectors.opencv import ClassicalBackend, YuNetBackend
 from ..io.file_names import printable
-from ..io.files import reserved_file, whole_file
+from ..io.files import reserved_file, whole_file, working_folder
 from ..media.video import load_video
 from ..motion.generator_files import BUILT_IN
 from ..optional_deps import cv2
@@ -280,5 +282,11 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
 def run_run(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     standard = Path("input")
     folder = args.input or (standard if standard.is_dir() else Path("."))
-    for path in run_workflow(args.graph, open_nodes, folder, args.out, args.set, accelerate=args.accelerate):
-        print(printable(path))
+    given = (args.graph, open_nodes, folder)
+    with joined_processes() as first, ExitStack() as stack:
+        if first:
+            for path in run_workflow(*given, args.out, args.set, accelerate=args.accelerate):
+                print(printable(path))
+            return
+        unseen = stack.enter_context(working_folder())  # a process that helps the first one writes nothing to stay
+        run_workflow(*given, unseen, args.set, earlier=args.out, accelerate=args.accelerate, shown=False)

@@ -184,12 +184,13 @@ def run_workflow(
     earlier: Path | None = None,
     complete: bool = True,
     accelerate: str | None = None,
+    shown: bool = True,
 ) -> list[Path]:
     """Runs an API-format workflow file and returns the files it saved in the output folder.
 
     assignments: `NODE.INPUT=VALUE` strings. earlier: the output folder of other runs, also searched for models. complete: the
     workflow has all inputs, as saved ones have; else missing widgets take their defaults. accelerate: a preset or settings of the Accelerate
-    node, for every sampler. Previews go to a temp folder that is removed afterwards.
+    node, for every sampler. shown: whether progress is. Previews go to a temp folder that is removed afterwards.
     """
     graph = load_graph(workflow)
     if not input_folder.is_dir():
@@ -199,11 +200,13 @@ def run_workflow(
 
         def steps(done: int, total: int) -> None:
             check()
-            display.steps(done, total)
+            if shown:
+                display.steps(done, total)
 
         def node(done: int, total: int, next_node: GraphNode | None) -> None:
             check()
-            display.node(done, total, next_node)
+            if shown:
+                display.node(done, total, next_node)
 
         folders = Folders(
             input_folder.resolve(), output_folder.resolve(), working_name().resolve(), earlier and earlier.resolve()

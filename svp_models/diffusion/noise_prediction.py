@@ -18,6 +18,7 @@ from .face_region import face_box
 from .feature_cache import FeatureCache
 from .guidance import GuidedFeatures, MemoryPlan, guided_prediction, joined_features
 from .noise_schedule import SamplingSchedule
+from .processes import least
 
 
 class NoisePredictor:
@@ -50,7 +51,7 @@ class NoisePredictor:
     def finish(self) -> None:
         """A step is done in all windows: adaptive guidance may end here."""
         limit = self.acceleration.guidance_similarity
-        if limit < 1 and limit <= self._similarity < math.inf:
+        if limit < 1 and limit <= least(self._similarity) < math.inf:
             self._guides = False
         self._similarity = math.inf
 

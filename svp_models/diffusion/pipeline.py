@@ -40,6 +40,7 @@ from .guidance import FASTEST, MemoryPlan
 from .inputs import ClipInputs, fit_motion, fit_portrait
 from .noise_prediction import NoisePredictor
 from .noise_schedule import SamplingSchedule, pred_x0, sampling_schedule
+from .processes import add_up, own_windows, process_count
 from .samplers import Frames, ddim_step, sampler_named
 from .warped_reference import Encode, warped_latents
 
@@ -209,8 +210,8 @@ class PortraitPipeline:
 class WindowedDenoiser:
     """The model as samplers call it: (x, step) -> x_0, both f c h w on the CPU, scaled.
 
-    Every step predicts the windows of the clip one after the other and fuses their predictions by `blend_weights`; a frame
-    whose last window is done goes on as x_0. progress(done, total) is called after every window of every step;
+    Every step predicts the windows of the clip one after the other, or its share of them (see `processes`), and fuses their
+    predictions by `blend_weights`; a frame whose last window is done goes on as x_0. progress(done, total) is called after every window of every step;
     on_x0(step, first, x0) with the frames that a window has completed.
     """
 
@@ -236,21 +237,31 @@ class WindowedDenoiser:
         weights = blend_weights(windows, len(x), options.blend)
         known = self.ahead.pop(step, None)
         fused = self.storage.zeros(x.shape) if known is None else known
+        own, alone = own_windows(len(windows)), process_count() == 1
         for number, (window, weight) in enumerate(zip(windows, weights, strict=True)):
-            if known is None:
+            if known is None and number in own:
                 (noise_pred,) = self.predict(number, window, [x[window]], [step])
                 fused[window] += weight[:, None, None, None] * noise_pred
-            ready = completed_frames(windows, number, len(x))
-            fused[ready] = pred_x0(fused[ready], x[ready], timestep, self.model.config.scheduler)
-            if self.on_x0 is not None and ready.start < ready.stop:
-                self.on_x0(step, ready.start, fused[ready])
+            if alone:
+                self._complete(fused, x, completed_frames(windows, number, len(x)), step, timestep)
             if self.progress is not None:
                 self.progress(step * len(windows) + number + 1, len(self.schedule) * len(windows))
+        if not alone:
+            if known is None:
+                add_up(fused)
+            for block in blocks(len(x)):
+                self._complete(fused, x, block, step, timestep)
         self.predict.finish()
         later = options.acceleration.together(step, len(self.schedule))
         for _, steps in groupby(later, self.predict.cfg):
             self._predict_ahead(x, fused, step, list(steps), list(zip(windows, weights, strict=True)))
         return fused
+
+    def _complete(self, fused: Frames, x: Frames, ready: slice, step: int, timestep: Tensor) -> None:
+        """Turns predictions that all windows have been added to into x_0, in place."""
+        fused[ready] = pred_x0(fused[ready], x[ready], timestep, self.model.config.scheduler)
+        if self.on_x0 is not None and ready.start < ready.stop:
+            self.on_x0(step, ready.start, fused[ready])
 
     def _predict_ahead(
         self, x: Frames, x0: Frames, step: int, later: list[int], windows: list[tuple[list[int], Tensor]]
@@ -261,10 +272,14 @@ class WindowedDenoiser:
         for estimate, other in zip(estimates, later, strict=True):
             for block in blocks(len(x)):
                 estimate[block] = ddim_step(x[block], x0[block], levels[step], levels[other])
-        for number, (window, weight) in enumerate(windows):
+        for number in own_windows(len(windows)):
+            window, weight = windows[number]
             found = self.predict(number, window, [estimate[window] for estimate in estimates], later)
             for fused, noise_pred in zip(predictions, found, strict=True):
                 fused[window] += weight[:, None, None, None] * noise_pred
+        if process_count() > 1:
+            for fused in predictions:
+                add_up(fused)
         self.ahead |= dict(zip(later, predictions, strict=True))
 
 

@@ -60,7 +60,7 @@ def sampled(model, inputs, plan=FASTEST):
 
 def uncached(model, inputs, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("svp_portrait.svp_models.diffusion.pipeline.KeyValueCache", Uncached)
+        patch.setattr("svp_portrait.svp_models.diffusion.noise_prediction.KeyValueCache", Uncached)
         return sampled(model, inputs)
 
 
