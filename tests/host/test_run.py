@@ -29,7 +29,7 @@ AAC_FRAME = 1024  # samples: the last frame of a decoded track is filled up with
 def test_all_nodes_are_listed(server):
     listed = server.get("/object_info")
     assert {"SVPLoadModel", "SVPSampler", "SVPVideoCombine"} <= set(listed)
-    assert listed["SVPSampler"]["input"]["optional"]["head_motion"][0] == "IMAGE,SVP_HEAD_MOTION"
+    assert listed["SVPSampler"]["input"]["optional"]["head_motion"][0] == "IMAGE,SVP_HEAD_MOTION,SVP_MOTION"
 
 
 def test_templates_are_offered(server):
