@@ -35,12 +35,13 @@ KERNELS = 1.25
 class PeakBytes(TorchDispatchMode):
     """Counts the memory of tensors that are made while it is entered; `peak` is the most at any time, in bytes.
 
-    Works on real tensors and on those of the meta device. Views count as what they are views of.
+    Works on real tensors and on those of the meta device. Views count as what they are views of. copies: convolutions, while they
+    run, have two copies of their weights in other orders, as on a CPU.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, copies: bool = False) -> None:
         super().__init__()
-        self.peak = 0
+        self.peak, self.copies = 0, copies
         self._living: dict[StorageWeakRef, int] = {}  # storage -> bytes
 
     def __torch_dispatch__(
@@ -53,7 +54,8 @@ class PeakBytes(TorchDispatchMode):
         new = {storage: size for storage, size in new.items() if storage not in given}
         if new:
             self._living = {storage: size for storage, size in self._living.items() if not storage.expired()} | new
-            self.peak = max(self.peak, sum(self._living.values()))
+            copied = 2 * args[1].nbytes if self.copies and operation is torch.ops.aten.convolution.default else 0
+            self.peak = max(self.peak, sum(self._living.values()) + copied)
         return result
 
 
@@ -79,7 +81,7 @@ def sampling_memory(
     """
     unet, width, height = config.unet, *size
     shape = (1, frames, unet.latent_channels, height // config.vae.downscale, width // config.vae.downscale)
-    peak = PeakBytes()
+    peak = PeakBytes(copies=True)
     with torch.no_grad(), torch.device("meta"):
         denoiser = Denoiser(unet, style=unet.style_attention).to(dtype)
         guider = PoseGuider(config.guider, unet.block_out_channels[0]).to(dtype)
@@ -90,8 +92,7 @@ def sampling_memory(
             conditions = replace(conditions, keys=keys)  # the bank itself stays where it is
             latents, timestep = torch.empty(shape, dtype=dtype), torch.zeros(1)
             guided_prediction(denoiser, latents, timestep, conditions, ConditionWeights(), cfg, plan)
-    largest = max(weight.nbytes for weight in denoiser.parameters())  # which a convolution may copy in another order
-    return int(peak.peak * KERNELS) + largest
+    return int(peak.peak * KERNELS)
 
 
 def choose_plan(

@@ -81,7 +81,7 @@ def test_the_estimate_is_what_the_allocator_hands_out(config, frames, size, plan
 
     measured = allocated(step)
     estimate = sampling_memory(config, plan, 3.5, frames, size, torch.float32)
-    assert 0.9 * measured <= estimate <= 1.6 * measured, (estimate, measured)
+    assert 0.9 * measured <= estimate <= 1.3 * measured, (estimate, measured)
 
 
 def test_the_plans_agree():
