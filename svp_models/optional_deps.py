@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     import cv2
     import soxr
     from av.video import reformatter
+    from kornia import filters as kornia_filters
     from kornia import metrics as kornia_metrics
     from scipy import fft, interpolate, linalg, ndimage, optimize, signal
     from scipy.spatial import transform
@@ -60,6 +61,7 @@ else:
     cv2, soxr = Library("cv2"), Library("soxr")
     fft, signal = Library("scipy.fft"), Library("scipy.signal")
     interpolate, linalg, ndimage = Library("scipy.interpolate"), Library("scipy.linalg"), Library("scipy.ndimage")
+    kornia_filters = Library("kornia.filters")
     kornia_metrics = Library("kornia.metrics")
     optimize, transform = Library("scipy.optimize"), Library("scipy.spatial.transform")
 
@@ -69,6 +71,7 @@ __all__ = [
     "cv2",
     "fft",
     "interpolate",
+    "kornia_filters",
     "kornia_metrics",
     "linalg",
     "missing_error",

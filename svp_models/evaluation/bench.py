@@ -56,12 +56,9 @@ def measure(case: Case, rate: float, repeats: int, device: torch.device = CPU) -
     if len(works) == 2:
         row |= {"plain_gflop": round(counted[1], 4), "fewer_products": round(counted[1] / counted[0], 3)}
     if case.bytes:
-        names = ("tensor_mb", "plain_tensor_mb")[: len(works)]
-        held = (case.stored, 0)
-        row |= {
-            name: round((peak_bytes(work) + more) / 1e6, 1)
-            for name, work, more in zip(names, works, held, strict=False)
-        }
+        row["tensor_mb"] = round((peak_bytes(works[0]) + case.stored) / 1e6, 1)
+        if len(works) == 2:
+            row["plain_tensor_mb"] = round(peak_bytes(works[1]) / 1e6, 1)
     if device.type == "meta":
         return row
     times = interleaved(works, repeats, device)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from einops import rearrange
 
 from ..config import PRESETS as MODELS
 from ..config import ModelConfig
@@ -23,10 +22,11 @@ from ..model import PortraitModel
 from ..networks.conditions import AS_TRAINED
 from ..networks.foreground import Box, Foreground
 from ..networks.unet import DeepFeatures
-from ..types import HeadMotion
+from ..synthetic.performance import EMOTIONS
+from .baselines import to_frames, to_planes
 from .bench import flop_counter
 from .bench_portrait import BenchOptions, denoiser_inputs
-from .evaluator import Case, Evaluator, audio_of, make_cases
+from .evaluator import Case, Evaluator, audio_of, head_motion, make_cases
 from .measure import measure_clip
 from .metrics.style import cosine
 
@@ -74,7 +74,7 @@ def pareto(
     to the wanted style), and the least PSNR. The row of `exact` has the exact result's own jitter and stylesim."""
     evaluator = Evaluator(model, SamplerOptions(), lambda: None)
     seconds = options.frames / evaluator.fps
-    rounds = -(-options.people // 8)
+    rounds = -(-options.people // len(EMOTIONS))
     cases = list(islice(make_cases(evaluator, rounds, seconds, STYLE_SECONDS, options.seed), options.people))
     exact, products = zip(
         *(_frames(evaluator, case, options, EXACT, count=not number) for number, case in enumerate(cases)), strict=True
@@ -104,12 +104,10 @@ def _frames(
     evaluator: Evaluator, case: Case, options: ParetoOptions, acceleration: Acceleration, count: bool
 ) -> tuple[np.ndarray, float]:
     """Frames n h w 3 uint8 of a case, and the products of their denoising if they are to be counted."""
-    clip, size, pipeline = case.clip, evaluator.size, evaluator.pipeline
+    clip, size, pipeline, length = case.clip, evaluator.size, evaluator.pipeline, len(case.clip.images)
     sampling = SamplerOptions(steps=options.steps, cfg=options.cfg, acceleration=acceleration)
-    face = rearrange(torch.from_numpy(clip.images[0].copy()), "h w c -> c h w").float() / 127.5 - 1
-    points = torch.from_numpy(clip.head_keypoints)
-    motion = HeadMotion(points, size, size, clip.fps, portrait=points[0])
-    inputs = pipeline.prepare(face, audio_of(clip), motion, case.style, len(points), clip.fps, (size, size))
+    face, motion = to_planes(clip.images[:1])[0], head_motion(clip, clip, length)
+    inputs = pipeline.prepare(face, audio_of(clip), motion, case.style, length, clip.fps, (size, size))
     conditions, products = pipeline.encode_conditions(inputs), 0.0
     if count:
         with flop_counter() as counter:
@@ -117,8 +115,7 @@ def _frames(
         products = float(counter.get_total_flops())
     else:
         latents = pipeline.denoise(inputs, conditions, options.seed, sampling)
-    pixels = ((torch.cat(list(pipeline.decode(latents))) + 1) * 127.5).round().clamp(0, 255).byte()
-    return rearrange(pixels, "n c h w -> n h w c").numpy(), products
+    return to_frames(torch.cat(list(pipeline.decode(latents)))), products
 
 
 def _figures(evaluator: Evaluator, case: Case, made: np.ndarray, exact: np.ndarray) -> dict[str, float]:

@@ -5,6 +5,8 @@ They are what tells a speaking style from a voice alone (Eyben et al. 2016, the 
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -64,13 +66,13 @@ def _pitch(likeness: NDArray[np.floating]) -> NDArray[np.floating]:
     period = (likeness[:, shortest:longest] - costs).argmax(axis=1) + shortest
     voiced = likeness[np.arange(len(likeness)), period] > VOICED
     octaves = np.log2(SAMPLE_RATE / period)
-    heard = octaves[voiced] if voiced.sum() >= len(QUANTILES) else np.full(len(QUANTILES), np.log2(HIGHEST / 4))
-    heard = heard[np.abs(heard - np.median(heard)) < OUTLIER]
-    quantiles = np.percentile(heard, QUANTILES)
+    pitches = octaves[voiced] if voiced.sum() >= len(QUANTILES) else np.full(len(QUANTILES), np.log2(HIGHEST / 4))
+    pitches = pitches[np.abs(pitches - np.median(pitches)) < OUTLIER]
+    quantiles = np.percentile(pitches, QUANTILES)
     slopes = np.abs(np.diff(np.where(voiced, octaves, np.nan)))
     slopes = slopes[slopes < SLOPES]
     ranges = [quantiles[4] - quantiles[0], quantiles[3] - quantiles[1], slopes.mean() if len(slopes) else 0.0]
-    return np.array([*quantiles, heard.std(), *ranges, voiced.mean()])
+    return np.array([*quantiles, pitches.std(), *ranges, voiced.mean()])
 
 
 def _tempo(
@@ -113,6 +115,6 @@ def _bands(power: NDArray[np.floating]) -> NDArray[np.floating]:
     frequencies = np.fft.rfftfreq(SPECTRUM, 1 / SAMPLE_RATE)
     levels = [
         10 * np.log10(power[:, (frequencies >= low) & (frequencies < high)].mean() + 1e-9)
-        for low, high in zip(BANDS, BANDS[1:], strict=False)
+        for low, high in pairwise(BANDS)
     ]
     return np.array(levels) - np.mean(levels)

@@ -20,13 +20,13 @@ from ..io.files import locked_folder, whole_file
 from ..io.progress import Progress
 from ..io.strict_config import LARGEST_SEED, Checked, limited, required
 from ..networks.face_landmarks import ANALYZER_SIZE, POSE_UNITS, FaceAnalyzerNetwork
-from ..optional_deps import cv2
+from ..optional_deps import cv2, kornia_filters
 from .analyzer_faces import AnalyzerFaces, AnalyzerFacesConfig, prepared_faces
 from .budget import Report, train_for
-from .config import check_name
+from .config import AnalyzerLoss, check_name
 from .face_config import BudgetSettings
 from .recipe import load_toml
-from .train_landmarks import AnalyzerWeights, analyzer_loss, export_onnx, load_onnx_weights
+from .train_landmarks import analyzer_loss, export_onnx, load_onnx_weights
 
 Batch = dict[str, Tensor]
 NEW = "new"  # a network from random weights
@@ -55,18 +55,6 @@ class AnalyzerChanges(Checked):
     jpeg_quality: int = limited(25, 1, 100)
     gray: float = limited(0.06, 0, 1)
     no_face: float = limited(0.08, 0, 1)
-
-
-@dataclass(frozen=True)
-class AnalyzerLoss(Checked):
-    """Weights of the errors; mouth_weight: of a mouth landmark among the landmarks."""
-
-    landmark_weight: float = limited(20.0, 0, 1e6)
-    keypoint_weight: float = limited(20.0, 0, 1e6)
-    expression_weight: float = limited(10.0, 0, 1e6)
-    pose_weight: float = limited(0.3, 0, 1e6)
-    presence_weight: float = limited(0.2, 0, 1e6)
-    mouth_weight: float = limited(3.0, 0, 1e6)
 
 
 @dataclass(frozen=True)
@@ -179,7 +167,7 @@ class AnalyzerBudget:
 class AnalyzerLearner(nn.Module):
     """Batch -> loss and its parts. fixed_norms: batch norms stay as they are, which were folded into the convolutions."""
 
-    def __init__(self, network: FaceAnalyzerNetwork, weights: AnalyzerWeights, fixed_norms: bool):
+    def __init__(self, network: FaceAnalyzerNetwork, weights: AnalyzerLoss, fixed_norms: bool):
         super().__init__()
         self.network, self.weights, self.fixed_norms = network, weights, fixed_norms
 
@@ -303,13 +291,9 @@ def _as_cameras(images: Tensor, changes: AnalyzerChanges, generator: torch.Gener
 
 def _blurred(images: Tensor, deviations: Tensor) -> Tensor:
     """Gaussian blur with a deviation in pixels for every image."""
-    reach = max(1, math.ceil(2.5 * float(deviations.max())))
-    steps = torch.arange(-reach, reach + 1)
-    kernel = torch.exp(-steps.square() / (2 * deviations.clamp(min=1e-2)[:, None].square()))
-    kernel = (kernel / kernel.sum(1, keepdim=True)).repeat_interleave(3, 0)[:, None]  # 3n 1 k
-    flat = functional.pad(images, (reach,) * 4, mode="replicate").flatten(0, 1)[None]
-    across = functional.conv2d(flat, kernel[:, :, None], groups=len(kernel))
-    return functional.conv2d(across, kernel[:, :, :, None], groups=len(kernel))[0].view_as(images)
+    side = 2 * max(1, math.ceil(2.5 * float(deviations.max()))) + 1
+    sigma = deviations.clamp(min=1e-2)[:, None].expand(-1, 2)
+    return kornia_filters.gaussian_blur2d(images, side, sigma, border_type="replicate")
 
 
 def _compressed(image: Tensor, quality: int) -> Tensor:

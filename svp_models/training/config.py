@@ -86,23 +86,29 @@ class AutoencoderPhase(Checked):
 
 
 @dataclass(frozen=True)
-class AnalyzerPhase(Checked):
-    """Built-in face analyser.
+class AnalyzerLoss(Checked):
+    """Weights of the face analyser's errors; mouth_weight: of a mouth landmark among the landmarks."""
 
-    no_face_prob: share of the frames without a face. zoom: largest logarithm of a random zoom; shift: largest random shift, of
-    the frame's width. *_weight: of each error in the loss; mouth_weight: of a mouth landmark among the landmarks.
-    """
-
-    settings: TrainSettings
-    no_face_prob: float = limited(0.08, 0, 1)
-    zoom: float = limited(0.2, 0, 4)
-    shift: float = limited(0.12, 0, 1)
     landmark_weight: float = limited(20.0, 0, 1e6)
     keypoint_weight: float = limited(20.0, 0, 1e6)
     expression_weight: float = limited(10.0, 0, 1e6)
     pose_weight: float = limited(0.3, 0, 1e6)
     presence_weight: float = limited(0.2, 0, 1e6)
     mouth_weight: float = limited(3.0, 0, 1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyzerPhase(AnalyzerLoss):
+    """Built-in face analyser.
+
+    no_face_prob: share of the frames without a face. zoom: largest logarithm of a random zoom; shift: largest random shift, of
+    the frame's width.
+    """
+
+    settings: TrainSettings
+    no_face_prob: float = limited(0.08, 0, 1)
+    zoom: float = limited(0.2, 0, 4)
+    shift: float = limited(0.12, 0, 1)
 
 
 @dataclass(frozen=True)

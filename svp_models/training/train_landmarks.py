@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional
 from ..errors import PortraitError
 from ..networks.face_landmarks import ANALYZER_SIZE, OUTPUTS, POSE_UNITS, FaceAnalyzerNetwork
 from ..optional_deps import cv2
-from .config import AnalyzerPhase
+from .config import AnalyzerLoss, AnalyzerPhase
 from .dataset import Clips, Sample, SampleIndex, ShardSampler, stack
 from .losses import MOUTH
 
@@ -122,24 +121,7 @@ class AnalyzerModule(nn.Module):
         return analyzer_loss(self.network.raw(batch["images"]), batch, self.config)
 
 
-class AnalyzerWeights(Protocol):
-    """The weights of the errors in `analyzer_loss`, see AnalyzerPhase."""
-
-    @property
-    def landmark_weight(self) -> float: ...
-    @property
-    def keypoint_weight(self) -> float: ...
-    @property
-    def expression_weight(self) -> float: ...
-    @property
-    def pose_weight(self) -> float: ...
-    @property
-    def presence_weight(self) -> float: ...
-    @property
-    def mouth_weight(self) -> float: ...
-
-
-def analyzer_loss(raw: dict[str, Tensor], batch: Sample, config: AnalyzerWeights) -> tuple[Tensor, dict[str, Tensor]]:
+def analyzer_loss(raw: dict[str, Tensor], batch: Sample, config: AnalyzerLoss) -> tuple[Tensor, dict[str, Tensor]]:
     """Weighted sum of the regression errors of frames with a face, and of the cross-entropy of presence."""
     present = batch["present"]
     mouth = torch.ones(68, 2, device=present.device)

@@ -69,8 +69,10 @@ class StylePredictorTraining(_Part):
     def __init__(self, network: StylePredictor, clips: MotionClips, test: MotionClips, config: StylePredictorPhase):
         super().__init__(StylePredictorModule(network), clips, test, 1)
         self.network, self.config = network, config
-        codes, heard = (np.asarray(rows, np.float64) for rows in (clips.arrays["style"][:, 0], clips.arrays["prosody"]))
-        scales = ((network.mean, network.spread, codes), (network.prosody_mean, network.prosody_spread, heard))
+        codes, voices = (
+            np.asarray(rows, np.float64) for rows in (clips.arrays["style"][:, 0], clips.arrays["prosody"])
+        )
+        scales = ((network.mean, network.spread, codes), (network.prosody_mean, network.prosody_spread, voices))
         with torch.no_grad():
             for mean, spread, rows in scales:
                 mean.copy_(torch.from_numpy(rows.mean(axis=0)))
@@ -80,13 +82,13 @@ class StylePredictorTraining(_Part):
         config, clip = self.config, int(rng.integers(len(clips.info)))
         generator = torch_generator(rng)
         style = self.network.standardize(clips.row("style", clip)[0])
-        heard, portrait = clips.row("prosody", clip), clips.row("portrait", clip)
+        voice, portrait = clips.row("prosody", clip), clips.row("portrait", clip)
         if clips is self.clips:
-            noise = torch.randn(heard.shape, generator=generator) * self.network.prosody_spread.cpu()
-            heard = heard + config.prosody_noise * noise
+            noise = torch.randn(voice.shape, generator=generator) * self.network.prosody_spread.cpu()
+            voice = voice + config.prosody_noise * noise
             portrait = portrait + config.portrait_noise * torch.randn(portrait.shape, generator=generator)
         return {
-            "prosody": heard,
+            "prosody": voice,
             "portrait": portrait,
             "portrait_given": torch.tensor(bool(rng.random() >= config.portrait_drop_prob)),
             "style": style,
@@ -105,8 +107,8 @@ class StylePredictorTraining(_Part):
         centres = torch.stack([codes[torch.from_numpy(emotions == name)].mean(0) for name in names])
         right = []
         for clip in range(len(self.test.info)):
-            heard = self.test.row("prosody", clip)[None].to(device)
-            found = predict_style(self.network, heard, None, torch.Generator().manual_seed(clip)).cpu()
+            voice = self.test.row("prosody", clip)[None].to(device)
+            found = predict_style(self.network, voice, None, torch.Generator().manual_seed(clip)).cpu()
             nearest = names[int(torch.cdist(found, centres).argmin())]
             right.append(nearest == self.test.info[clip].emotion)
         return {**figures, "emotion_acc": float(np.mean(right))}

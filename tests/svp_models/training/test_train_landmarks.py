@@ -28,7 +28,7 @@ def test_frames_without_a_face_only_count_for_presence():
     batch = {name: value.detach() for name, value in raw.items()}
     batch["present"] = torch.zeros(2, 1)
     batch["landmarks"] = batch["landmarks"] + 5
-    config = AnalyzerPhase(TrainSettings(steps=1), presence_weight=0.7)
+    config = AnalyzerPhase(settings=TrainSettings(steps=1), presence_weight=0.7)
     loss, _ = analyzer_loss(raw, batch, config)
     expected = 0.7 * torch.nn.functional.binary_cross_entropy_with_logits(raw["present"], torch.zeros(2, 1))
     torch.testing.assert_close(loss, expected)
@@ -39,7 +39,7 @@ def test_the_loss_is_the_weighted_sum_of_its_parts():
            "pose": torch.zeros(1, 3), "present": torch.full((1, 1), 50.0)}  # fmt: skip
     batch = {"landmarks": torch.full((1, 136), 0.1), "head_keypoints": torch.full((1, 16), 0.2), "present": torch.ones(1, 1),
              "expression": torch.full((1, 64), 3.0), "pose": torch.full((1, 3), 2.0)}  # fmt: skip
-    loss, parts = analyzer_loss(raw, batch, AnalyzerPhase(TrainSettings(steps=1)))
+    loss, parts = analyzer_loss(raw, batch, AnalyzerPhase(settings=TrainSettings(steps=1)))
     points = 0.1 * (48 + 20 * 3) / 68  # the 20 landmarks of the mouth count three times
     assert parts["points"].item() == pytest.approx(points) and parts["keypoints"].item() == pytest.approx(0.2)
     assert loss.item() == pytest.approx(20 * points + 20 * 0.2 + 10 * 9 + 0.3 * 4, rel=1e-6)
