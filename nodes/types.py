@@ -63,7 +63,6 @@ from .host import (
     weights_dtype,
 )
 
-CHUNK = 32  # frames converted at a time
 GENERATING_MEMORY = 2**30  # bytes beside a motion generator's networks
 FACES = "svp_faces"  # in a LATENT of face crops, beside "samples": what puts them onto the portrait
 RENDERING_MEMORY = 3 * 2**30  # bytes beside LivePortrait's networks
@@ -214,9 +213,9 @@ def images_from_frames(frames: Tensor) -> Tensor:
 
 
 def bytes_from_images(images: Tensor) -> np.ndarray:
-    """IMAGE -> n h w 3, uint8, rounded; a few frames at a time: a long clip fills most of the memory already."""
-    parts = rgb_images(images).detach().split(CHUNK)
-    return np.concatenate([(part.cpu().float().clamp(0, 1) * 255).round().byte().numpy() for part in parts])
+    """IMAGE -> n h w 3, uint8, rounded; a frame at a time, which stays in the processor's cache."""
+    frames = rgb_images(images).detach()
+    return np.stack([frame.cpu().float().clamp(0, 1).mul_(255).round_().byte().numpy() for frame in frames])
 
 
 def images_from_bytes(frames: np.ndarray) -> Tensor:

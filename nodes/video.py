@@ -13,6 +13,7 @@ from ..svp_models.cli.core_nodes import audio_to_host
 from ..svp_models.diffusion.checks import check_latents, check_pictures
 from ..svp_models.errors import PortraitError
 from ..svp_models.io.memory_map import release
+from ..svp_models.io.progress import in_background
 from ..svp_models.media.frame_stream import FrameSelection
 from ..svp_models.media.images import images_from_stream, median_filter_frames
 from ..svp_models.media.writer import VideoWriter
@@ -127,9 +128,12 @@ class SVPVideoCombine(io.ComfyNode):
         sound = None if audio is None else audio_from_host(audio)
         metadata = host.graph_metadata(cls.hidden)
         with host.output_file(filename_prefix, "mp4", width, height) as (path, saved):
-            with VideoWriter(path, width, height, fps, sound, crf, metadata=metadata) as writer:
-                for chunk in chain([first], chunks):
-                    writer.write(bytes_from_images(chunk))
+            with (
+                VideoWriter(path, width, height, fps, sound, crf, metadata=metadata) as writer,
+                in_background(lambda chunk: writer.write(bytes_from_images(chunk))) as write,
+            ):
+                for chunk in chain([first], chunks):  # the next one is decoded while this one is written
+                    write(chunk)
         return io.NodeOutput(InputImpl.VideoFromFile(path), ui=ui.PreviewVideo([saved]))
 
 

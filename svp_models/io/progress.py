@@ -1,9 +1,14 @@
-"""Long work in chunks, and several stages behind one progress bar."""
+"""Long work: in chunks, in a second thread while the next piece is made, and several stages behind one progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import accumulate
+from threading import Event
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -11,6 +16,7 @@ from ..errors import PortraitError
 from .memory_map import IN_MEMORY, MappedFrames, Storage, blocks
 
 Progress = Callable[[int, int], None]
+Item = TypeVar("Item")
 
 BAR = 10_000  # steps of a bar for several stages
 
@@ -51,3 +57,37 @@ def in_chunks(
     if results is None:
         raise PortraitError("there are 0 rows: at least 1 is needed")
     return results
+
+
+@contextmanager
+def in_background(work: Callable[[Item], object], waiting: int = 1) -> Iterator[Callable[[Item], None]]:
+    """Gives a function that hands an item over: `work` runs on the items in a thread of its own, one at a time and in their order.
+
+    waiting: items that may wait while `work` is busy; with more, handing over waits as well, so that memory is bounded. The block
+    ends when everything is done. What `work` raises is raised by the next handing over or at the end of the block, and nothing that
+    waits is worked on any more; the same if the block raises.
+    """
+    stopped, pending = Event(), deque[Future[None]]()
+
+    def run(item: Item) -> None:
+        if stopped.is_set():
+            return
+        try:
+            work(item)
+        except BaseException:  # the future passes it on
+            stopped.set()
+            raise
+
+    with ThreadPoolExecutor(1, "svp-background") as pool:
+
+        def hand_over(item: Item) -> None:
+            while pending and (len(pending) > waiting or pending[0].done()):
+                pending.popleft().result()
+            pending.append(pool.submit(run, item))
+
+        try:
+            yield hand_over
+            while pending:
+                pending.popleft().result()
+        finally:
+            stopped.set()

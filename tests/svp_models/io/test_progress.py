@@ -1,11 +1,17 @@
-"""One bar for several pieces of work, and work in chunks."""
+"""One bar for several pieces of work, work in chunks, and work in a second thread: in order, few items at a time, and what fails on
+either side ends both."""
 
 from __future__ import annotations
+
+from threading import Event, current_thread
 
 import pytest
 import torch
 
-from svp_portrait.svp_models.io.progress import BAR, in_chunks, shared
+from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.io.progress import BAR, in_background, in_chunks, shared
+
+LONG = 20  # seconds after which a test gives up
 
 
 def test_pieces_take_their_shares_of_one_bar():
@@ -57,3 +63,84 @@ def test_an_exception_from_the_callback_ends_the_work():
     with pytest.raises(InterruptedError, match="3 of 7"):
         in_chunks(work, torch.zeros(7), 3, stop)
     assert sizes == [3]
+
+
+def test_items_keep_their_order_in_one_other_thread():
+    done = []
+    with in_background(lambda item: done.append((item, current_thread().name))) as hand_over:
+        for item in range(50):
+            hand_over(item)
+    assert [item for item, _ in done] == list(range(50))
+    assert len({name for _, name in done}) == 1 and done[0][1] != current_thread().name
+
+
+def test_the_next_item_is_made_while_the_first_is_worked_on():
+    made = Event()
+    seen = []
+    with in_background(lambda item: seen.append(made.wait(LONG))) as hand_over:
+        hand_over(0)
+        made.set()
+    assert seen == [True]
+
+
+@pytest.mark.parametrize("waiting", [0, 1, 3])
+def test_no_more_than_so_many_wait(waiting):
+    begun, go_on, handed, most = Event(), Event(), [], []
+
+    def work(item):
+        begun.set()
+        assert go_on.wait(LONG)
+        most.append(len(handed) - item)  # this one, those that wait, and the one that is being handed over
+
+    def items():
+        for item in range(8):
+            handed.append(item)
+            if item > waiting:
+                assert begun.wait(LONG)
+                go_on.set()
+            yield item
+
+    with in_background(work, waiting) as hand_over:
+        for item in items():
+            hand_over(item)
+    assert len(most) == 8 and max(most) <= waiting + 2
+
+
+def test_an_error_is_passed_on_and_nothing_follows_it():
+    done, failing = [], PortraitError("the disk is full")
+
+    def work(item):
+        if item == 2:
+            raise failing
+        done.append(item)
+
+    handed = []
+    with pytest.raises(PortraitError, match="the disk is full") as caught, in_background(work) as hand_over:
+        for item in range(100):
+            hand_over(item)
+            handed.append(item)
+    assert caught.value is failing and done == [0, 1] and len(handed) <= 5
+
+
+def test_an_error_of_the_last_item_is_raised_at_the_end():
+    with pytest.raises(ZeroDivisionError), in_background(lambda item: 1 // item) as hand_over:
+        hand_over(0)
+
+
+def test_a_cancel_drops_what_waits():
+    begun, go_on, done = Event(), Event(), []
+
+    def work(item):
+        begun.set()
+        assert go_on.wait(LONG)
+        done.append(item)
+
+    with pytest.raises(KeyboardInterrupt), in_background(work, waiting=2) as hand_over:
+        try:
+            for item in range(3):
+                hand_over(item)
+            assert begun.wait(LONG)
+            raise KeyboardInterrupt
+        finally:
+            go_on.set()
+    assert done in ([0], [0, 1])  # the second may have begun before the end of the block
