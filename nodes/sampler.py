@@ -15,7 +15,9 @@ from ..svp_models.face.portrait_face import expression_track
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared
+from ..svp_models.motion.built_in_generator import open_built_in
 from ..svp_models.motion.head_keypoints import head_keypoints_of_motion
+from ..svp_models.motion.spoken_expression import spoken_expression
 from ..svp_models.types import HeadMotion, Motion
 from . import types
 from .host import PreviewBar, folder_paths, io, preview
@@ -170,7 +172,8 @@ class SVPSampler(io.ComfyNode):
                     "motion",
                     optional=True,
                     tooltip="Expression, lids and gaze of every frame, in the space of synthetic speakers, for models that read them. "
-                    "The voice still moves the lips where it says nothing else. The head follows head_motion alone.",
+                    "If not connected, the built-in motion generator makes them of the voice and the style. The head follows "
+                    "head_motion alone.",
                 ),
             ],
             outputs=[
@@ -208,6 +211,8 @@ class SVPSampler(io.ComfyNode):
         voice, face = types.audio_from_host(audio), types.frames_from_images(portrait[:1])[0]
         frames = clip_length(voice.seconds, head, fps, length)
         track = None if motion is None else expression_track(motion, frames, fps)
+        if track is None and config.unet.expression_size:
+            track = spoken_expression(open_built_in(), voice, style, frames, fps, seed, audio_weight, style_weight)
 
         bar = PreviewBar()
         preparing, encoding, denoising = shared(bar, 1, 1, options.steps)  # in steps over the whole clip

@@ -199,7 +199,8 @@ class FaceCropConfig(Checked):
     (`head_pose.RIGID_3D`) in its middle. snap_scale, snap_angle: a scale this near to one to a whole number of pixels, and a
     tilt of fewer degrees, are left as they are: then no pixel is resampled. smoothing: frames before and after over which the
     centre is averaged. mask_width: channels of the network that joins crops and portraits, 0: none. expression_warp: the
-    portrait is warped to an expression track too, see `face.expression_warp`, and not to the head keypoints alone.
+    portrait is warped to an expression track too, see `face.expression_warp`, and not to the head keypoints alone; paint_mouth:
+    and the inside of a mouth that opens is painted, see `face.mouth_interior`.
     """
 
     width: int = limited(0, 0, 8192)
@@ -211,6 +212,7 @@ class FaceCropConfig(Checked):
     smoothing: int = limited(2, 0, 250)
     mask_width: int = limited(0, 0, MAX_CHANNELS)
     expression_warp: bool = False
+    paint_mouth: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -371,7 +373,9 @@ PRESETS: dict[str, ModelConfig] = {
         scheduler=SchedulerConfig(
             prediction="sample"
         ),  # 64 channels of noise do not pass through 96 of the first level
-        face_crop=FaceCropConfig(112, 120, centre=(0.0, 0.32, 0.3), mask_width=32, expression_warp=True),
+        face_crop=FaceCropConfig(
+            112, 120, centre=(0.0, 0.32, 0.3), mask_width=32, expression_warp=True, paint_mouth=True
+        ),
     ),
     "sd15": ModelConfig(
         name="sd15",

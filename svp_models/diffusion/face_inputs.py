@@ -14,6 +14,7 @@ from ..config import FaceCropConfig
 from ..errors import PortraitError
 from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
 from ..face.expression_warp import ExpressionBasis
+from ..face.mouth_interior import paint_mouths
 from ..face.portrait_face import PortraitFace, read_portrait_face
 from ..face.warp import warp_to_keypoints
 from ..io.memory_map import IN_MEMORY, FrameArray, Storage
@@ -29,7 +30,8 @@ LOG = logging.getLogger(__name__)
 class HeadPoints:
     """Where the head is. portrait: 8 2 and frames: f 8 2 (or 1), head keypoints in pixels of width x height.
 
-    face, basis: for models that warp portraits to an expression track too; track: f 68, None: no expression moves.
+    face, basis: for models that warp portraits to an expression track too; track: f 68, None: no expression moves; paint_mouth:
+    whether the inside of a mouth that opens is painted.
     """
 
     portrait: Tensor
@@ -39,6 +41,7 @@ class HeadPoints:
     face: PortraitFace | None = None
     track: Tensor | None = None
     basis: ExpressionBasis | None = None
+    paint_mouth: bool = False
 
     def __len__(self) -> int:
         """Warped portraits that differ: 1 where nothing moves."""
@@ -50,8 +53,11 @@ class HeadPoints:
         targets = self.frames[index if len(self.frames) > 1 else [0] * len(index)]
         if self.face is None or self.basis is None:
             return warp_to_keypoints(image, self.portrait, targets)
-        still = self.face.expression.expand(len(index), -1)
-        return self.face.warp(image, targets, still if self.track is None else self.track[index], self.basis)
+        track = self.face.expression.expand(len(index), -1) if self.track is None else self.track[index]
+        warped = self.face.warp(image, targets, track, self.basis)
+        if not self.paint_mouth:
+            return warped
+        return paint_mouths(warped, *self.face.points(targets, track, self.basis))
 
     def placement(self, config: FaceCropConfig) -> FacePlacement:
         """Where the crops of the frames lie."""
@@ -100,7 +106,8 @@ def head_points(
         LOG.warning("the portrait's landmarks are not known: it is warped to the head motion alone")
         return HeadPoints(source, targets, width, height)
     face = replace(face, keypoints=source)
-    return HeadPoints(source, targets, width, height, face, expression, load_expression_basis())
+    basis, painted = load_expression_basis(), model.config.face_crop.paint_mouth
+    return HeadPoints(source, targets, width, height, face, expression, basis, painted)
 
 
 def _portrait_face(model: PortraitModel, image: Tensor) -> PortraitFace | None:

@@ -36,7 +36,6 @@ WARPED, WARPED_EXPRESSION, MODEL_EXPRESSION = (
     "warped portrait, expression given",
     "SVP, expression given",
 )
-MODEL_SPOKEN = "SVP, expression from voice and style"
 BASELINES = ("still portrait", "warped portrait", "nearest training clip", "SVP, mute voice", "VAE alone")
 SAMPLED, NO_STYLE, MEAN_STYLE = "SVP", "SVP without style", "SVP, mean style (s = mu)"
 VOICE_ONLY, FACE_ONLY, OTHER_EMOTION = (
@@ -68,7 +67,6 @@ EXPRESSION_KEYS = {
     for prefix, system in (
         ("bent_expression", WARPED_EXPRESSION),
         ("expression", MODEL_EXPRESSION),
-        ("spoken", MODEL_SPOKEN),
     )
     for name in ("psnr", "ssim", "mouth_psnr", "mouth_sharpness", "eyes_psnr", "brows_psnr", "lid_corr", "mouth_corr")
 }
@@ -120,9 +118,9 @@ class ComparisonSize:
 
     def steps(self, cases: int, beside: int = 0, expressive: bool = False) -> int:
         """How often the evaluator's on_step is called for that many cases, beside so many other models."""
-        transfers = min(self.transfers, cases) * (len(VARIANTS) + self.seeds - 1 + beside + expressive)
+        transfers = min(self.transfers, cases) * (len(VARIANTS) + self.seeds - 1 + beside)
         return (
-            cases * (1 + beside + 2 * expressive)
+            cases * (1 + beside + expressive)
             + transfers
             + min(self.step_clips, cases) * len(STEPS)
             + (len(BLENDS) if cases else 0)
@@ -185,16 +183,14 @@ class Comparison:
         name = f"case {number + 1:02}, {clip.emotion}"
         for system, images in frames.items():
             track = {MODEL: made_track, TRUTH: true_track}.get(system)
-            joins = (
-                self._joins(len(images)) if system in (MODEL, MODEL_EXPRESSION, MODEL_SPOKEN, "SVP, mute voice") else ()
-            )
+            joins = self._joins(len(images)) if system in (MODEL, MODEL_EXPRESSION, "SVP, mute voice") else ()
             figures = self._measured(images, clip, track, joins).figures
             self.reconstruction.setdefault(system, {})[name] = figures
         shown = {
             "portrait": still_portrait(portrait, len(made)),
             **{
                 key: frames[key]
-                for key in (TRUTH, WARPED, WARPED_EXPRESSION, MODEL, MODEL_SPOKEN, MODEL_EXPRESSION, *self.others)
+                for key in (TRUTH, WARPED, WARPED_EXPRESSION, MODEL, MODEL_EXPRESSION, *self.others)
                 if key in frames
             },
         }
@@ -218,13 +214,11 @@ class Comparison:
             return {}
         count, first = len(clip.images), clip.head_keypoints[0]
         voice, track = audio_of(clip), true_track(clip, count)
-        spoken = evaluator.spoken_track(voice, case.style, count, seed)
         return {
             WARPED_EXPRESSION: warped_expression(
                 evaluator.model.face_analyzer, clip.images[0], first, clip.head_keypoints, track
             ),
             MODEL_EXPRESSION: evaluator.generate(clip, clip, voice, case.style, count, seed, track),
-            MODEL_SPOKEN: evaluator.generate(clip, clip, voice, case.style, count, seed, spoken),
         }
 
     def _joins(self, frames: int) -> tuple[int, ...]:
@@ -272,11 +266,6 @@ class Comparison:
         for label, another in self.others.items():
             own_style = sample_style(another.prior_of(right), case.seed)
             made[label] = another.generate(portrait, clip, audio_of(clip), own_style, frames, seed)
-        if evaluator.expressive:
-            spoken = evaluator.spoken_track(audio_of(clip), styles[SAMPLED], frames, seed)
-            made[MODEL_SPOKEN] = evaluator.generate(
-                portrait, clip, audio_of(clip), styles[SAMPLED], frames, seed, spoken
-            )
         for variant, style in styles.items():
             made[variant] = evaluator.generate(portrait, clip, audio_of(clip), style, frames, seed)
         for again in range(1, self.size.seeds):
@@ -291,7 +280,7 @@ class Comparison:
             }
             self.transfer.setdefault(variant, {})[name] = figures
         title = f"{name}: the portrait shows {portrait.emotion}, the style is {'a stranger' if strange else 'the same person'}'s"
-        shown |= {key: made[key] for key in (WARPED, *self.others, MODEL_SPOKEN, *VARIANTS) if key in made}
+        shown |= {key: made[key] for key in (WARPED, *self.others, *VARIANTS) if key in made}
         own = self.transfer[SAMPLED][name]
         self.transfers.append(Sample(title, shown, clip.landmarks[:frames], clip.fps, audio_of(clip), own))
 
@@ -360,7 +349,7 @@ class Comparison:
         rows = [
             summarize(name, clips, self.seed)
             for name, clips in self.transfer.items()
-            if name in (WARPED, MODEL_SPOKEN, *self.others, *VARIANTS)
+            if name in (WARPED, *self.others, *VARIANTS)
         ]
         seeds = [name for name in self.transfer if name == SAMPLED or name.removeprefix(f"{SAMPLED} ").isdigit()]
         if len(seeds) > 1:

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from ..checkpoints.built_in_motion import BUILT_IN_MOTION
 from ..diffusion.composition import chunk_of, compose_frames, plan_composition
 from ..diffusion.conditioning_cache import ConditioningCache
 from ..diffusion.pipeline import PortraitPipeline, SamplerOptions
@@ -19,8 +18,8 @@ from ..face.detection import FaceTrack, given
 from ..face.detectors.built_in import FaceAnalyzer
 from ..face.portrait_face import expression_track
 from ..model import PortraitModel
-from ..motion.built_in_generator import BuiltInConditions, open_built_in, with_conditions
-from ..motion.generators import GenerateOptions, MotionGenerator, generate_motion
+from ..motion.built_in_generator import open_built_in
+from ..motion.spoken_expression import spoken_expression
 from ..synthetic.clips import Clip, act, make_clip, neutral_portrait, states_to_motion
 from ..synthetic.performance import EMOTIONS
 from ..synthetic.renderer import RenderedClip
@@ -75,21 +74,13 @@ class Evaluator:
         self.expressive = bool(model.config.unet.expression_size)  # whether it reads an expression track
         self.pipeline = PortraitPipeline(model, cache=ConditioningCache())  # a case is generated with many styles
         self.analyzer = analyzer_of(model)
-        self.generator: MotionGenerator | None = None  # is opened where it is needed
+        self.generator = open_built_in() if self.expressive else None
         self.reader = self.analyzer if reader is None else FaceAnalyzer(reader)
 
     def prior_of(self, clip: Clip) -> StylePrior:
         """Style of a clip as a user gets it: from the expressions read from its pixels, and its audio."""
         expression = torch.from_numpy(given(self.analyzer.analyze(clip.images).expression, "expression"))
         return extract_style(self.model, expression, audio_of(clip), clip.fps)
-
-    def spoken_track(self, audio: Audio, style: Style | None, frames: int, seed: int) -> torch.Tensor:
-        """The expression track that the built-in motion generator makes of a voice and a style, frames x 68."""
-        if self.generator is None:
-            self.generator = open_built_in(BUILT_IN_MOTION)
-        generator = with_conditions(self.generator, BuiltInConditions(style=style))
-        motion = generate_motion(generator, audio, self.fps, GenerateOptions(seed))
-        return expression_track(motion, frames, self.fps)
 
     def styled(self, case: Case) -> Style:
         """The case's style in this model's own style space."""
@@ -110,7 +101,10 @@ class Evaluator:
         track: torch.Tensor | None = None,
     ) -> np.ndarray:
         """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`; track: its expression track,
-        frames x 68. Of a model that draws crops of the face, the crops on the portrait."""
+        frames x 68, None: that of the voice, for models that read one. Of a model that draws crops of the face, the crops on the
+        portrait."""
+        if track is None and self.generator is not None:
+            track = spoken_expression(self.generator, audio, style, frames, clip.fps, seed)
         face, motion = to_planes(portrait.images[:1])[0], head_motion(portrait, clip, frames)
         config = self.model.config
         size = (config.size, config.size)

@@ -15,6 +15,9 @@ from ..optional_deps import interpolate
 
 UPPER, LOWER = (60, 61, 62, 63, 64), (60, 67, 66, 65, 64)  # of 68 landmarks, the inner lips from left to right
 LIPS = slice(48, 60)
+CURVE = 33  # points of a lip between its corners
+EDGE = 1.2  # pixels over which the paint begins
+REACH = 0.5  # of the size of the lips: how far around them the light is measured
 
 
 @dataclass(frozen=True)
@@ -22,83 +25,112 @@ class MouthPaint:
     """Colours are shares of white in good light. least: opening at which the paint begins, and full: beyond that of the portrait's
     mouth at which it covers, both in widths of the mouth. teeth: height of the upper teeth, in openings and at most in widths."""
 
-    dark: tuple[float, float, float] = (0.20, 0.06, 0.06)
+    dark: tuple[float, float, float] = (0.26, 0.09, 0.09)
     tongue: tuple[float, float, float] = (0.55, 0.25, 0.25)
-    enamel: tuple[float, float, float] = (0.90, 0.86, 0.80)
+    enamel: tuple[float, float, float] = (0.76, 0.71, 0.65)
     least: float = 0.03
     full: float = 0.08
     teeth: tuple[float, float] = (0.40, 0.12)
 
 
+@dataclass(frozen=True)
+class _Mouths:
+    """Inner lips of n faces. corner: n 2, the left one; axes: n 2 2 (rows: along, down; in pixels, as long as the mouth is wide);
+    upper, lower: n 5 2, in these axes."""
+
+    corner: Tensor
+    axes: Tensor
+    upper: Tensor
+    lower: Tensor
+
+    @property
+    def width(self) -> Tensor:
+        """n, in pixels."""
+        return self.axes[:, 0].norm(dim=1).clamp(min=1e-6)
+
+    @property
+    def opening(self) -> Tensor:
+        """How far the inner lips are apart: n, in widths of the mouth."""
+        return (self.lower[:, 1:-1, 1] - self.upper[:, 1:-1, 1]).amax(1)
+
+
 def paint_mouths(images: Tensor, points: Tensor, moved: Tensor, paint: MouthPaint = MouthPaint()) -> Tensor:
     """Warped portraits n 3 h w in [-1, 1] with the opened mouths filled. points, moved: n 68+ 2, landmarks of the portrait and of
     the frames in pixels. Where a mouth is no wider open than the portrait's, its own inside stays."""
+    before, after = (_mouths(value.to(images.device)) for value in (points, moved))
+    share = ((after.opening - before.opening.clamp(min=paint.least)) / paint.full).clamp(0, 1)  # n
+    lips = moved[:, LIPS].to(images.device).double()
+    around = torch.stack([lips.amin(1), lips.amax(1)], 1)  # n 2 2, corners of the boxes of the lips
+    around += REACH * (around[:, 1:] - around[:, :1]) * around.new_tensor([[-1.0], [1.0]])
+    rows, columns = _window(around[share > 0], images.shape[2], images.shape[3])
     result = images.clone()
-    for row, (before, after) in enumerate(zip(points.double().numpy(), moved.double().numpy(), strict=True)):
-        share = (_opening(after) - max(_opening(before), paint.least)) / paint.full
-        if share > 0:
-            _paint(result[row], after, min(share, 1.0), paint)
+    part = result[:, :, rows, columns]
+    if not part.numel():
+        return result
+    lines = [
+        torch.arange(line.start, line.stop, device=images.device, dtype=torch.float64) + 0.5 for line in (rows, columns)
+    ]
+    pixels = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1)  # h w 2
+    colour, inside = _inside(pixels, after, paint)
+    colour = colour * _light(part, pixels, around)[:, :, None, None]
+    weight = (share[:, None, None] * inside).unsqueeze(1).to(part)
+    part.copy_(torch.lerp(part, (2 * colour - 1).to(part), weight))
     return result
 
 
-def _opening(points: np.ndarray) -> float:
-    """How far the inner lips are apart, in widths of the mouth."""
-    _, _, upper, lower = _mouth(points)
-    return float(np.max(lower[1:-1, 1] - upper[1:-1, 1]))
+def _window(boxes: Tensor, height: int, width: int) -> tuple[slice, slice]:
+    """Rows and columns that hold all boxes n 2 2 (left top, right bottom); empty without any."""
+    if not len(boxes):
+        return slice(0), slice(0)
+    left, top, right, bottom = torch.cat([boxes[:, 0].amin(0).floor(), boxes[:, 1].amax(0).ceil()]).int().tolist()
+    return slice(max(0, top), max(0, min(height, bottom))), slice(max(0, left), max(0, min(width, right)))
 
 
-def _mouth(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Left corner 2 and axes 2 2 (rows: along, down; in pixels, as long as the mouth is wide), inner lips 5 2 in these axes."""
-    corner, along = points[UPPER[0]], points[UPPER[-1]] - points[UPPER[0]]
-    axes = np.stack([along, [-along[1], along[0]]])
-    size = max(float(along @ along), 1e-9)
-    upper, lower = (((points[list(line)] - corner) @ axes.T) / size for line in (UPPER, LOWER))
-    return corner, axes, upper, lower
+def _mouths(points: Tensor) -> _Mouths:
+    points = points.double()
+    corner, along = points[:, UPPER[0]], points[:, UPPER[-1]] - points[:, UPPER[0]]
+    axes = torch.stack([along, torch.stack([-along[:, 1], along[:, 0]], 1)], 1)
+    size = along.square().sum(1).clamp(min=1e-9)[:, None, None]
+    upper, lower = ((points[:, list(line)] - corner[:, None]) @ axes.mT / size for line in (UPPER, LOWER))
+    return _Mouths(corner, axes, upper, lower)
 
 
-def _paint(image: Tensor, points: np.ndarray, share: float, paint: MouthPaint) -> None:
-    """Paints into an image 3 h w."""
-    corner, axes, upper, lower = _mouth(points)
-    width = float(np.linalg.norm(axes[0]))
-    lips = points[list(UPPER + LOWER)]
-    left, top = (max(0, int(value)) for value in lips.min(axis=0) - 2)
-    right, bottom = (int(value) for value in lips.max(axis=0) + 3)
-    part = image[:, top:bottom, left:right]
-    if not part.numel():
-        return
-    rows, columns = (np.arange(count) + 0.5 for count in part.shape[1:])
-    pixels = np.stack(np.meshgrid(columns + left, rows + top), axis=-1) - corner
-    along, down = np.moveaxis(pixels @ axes.T / width**2, -1, 0)  # h w both, in widths of the mouth
-    roof, floor = (_curve(along, line) for line in (upper, lower))
-    soft = 1.2 / width  # the edge, in widths: about a pixel
-    inside = ((down - roof) / soft).clip(0, 1) * ((floor - down) / soft).clip(0, 1)
-    height = np.maximum(floor - roof, 1e-6)
-    depth = ((down - roof) / height).clip(0, 1)
-    teeth = np.minimum(paint.teeth[0] * height, paint.teeth[1])
-    bite = ((teeth - (down - roof)) / (2 * soft) + 0.5).clip(0, 1) * (1 - np.abs(2 * along - 1) ** 4).clip(0, 1)
-    light = _light(image, points)
-    colour = np.array(paint.dark) + ((depth - 0.55) / 0.45).clip(0, 1)[..., None] * np.subtract(
-        paint.tongue, paint.dark
+def _inside(pixels: Tensor, mouths: _Mouths, paint: MouthPaint) -> tuple[Tensor, Tensor]:
+    """Colours n 3 h w in full light, and where the opening is, n h w. pixels: h w 2."""
+    width = mouths.width[:, None, None]
+    local = (pixels - mouths.corner[:, None, None]) @ mouths.axes.mT[:, None] / width[..., None] ** 2  # n h w 2
+    along, down = local.unbind(-1)  # in widths of the mouth
+    roof, floor = (_curve(along, line) for line in (mouths.upper, mouths.lower))
+    edge = EDGE / width
+    inside = ((down - roof) / edge).clamp(0, 1) * ((floor - down) / edge).clamp(0, 1)
+    height = (floor - roof).clamp(min=1e-6)
+    depth = ((down - roof) / height).clamp(0, 1)
+    teeth = (paint.teeth[0] * height).clamp(max=paint.teeth[1])
+    bite = ((teeth - (down - roof)) / (2 * edge) + 0.5).clamp(0, 1) * (1 - (2 * along - 1).abs() ** 4).clamp(0, 1)
+    dark, tongue, enamel = (
+        pixels.new_tensor(value)[:, None, None] for value in (paint.dark, paint.tongue, paint.enamel)
     )
-    colour = (colour + bite[..., None] * (np.array(paint.enamel) - colour)) * light
-    weight = torch.from_numpy(share * inside).to(part)
-    part.copy_(torch.lerp(part, torch.from_numpy(2 * colour - 1).movedim(-1, 0).to(part), weight))
+    colour = torch.lerp(dark, tongue, ((depth - 0.55) / 0.45).clamp(0, 1)[:, None])
+    return torch.lerp(colour, enamel, bite[:, None]), inside
 
 
-def _curve(along: np.ndarray, line: np.ndarray) -> np.ndarray:
-    """The lip through points 5 2 from corner to corner, smooth and without overshooting, at places h w."""
-    places = np.maximum.accumulate(line[:, 0]) + 1e-4 * np.arange(len(line))  # corners that fold over stay in order
-    return interpolate.PchipInterpolator(places, line[:, 1])(along.clip(places[0], places[-1]))
+def _curve(along: Tensor, line: Tensor) -> Tensor:
+    """The heights of lips through points n 5 2 from corner to corner, at places n h w."""
+    knots = np.arange(line.shape[1])
+    spline = interpolate.CubicSpline(knots, np.eye(len(knots)), bc_type="natural")(np.linspace(0, knots[-1], CURVE))
+    places, heights = (torch.from_numpy(spline).to(line) @ line).unbind(-1)  # n CURVE
+    order = torch.linspace(0, 1e-4, CURVE).to(line)
+    places = places.cummax(1).values + order  # corners that fold over stay in order
+    asked = along.flatten(1).contiguous()
+    right = torch.searchsorted(places.contiguous(), asked).clamp(1, CURVE - 1)
+    low, high = (places.gather(1, index) for index in (right - 1, right))
+    share = ((asked - low) / (high - low)).clamp(0, 1)
+    return torch.lerp(heights.gather(1, right - 1), heights.gather(1, right), share).view_as(along)
 
 
-def _light(image: Tensor, points: np.ndarray) -> np.ndarray:
-    """How light the picture is around the mouth, 3: that of the brightest quarter of its surroundings."""
-    low, high = points[LIPS].min(axis=0), points[LIPS].max(axis=0)
-    margin = 0.5 * (high - low)
-    left, top = (max(0, int(value)) for value in low - margin)
-    right, bottom = (int(value) + 1 for value in high + margin)
-    around = ((image[:, top:bottom, left:right].double() + 1) / 2).flatten(1)
-    if not around.numel():
-        return np.ones(3)
-    bright = float(torch.quantile(around.mean(0), 0.75))
-    return np.full(3, min(1.0, 0.25 + 0.95 * bright))
+def _light(part: Tensor, pixels: Tensor, around: Tensor) -> Tensor:
+    """How light pictures n 3 h w are around their mouths, n 1: that of the brightest quarter of the boxes n 2 2 there."""
+    within = ((pixels >= around[:, :1, None]) & (pixels <= around[:, 1:, None])).all(-1)  # n h w
+    shown = ((part.double() + 1) / 2).mean(1).masked_fill(~within, torch.nan)
+    bright = torch.nanquantile(shown.flatten(1), 0.75, dim=1, keepdim=True)
+    return (0.25 + 0.95 * bright).clamp(max=1).nan_to_num(1.0)

@@ -150,7 +150,7 @@ def conditions_for(
     first: int = 0,
 ) -> MotionConditions:
     """Conditions of one clip of n = `frames` frames, the first of which is frame `first` of the whole: features n A of its
-    voice, style d_s, portrait p, habits 4 (NaN where unknown), phrases of a prompt."""
+    voice, style d_s or n d_s, portrait p, habits 4 (NaN where unknown), phrases of a prompt."""
     like = next(network.parameters())
     words = word_tensors(phrases, network.config.vocabulary, first, frames, network.config.fps) if phrases else None
     device = like.device

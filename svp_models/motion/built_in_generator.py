@@ -88,7 +88,7 @@ class BuiltInGenerator:
             network,
             mel_rows(voice.numpy(), 0, frames, config.fps),
             frames,
-            self._style(conditions.style),
+            self._style(conditions.style, frames),
             conditions.portrait,
             self._habits(conditions),
             prompt.phrases,
@@ -105,8 +105,8 @@ class BuiltInGenerator:
         made = smooth_pose_numbers(made, network, None if given is None else given.known) if options.smoothing else made
         return motion_of_numbers(made[0], network)
 
-    def _style(self, style: Style | None) -> Tensor | None:
-        """The style's code d_s, mean over the clip; PortraitError for a style of another model."""
+    def _style(self, style: Style | None, frames: int) -> Tensor | None:
+        """The style's code d_s, or that of every frame where it changes, n d_s; PortraitError for a style of another model."""
         if style is None:
             return None
         if style.style_space != self.model.style_space:
@@ -114,7 +114,7 @@ class BuiltInGenerator:
                 f"the style is of style space {style.style_space}, the motion generator was trained with {self.model.style_space}: "
                 "extract the style with the built-in model"
             )
-        return style.codes.mean(dim=0)
+        return style.codes[0] if len(style.codes) == 1 else style.at(frames)
 
     def _habits(self, conditions: BuiltInConditions) -> Tensor:
         """HABITS, NaN where they are left to the generator."""

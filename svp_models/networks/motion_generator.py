@@ -82,7 +82,7 @@ class MotionGeneratorConfig(Checked):
 class MotionConditions:
     """What a motion is made from, b clips of n frames. None is an unknown condition.
 
-    voice: b n A, audio features; style: b d_s; portrait: b p, its resting face; habits: b 4, see HABITS, NaN where unknown.
+    voice: b n A, audio features; style: b d_s, or b n d_s where it changes; portrait: b p, its resting face; habits: b 4, see HABITS, NaN where unknown.
     words: b k l, numbers of the words of k phrases (PADDING fills up); phrase: b n, which phrase a frame belongs to, from 1
     on, PADDING for none; phrase_times: b n 2, seconds since its phrase began and until it ends. *_given: b, False where a
     condition is unknown in spite of a value.
@@ -109,7 +109,8 @@ class MotionConditions:
 
 @dataclass(frozen=True)
 class EncodedConditions:
-    """Conditions that stay the same over all steps. frames: b n w, voice and words of every frame; clip: b 1 c."""
+    """Conditions that stay the same over all steps. frames: b n w, voice and words of every frame; clip: b 1 c, or b n c with a
+    style that changes."""
 
     frames: Tensor
     clip: Tensor
@@ -274,8 +275,9 @@ class MotionGeneratorNetwork(nn.Module):
         given = next((v for v in vars(conditions).values() if isinstance(v, Tensor)), None)
         batch = batch if given is None else len(given)
         frames = self._voice(conditions, batch, causal) + self._phrases(conditions, batch)
-        clip = self._style(conditions, batch) + self._portrait(conditions, batch) + self._habits(conditions, batch)
-        return EncodedConditions(frames, clip[:, None])
+        style = self._style(conditions, batch)
+        clip = (self._portrait(conditions, batch) + self._habits(conditions, batch))[:, None]
+        return EncodedConditions(frames, clip + (style if style.dim() == 3 else style[:, None]))
 
     def _voice(self, conditions: MotionConditions, batch: int, causal: bool) -> Tensor:
         unknown = self.no_voice.expand(batch, conditions.frames, -1)
@@ -336,7 +338,7 @@ def _conditioner(size: int, condition: int) -> nn.Sequential:
 
 
 def _known(network: Any, value: Tensor | None, given: Tensor | None, unknown: Tensor, batch: int) -> Tensor:
-    """A condition's vector b c, or the learnt one for an unknown condition."""
+    """A condition's vector b c (b n c where it changes), or the learnt one for an unknown condition."""
     if value is None:
         return unknown.expand(batch, -1)
     found = network(value)

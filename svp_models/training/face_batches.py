@@ -12,6 +12,7 @@ from ..config import FaceCropConfig, ModelConfig
 from ..face.compose import border_mask, place_face_crops
 from ..face.expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
 from ..face.keypoints import draw_head_batch
+from ..face.mouth_interior import paint_mouths
 from ..face.warp import warp_batch
 from .face_config import Augmentation, Regions
 from .face_frames import FaceFrames
@@ -119,7 +120,8 @@ class FaceBatches:
             track = torch.where(expression[:, None, None] > 0, track, own_track)
         tracks = own_track.flatten(0, 1), track.flatten(0, 1)
         moved = moved_points(self.basis, points, sources, flat, *tracks)
-        return warp_expression(images, sources, flat, points, moved, corners, size)
+        found = warp_expression(images, sources, flat, points, moved, corners, size)
+        return paint_mouths(found, points, moved - corners[:, None]) if crop.paint_mouth else found
 
     def _clips(self, count: int, generator: torch.Generator) -> Tensor:
         return torch.randint(len(self.frames), (count,), generator=generator).to(self.device)

@@ -112,7 +112,9 @@ class FaceDenoiserPhase(Checked):
     frames: of a clip that share a portrait. The timestep is T sigmoid(noise_mean + noise_std x normal number), and T itself in
     a share `pure_noise_prob` (Esser et al. 2024 without the flow). *_drop_prob: shares of the samples that lose one condition, or all.
     max_weight: the network predicts the clean latents, and its errors are weighted as errors of the velocity are, 1 / (1 - a) (Li &
-    He 2025), up to this weight. validation_clips: of test people, two frames of each.
+    He 2025), up to this weight. decoded_share: last part of the time in which the predicted crops are decoded too; decoded_weight: of
+    their error there, in which gradient_weight and ssim_weight are those of FaceVaePhase. validation_clips: of test people, two
+    frames of each.
     """
 
     settings: BudgetSettings
@@ -125,6 +127,10 @@ class FaceDenoiserPhase(Checked):
     style_drop_prob: float = limited(0.1, 0, 1)
     expression_drop_prob: float = limited(0.4, 0, 1)
     max_weight: float = limited(5.0, 1, 1e6)
+    decoded_share: float = limited(0.2, 0, 1)
+    decoded_weight: float = limited(4.0, 0, 1e6)
+    ssim_weight: float = limited(0.3, 0, 1e6)
+    gradient_weight: float = limited(2.0, 0, 1e6)
     regions: Regions = field(default_factory=Regions)
     validation_clips: int = limited(8, 1, MAX_COUNT)
 

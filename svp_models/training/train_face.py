@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from einops import repeat
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..diffusion.noise_schedule import add_noise, alphas_cumprod, pred_x0, sampling_schedule
 from ..diffusion.samplers import sample_ddim
@@ -15,7 +16,7 @@ from ..networks.conditions import Conditions
 from .face_batches import Batch, FaceBatches, inner_weight, region_weight
 from .face_config import FaceDenoiserPhase
 from .train_diffusion import freeze_all_but
-from .train_face_vae import region_figures
+from .train_face_vae import crop_loss, region_figures
 
 LEARNT = (
     "spatial",
@@ -45,6 +46,7 @@ class FaceDenoiserTraining:
     def batch(self, generator: torch.Generator, done: float) -> Batch:
         """`settings.batch_size` samples, `frames` to a clip, with their noise, timesteps and what is dropped."""
         config = self.config
+        self.module.decoding = done >= 1 - config.decoded_share
         count = max(1, config.settings.batch_size // config.frames)
         random = self._random(count, generator)
         known = random["kept"][:, DROPPED.index("expression")]
@@ -91,6 +93,7 @@ class FaceDenoiserModule(nn.Module):
         model.vae.eval().requires_grad_(False)
         crop, cell = self.config.face_crop, self.config.vae.downscale
         self.register_buffer("inner", inner_weight(crop.width, crop.height, cell, FEATHER), persistent=False)
+        self.decoding = False  # whether the errors of decoded crops count too
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         config, schedule = self.config, self.config.scheduler
@@ -106,18 +109,35 @@ class FaceDenoiserModule(nn.Module):
         prediction = predict(
             noisy.view_as(clean), batch["timestep"].to(flat.device), conditions, temporal=False
         ).flatten(0, 1)
-        error = (pred_x0(prediction.float(), noisy, timestep, schedule) - flat).square()
+        found = pred_x0(prediction.float(), noisy, timestep, schedule)
+        error = (found - flat).square()
         noise_share = 1 - alphas_cumprod(schedule)[timestep].to(flat.device)
         level = (1 / noise_share).clamp(max=self.phase.max_weight)[:, None, None, None]
         explained = 1 - error.mean() / flat.square().mean().clamp(min=1e-6)
-        return (self.weight(batch) * level * error).mean(), {"explained": explained}
+        loss = (self.weight(batch) * level * error).mean()
+        if self.decoding:
+            loss = loss + self.phase.decoded_weight * self.decoded_error(
+                batch, found / config.vae.scale + warped.flatten(0, 1)
+            )
+        return loss, {"explained": explained}
+
+    def decoded_error(self, batch: Batch, latents: Tensor) -> Tensor:
+        """Error of pixels, gradients and structure of the crops of latents n c h w, unscaled."""
+        decoded = self.model.vae.decode(latents).float()
+        target, cell = batch["target"].flatten(0, 1), self.config.vae.downscale
+        inner = functional.interpolate(self.inner, scale_factor=cell)
+        weight = self.region(batch, 1) * inner
+        return crop_loss(decoded, target, weight, self.phase.gradient_weight, self.phase.ssim_weight)
 
     def weight(self, batch: Batch) -> Tensor:
         """n 1 h w, 1 on average; small at the border, where the portrait is kept."""
-        crop, cell = self.config.face_crop, self.config.vae.downscale
-        landmarks = batch["landmarks"].flatten(0, 1)
-        weight = region_weight(landmarks, crop.width, crop.height, cell, self.phase.regions) * self.inner
+        weight = self.region(batch, self.config.vae.downscale) * self.inner
         return weight / weight.mean()
+
+    def region(self, batch: Batch, cell: int) -> Tensor:
+        """More than 1 in the boxes of mouth and eyes, for every cell: n 1 h w."""
+        crop = self.config.face_crop
+        return region_weight(batch["landmarks"].flatten(0, 1), crop.width, crop.height, cell, self.phase.regions)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:

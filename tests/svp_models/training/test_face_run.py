@@ -24,6 +24,7 @@ from svp_portrait.svp_models.training.face_config import Augmentation, Regions, 
 from svp_portrait.svp_models.training.face_frames import prepared_frames
 from svp_portrait.svp_models.training.face_run import MODEL as MODEL_FILE
 from svp_portrait.svp_models.training.face_run import FaceRun, clip_styles
+from svp_portrait.svp_models.training.train_face import FaceDenoiserTraining
 from svp_portrait.svp_models.training.train_face_vae import crop_loss, region_figures
 from svp_portrait.svp_models.types import Audio, HeadMotion
 
@@ -105,6 +106,39 @@ def test_portraits_are_warped_to_an_expression_where_it_is_known(frames):
         for batch in (known, unknown)
     ]
     assert figures[0]["mouth_psnr"] > figures[1]["mouth_psnr"] + 1
+
+
+def test_mouths_that_open_are_painted_in_training_as_when_used(frames):
+    """The window of a batch is that of the portrait which the pipeline warps and paints."""
+    crop, basis = replace(MODEL.face_crop, paint_mouth=False), load_expression_basis()
+    painted, plain = (
+        FaceBatches(frames, model, STEADY, basis=basis).clips(4, 2, torch.Generator().manual_seed(2))
+        for model in (MODEL, replace(MODEL, face_crop=crop))
+    )
+    changed = (painted["warped"] != plain["warped"]).any(2)  # b f H W
+    mouths = painted["landmarks"][:, :, 48:68]
+    low, high = mouths.amin(2) - 6, mouths.amax(2) + 6
+    rows, columns = torch.meshgrid(torch.arange(120), torch.arange(112), indexing="ij")
+    inside = (columns >= low[..., 0, None, None]) & (columns <= high[..., 0, None, None])
+    inside &= (rows >= low[..., 1, None, None]) & (rows <= high[..., 1, None, None])
+    assert changed.any() and not (changed & ~inside).any()
+
+
+def test_decoded_errors_count_in_the_last_part_of_the_time(frames):
+    recipe = load_face_recipe(RECIPE, [*SMALL, "denoiser.decoded_share=0.25"])
+    torch.manual_seed(0)
+    model = PortraitModel(MODEL, build_networks(MODEL), build_vae(MODEL.vae), None, "space")
+    batches = FaceBatches(frames, MODEL, STEADY, torch.zeros(4, 2, 128), load_expression_basis())
+    training = FaceDenoiserTraining(model, batches, batches, recipe.denoiser)
+    losses = []
+    for done in (0.7, 0.8):
+        batch = training.batch(torch.Generator().manual_seed(0), done)
+        torch.manual_seed(1)
+        losses.append(float(training.module(batch)[0].detach()))
+    assert losses[1] > losses[0]
+    flat = training.module.encode(batch["target"]).flatten(0, 1)
+    exact = training.module.decoded_error({**batch, "target": model.vae.decode(flat)[:, None]}, flat)
+    assert float(exact.detach()) == pytest.approx(0, abs=1e-5)
 
 
 def test_colours_change_for_portrait_and_target_alike(frames):
