@@ -23,6 +23,7 @@ from .motion_style import (
 )
 from .sampler import SVPSampler
 from .style import SVPStyleExtract, SVPStyleInterpolate, SVPStyleLoad, SVPStyleSample, SVPStyleSave
+from .style_emotion import SVPEmotion
 from .style_predict import SVPStylePredict
 from .training import SVPTrainStage, SVPTrainStyleExtractor
 from .video import SVPLoadVideo, SVPMedianFilter, SVPVideoCombine
@@ -75,6 +76,7 @@ NODE_CLASSES: list[type[io.ComfyNode]] = [
     SVPWarpPortrait,
     SVPAccelerate,
     SVPStylePredict,
+    SVPEmotion,
 ]
 
 

@@ -239,6 +239,7 @@ def test_the_archive_is_small_and_whole():
         "README.md",
         "LICENSE",
         "svp_models/checkpoints/weights/demo.safetensors",
+        "svp_models/checkpoints/weights/emotion_bank.safetensors",
         "svp_models/checkpoints/weights/face_analyzer.onnx",
         "svp_models/checkpoints/weights/face_reader.onnx",
         "svp_models/checkpoints/weights/motion.safetensors",

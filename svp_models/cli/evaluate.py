@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from tqdm import tqdm
 
+from ..checkpoints.emotion_bank import FOLDER as BANK_FOLDER
+from ..checkpoints.emotion_bank import find_emotion_bank
 from ..checkpoints.model_file import BUILTIN_MODEL, FACE_READER, load_model
 from ..checkpoints.vexpress import load_vexpress_networks
 from ..data.executor import LOCAL_RAY
@@ -40,6 +42,11 @@ where it is highest (positive: late); mouth_corr_swapped: the same with the spee
 clips whose emotion is recognised in generated frames when a relaxed portrait gets the style of that emotion;
 emotion_acc_no_style: without style; emotion_acc_wrong_style: with the style of another emotion. kps_error: distance of the
 8 head keypoints from the given ones, fraction of the width. analyser_*: the face analyser's own errors on true frames.
+label_emotion_acc: emotion_acc with the emotion by its name from the model's emotion bank, at strength 1; stranger_emotion_acc: with
+the style of another person's clip of that emotion; emotion_confusion: of both, wanted -> recognised -> share of the clips.
+strength_amounts: how much of the emotion is read from the frames (1: a strong one), mean over the emotions, by the strength that the
+bank is asked for; strength_monotone: 1 where these means rise with every strength, else 0; strength_monotone_clips: share of the
+single clips in which they do.
 clips: number of test clips in these means. Speakers and sentences are of the test split and follow from the seed.
 
 A model that reads an expression track also gets that of the true clip, and so does the warped portrait: expression_psnr,
@@ -164,7 +171,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         action="append",
         metavar="DIR",
-        help="of a suite: models folder (./models), may be given several times",
+        help="of a suite: models folder (./models), may be given several times; of the demo: where an emotion bank is looked for",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the test speakers and sentences")
     parser.add_argument(
@@ -213,6 +220,7 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
     reader = None if str(args.reader) == OWN else args.reader.read_bytes()
     about |= {"reader": args.reader.name}
     seeds = list(dict.fromkeys(args.seeds or [args.seed]))
+    bank = find_emotion_bank(model.style_space, emotion_banks(args.models or [Path("models")]))
     shown, found = None, {}
     for number, seed in enumerate(seeds):
 
@@ -220,7 +228,7 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
             bar.total = total * len(seeds)
             bar.update(total * before + done - bar.n)
 
-        evaluation = run_evaluation(model, size, seed, progress, reader, version, others)
+        evaluation = run_evaluation(model, size, seed, progress, reader, version, others, bank)
         found[seed] = evaluation.figures
         shown = shown or evaluation
     bar.close()
@@ -230,6 +238,11 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
         config = {**about, "protocol": DEMO, "quick": args.quick, "seeds": seeds, "size": asdict(size)}
         report = demo_report(shown, config, tuple(seed_tables(found)) if len(seeds) > 1 else ())
         print(write_report(report, args.out), file=sys.stderr)
+
+
+def emotion_banks(folders: Iterable[Path]) -> list[Path]:
+    """The files in which an emotion bank may lie, below models folders."""
+    return [path for folder in folders for path in sorted((folder / BANK_FOLDER).glob("*.safetensors"))]
 
 
 def data_version(model: PortraitModel) -> int:

@@ -20,6 +20,7 @@ from ..checkpoints.safetensors_io import read_config, read_metadata
 from ..config import ModelConfig
 from ..diffusion.acceleration import PRESETS
 from ..diffusion.processes import joined_processes
+from ..diffusion.style import MAX_STRENGTH
 from ..errors import PortraitError
 from ..face.detectors.auto import AutoBackend
 from ..face.detectors.built_in import BuiltInBackend
@@ -29,6 +30,7 @@ from ..face.detectors.opencv import ClassicalBackend, YuNetBackend
 from ..io.file_names import printable
 from ..io.files import reserved_file, whole_file, working_folder
 from ..media.video import load_video
+from ..motion.emotions import EMOTION_NAMES
 from ..motion.generator_files import BUILT_IN
 from ..optional_deps import cv2
 from .folders import OpenNodes
@@ -50,6 +52,25 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--audio", type=Path, required=True, metavar="AUDIO", help="the voice: an audio or video file")
     parser.add_argument("--style", type=Path, metavar="CLIP", help="the speaking style: a video of a speaker")
+    parser.add_argument(
+        "--emotion",
+        choices=EMOTION_NAMES,
+        metavar="NAME",
+        help=f"the speaking style of an emotion, without a clip: {', '.join(EMOTION_NAMES)}",
+    )
+    parser.add_argument(
+        "--strength",
+        type=float,
+        metavar="X",
+        help=f"with --emotion: 0 (neutral) to {MAX_STRENGTH:g}; 1 is full (default: 1)",
+    )
+    parser.add_argument("--second-emotion", choices=EMOTION_NAMES, metavar="NAME", help="with --emotion: mixed with it")
+    parser.add_argument(
+        "--share",
+        type=float,
+        metavar="X",
+        help="with --second-emotion: its share of the mixture, 0 to 1 (default: 0.5)",
+    )
     parser.add_argument(
         "--motion", type=Path, metavar="CLIP", help="the head motion: a video of a head (default: still)"
     )
@@ -94,6 +115,11 @@ def run_generate(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     check_inputs(args, "portrait", "audio", "style", "motion")
     if args.motion is not None and args.head_from_voice:
         raise PortraitError("--motion and --head-from-voice both move the head: give one of them")
+    if args.style is not None and args.emotion is not None:
+        raise PortraitError("--style and --emotion both give the speaking style: give one of them")
+    for option, needed in (("strength", "emotion"), ("second_emotion", "emotion"), ("share", "second_emotion")):
+        if getattr(args, option) is not None and getattr(args, needed) is None:
+            raise PortraitError(f"--{option.replace('_', '-')} goes with --{needed.replace('_', '-')}: give that too")
     if args.prompt is not None and not args.head_from_voice:
         raise PortraitError("--prompt moves the head of --head-from-voice: give that too")
     write_video(graph(args), args.out, args.force, open_nodes)
@@ -161,6 +187,12 @@ def graph(args: argparse.Namespace) -> Nodes:
     extra: dict[str, list[Any]] = dict(face_analyzer)
     if args.style:
         add("style prior", "SVPStyleExtract", model=model, **add_clip("style clip", args.style), **face_analyzer)
+    if args.emotion:
+        mixed = {} if args.second_emotion is None else {"second_emotion": args.second_emotion}
+        share = {"share": 0.5 if args.share is None else args.share} if mixed else {}
+        strength = {} if args.strength is None else {"strength": args.strength}
+        add("style prior", "SVPEmotion", model=model, emotion=args.emotion, **strength, **mixed, **share)
+    if "style prior" in nodes:
         add("style", "SVPStyleSample", style_prior=["style prior", 0], seed=args.seed)
         extra["style"] = ["style", 0]
     if args.motion:
@@ -172,7 +204,7 @@ def graph(args: argparse.Namespace) -> Nodes:
     if args.head_from_voice or expressive:
         add("generator", "SVPLoadMotionGenerator", generator=BUILT_IN.entry)
         asked: dict[str, Any] = {"seed": args.seed} | ({} if args.prompt is None else {"prompt": args.prompt})
-        if args.style:
+        if "style" in nodes:
             asked["style"] = ["style", 0]
         voice: dict[str, Any] = {"motion_generator": ["generator", 0], "audio": ["speech", 0]}
         add("motion", "SVPMotionGenerate", **voice, **asked)

@@ -23,6 +23,7 @@ MAX_JOBS = 1024
 DEMO, ALL, MOTION, DISTILL = "demo", "all", "motion", "distill"
 BASIS = "expression-basis"
 ANALYZER = "face-analyzer"
+BANK = "emotion-bank"
 BASIS_PEOPLE, BASIS_CLIPS = 120, 4  # of a speaker
 DEMO_BUDGET = "demo256"  # the recipe of svp train demo --budget
 FACE_PHASES = ("vae", "denoiser", "mask")
@@ -38,9 +39,9 @@ checkpoint when the command is repeated. Several processes: accelerate launch ..
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MEANING
     parser.add_argument(
-        "phase", choices=(DEMO, ALL, MOTION, BASIS, ANALYZER, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
+        "phase", choices=(DEMO, ALL, MOTION, BASIS, ANALYZER, BANK, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
         "the recipe; demo: the built-in model, data and all; motion: a motion generator, every phase of its recipe; "
-        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output; {ANALYZER}: the face analyser of synthetic people within --budget, written to --output"
+        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output; {ANALYZER}: the face analyser of synthetic people within --budget, written to --output; {BANK}: styles of a model by emotion and strength, written to --output"
     )  # fmt: skip
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
     parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
@@ -97,6 +98,9 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.phase == ANALYZER:
         _train_analyzer(args)
         return
+    if args.phase == BANK:
+        _train_bank(args)
+        return
     if args.budget is not None or args.export:
         _train_for(args)
         return
@@ -152,6 +156,20 @@ def _train_analyzer(args: argparse.Namespace) -> None:
             recipe, folder, args.data or folder / "data", _print_line, progress, args.jobs, device
         )
         run.train(args.budget, args.output)
+
+
+def _train_bank(args: argparse.Namespace) -> None:
+    """svp train emotion-bank --output FILE"""
+    if args.output is None:
+        raise PortraitError(f"svp train {BANK} needs --output FILE.safetensors")
+    if not 1 <= args.jobs <= MAX_JOBS:
+        raise PortraitError(f"--jobs is {args.jobs}: 1 to {MAX_JOBS} are allowed")
+    with ending_at_once():
+        training = open_training("train_emotion_bank")
+    recipe = training.load_bank_recipe(args.recipe or RECIPES / "emotion_bank.toml", tuple(args.set))
+    folder = args.run or Path("runs") / recipe.name
+    with stoppable() as progress:
+        training.EmotionBankRun(recipe, folder, _print_line, progress, args.jobs).train(args.output)
 
 
 def _train_for(args: argparse.Namespace) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,14 @@ from ..io.progress import Progress, shared
 from ..io.resampling import frame_centre_positions, interpolate_rows
 from ..media.audio import check_audio, frame_count
 from ..model import PortraitModel
+from ..networks.emotion_bank import EmotionBank
 from ..networks.style_extractor import sample_code
 from ..types import Audio, Style, StylePrior
 from .conditioning import audio_features
 
 INTERPOLATION_SAMPLES = 64  # codes that stand for a style changing over a clip
+MAX_STRENGTH = 1.5  # of an emotion; what the bank has learnt ends at 1
+SLOPE = 0.25  # of strength: how fast an emotion grew up to 1 tells how it goes on
 
 EASINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "linear": lambda t: t,
@@ -117,6 +120,39 @@ def sample_style(prior: StylePrior, seed: int, temperature: float = 1.0) -> Styl
     generator = torch.Generator().manual_seed(seed)
     code = sample_code(prior.mu.float(), prior.sigma.float(), generator, temperature)
     return Style(codes=code[None], style_space=prior.style_space, label=prior.label)
+
+
+@torch.no_grad()
+def emotion_prior(bank: EmotionBank, style_space: str, shares: Mapping[str, float], strength: float) -> StylePrior:
+    """The style prior of an emotion by its name, or of a mixture.
+
+    shares: emotion -> its part, which are brought to the sum 1; means and variances are mixed in these parts. strength: 0 is
+    neutral, 1 full; up to 1.5 the mean goes on along the line from neutral, as fast as it has grown just before 1.
+    """
+    names = bank.config.emotions
+    if unknown := [name for name in shares if name not in names]:
+        raise PortraitError(f"the model's emotion bank has no emotion {unknown[0]!r}: choose one of {', '.join(names)}")
+    if not (math.isfinite(strength) and 0 <= strength <= MAX_STRENGTH):
+        raise PortraitError(f"strength is {strength}: 0 (neutral) to {MAX_STRENGTH:g} is allowed")
+    if not (sum(shares.values()) > 0 and all(math.isfinite(share) and share >= 0 for share in shares.values())):
+        raise PortraitError(f"the shares of the emotions are {list(shares.values())}: 0 or more, one of them above 0")
+    emotion = torch.tensor([names.index(name) for name in shares])
+    parts = torch.tensor(list(shares.values())) / sum(shares.values())
+
+    def at(value: float) -> tuple[Tensor, Tensor]:
+        mu, sigma = bank(emotion, torch.full((len(parts),), value))
+        return parts @ mu, (parts @ sigma.square()).sqrt()
+
+    mu, sigma = at(min(strength, 1.0))
+    if strength > 1:
+        full, before, rest = mu, at(1 - SLOPE)[0], at(0.0)[0]
+        way = (full - rest) / (full - rest).norm().clamp(min=torch.finfo(torch.float32).eps)
+        grown = ((full - before) @ way).clamp(min=0)
+        mu = full + (strength - 1) / SLOPE * grown * way
+    shown = [
+        name if len(shares) == 1 else f"{name} {float(part):.2g}" for name, part in zip(shares, parts, strict=True)
+    ]
+    return StylePrior(mu, sigma, style_space, f"{', '.join(shown)} at {strength:g}")
 
 
 def interpolate_styles(a: Style, b: Style, start: float = 0.0, end: float = 1.0, easing: str = "linear") -> Style:

@@ -47,7 +47,6 @@ VARIANTS = (SAMPLED, NO_STYLE, MEAN_STYLE, VOICE_ONLY, FACE_ONLY, OTHER_EMOTION)
 STEPS = (1, 4, 8, 25)
 BLENDS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the interpolation strip
 BLEND_FRAMES = 3
-NO_LABELS = "the model takes no emotion by its name"
 # Figures in the output beside those of earlier versions: key -> (system, figure).
 KEYS = {
     "bent_psnr": (WARPED, "psnr"),
@@ -335,7 +334,6 @@ class Comparison:
         found["steps_psnr"] = {str(count): value for count, value in self.step_figures("psnr").items()}
         found["systems"] = {label: dict(values) for label, values in rows.items()}
         found["style_transfer"] = {row.label: dict(row.values) for row in self.transfer_rows()}
-        found["missing"] = {"label_emotion_acc": NO_LABELS}
         return found
 
     def reconstruction_rows(self) -> tuple[Row, ...]:

@@ -33,6 +33,7 @@ def demo_report(evaluation: Evaluation, config: Mapping[str, object], seeds: Seq
         Section("Several seeds", "All that follows is of the first one.", tables=tuple(seeds)),
         Section("Reconstruction", tables=tuple(tables[:2]), charts=tuple(_curves(evaluation, comparison))),
         Section("Style transfer", tables=tuple(tables[2:]), pictures=tuple(_strips(comparison))),
+        Section("Emotions", tables=tuple(evaluation.emotions.tables())),
         Section(
             "The paper's figures",
             "Of photographs in MEAD and HDTF at 512 pixels, where ours are of drawings: they show the scale, not a contest.",

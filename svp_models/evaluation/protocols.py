@@ -16,11 +16,13 @@ from ..diffusion.pipeline import SamplerOptions
 from ..diffusion.style import extract_style, interpolate_styles, sample_style
 from ..face.detection import FaceTrack, given
 from ..model import PortraitModel
+from ..networks.emotion_bank import EmotionBank
 from ..synthetic.clips import act
 from ..synthetic.performance import EMOTIONS, INTENSITIES, classify_emotion
 from ..synthetic.speakers import speaker
 from ..types import Style, StylePrior
 from .comparison import Comparison, ComparisonSize
+from .emotions import EmotionStudy
 from .evaluator import Case, Evaluator, PredictionError, audio_from_samples, audio_of, make_cases
 from .metrics.frames import mean_ssim, psnr
 from .metrics.identity import COLOURS, PROPORTIONS, identity_descriptor
@@ -216,7 +218,8 @@ class EvaluationSize:
     """How much is generated. rounds: cases per emotion; seconds: of talking; still_seconds: of the emotion comparisons;
     style_seconds: of the clips that styles are read from; study: of the figures about style; compare: of the comparison with
     baselines; None leaves them out. shown_people: at least 1, whose styles the
-    report shows where there is no study of them. most: cases, 0: all."""
+    report shows where there is no study of them. most: cases, 0: all. sweeps: cases whose emotion is generated at several
+    strengths."""
 
     rounds: int
     seconds: float
@@ -226,6 +229,7 @@ class EvaluationSize:
     compare: ComparisonSize | None = None
     shown_people: int = 4
     most: int = 0
+    sweeps: int = len(EMOTIONS)
 
     def cases(self, emotions: int) -> int:
         """How many cases are looked at."""
@@ -250,19 +254,25 @@ FULL = EvaluationSize(
 @dataclass(frozen=True)
 class Evaluation:
     """figures: as `svp evaluate demo --help` explains them; lags: correlation of mouth openings at -5 .. 5 frames, by speech;
-    codes: of the styles of test people in all emotions and intensities; comparison: None where it was left out."""
+    codes: of the styles of test people in all emotions and intensities; comparison: None where it was left out; emotions: by name
+    and by strangers' styles."""
 
     figures: dict[str, object]
     lags: dict[str, np.ndarray]
     comparison: Comparison | None
     codes: StyleCodes
+    emotions: EmotionStudy
 
 
 def evaluate(
-    model: PortraitModel, size: EvaluationSize, seed: int, progress: Callable[[int, int], None] | None = None
+    model: PortraitModel,
+    size: EvaluationSize,
+    seed: int,
+    progress: Callable[[int, int], None] | None = None,
+    bank: EmotionBank | None = None,
 ) -> dict[str, object]:
     """The figures of `run_evaluation` alone."""
-    return run_evaluation(model, size, seed, progress).figures
+    return run_evaluation(model, size, seed, progress, bank=bank).figures
 
 
 def run_evaluation(
@@ -273,11 +283,12 @@ def run_evaluation(
     reader: bytes | None = None,
     version: int = 1,
     beside: Mapping[str, PortraitModel] | None = None,
+    bank: EmotionBank | None = None,
 ) -> Evaluation:
     """All figures of the help text; `svp evaluate demo --help` explains them.
 
     progress(done, total) is called for every clip that is generated and every person whose styles are compared. reader, version: see
-    Evaluator. beside: other models by their names in the tables, on the same clips.
+    Evaluator. beside: other models by their names in the tables, on the same clips. bank: the model's emotion bank.
     """
     count = size.cases(len(EMOTIONS))
     beside, expressive = dict(beside or {}), bool(model.config.unet.expression_size)
@@ -285,7 +296,6 @@ def run_evaluation(
     if size.compare is not None:
         parts.append(size.compare.steps(count, len(beside), expressive))
     shown_people = size.shown_people if size.study is None else 0
-    total = count * CLIPS_OF_A_CASE + sum(parts) + shown_people
     done = 0
 
     def step() -> None:
@@ -295,6 +305,8 @@ def run_evaluation(
             progress(done, total)
 
     evaluator = Evaluator(model, AS_SHIPPED, step, reader, version)
+    emotions = EmotionStudy(evaluator, bank, size.sweeps, seed)
+    total = count * CLIPS_OF_A_CASE + sum(parts) + shown_people + emotions.steps(count)
     study = None if size.study is None else StyleStudy(evaluator, size.study, seed)
     comparison = None if size.compare is None else Comparison(evaluator, size.compare, seed, beside)
     rows: list[dict[str, float]] = []
@@ -337,6 +349,7 @@ def run_evaluation(
                 "analyser_emotion_acc": shows(given(tracks["analyser"].expression, "expression")),
             }
         )
+        emotions.add(case, still, seed + index)
         read.append(given(tracks["analyser"].expression, "expression"))
         performed.append(clip.states.expression)
         if study is not None:
@@ -357,5 +370,5 @@ def run_evaluation(
         codes = style_codes(evaluator, error, shown_people, 1, seed)
     if comparison is not None:
         result = {**comparison.figures(), **result}
-    result = {**result, "clips": len(rows), "seed": seed}
-    return Evaluation(result, curves, comparison, codes)
+    result = {**result, **emotions.figures(), "clips": len(rows), "seed": seed}
+    return Evaluation(result, curves, comparison, codes, emotions)

@@ -320,3 +320,12 @@ def classify_emotion(expression: np.ndarray) -> tuple[str, np.ndarray]:
         squared[position] = np.sum((mean - amount * ray) ** 2)
     scores = np.exp(-0.5 * (squared - squared.min()) / SCORE_WIDTH**2)
     return EMOTIONS[int(np.argmin(squared))], (scores / scores.sum()).astype(np.float32)
+
+
+def emotion_amount(expression: np.ndarray, emotion: str) -> float:
+    """How much of an emotion expressions n x 64 show on average: 0 none, 1 as at intensity 3, without what speech moves; 0 for
+    neutral."""
+    index = list(EMOTION_INDEX)
+    ray = emotion_direction(emotion)[index].astype(np.float64)
+    mean = np.asarray(expression, np.float64).reshape(-1, EXPRESSION_SIZE).mean(axis=0)[index]
+    return float(mean @ ray / (ray @ ray)) if ray.any() else 0.0

@@ -159,6 +159,10 @@ class Run(RecipeRun):
                     f"{name} starts from {self.output(before[-1])}, which does not exist: train {before[-1]} first"
                 )
             return load_model(self.output(before[-1]))
+        return self.first_model()
+
+    def first_model(self) -> PortraitModel:
+        """The model that the recipe starts from."""
         start = self.recipe.model
         if start.file == BUILT_IN:
             return load_model(BUILTIN_MODEL)
@@ -173,9 +177,9 @@ class Run(RecipeRun):
     def build(self, name: str, model: PortraitModel) -> Phase:
         """The phase on a model."""
         config, seed = getattr(self.recipe, name), self.recipe.seed
-        clips, settings = self._clips("train", model), config.settings
+        clips, settings = self.clips("train", model), config.settings
         with_test = settings.validate_steps or settings.sample_steps
-        test = self._clips("test", model) if with_test else clips  # otherwise it is not used
+        test = self.clips("test", model) if with_test else clips  # otherwise it is not used
         if name == "autoencoder":
             if not isinstance(model.vae, PortraitVae):
                 raise PortraitError(
@@ -188,7 +192,7 @@ class Run(RecipeRun):
                 torch.manual_seed(seed)
                 network = FaceAnalyzerNetwork()
             return AnalyzerTraining(network, clips, test, config, seed)
-        expressions, test_expressions = self._expressions(clips, model), self._expressions(test, model)
+        expressions, test_expressions = self.expressions(clips, model), self.expressions(test, model)
         if name == "style":
             return StyleTraining(model.networks.style_extractor, expressions, test_expressions, config)
         if name == "projections":
@@ -198,7 +202,7 @@ class Run(RecipeRun):
             return DistillTraining(name, model, expressions, test_expressions, config, seed, write_sample)
         return StageTraining(name, model, expressions, test_expressions, config, seed, write_sample)
 
-    def _expressions(self, clips: Clips, model: PortraitModel) -> Expressions:
+    def expressions(self, clips: Clips, model: PortraitModel) -> Expressions:
         """The expressions that styles are learnt from, as the recipe's data section says."""
         sizes = model.config.style.expression_size, clips.expression(0).shape[1]
         if sizes[0] != sizes[1]:
@@ -217,7 +221,7 @@ class Run(RecipeRun):
         folder = self.folder / "predictions"
         return predict_expressions(clips, model.face_analyzer, folder, self.report, self.progress)
 
-    def _clips(self, split: str, model: PortraitModel) -> Clips:
+    def clips(self, split: str, model: PortraitModel) -> Clips:
         """The clips of a split, with the audio features of this model."""
         self.render_data()
         this_process().wait_for_everyone()

@@ -8,9 +8,11 @@ from safetensors.torch import load_file, save_file
 from svp_portrait.svp_models.cli import evaluate as command
 from svp_portrait.svp_models.cli.evaluate import line
 from svp_portrait.svp_models.cli.main import main
+from svp_portrait.svp_models.evaluation.emotions import EmotionStudy
 from svp_portrait.svp_models.evaluation.parity import IDENTICAL, LOOP, NETWORK, Measure
 from svp_portrait.svp_models.evaluation.protocols import Evaluation, StyleCodes
 from svp_portrait.svp_models.evaluation.report import Report, Section
+from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 
 LAST = re.compile(r"max (\S+) (\d\.\d{3}e[+-]\d\d)")
 
@@ -67,8 +69,8 @@ def test_lines():
 def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys):
     measured = []
 
-    def run(model, size, seed, progress, reader, version, beside):
-        assert version == 1 and not beside and size.most == 3
+    def run(model, size, seed, progress, reader, version, beside, bank):
+        assert version == 1 and not beside and size.most == 3 and bank.config.emotions == EMOTIONS
         measured.append(seed)
         progress(1, 1)
         values = {
@@ -78,7 +80,7 @@ def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys
             "clips": 4,
             "seed": seed,
         }
-        return Evaluation(values, {}, None, StyleCodes({}, [], [], []))
+        return Evaluation(values, {}, None, StyleCodes({}, [], [], []), EmotionStudy(None, None, 0, 0))
 
     def report(shown, config, tables):
         assert shown.figures["seed"] == 3 and config["seeds"] == [3, 5]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import wave
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from svp_portrait.nodes import command, head_motion
 from svp_portrait.nodes.host import ProgressBar, folder_paths
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.checkpoints.safetensors_io import write_safetensors
-from svp_portrait.svp_models.cli.generate import BACKENDS, BUILTIN, graph
+from svp_portrait.svp_models.cli.generate import BACKENDS, BUILTIN, add_generate_arguments, graph
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.config import PRESETS, config_to_json
 from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
@@ -170,6 +170,7 @@ def test_a_model_that_reads_expressions_gets_them_from_the_voice(tmp_path, monke
     write_safetensors(folder / "small.safetensors", "model", {}, {"config": config_to_json(config)})
     monkeypatch.chdir(tmp_path)
     given = {"portrait": PORTRAIT, "audio": ASSETS / "speech.wav", "style": None, "motion": None, "prompt": None}
+    given |= dict.fromkeys(("emotion", "strength", "second_emotion", "share"))
     given |= {"audio_encoder": None, "backend": None, "seed": 0, "steps": 0, "fps": 0.0}
     found = {
         (model, head): graph(Namespace(model=model, head_from_voice=head, **given))
@@ -181,3 +182,39 @@ def test_a_model_that_reads_expressions_gets_them_from_the_voice(tmp_path, monke
     assert "head_motion" not in inputs["small.safetensors", False] and "head" in found["small.safetensors", True]
     assert "motion" not in inputs[BUILTIN, False] and "motion" not in found[BUILTIN, False]
     assert "motion" not in inputs[BUILTIN, True] and "head_motion" in inputs[BUILTIN, True]
+
+
+def options(*more: str) -> Namespace:
+    """As the parser gives them."""
+    parser = ArgumentParser()
+    add_generate_arguments(parser)
+    return parser.parse_args(["--portrait", str(PORTRAIT), "--audio", "a.wav", "--out", "a.mp4", *more])
+
+
+def test_an_emotion_by_name_is_the_style():
+    nodes = graph(options("--emotion", "happy", "--strength", "0.8", "--seed", "3"))
+    assert nodes["style prior"]["inputs"] == {"model": ["model", 0], "emotion": "happy", "strength": 0.8}
+    assert nodes["style"]["inputs"] == {"style_prior": ["style prior", 0], "seed": 3}
+    assert nodes["sampler"]["inputs"]["style"] == ["style", 0]
+    mixed = graph(options("--emotion", "happy", "--second-emotion", "surprised", "--head-from-voice"))
+    assert mixed["style prior"]["inputs"]["share"] == 0.5 and mixed["motion"]["inputs"]["style"] == ["style", 0]
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--style", str(ASSETS / "style_happy.mp4"), "--emotion", "sad"), "--style and --emotion both give"),
+        (("--strength", "0.5"), "--strength goes with --emotion"),
+        (("--emotion", "sad", "--share", "0.5"), "--share goes with --second-emotion"),
+    ],
+)
+def test_options_of_emotions_that_do_not_go_together(tmp_path, speech, capsys, more, message):
+    assert generate(PORTRAIT, speech, tmp_path / "a.mp4", *more) == 1
+    assert message in error_of(capsys)
+
+
+def test_an_emotion_changes_the_video(tmp_path, speech):
+    for name in ("happy", "sad"):
+        assert generate(PORTRAIT, speech, tmp_path / f"{name}.mp4", "--emotion", name, "--strength", "1") == 0
+    happy, sad = (load_video(tmp_path / f"{name}.mp4").frames.astype(float) for name in ("happy", "sad"))
+    assert np.abs(happy - sad).mean() > 0.3

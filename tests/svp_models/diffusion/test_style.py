@@ -8,6 +8,7 @@ import torch
 from svp_portrait.svp_models.diffusion.checks import check_style
 from svp_portrait.svp_models.diffusion.style import (
     EASINGS,
+    emotion_prior,
     extract_style,
     interpolate_styles,
     mixture_moments,
@@ -16,6 +17,7 @@ from svp_portrait.svp_models.diffusion.style import (
 )
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.audio_encoder import mel_features
+from svp_portrait.svp_models.networks.emotion_bank import EmotionBank, EmotionBankConfig
 from svp_portrait.svp_models.types import Audio, Style, StylePrior
 
 
@@ -211,3 +213,50 @@ def test_check_style(model):
         check_style(Style(torch.zeros(1, 8), "tiny-space"), model)
     with pytest.raises(PortraitError, match="not finite"):
         check_style(Style(torch.full((1, 16), torch.inf), "tiny-space"), model)
+
+
+class Ray(EmotionBank):
+    """Emotion k leads along axis k as the square root of strength, with a deviation of k; neutral is the origin."""
+
+    def forward(self, emotion, strength):
+        axes = torch.eye(4)[emotion] * (emotion != 0)[:, None]
+        return 10 * strength.sqrt()[:, None] * axes, emotion[:, None].float().expand(-1, 4)
+
+
+@pytest.fixture
+def rays() -> Ray:
+    return Ray(EmotionBankConfig(("neutral", "happy", "sad"), 4, 2, 2))
+
+
+def test_an_emotion_is_a_prior_of_its_strength(rays):
+    prior = emotion_prior(rays, "space", {"happy": 2.0}, 0.25)
+    assert prior.mu.tolist() == [0, 5, 0, 0] and prior.sigma.tolist() == [1] * 4
+    assert (prior.style_space, prior.label) == ("space", "happy at 0.25")
+
+
+def test_emotions_are_mixed_by_their_shares(rays):
+    prior = emotion_prior(rays, "space", {"happy": 3.0, "sad": 1.0}, 1.0)
+    assert prior.mu.tolist() == pytest.approx([0, 7.5, 2.5, 0])
+    assert prior.sigma.tolist() == pytest.approx([(0.75 * 1 + 0.25 * 4) ** 0.5] * 4)
+
+
+def test_beyond_1_an_emotion_goes_on_as_fast_as_it_grew(rays):
+    last = 10 * (1 - 0.75**0.5)  # from 0.75 to 1
+    prior = emotion_prior(rays, "space", {"sad": 1.0}, 1.5)
+    assert prior.mu.tolist() == pytest.approx([0, 0, 10 + 2 * last, 0])
+    assert emotion_prior(rays, "space", {"neutral": 1.0}, 1.5).mu.tolist() == [0] * 4
+
+
+@pytest.mark.parametrize(
+    ("shares", "strength", "message"),
+    [
+        ({"joy": 1.0}, 1.0, "has no emotion 'joy': choose one of neutral, happy, sad"),
+        ({"happy": 1.0}, 1.6, "strength is 1.6: 0 .neutral. to 1.5"),
+        ({"happy": 1.0}, float("nan"), "strength is nan"),
+        ({"happy": 0.0}, 1.0, "one of them above 0"),
+        ({"happy": -1.0, "sad": 2.0}, 1.0, "one of them above 0"),
+    ],
+)
+def test_impossible_emotions_are_refused(rays, shares, strength, message):
+    with pytest.raises(PortraitError, match=message):
+        emotion_prior(rays, "space", shares, strength)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from svp_portrait.svp_models.checkpoints.emotion_bank import find_emotion_bank
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli import evaluate as command
 from svp_portrait.svp_models.config import PRESETS
@@ -27,7 +28,8 @@ RECIPE = Path(__file__).parents[3] / "recipes" / "demo.toml"
 FIGURES = {
     "psnr", "ssim", "mouth_corr", "mouth_lag", "mouth_corr_swapped", "emotion_acc", "emotion_acc_no_style",
     "emotion_acc_wrong_style", "kps_error", "clips", "seed", "analyser_kps_error", "analyser_mouth_corr",
-    "analyser_emotion_acc",
+    "analyser_emotion_acc", "label_emotion_acc", "stranger_emotion_acc", "emotion_confusion", "strength_amounts",
+    "strength_monotone", "strength_monotone_clips",
 }  # fmt: skip
 STYLE_FIGURES = {
     "stylesim", "stylesim_no_style", "clustering", "identity_leak_sampled", "identity_leak_deterministic", "interpolation",
@@ -74,14 +76,15 @@ def test_a_model_without_a_face_analyser_cannot_be_measured(model):
 def tiny():
     """The smallest full evaluation: one case per emotion, a few frames each."""
     study = StudySize(leaks=1, blends=1, weight_seconds=0.04, people=1, takes=1)
-    return EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.08, style_seconds=0.2, study=study)
+    return EvaluationSize(rounds=1, seconds=0.2, still_seconds=0.08, style_seconds=0.2, study=study, sweeps=2)
 
 
 @pytest.fixture(scope="module")
 def evaluation(model, tiny):
     """Figures and the calls of `progress`."""
     calls = []
-    return evaluate(model, tiny, 1, lambda done, total: calls.append((done, total))), calls
+    bank = find_emotion_bank(model.style_space)
+    return evaluate(model, tiny, 1, lambda done, total: calls.append((done, total)), bank), calls
 
 
 @pytest.mark.slow
@@ -104,8 +107,10 @@ def test_the_full_evaluation_gives_every_figure(evaluation):
 
 @pytest.mark.slow
 def test_without_the_study_the_other_figures_are_the_same(model, tiny, evaluation):
-    figures = evaluate(model, replace(tiny, study=None), 1)
-    assert figures == {name: evaluation[0][name] for name in FIGURES}
+    figures = evaluate(model, replace(tiny, study=None, sweeps=0), 1)
+    assert figures.pop("missing").keys() == {"label_emotion_acc"}
+    assert figures.pop("emotion_confusion")["stranger"] == evaluation[0]["emotion_confusion"]["stranger"]
+    assert figures == {name: evaluation[0][name] for name in FIGURES if name in figures}
 
 
 def test_the_help_says_what_every_figure_is():

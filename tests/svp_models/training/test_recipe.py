@@ -17,10 +17,12 @@ from svp_portrait.svp_models.training.config import TrainSettings
 from svp_portrait.svp_models.training.face_config import load_face_recipe
 from svp_portrait.svp_models.training.motion_recipe import load_motion_recipe
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe, run_config, same_run, scaled
+from svp_portrait.svp_models.training.train_emotion_bank import load_bank_recipe
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 LOADERS = {
     "demo256": load_face_recipe,
+    "emotion_bank": load_bank_recipe,
     "face_analyzer": load_analyzer_recipe,
     "motion_drawn": load_motion_recipe,
     "motion_real": load_motion_recipe,
