@@ -18,7 +18,7 @@ from ..face.detection import FaceTrack, given
 from ..face.detectors.built_in import FaceAnalyzer
 from ..face.portrait_face import expression_track
 from ..model import PortraitModel
-from ..motion.built_in_generator import open_built_in
+from ..motion.built_in_generator import BuiltInGenerator, open_built_in
 from ..motion.spoken_expression import spoken_expression
 from ..synthetic.clips import Clip, act, make_clip, neutral_portrait, states_to_motion
 from ..synthetic.performance import EMOTIONS
@@ -74,7 +74,7 @@ class Evaluator:
         self.expressive = bool(model.config.unet.expression_size)  # whether it reads an expression track
         self.pipeline = PortraitPipeline(model, cache=ConditioningCache())  # a case is generated with many styles
         self.analyzer = analyzer_of(model)
-        self.generator = open_built_in() if self.expressive else None
+        self.generator = generator_for(model)
         self.reader = self.analyzer if reader is None else FaceAnalyzer(reader)
 
     def prior_of(self, clip: Clip) -> StylePrior:
@@ -103,27 +103,11 @@ class Evaluator:
         """Frames n h w 3 uint8 of the portrait's first frame moving its head as in `clip` and saying `audio`; track: its expression track,
         frames x 68, None: that of the voice, for models that read one. Of a model that draws crops of the face, the crops on the
         portrait."""
-        if track is None and self.generator is not None:
-            track = spoken_expression(self.generator, audio, style, frames, clip.fps, seed)
         face, motion = to_planes(portrait.images[:1])[0], head_motion(portrait, clip, frames)
-        config = self.model.config
-        size = (config.size, config.size)
-        inputs = self.pipeline.prepare(face, audio, motion, style, frames, clip.fps, size, expression=track)
-        drawn = self.pipeline(inputs, seed, self.sampling)
-        crop = config.face_crop
-        if crop.width:
-            whole = (self.size, self.size)
-            sizes = (crop.width, crop.height), whole
-            plan = plan_composition(self.model, face, motion, frames, clip.fps, *sizes, expression=track)
-            parts, start = [], 0
-            for part in drawn.split(chunk_of(*whole)):
-                parts.append(compose_frames(self.model, plan, part, start)[0])
-                start += len(part)
-            drawn = torch.cat(parts)
-        elif config.size != self.size:
-            drawn = functional.interpolate(drawn, (self.size, self.size), mode="bicubic", antialias=True)
+        given = face, audio, motion, style, frames, clip.fps, self.size, seed, self.sampling
+        made = draw_frames(self.pipeline, self.generator, *given, track, self.model.config.size)
         self.on_step()
-        return to_frames(drawn)
+        return made
 
     def read(self, frames: np.ndarray) -> FaceTrack:
         """As the analyser that scores sees them."""
@@ -132,6 +116,51 @@ class Evaluator:
     def expression(self, frames: np.ndarray) -> np.ndarray:
         """n 64"""
         return given(self.read(frames).expression, "expression")
+
+
+def draw_frames(
+    pipeline: PortraitPipeline,
+    generator: BuiltInGenerator | None,
+    portrait: torch.Tensor,
+    audio: Audio,
+    motion: HeadMotion,
+    style: Style | None,
+    frames: int,
+    fps: float,
+    size: int,
+    seed: int,
+    options: SamplerOptions,
+    track: torch.Tensor | None = None,
+    sampled_size: int = 0,
+) -> np.ndarray:
+    """Frames n size size 3 uint8 as users get them: crops of the face lie on the portrait.
+
+    portrait: 3 h w in [-1, 1]; motion: in pixels of the portrait; track: frames x 68, the expression of models that read one, None:
+    that which generator makes of voice and style, see `generator_for`; sampled_size: pixels per side at which the model works, 0: size.
+    """
+    config = pipeline.model.config
+    if track is None and generator is not None:
+        track = spoken_expression(generator, audio, style, frames, fps, seed)
+    sizes = (sampled_size or size, sampled_size or size), (size, size)
+    inputs = pipeline.prepare(portrait, audio, motion, style, frames, fps, sizes[0], expression=track)
+    drawn = pipeline(inputs, seed, options)
+    crop = config.face_crop
+    if crop.width:
+        faces = crop.width, crop.height
+        plan = plan_composition(pipeline.model, portrait, motion, frames, fps, faces, sizes[1], expression=track)
+        parts, start = [], 0
+        for part in drawn.split(chunk_of(*sizes[1])):
+            parts.append(compose_frames(pipeline.model, plan, part, start)[0])
+            start += len(part)
+        drawn = torch.cat(parts)
+    elif sizes[0] != sizes[1]:
+        drawn = functional.interpolate(drawn, sizes[1], mode="bicubic", antialias=True)
+    return to_frames(drawn)
+
+
+def generator_for(model: PortraitModel) -> BuiltInGenerator | None:
+    """What makes expressions of voices for a model that reads an expression track; None for others."""
+    return open_built_in() if model.config.unet.expression_size else None
 
 
 def analyzer_of(model: PortraitModel) -> FaceAnalyzer:

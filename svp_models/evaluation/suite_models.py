@@ -26,7 +26,8 @@ from ..model import PortraitModel
 from ..optional_deps import cv2
 from ..synthetic.performance import classify_emotion
 from ..types import Audio, HeadMotion, Style, StylePrior
-from .baselines import still_portrait, to_frames, to_planes, vae_alone, warped_portrait
+from .baselines import still_portrait, to_planes, vae_alone, warped_portrait
+from .evaluator import draw_frames, generator_for
 from .metrics.style import cosine
 from .suite import NEAREST_CLIP, ClipJob, SuiteConfig, SystemConfig
 from .suite_videos import ClipInputs, Made, face_tracker
@@ -137,6 +138,7 @@ def true_track(clip: ShardClip) -> FaceTrack:
 def model_inputs(config: SuiteConfig, job: ClipJob, roots: tuple[Path, ...]) -> ClipInputs:
     """The clip of a job as every system and baseline makes it, in memory."""
     models = {system.name: _model(system.model) for system in config.systems}
+    generators = {name: generator_for(model) for name, model in models.items()}
     first = models[config.systems[0].name]
     size = config.size or first.config.size
     clip, portrait_clip, style_clip, other_clip = (read_clip(config, key, size) for key in job.keys)
@@ -157,11 +159,10 @@ def model_inputs(config: SuiteConfig, job: ClipJob, roots: tuple[Path, ...]) -> 
         motion = HeadMotion(
             torch.from_numpy(clip.labels.head_keypoints), size, size, fps, portrait=torch.from_numpy(own)
         )
-        pipeline = PortraitPipeline(model)
-        inputs = pipeline.prepare(to_planes(portrait[None])[0], audio, motion, style, count, fps, (size, size))
         resolved = resolve_options(model.config, options)
         joins = tuple(window[0] for window in frame_windows(count, resolved.window, resolved.overlap)[1:])
-        return made(to_frames(pipeline(inputs, seed, options)), model, joins)
+        given = to_planes(portrait[None])[0], audio, motion, style, count, fps, size, seed, options
+        return made(draw_frames(PortraitPipeline(model), generators[system.name], *given), model, joins)
 
     results: dict[str, Made] = {}
     for name in config.baselines:
@@ -170,7 +171,7 @@ def model_inputs(config: SuiteConfig, job: ClipJob, roots: tuple[Path, ...]) -> 
         elif name == "warped portrait":
             results[name] = made(warped_portrait(portrait, own, clip.labels.head_keypoints), first)
         elif name == "VAE alone":
-            results[name] = made(vae_alone(first, clip.frames), first)
+            results[name] = made(vae_alone(first, clip.frames, clip.labels.head_keypoints), first)
         elif name == NEAREST_CLIP:
             key = nearest_training_clip(config, portrait_clip)
             results[name] = made(played(read_clip(config, key, size).frames, count), first)
