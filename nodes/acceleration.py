@@ -107,6 +107,16 @@ class SVPAccelerate(io.ComfyNode):
                     extra_dict=ADVANCED,
                     tooltip="Guidance ends at the step whose predictions with and without conditions are that similar (cosine); 1 is never.",
                 ),
+                io.Int.Input(
+                    "windows_together",
+                    default=0,
+                    min=0,
+                    max=64,
+                    step=1,
+                    extra_dict=ADVANCED,
+                    tooltip="Windows of a long clip that are computed in one batch, with the same frames: 0 as many as suit model and device, 1 "
+                    "one by one.",
+                ),
             ],
             outputs=[SvpModel.Output("model", tooltip="The model with these settings, for Portrait Sampler.")],
         )
@@ -115,7 +125,7 @@ class SVPAccelerate(io.ComfyNode):
     def execute(
         cls, model, preset: str, cache_every: int, cache_layers: int, guidance_start: float, guidance_end: float,
         even_windows: bool, taylor_order: int, parallel_steps: bool, foreground_every: int, drop_reference: str,
-        guidance_similarity: float,
+        guidance_similarity: float, windows_together: int,
     ) -> io.NodeOutput:  # fmt: skip
         settings = {
             "cache_every": cache_every,
@@ -128,6 +138,7 @@ class SVPAccelerate(io.ComfyNode):
             "foreground_every": foreground_every,
             "drop_reference": drop_reference,
             "guidance_similarity": guidance_similarity,
+            "windows_together": windows_together,
         }
         acceleration = chosen_acceleration(preset, settings, model.portrait.config.unet)
         return io.NodeOutput(replace(model, acceleration=acceleration))

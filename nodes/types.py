@@ -21,6 +21,7 @@ Host values: IMAGE b h w c in [0, 1]; VIDEO an object, see `open_frames`; AUDIO 
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,7 @@ from .host import (
     weights_dtype,
 )
 
+MANY_WINDOWS = 1000  # of a clip; to find out how many of fewer are best computed together takes longer than it saves
 GENERATING_MEMORY = 2**30  # bytes beside a motion generator's networks
 FACES = "svp_faces"  # in a LATENT of face crops, beside "samples": what puts them onto the portrait
 RENDERING_MEMORY = 3 * 2**30  # bytes beside LivePortrait's networks
@@ -120,13 +122,19 @@ class LoadedModel:
         else makes room where it must."""
         load_networks([] if self.denoising_handle is None else [self.denoising_handle], memory)
 
-    def plan(self, cfg: float, frames: int, size: tuple[int, int]) -> tuple[MemoryPlan, int]:
-        """How to denoise windows of so many frames (size: width, height in pixels) in the memory there is, and the bytes
+    def plan(self, cfg: float, frames: int, size: tuple[int, int], windows: int = 1) -> tuple[MemoryPlan, int]:
+        """How to denoise so many windows of so many frames (size: width, height in pixels) in the memory there is, and the bytes
         it takes; without a host the fastest way, whatever it takes."""
-        space = available_memory(self.denoising_handle)
-        if space is None:
+        space, device = available_memory(self.denoising_handle), compute_device()
+        if space is None and windows < MANY_WINDOWS:
             return FASTEST, 0
-        return choose_plan(self.portrait.config, cfg, frames, size, weights_dtype(), space)
+        on_cpu, given = (
+            device is None or device.type == "cpu",
+            (self.portrait.config, cfg, frames, size, weights_dtype()),
+        )
+        plan, needed = choose_plan(*given, sys.maxsize if space is None else space, windows, on_cpu)
+        together = self.acceleration.at_once(plan.windows)
+        return replace(plan, windows=together), needed // plan.windows * min(together, windows)
 
 
 @dataclass(frozen=True)

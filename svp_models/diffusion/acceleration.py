@@ -30,7 +30,8 @@ class Acceleration:
     guidance_start, guidance_end: the part of the steps with guidance, in shares of them (Castillo et al. 2023; Kynkäänniemi et
     al. 2024); the others have the conditional half alone. guidance_similarity: guidance ends as soon as the cosine between both
     halves is that large in all windows (adaptive guidance, Castillo et al. 2023); 1: never. even_windows: windows no longer than
-    the clip needs.
+    the clip needs. windows_together: how many of them the denoiser gets in one batch, with the same result; 0: as many as suit the
+    network and the device.
     """
 
     cache_every: int = 1
@@ -43,6 +44,7 @@ class Acceleration:
     guidance_end: float = 1.0
     guidance_similarity: float = 1.0
     even_windows: bool = False
+    windows_together: int = 0
 
     def __post_init__(self) -> None:
         for name in ("cache_every", "cache_layers", "foreground_every"):
@@ -66,6 +68,15 @@ class Acceleration:
                 f"guidance_start is {self.guidance_start:g} and guidance_end {self.guidance_end:g}: the start must come before the "
                 "end, both between 0 and 1; to sample without guidance set cfg to 1"
             )
+        if self.windows_together < 0:
+            raise PortraitError(f"windows_together is {self.windows_together}: it must be 0 or more")
+        if self.windows_together > 1:
+            for name, off in (("parallel_steps", False), ("foreground_every", 1)):
+                if getattr(self, name) != off:
+                    raise PortraitError(
+                        f"windows_together is {self.windows_together} and {name} {getattr(self, name)}, which takes windows one by one: "
+                        f"set windows_together to 0, or {name} to {off}"
+                    )
         if not 0 < self.guidance_similarity <= 1:
             raise PortraitError(
                 f"guidance_similarity is {self.guidance_similarity:g}: choose more than 0, at most 1, which is never reached"
@@ -87,6 +98,14 @@ class Acceleration:
         """The steps that are computed in one batch as soon as this whole one is done: those between it and the next whole one."""
         last = min(step + self.cache_every, steps)
         return list(range(step + 1, last)) if self.parallel_steps and self.whole(step) else []
+
+    def at_once(self, suitable: int) -> int:
+        """How many windows are one batch. suitable: to the network and the device.
+
+        Steps in one batch are a batch already, and around the face every window has a region of its own.
+        """
+        alone = self.parallel_steps or self.foreground_every > 1
+        return 1 if alone else self.windows_together or suitable
 
     def windows(self, frames: int, window: int, overlap: int) -> list[list[int]]:
         """The windows of a clip, see `frame_windows`."""

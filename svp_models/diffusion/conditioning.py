@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +15,6 @@ from ..face.keypoints import draw_head_frames, draw_vexpress_frames
 from ..io.memory_map import (
     IN_MEMORY,
     FrameArray,
-    Index,
     ReorderedFrames,
     Storage,
     blocks,
@@ -189,25 +188,30 @@ class ClipConditions:
 
     def window(self, index: list[int], like: Tensor) -> Conditions:
         """Conditions of those frames with a batch of 1, device and dtype as `like`."""
+        return self.windows([index], like)
+
+    def windows(self, indices: Sequence[list[int]], like: Tensor) -> Conditions:
+        """The same of several windows of one length, a batch of so many clips."""
+        count, index = len(indices), [frame for window in indices for frame in window]
+
+        def clips(rows: Tensor) -> Tensor:
+            return rows.unflatten(0, (count, -1)).to(like)
+
+        def once(rows: Tensor) -> Tensor:
+            return rows if count == 1 else rows.expand(count, *rows.shape[1:])
+
+        style, warped, expression = self.style, self.reference_warped, self.expression
+        if style is not None:
+            style = once(style[:1])[:, None].to(like) if len(style) == 1 else clips(style[index])
         return Conditions(
-            reference=self.reference,
-            reference_latent=self.reference_latent,
-            audio=self.audio[index][None].to(like),
-            kps=self.kps.frames(index)[None].to(like),
-            style=None if self.style is None else _changing(self.style, index)[None].to(like),
-            reference_warped=self._warped(index, like),
-            expression=None if self.expression is None else self.expression[index][None].to(like),
+            reference=tuple(once(block) for block in self.reference),
+            reference_latent=None if self.reference_latent is None else once(self.reference_latent),
+            audio=clips(self.audio[index]),
+            kps=clips(self.kps.frames(index)),
+            style=style,
+            reference_warped=None if warped is None else clips(broadcast(warped, index) * self.scale),
+            expression=None if expression is None else clips(expression[index]),
         )
-
-    def _warped(self, index: Index, like: Tensor) -> Tensor | None:
-        if self.reference_warped is None:
-            return None
-        return (broadcast(self.reference_warped, index) * self.scale)[None].to(like)
-
-
-def _changing(frames: FrameArray, index: Index) -> Tensor:
-    """Some frames of a clip; the single row where one stands for every frame."""
-    return frames[:1] if len(frames) == 1 else frames[index]
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
@@ -133,22 +134,28 @@ class KeyValueCache:
         self.denoiser, self.conditions, self.weights = denoiser, conditions, weights
         self._room = budget if reused else 0
         self._reference: dict[int, tuple[KeysValues, ...]] = {}  # frames of a window -> of every block
-        self._tokens: dict[int, PreparedTokens] = {}  # window -> of every block
+        self._tokens: dict[tuple[int, ...], PreparedTokens] = {}  # windows of a batch -> of every block
 
     def window(self, number: int, index: list[int], like: Tensor) -> Conditions:
         """Conditions of window `number`, which has the frames `index`; device and dtype as `like`."""
-        given = self.conditions.window(index, like)
+        return self.windows([number], [index], like)
+
+    def windows(self, numbers: Sequence[int], indices: Sequence[list[int]], like: Tensor) -> Conditions:
+        """The same of several windows of one length, a batch of so many clips, which come together in every step."""
+        given, key = self.conditions.windows(indices, like), tuple(numbers)
         bank = given.reference
-        if self.weights.reference:
-            given = replace(given, reference=(), keys=ConditionKeys(reference=self._portrait(bank, len(index))))
-        if number in self._tokens:
-            audio, style = self._tokens[number]
+        if self.weights.reference:  # one row serves all windows
+            keys = self._portrait(tuple(block[:1] for block in bank), len(indices[0]))
+            shared = tuple(replace(entry, serves=len(key) * entry.serves) for entry in keys)
+            given = replace(given, reference=(), keys=ConditionKeys(reference=shared))
+        if key in self._tokens:
+            audio, style = self._tokens[key]
             return replace(given, keys=replace(given.keys, audio=audio, style=style))
         if self._room > 0:
             given = self.denoiser.prepare(given, [features.shape[1] for features in bank], self.weights)
             self._room -= sum(entry.nbytes for part in (given.keys.audio, given.keys.style) for entry in part)
             if self._room >= 0:
-                self._tokens[number] = given.keys.audio, given.keys.style
+                self._tokens[key] = given.keys.audio, given.keys.style
         return given
 
     def _portrait(self, bank: tuple[Tensor, ...], frames: int) -> tuple[KeysValues, ...]:

@@ -19,10 +19,11 @@ KEY_BYTES = 128 * 2**20  # of keys and values of audio and style that are stored
 @dataclass(frozen=True)
 class MemoryPlan:
     """How a guided prediction is computed: both halves as one batch, or in less memory one after the other. key_bytes: of keys and
-    values on the device that are stored from step to step."""
+    values on the device that are stored from step to step; windows: how many windows of a clip are one batch."""
 
     halves_together: bool = True
     key_bytes: int = KEY_BYTES
+    windows: int = 1
 
 
 FASTEST = MemoryPlan()
@@ -69,6 +70,12 @@ def split_features(joined: DeepFeatures, count: int) -> list[DeepFeatures]:
                 own[layer] = part
     areas = [None if joined.foreground is None else replace(joined.foreground, added=own) for own in added]
     return [DeepFeatures(joined.layers, *both) for both in zip(stored, areas, strict=True)]
+
+
+def split_guided(joined: GuidedFeatures, count: int) -> list[GuidedFeatures]:
+    """The features of both halves of `count` batches of one size that ran as one."""
+    halves = (split_features(half, count) for half in (joined.unconditional, joined.conditional))
+    return [GuidedFeatures(*both) for both in zip(*halves, strict=True)]
 
 
 def guided(unconditional: Tensor, conditional: Tensor, scale: float) -> Tensor:

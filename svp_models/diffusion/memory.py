@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ..config import ModelConfig, UNetConfig
 from ..networks.conditions import ConditionKeys, Conditions, ConditionWeights
 from ..networks.denoiser import Denoiser
+from ..networks.layers import shapes_only
 from ..networks.pose_guider import PoseGuider
 from .conditioning import GUIDER_FRAMES
 from .guidance import FASTEST, KEY_BYTES, MemoryPlan, guided_prediction
@@ -30,6 +31,9 @@ PLANS = (FASTEST, MemoryPlan(halves_together=False))  # the fastest first
 # Times the tensors: memory inside of convolutions and products, and gaps between blocks. Measured on a CPU in float32, one
 # window of 24 frames at 512 x 512 takes 1.24 times its tensors, all memory of the process counted.
 KERNELS = 1.25
+# Windows of small networks are one batch as long as it works with so many bytes. On a CPU two or three of the built-in model gain what
+# more of them do; other devices are not full sooner.
+CPU_BYTES, DEVICE_BYTES = 64 * 2**20, 256 * 2**20
 
 
 class PeakBytes(TorchDispatchMode):
@@ -82,7 +86,7 @@ def sampling_memory(
     unet, width, height = config.unet, *size
     shape = (1, frames, unet.latent_channels, height // config.vae.downscale, width // config.vae.downscale)
     peak = PeakBytes(copies=True)
-    with torch.no_grad(), torch.device("meta"):
+    with torch.no_grad(), shapes_only():
         denoiser = Denoiser(unet, style=unet.style_attention).to(dtype)
         guider = PoseGuider(config.guider, unet.block_out_channels[0]).to(dtype)
         with _FusedAttention(), peak:
@@ -96,18 +100,28 @@ def sampling_memory(
 
 
 def choose_plan(
-    config: ModelConfig, cfg: float, frames: int, size: tuple[int, int], dtype: torch.dtype, budget: int
+    config: ModelConfig,
+    cfg: float,
+    frames: int,
+    size: tuple[int, int],
+    dtype: torch.dtype,
+    budget: int,
+    windows: int = 1,
+    on_cpu: bool = True,
 ) -> tuple[MemoryPlan, int]:
     """The fastest plan that works within `budget` bytes, and the bytes it needs; if none does, the one that needs least. What is
     left of the budget may be taken by keys and values that are stored from step to step.
 
-    Arguments as of `sampling_memory`. All plans give the same result up to rounding.
+    windows: at most so many are one batch, and no more than suit the device; other arguments as of `sampling_memory`. All plans give
+    the same result up to rounding.
     """
     for plan in PLANS:
         needed = sampling_memory(config, plan, cfg, frames, size, dtype)
         if needed <= budget or cfg == 1:  # without guidance there is one half, and the plans do not differ
             break
-    return replace(plan, key_bytes=min(max(budget - needed, 0), KEY_BYTES)), needed
+    together = max(1, min(windows, min(budget, CPU_BYTES if on_cpu else DEVICE_BYTES) // needed))
+    needed *= together  # a little less: the portrait is one for all
+    return replace(plan, key_bytes=min(max(budget - needed, 0), KEY_BYTES), windows=together), needed
 
 
 def window_conditions(config: ModelConfig, frames: int, cells: tuple[int, int], dtype: torch.dtype) -> Conditions:

@@ -16,13 +16,13 @@ from .conditioning import ClipConditions
 from .conditioning_cache import KeyValueCache
 from .face_region import face_box
 from .feature_cache import FeatureCache
-from .guidance import GuidedFeatures, MemoryPlan, guided_prediction, joined_features
+from .guidance import GuidedFeatures, MemoryPlan, guided_prediction, joined_features, split_guided
 from .noise_schedule import SamplingSchedule
 from .processes import least
 
 
 class NoisePredictor:
-    """Predicts window by window, one step of the schedule or several in one batch; it remembers what later steps use again."""
+    """Predicts windows, one or several in one batch, or one of them at several steps; it remembers what later steps use again."""
 
     def __init__(
         self,
@@ -55,19 +55,27 @@ class NoisePredictor:
             self._guides = False
         self._similarity = math.inf
 
-    def __call__(self, number: int, window: list[int], latents: Sequence[Tensor], steps: Sequence[int]) -> list[Tensor]:
-        """The predictions for a window, float32 on the CPU, one for every step. latents: of these steps, f c h w; steps: with
-        the same guidance."""
-        model, denoiser, count, cfg = self.model, self.model.networks.denoiser, len(steps), self.cfg(steps[0])
+    def __call__(
+        self,
+        numbers: Sequence[int],
+        windows: Sequence[list[int]],
+        latents: Sequence[Tensor],
+        steps: Sequence[int],
+    ) -> list[Tensor]:
+        """Predictions, float32 on the CPU, of one window at several steps or of several windows, of one length, at one step.
+
+        numbers: of the windows; latents: of every window or step, f c h w; steps: with the same guidance.
+        """
+        model, denoiser, cfg = self.model, self.model.networks.denoiser, self.cfg(steps[0])
         like = model.like(denoiser)
-        given = self.key_cache.window(number, window, like)
-        deep = self._features(number, window, steps, cfg != 1, like)
+        given = self.key_cache.windows(numbers, windows, like)
+        deep = self._features(numbers, windows, steps, cfg != 1, like)
         whole = deep is not None and deep.conditional.stored is None
         predictions = guided_prediction(
             denoiser,
             torch.stack(list(latents)).to(like),
-            self.schedule.timesteps[list(steps)].to(like.device),
-            given if count == 1 else given.repeat(count),
+            self.schedule.timesteps[list(steps)].expand(len(latents)).to(like.device),
+            given if len(steps) == 1 else given.repeat(len(steps)),
             self.weights,
             cfg,
             self.plan,
@@ -75,24 +83,25 @@ class NoisePredictor:
             deep=deep,
             on_halves=self._compare if self.acceleration.guidance_similarity < 1 else None,
         )
-        if deep is not None and count == 1:
-            if whole:
-                self.cache.store(number, deep, steps[0])
-            if self.acceleration.everywhere(steps[0]):
-                self.cache.store_attention(number, deep)
+        if deep is not None and len(steps) == 1:
+            for number, own in zip(numbers, split_guided(deep, len(numbers)), strict=True):
+                if whole:
+                    self.cache.store(number, own, steps[0])
+                if self.acceleration.everywhere(steps[0]):
+                    self.cache.store_attention(number, own)
         return list(predictions.float().cpu())
 
     def _features(
-        self, number: int, window: list[int], steps: Sequence[int], guided: bool, like: Tensor
+        self, numbers: Sequence[int], windows: Sequence[list[int]], steps: Sequence[int], guided: bool, like: Tensor
     ) -> GuidedFeatures | None:
-        """What the prediction starts from, of all steps as one batch; None where nothing is used again."""
+        """What the prediction starts from, of all windows or steps as one batch; None where nothing is used again."""
         fast, box = self.acceleration, None
         if fast.cache_every == fast.foreground_every == 1:
             return None
-        if fast.foreground_every > 1:
+        if fast.foreground_every > 1:  # of a single window, see `Acceleration.at_once`
             kps = self.conditions.kps
-            box = face_box(kps.motion, window, kps.keypoints)
-        found = [self.cache.features(number, guided, step, like, box) for step in steps]
+            box = face_box(kps.motion, windows[0], kps.keypoints)
+        found = [self.cache.features(number, guided, step, like, box) for number in numbers for step in steps]
         if len(found) == 1:
             return found[0]
         return GuidedFeatures(

@@ -10,7 +10,7 @@ for frames in pipeline.decode(latents): ...
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
@@ -210,8 +210,8 @@ class PortraitPipeline:
 class WindowedDenoiser:
     """The model as samplers call it: (x, step) -> x_0, both f c h w on the CPU, scaled.
 
-    Every step predicts the windows of the clip one after the other, or its share of them (see `processes`), and fuses their
-    predictions by `blend_weights`; a frame whose last window is done goes on as x_0. progress(done, total) is called after every window of every step;
+    Every step predicts the windows of the clip one after the other or a few at a time, or its share of them (see `processes`), and
+    fuses their predictions by `blend_weights`; a frame whose last window is done goes on as x_0. progress(done, total) is called after every window of every step;
     on_x0(step, first, x0) with the frames that a window has completed.
     """
 
@@ -228,6 +228,7 @@ class WindowedDenoiser:
         options, weights = self.options, condition_weights(self.options, self.model.config)
         given = (self.model, self.conditions, options.acceleration, weights, options.cfg)
         self.predict = NoisePredictor(*given, self.schedule, self.plan, self.storage)
+        self.together = options.acceleration.at_once(self.plan.windows)
         self.ahead: dict[int, Frames] = {}  # step -> predictions of the clip that an earlier step has made
 
     @torch.no_grad()
@@ -238,10 +239,12 @@ class WindowedDenoiser:
         known = self.ahead.pop(step, None)
         fused = self.storage.zeros(x.shape) if known is None else known
         own, alone = own_windows(len(windows)), process_count() == 1
+        found: dict[int, Tensor] = {}
         for number, (window, weight) in enumerate(zip(windows, weights, strict=True)):
             if known is None and number in own:
-                (noise_pred,) = self.predict(number, window, [x[window]], [step])
-                fused[window] += weight[:, None, None, None] * noise_pred
+                if number not in found:
+                    found = self._predict(windows, own[own.index(number) :][: self.together], x, step)
+                fused[window] += weight[:, None, None, None] * found.pop(number)
             if alone:
                 self._complete(fused, x, completed_frames(windows, number, len(x)), step, timestep)
             if self.progress is not None:
@@ -256,6 +259,12 @@ class WindowedDenoiser:
         for _, steps in groupby(later, self.predict.cfg):
             self._predict_ahead(x, fused, step, list(steps), list(zip(windows, weights, strict=True)))
         return fused
+
+    def _predict(self, windows: list[list[int]], numbers: Sequence[int], x: Frames, step: int) -> dict[int, Tensor]:
+        """The predictions of some windows, all of one length, in one batch."""
+        chosen = [windows[number] for number in numbers]
+        predictions = self.predict(numbers, chosen, [x[window] for window in chosen], [step])
+        return dict(zip(numbers, predictions, strict=True))
 
     def _complete(self, fused: Frames, x: Frames, ready: slice, step: int, timestep: Tensor) -> None:
         """Turns predictions that all windows have been added to into x_0, in place."""
@@ -274,7 +283,7 @@ class WindowedDenoiser:
                 estimate[block] = ddim_step(x[block], x0[block], levels[step], levels[other])
         for number in own_windows(len(windows)):
             window, weight = windows[number]
-            found = self.predict(number, window, [estimate[window] for estimate in estimates], later)
+            found = self.predict([number], [window], [estimate[window] for estimate in estimates], later)
             for fused, noise_pred in zip(predictions, found, strict=True):
                 fused[window] += weight[:, None, None, None] * noise_pred
         if process_count() > 1:

@@ -11,10 +11,11 @@ from svp_portrait.nodes import host, types
 from svp_portrait.nodes.head_motion import SVPHeadKpsManual
 from svp_portrait.nodes.loaders import read_model
 from svp_portrait.nodes.sampler import SVPSampler
-from svp_portrait.nodes.types import LoadedModel
+from svp_portrait.nodes.types import MANY_WINDOWS, LoadedModel
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
+from svp_portrait.svp_models.diffusion.acceleration import Acceleration
 from svp_portrait.svp_models.diffusion.guidance import MemoryPlan
-from svp_portrait.svp_models.diffusion.memory import PLANS, sampling_memory
+from svp_portrait.svp_models.diffusion.memory import CPU_BYTES, DEVICE_BYTES, PLANS, sampling_memory
 
 SAMPLER = {
     "seed": 0, "steps": 2, "cfg": 2.0, "scheduler": "euler", "reference_weight": 1.0, "audio_weight": 1.0, "style_weight": 1.0,
@@ -59,8 +60,26 @@ def test_a_shorter_clip_or_window_asks_for_less(loaded, clip, asked, monkeypatch
     monkeypatch.setattr(types, "available_memory", lambda handle: 10**12)
     run((model, loaded[1]), clip)
     run((model, loaded[1]), clip, window=2, overlap=0)
-    assert asked[-1][2] == model.plan(2.0, 2, (32, 32))[1] < asked[0][2]
-    assert model.plan(2.0, 2, (32, 32))[0] == MemoryPlan()
+    alone = model.plan(2.0, 2, (32, 32))
+    assert asked[-1][2] == 5 * alone[1] < asked[0][2]
+    assert alone[0] == MemoryPlan()
+
+
+def test_the_memory_for_windows_in_one_batch(loaded, monkeypatch):
+    model, given = loaded[0], (2.0, 4, (32, 32))
+    assert model.plan(*given, MANY_WINDOWS - 1) == (MemoryPlan(), 0)  # without a host
+    plan, needed = model.plan(*given, MANY_WINDOWS)
+    small = sampling_memory(model.portrait.config, MemoryPlan(), 2.0, 4, (32, 32), torch.float32)
+    assert plan == MemoryPlan(windows=CPU_BYTES // small) and needed == plan.windows * small
+    monkeypatch.setattr(types, "available_memory", lambda handle: 10**12)
+    monkeypatch.setattr(types, "compute_device", lambda: torch.device("cuda"))
+    assert model.plan(*given, 7) == (MemoryPlan(windows=7), 7 * small)
+    assert model.plan(*given, 10_000)[0].windows == DEVICE_BYTES // small
+    for asked in (1, 3):
+        chosen = replace(model, acceleration=Acceleration(windows_together=asked))
+        assert chosen.plan(*given, 7) == (MemoryPlan(windows=asked), asked * small)
+    face = replace(model, acceleration=Acceleration(foreground_every=2))
+    assert face.plan(*given, 7) == (MemoryPlan(), small)
 
 
 def test_a_file_is_mapped_and_run_in_the_precision_of_the_host(model_file, tmp_path):

@@ -25,8 +25,8 @@ class Uncached:
     def __init__(self, denoiser, conditions: ClipConditions, *_, **__) -> None:
         self.conditions = conditions
 
-    def window(self, number, index, like):
-        return self.conditions.window(index, like)
+    def windows(self, numbers, indices, like):
+        return self.conditions.windows(indices, like)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig
 from svp_portrait.svp_models.diffusion.conditioning import GUIDER_FRAMES
 from svp_portrait.svp_models.diffusion.guidance import FASTEST, KEY_BYTES, MemoryPlan, guided_prediction
 from svp_portrait.svp_models.diffusion.memory import (
+    CPU_BYTES,
+    DEVICE_BYTES,
     PLANS,
     PeakBytes,
     bank_shapes,
@@ -33,7 +35,9 @@ MIDDLE = replace(
 )
 
 
-def predict(config: ModelConfig, denoiser: Denoiser, plan: MemoryPlan, frames: int, size: tuple[int, int]):
+def predict(
+    config: ModelConfig, denoiser: Denoiser, plan: MemoryPlan, frames: int, size: tuple[int, int], windows: int = 1
+):
     """One guided prediction on real tensors, its inputs made here too."""
     generator = torch.Generator().manual_seed(1)
     cells = (size[1] // 8, size[0] // 8)
@@ -46,8 +50,9 @@ def predict(config: ModelConfig, denoiser: Denoiser, plan: MemoryPlan, frames: i
     latents = torch.randn(1, frames, config.unet.latent_channels, *cells, generator=generator)
     with torch.no_grad():
         keys = ConditionKeys(reference=denoiser.reference_keys(conditions.reference, frames))
-        conditions = replace(conditions, keys=keys)
-        return guided_prediction(denoiser, latents, torch.tensor([500]), conditions, ConditionWeights(), 3.5, plan)
+        conditions = replace(conditions, keys=keys).repeat(windows)
+        latents, timesteps = latents.repeat(windows, 1, 1, 1, 1), torch.full((windows,), 500)
+        return guided_prediction(denoiser, latents, timesteps, conditions, ConditionWeights(), 3.5, plan)
 
 
 def allocated(call) -> int:
@@ -144,3 +149,28 @@ def test_memory_grows_with_window_size_and_precision():
     small = sampling_memory(config, FASTEST, 2.0, 3, (128, 128), torch.float16)
     for larger in ((6, (128, 128), torch.float16), (3, (256, 128), torch.float16), (3, (128, 128), torch.float32)):
         assert 1.7 * small < sampling_memory(config, FASTEST, 2.0, *larger) < 2.1 * small
+
+
+def test_windows_of_a_small_network_are_one_batch():
+    config, given = PRESETS["demo"], (3.5, 6, (128, 128), torch.float32)
+    alone, needed = choose_plan(config, *given, budget=2**34)
+    assert alone.windows == 1
+    assert choose_plan(config, *given, budget=2**34, windows=2) == (replace(alone, windows=2), 2 * needed)
+    for on_cpu, room in ((True, CPU_BYTES), (False, DEVICE_BYTES)):
+        most = room // needed
+        assert most > 2
+        found = choose_plan(config, *given, budget=2**34, windows=100, on_cpu=on_cpu)
+        assert found == (replace(alone, windows=most), most * needed)
+    little = choose_plan(config, *given, budget=3 * needed - 1, windows=100)
+    assert little == (MemoryPlan(key_bytes=needed - 1, windows=2), 2 * needed)
+    large = choose_plan(SD15, 3.5, 24, (512, 512), torch.float16, budget=2**37, windows=100, on_cpu=False)
+    assert large[0].windows == 1
+
+
+def test_a_batch_of_windows_takes_no_more_than_they_do(monkeypatch):
+    monkeypatch.setattr(attention, "CPU_TOKENS", 2**20)
+    config, size = PRESETS["demo"], (128, 128)
+    torch.manual_seed(0)
+    denoiser = Denoiser(config.unet, style=True).eval()
+    measured = allocated(lambda: predict(config, denoiser, MemoryPlan(), 6, size, windows=4))
+    assert measured <= 4 * sampling_memory(config, MemoryPlan(), 3.5, 6, size, torch.float32)

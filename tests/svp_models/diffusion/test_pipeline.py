@@ -78,9 +78,9 @@ def denoise(model, x, conditions, options, **control) -> torch.Tensor:
 class FrameNumbers:
     """Conditions whose kps features are the frame's number and whose audio is 1."""
 
-    def window(self, index, like):
-        numbers = torch.tensor(index, dtype=like.dtype)[None, :, None, None, None]
-        return Conditions((torch.ones(1, 1, 1),), None, torch.ones(1, len(index), 1, 1), numbers, None)
+    def windows(self, indices, like):
+        numbers = torch.tensor(indices, dtype=like.dtype)[..., None, None, None]  # b f 1 1 1
+        return Conditions((torch.ones(1, 1, 1),), None, torch.ones(*numbers.shape[:2], 1, 1), numbers, None)
 
 
 def test_every_length_works(model, clip):

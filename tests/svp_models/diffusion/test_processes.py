@@ -45,9 +45,9 @@ motion = HeadMotion(points + torch.linspace(0, 3, 20)[:, None, None], 32, 24, 25
 computed = []
 predict = NoisePredictor.__call__
 
-def counted(self, number, window, latents, steps):
-    computed.append(number)
-    return predict(self, number, window, latents, steps)
+def counted(self, numbers, windows, latents, steps):
+    computed.extend(numbers)
+    return predict(self, numbers, windows, latents, steps)
 
 NoisePredictor.__call__ = counted
 with joined_processes() as first:
@@ -57,6 +57,7 @@ with joined_processes() as first:
         ("in files", Acceleration(), 0),
         ("fast", Acceleration(cache_every=3, taylor_order=1, parallel_steps=True, even_windows=True), 2**30),
         ("adaptive", Acceleration(guidance_similarity=0.1), 2**30),
+        ("windows in one batch", Acceleration(windows_together=3, cache_every=2), 2**30),
     ):
         pipeline = PortraitPipeline(model, storage=Storage(str(out), budget))
         inputs = pipeline.prepare(portrait, Audio(sound, 16000), motion, None, 20, 25.0, (32, 24))
@@ -80,7 +81,7 @@ def runs(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("name", ["exact", "in files", "fast", "adaptive"])
+@pytest.mark.parametrize("name", ["exact", "in files", "fast", "adaptive", "windows in one batch"])
 def test_two_processes_make_the_latents_of_one(runs, name):
     expected = load_file(runs / "alone" / "first.safetensors")[name]
     first, second = (load_file(runs / "together" / f"{process}.safetensors")[name] for process in ("first", "second"))
