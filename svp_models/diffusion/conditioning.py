@@ -15,6 +15,7 @@ from ..face.keypoints import draw_head_frames, draw_vexpress_frames
 from ..io.memory_map import (
     IN_MEMORY,
     FrameArray,
+    MappedFrames,
     ReorderedFrames,
     Storage,
     blocks,
@@ -35,7 +36,8 @@ DRAWINGS = {
     "head8": draw_head_frames,
     "vexpress3": draw_vexpress_frames,
 }  # how a head motion is drawn for a kind of keypoints
-CACHE_BYTES = 128 * 2**20  # of keypoint features
+CACHE_BYTES = 128 * 2**20  # of keypoint features in memory
+DISK_SHARE = 4  # of the free disk, one part in so many for them
 
 
 def audio_features(
@@ -112,7 +114,8 @@ def expression_tokens(model: PortraitModel, expression: Tensor, storage: Storage
 
 
 class KpsFeatureCache:
-    """Guider features of any frames of a clip; up to CACHE_BYTES stay in memory for the next step.
+    """Guider features of any frames of a clip, in `storage` for the next step: as many as fit into a quarter of the free disk. No more
+    than CACHE_BYTES stay in memory, without a folder all of them; what finds no room is computed anew.
 
     motion: HeadMotion, drawn when needed, or images f x 3 x H x W in [0, 1], resized when needed; a motion of one frame stands
     for the whole clip. Frames that look the same share their features. size: width, height in pixels of the frames to be
@@ -126,36 +129,57 @@ class KpsFeatureCache:
         size: tuple[int, int],
         keypoints: str = "head8",
         device: torch.device | None = None,
+        storage: Storage = IN_MEMORY,
     ) -> None:
         self.guider, self.motion, self.size, self.keypoints, self.device = guider, motion, size, keypoints, device
-        self._features: dict[int, Tensor] = {}  # frame -> c h w, CPU, in the order of use
-        self._bytes = 0
+        self.storage = storage
+        self._stored: Tensor | MappedFrames | None = None  # rows x c h w
+        self._rows: dict[int, int] = {}  # frame -> row
+        self._last: dict[
+            int, Tensor
+        ] = {}  # of the frames asked for last, those without a row, which the next window may share
         if isinstance(motion, HeadMotion):
             self._first = first_equal(points.tobytes() for points in motion.keypoints.cpu().numpy())
         else:
             self._first = first_equal(motion.order if isinstance(motion, ReorderedFrames) else range(len(motion)))
 
     @torch.no_grad()
-    def frames(self, index: list[int]) -> Tensor:
-        """f c h/8 w/8 on the CPU, in the guider's precision."""
+    def frames(self, index: list[int], again: bool = True) -> Tensor:
+        """f c h/8 w/8 on the CPU, in the guider's precision. again: whether frames are asked for more than once; else none are
+        stored."""
         wanted = [0] * len(index) if len(self.motion) == 1 else [self._first[frame] for frame in index]
-        missing = [frame for frame in dict.fromkeys(wanted) if frame not in self._features]
+        different = list(dict.fromkeys(wanted))
+        found = {frame: self._last[frame] for frame in different if frame in self._last}
+        known = [frame for frame in different if frame in self._rows]
+        if self._stored is not None and known:
+            found |= zip(known, self._stored[[self._rows[frame] for frame in known]], strict=True)
+        missing = [frame for frame in different if frame not in found]
         weight = next(self.guider.parameters())
-        new: dict[int, Tensor] = {}
         for block in blocks(len(missing), GUIDER_FRAMES):
             images = self.images(missing[block])[None].to(self.device or weight.device, weight.dtype)
             features = self.guider(images)[0].cpu()  # f c h/8 w/8
-            new.update(zip(missing[block], features.unbind(0), strict=True))
-        found = torch.stack([new[frame] if frame in new else self._features[frame] for frame in wanted])
-        for frame in dict.fromkeys(wanted):
-            # A clone, because a view would keep its whole block in memory.
-            self._features[frame] = new[frame].clone() if frame in new else self._features.pop(frame)
-            self._bytes += new[frame].nbytes if frame in new else 0
-        # Every step goes through the whole clip: what was used longest ago is needed first, what was used just before, last.
-        others = list(self._features)[: -len(set(wanted))]
-        while self._bytes > CACHE_BYTES:
-            self._bytes -= self._features.pop(others.pop() if others else next(iter(self._features))).nbytes
-        return found
+            found |= zip(missing[block], features, strict=True)
+        if again and missing:
+            self._store({frame: found[frame] for frame in missing})
+        room = CACHE_BYTES // found[different[0]].nbytes
+        if isinstance(self._stored, Tensor):
+            room -= len(self._stored)
+        others = [frame for frame in different if frame not in self._rows]
+        self._last = {frame: found[frame].clone() for frame in others[max(0, len(others) - room) :]}
+        return torch.stack([found[frame] for frame in wanted])
+
+    def _store(self, features: dict[int, Tensor]) -> None:
+        """Takes over the features of some frames, as long as there are rows."""
+        if self._stored is None:
+            like = next(iter(features.values()))
+            most = CACHE_BYTES if self.storage == IN_MEMORY else self.storage.free() // DISK_SHARE
+            count = min(len(set(self._first)), most // like.nbytes)
+            self._stored = self.storage.zeros((count, *like.shape), like.dtype)
+        new = list(features)[: len(self._stored) - len(self._rows)]
+        if new:
+            rows = [len(self._rows) + number for number in range(len(new))]
+            self._stored[rows] = torch.stack([features[frame] for frame in new])
+            self._rows |= zip(new, rows, strict=True)
 
     def images(self, index: list[int]) -> Tensor:
         """Head-Kps images of some frames of the motion: f 3 H W in [0, 1]."""
@@ -190,8 +214,8 @@ class ClipConditions:
         """Conditions of those frames with a batch of 1, device and dtype as `like`."""
         return self.windows([index], like)
 
-    def windows(self, indices: Sequence[list[int]], like: Tensor) -> Conditions:
-        """The same of several windows of one length, a batch of so many clips."""
+    def windows(self, indices: Sequence[list[int]], like: Tensor, again: bool = True) -> Conditions:
+        """The same of several windows of one length, a batch of so many clips. again: whether they are cut out more than once."""
         count, index = len(indices), [frame for window in indices for frame in window]
 
         def clips(rows: Tensor) -> Tensor:
@@ -207,7 +231,7 @@ class ClipConditions:
             reference=tuple(once(block) for block in self.reference),
             reference_latent=None if self.reference_latent is None else once(self.reference_latent),
             audio=clips(self.audio[index]),
-            kps=clips(self.kps.frames(index)),
+            kps=clips(self.kps.frames(index, again)),
             style=style,
             reference_warped=None if warped is None else clips(broadcast(warped, index) * self.scale),
             expression=None if expression is None else clips(expression[index]),
@@ -234,13 +258,14 @@ def encode_conditions(
         reference_latent=scaled if config.unet.reference_concat else None,
         audio=audio_tokens(model, inputs.audio, inputs.frames, inputs.fps, progress, storage),
         style=None if inputs.style is None else style_tokens(model, inputs.style, inputs.frames, storage),
-        kps=kps_features(model, inputs),
+        kps=kps_features(model, inputs, storage),
         reference_warped=inputs.warped,
         scale=config.vae.scale,
         expression=None if inputs.expression is None else expression_tokens(model, inputs.expression, storage),
     )
 
 
-def kps_features(model: PortraitModel, inputs: ClipInputs) -> KpsFeatureCache:
-    """The keypoint features of a clip, of which none is computed yet."""
-    return KpsFeatureCache(model.networks.guider, inputs.motion, inputs.size, model.config.keypoints, model.device)
+def kps_features(model: PortraitModel, inputs: ClipInputs, storage: Storage = IN_MEMORY) -> KpsFeatureCache:
+    """The keypoint features of a clip, of which none is computed yet; storage: where they go."""
+    given = model.networks.guider, inputs.motion, inputs.size, model.config.keypoints, model.device
+    return KpsFeatureCache(*given, storage)

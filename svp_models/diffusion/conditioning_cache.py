@@ -86,7 +86,7 @@ class ConditioningCache:
             reference=tuple(block.to(like) for block in stored.reference),
             reference_latent=None if latent is None else latent.to(like),
             style=None if inputs.style is None else style_tokens(model, inputs.style, inputs.frames, storage),
-            kps=kps_features(model, inputs),
+            kps=kps_features(model, inputs, storage),
         )
 
 
@@ -131,7 +131,7 @@ class KeyValueCache:
         reused: bool = True,
     ) -> None:
         """reused: whether windows come more than once; if not, keys and values of theirs are not stored."""
-        self.denoiser, self.conditions, self.weights = denoiser, conditions, weights
+        self.denoiser, self.conditions, self.weights, self.reused = denoiser, conditions, weights, reused
         self._room = budget if reused else 0
         self._reference: dict[int, tuple[KeysValues, ...]] = {}  # frames of a window -> of every block
         self._tokens: dict[tuple[int, ...], PreparedTokens] = {}  # windows of a batch -> of every block
@@ -142,7 +142,7 @@ class KeyValueCache:
 
     def windows(self, numbers: Sequence[int], indices: Sequence[list[int]], like: Tensor) -> Conditions:
         """The same of several windows of one length, a batch of so many clips, which come together in every step."""
-        given, key = self.conditions.windows(indices, like), tuple(numbers)
+        given, key = self.conditions.windows(indices, like, self.reused), tuple(numbers)
         bank = given.reference
         if self.weights.reference:  # one row serves all windows
             keys = self._portrait(tuple(block[:1] for block in bank), len(indices[0]))

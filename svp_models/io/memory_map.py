@@ -107,6 +107,12 @@ class Storage:
             return torch.zeros(tuple(shape), dtype=dtype)
         return MappedFrames(shape, dtype, self.folder)
 
+    def free(self) -> int:
+        """Free bytes where files go."""
+        folder = self.folder or tempfile.gettempdir()
+        os.makedirs(folder, exist_ok=True)
+        return shutil.disk_usage(folder).free
+
 
 IN_MEMORY = Storage(budget=sys.maxsize)
 

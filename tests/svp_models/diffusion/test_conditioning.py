@@ -15,9 +15,11 @@ from svp_portrait.svp_models.diffusion.conditioning import (
     style_tokens,
 )
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
+from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.keypoints import draw_head_frames, draw_vexpress_frames
-from svp_portrait.svp_models.io.memory_map import ReorderedFrames
+from svp_portrait.svp_models.io import memory_map
+from svp_portrait.svp_models.io.memory_map import IN_MEMORY, MappedFrames, ReorderedFrames, Storage
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments, feature_windows, mel_features
 
@@ -218,26 +220,84 @@ def test_a_head_motion_is_drawn_for_the_kind_of_keypoints(clip):
     assert torch.equal(three, draw_vexpress_frames(motion, [1], 64, 48))
 
 
-def test_every_step_finds_the_frames_again_that_there_is_room_for(monkeypatch):
-    """Windows 0 1, 2 3, 4 5 in every step, and room for two of them: what was used just before makes room for the next."""
-    seen = []
+class SeenGuider(torch.nn.Module):
+    """Every 8th pixel; it notes the numbers that are drawn on its frames, in tenths."""
 
-    class Guider(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(1))
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+        self.seen: list[int] = []
 
-        def forward(self, images):
-            seen.extend(round(value * 10) for value in images[0, :, 0, 0, 0].tolist())
-            return images[..., ::8, ::8]
+    def forward(self, images):
+        self.seen.extend(round(value * 10) for value in images[0, :, 0, 0, 0].tolist())
+        return images[..., ::8, ::8]
 
-    pictures = torch.arange(6.0)[:, None, None, None].expand(6, 3, 16, 24) / 10
-    kps = KpsFeatureCache(Guider(), pictures, (24, 16))
-    monkeypatch.setattr(module, "CACHE_BYTES", 4 * 3 * 2 * 3 * 4)  # four frames of 3 x 2 x 3 float32
+
+NUMBERED = torch.arange(6.0)[:, None, None, None].expand(6, 3, 16, 24) / 10
+ROW = 3 * 2 * 3 * 4  # bytes of the features of a frame
+
+
+def three_steps(kps: KpsFeatureCache, windows: list[list[int]], **asked) -> list[list[int]]:
+    """What the guider sees in every step."""
     steps = []
     for _ in range(3):
-        seen.clear()
-        for window in ([0, 1], [2, 3], [4, 5]):
-            torch.testing.assert_close(kps.frames(window), pictures[window][..., ::8, ::8])
-        steps.append(list(seen))
-    assert steps == [[0, 1, 2, 3, 4, 5], [2, 3], [0, 1, 4, 5]]
+        kps.guider.seen.clear()
+        for window in windows:
+            torch.testing.assert_close(kps.frames(window, **asked), NUMBERED[window][..., ::8, ::8], rtol=0, atol=0)
+        steps.append(list(kps.guider.seen))
+    return steps
+
+
+def test_every_step_finds_the_frames_again_that_there_is_room_for(monkeypatch):
+    """Windows 0 1, 2 3, 4 5 in every step, and room for two of them: the third is computed anew."""
+    kps = KpsFeatureCache(SeenGuider(), NUMBERED, (24, 16))
+    monkeypatch.setattr(module, "CACHE_BYTES", 4 * ROW)
+    assert three_steps(kps, [[0, 1], [2, 3], [4, 5]]) == [[0, 1, 2, 3, 4, 5], [4, 5], [4, 5]]
+
+
+def test_features_of_a_long_clip_lie_in_the_folder(tmp_path, monkeypatch):
+    made: list[tuple[tuple[int, ...], str | None]] = []
+
+    class Noted(MappedFrames):
+        def __init__(self, shape, dtype, folder):
+            super().__init__(shape, dtype, folder)
+            made.append((tuple(shape), folder))
+
+    monkeypatch.setattr(memory_map, "MappedFrames", Noted)
+    folder, windows = str(tmp_path / "new"), [[0, 1, 2], [2, 3, 4], [3, 4, 5]]
+    kps = KpsFeatureCache(SeenGuider(), NUMBERED, (24, 16), storage=Storage(folder, budget=6 * ROW - 1))
+    assert three_steps(kps, windows) == [[0, 1, 2, 3, 4, 5], [], []] and made == [((6, 3, 2, 3), folder)]
+    monkeypatch.setattr(Storage, "free", lambda self: module.DISK_SHARE * 3 * ROW + 1)
+    little = KpsFeatureCache(SeenGuider(), NUMBERED, (24, 16), storage=Storage(folder, budget=0))
+    assert three_steps(little, windows) == [[0, 1, 2, 3, 4, 5], [3, 4, 5], [3, 4, 5]]
+    assert made[1:] == [((3, 3, 2, 3), folder)]
+    monkeypatch.setattr(Storage, "free", lambda self: 0)
+    full = KpsFeatureCache(SeenGuider(), NUMBERED, (24, 16), storage=Storage(folder, budget=0))
+    assert three_steps(full, windows) == [[0, 1, 2, 3, 4, 5]] * 3 and len(made) == 2
+
+
+def test_frames_that_come_once_are_not_stored(tmp_path):
+    kps = KpsFeatureCache(SeenGuider(), NUMBERED, (24, 16), storage=Storage(str(tmp_path / "none"), budget=0))
+    assert three_steps(kps, [[0, 1, 2], [2, 3, 4]], again=False) == [[0, 1, 2, 3, 4]] + 2 * [
+        [0, 1, 3, 4]
+    ]  # 2 was seen just before
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_clip_with_its_features_in_a_file_has_the_same_latents(model, clip, tmp_path, monkeypatch):
+    """Several steps, a head that goes back and forth; nothing but the features of the guider lies in the file."""
+    found, shapes = [], []
+
+    class Noted(MappedFrames):
+        def __init__(self, shape, dtype, folder):
+            super().__init__(shape, dtype, folder)
+            shapes.append(tuple(shape))
+
+    monkeypatch.setattr(memory_map, "MappedFrames", Noted)
+    for storage in (IN_MEMORY, Storage(str(tmp_path), budget=5000)):
+        pipeline = PortraitPipeline(model, storage=storage)
+        portrait = torch.rand(3, 48, 64, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        inputs = pipeline.prepare(portrait, clip.audio, clip.motion(15), None, 20, 25.0, clip.size)
+        conditions = pipeline.encode_conditions(inputs)
+        found.append(pipeline.denoise(inputs, conditions, 5, SamplerOptions(steps=3, cfg=2.0)))
+    assert torch.equal(*found) and shapes == [(15, 8, 3, 4)]

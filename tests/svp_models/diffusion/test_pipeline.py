@@ -78,7 +78,7 @@ def denoise(model, x, conditions, options, **control) -> torch.Tensor:
 class FrameNumbers:
     """Conditions whose kps features are the frame's number and whose audio is 1."""
 
-    def windows(self, indices, like):
+    def windows(self, indices, like, again=True):
         numbers = torch.tensor(indices, dtype=like.dtype)[..., None, None, None]  # b f 1 1 1
         return Conditions((torch.ones(1, 1, 1),), None, torch.ones(*numbers.shape[:2], 1, 1), numbers, None)
 
