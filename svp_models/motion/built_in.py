@@ -20,6 +20,7 @@ from .words import TimedPhrase, word_tensors
 STEPS = 10
 STYLE_SHIFT = 8.0  # a style has far more numbers than it says: what it will be is decided near the noise
 STYLE_DRAWS = 16  # of which a predicted style is the most central one
+NARROWING = 0.5  # power of the words' guidance by which the noise of a pose with words shrinks
 SMOOTHING_REACH = 2  # frames
 POSE_GROUPS = ("rotation", "shift", "scale")
 GUIDED = ("voice", "style", "words")
@@ -27,11 +28,20 @@ GUIDED = ("voice", "style", "words")
 
 @dataclass(frozen=True)
 class MotionGuidance:
-    """Classifier-free guidance by condition (Ho and Salimans 2022): 1 is the plain prediction, above 1 exaggerates it."""
+    """Classifier-free guidance by condition (Ho and Salimans 2022): 1 is the plain prediction, above 1 exaggerates it.
+
+    Words of a generator that has layers for them are not exaggerated above 1 but drawn more narrowly, see `words_temperature`:
+    heads make what is asked for more typically, with less movement of their own, and no larger.
+    """
 
     voice: float = 1.0
     style: float = 1.0
     words: float = 1.0
+
+    @property
+    def words_temperature(self) -> float:
+        """Standard deviation of the noise of poses with words (cf. Kingma and Dhariwal 2018, Glow, sec. 6)."""
+        return max(1.0, self.words) ** -NARROWING
 
 
 @dataclass(frozen=True)
@@ -90,24 +100,25 @@ def generate_motion(
     shift: float = 1.0,
     progress: Progress | None = None,
 ) -> Tensor:
-    """Numbers of a motion, all frames at once: b n c from noise b n c. What is given comes out exactly.
+    """Numbers of a motion, all frames at once: b n c from white noise b n c. What is given comes out exactly.
 
     causal: no frame depends on later ones (of the voice, it hears the 120 ms that its features reach ahead).
     """
-    config = network.config
+    config, guidance = network.config, guidance or MotionGuidance()
     like = next(network.parameters())
     known = torch.zeros(*noise.shape[:2], len(config.groups)) if given is None else given.known.float()
     clean = torch.zeros_like(noise) if given is None else network.standardize(given.numbers.to(like))
     flow = _Flow(
         network=network,
-        variants=_variants(network, conditions, guidance or MotionGuidance(), causal, len(noise)),
+        variants=_variants(network, conditions, guidance, causal, len(noise)),
         clean=clean.to(like),
         fixed=columns_of(known, network).bool(),
         known=known.to(like),
         bounds=_bounds(network, given),
         causal=causal,
     )
-    made = sample_flow(flow, noise.to(like), angle_steps(steps, shift), progress)
+    noise = network.noise_of(noise.to(like), conditions.phrase, guidance.words_temperature)
+    made = sample_flow(flow, noise, angle_steps(steps, shift), progress)
     if flow.bounds is not None:
         made = made.clamp(*flow.bounds)
     numbers = network.restore(made)
@@ -125,6 +136,8 @@ def _variants(
 ) -> list[tuple[float, EncodedConditions]]:
     """Weights and conditions whose weighted predictions make the guided one; those of weight 0 are left out."""
     weights = {name: getattr(guidance, name) - 1 for name in GUIDED}
+    if network.phrase_pose is not None:
+        weights["words"] = min(0.0, weights["words"])
     found = [(1 + sum(weights.values()), network.encode(conditions, causal, batch))]
     for name, weight in weights.items():
         if weight:

@@ -17,7 +17,8 @@ from torch.nn import functional
 from ..config import MAX_CHANNELS, MAX_ROWS
 from ..errors import PortraitError
 from ..io.strict_config import Checked, limited, one_of
-from .motion_generators.kdtalker import RotaryEmbedding, sinusoids
+from .motion_blocks import MotionBlock, VoiceBlock, zeros
+from .motion_generators.kdtalker import sinusoids
 
 LEVEL_WAVES = 64  # sines and cosines of a noise level
 LEVEL_UNIT = 1000.0  # a level of 1 in the units of their slowest wave
@@ -25,6 +26,9 @@ PHRASE_RATES = (0.4, 0.55, 0.8, 1.0, 1.4, 2.2)  # Hz, waves that tell a phrase's
 PHRASE_TIMES = 2 + 2 * len(PHRASE_RATES)  # numbers of a frame's place in its phrase
 HABITS = ("blink_rate", "yaw_spread", "pitch_spread", "roll_spread")  # blinks a second; standard deviations in degrees
 HABIT_UNITS = (0.35, 4.0, 2.0, 2.0)
+HEAD = 16  # width of a head of PhrasePose
+POSE_PARTS = 3  # groups of the pose: rotation, shift, scale
+NEGLIGIBLE = 1e-7  # share of the noise of frames further back
 PADDING = 0  # of the words of a phrase, and the number of a frame without one
 
 
@@ -35,7 +39,8 @@ class MotionGeneratorConfig(Checked):
     space: of the expression, see types.Motion; eyes: whether lids and gaze are numbers of their own. portrait_size: numbers that
     describe the portrait's resting face. width, heads, feed_forward: of every block; *_layers: blocks of the voice and the
     motion on their own, and of both joined; condition_width: of what modulates the blocks. reach: how many frames away a frame
-    attends. vocabulary: words of prompts; words_width: of their embedding. fps: frames a second.
+    attends. vocabulary: words of prompts; words_width: of their embedding. pose_layers, pose_width: of the network that makes the
+    pose of frames with words, see `PhrasePose`; without layers there is none. pose_memory: of their noise, see `noise_of`. fps: frames a second.
     """
 
     space: str = one_of("svp", "svp", "liveportrait")
@@ -53,6 +58,9 @@ class MotionGeneratorConfig(Checked):
     condition_width: int = limited(96, 1, MAX_CHANNELS)
     reach: int = limited(32, 1, MAX_ROWS)
     words_width: int = limited(64, 2, MAX_CHANNELS)
+    pose_layers: int = limited(0, 0, 64)
+    pose_width: int = limited(64, HEAD, MAX_CHANNELS)
+    pose_memory: float = limited(0.9, 0, 0.999)
     vocabulary: tuple[str, ...] = limited((), least=0, most=10_000)
     fps: float = limited(25.0, 1, 240)
 
@@ -60,6 +68,8 @@ class MotionGeneratorConfig(Checked):
         super().__post_init__()
         if self.width % (2 * self.heads):
             raise PortraitError(f"heads is {self.heads}: half the width {self.width} is no multiple of it")
+        if self.pose_width % HEAD:
+            raise PortraitError(f"pose_width is {self.pose_width}: it has to be a multiple of {HEAD}")
 
     @property
     def groups(self) -> dict[str, slice]:
@@ -76,6 +86,11 @@ class MotionGeneratorConfig(Checked):
     @property
     def channels(self) -> int:
         return self.groups["scale"].stop
+
+    @property
+    def pose(self) -> slice:
+        """The columns of rotation, shift and scale, the last ones."""
+        return slice(self.groups["rotation"].start, self.channels)
 
 
 @dataclass(frozen=True)
@@ -110,94 +125,20 @@ class MotionConditions:
 @dataclass(frozen=True)
 class EncodedConditions:
     """Conditions that stay the same over all steps. frames: b n w, voice and words of every frame; clip: b 1 c, or b n c with a
-    style that changes."""
+    style that changes; words: what `PhrasePose.encode` gives, None without words."""
 
     frames: Tensor
     clip: Tensor
+    words: PhraseFrames | None = None
 
 
-def local_attention(q: Tensor, k: Tensor, v: Tensor, reach: int, causal: bool) -> Tensor:
-    """Attention of every frame to those at most `reach` frames away, causal: before it. b h n d -> b h n d.
+@dataclass(frozen=True)
+class PhraseFrames:
+    """What words say of frames. hidden: b n w; said: b n k, 1 where a frame belongs to a phrase; habits: b 1 w."""
 
-    Frames are taken in blocks of `reach`: the time grows with n, not with its square.
-    """
-    batch, heads, frames, size = q.shape
-    blocks = -(-frames // reach)
-    spare = blocks * reach - frames
-    around = 2 if causal else 3
-    queries = functional.pad(q, (0, 0, 0, spare)).unflatten(2, (blocks, reach))
-    behind = (0, 0, reach, spare + (0 if causal else reach))
-    keys, values = (
-        functional.pad(part, behind).unfold(2, around * reach, reach).transpose(-1, -2) for part in (k, v)
-    )  # b h blocks around*reach d
-    mask = local_mask(frames, reach, causal, q.device)  # blocks reach around*reach
-    queries, keys, values = (
-        part.transpose(1, 2).reshape(batch * blocks, heads, -1, size) for part in (queries, keys, values)
-    )
-    found = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask.repeat(batch, 1, 1)[:, None])
-    found = found.view(batch, blocks, heads, reach, size).transpose(1, 2)
-    return found.reshape(batch, heads, blocks * reach, size)[:, :, :frames]
-
-
-def local_mask(frames: int, reach: int, causal: bool, device: torch.device | str = "cpu") -> Tensor:
-    """True where a frame may look: blocks x reach x (2 or 3 reach). Frames beyond the clip's end look at themselves."""
-    blocks = -(-frames // reach)
-    around = 2 if causal else 3
-    query = torch.arange(blocks * reach, device=device).view(blocks, reach, 1)
-    key = torch.arange(around * reach, device=device) + (torch.arange(blocks, device=device)[:, None, None] - 1) * reach
-    near = (key <= query) & (query - key <= reach) if causal else (key - query).abs() <= reach
-    return (near & (key >= 0) & (key < frames)) | (query == key)
-
-
-class _Attention(nn.Module):
-    def __init__(self, config: MotionGeneratorConfig) -> None:
-        super().__init__()
-        self.heads, self.reach = config.heads, config.reach
-        self.to_qkv = nn.Linear(config.width, 3 * config.width)
-        self.to_out = nn.Linear(config.width, config.width)
-        self.rotary = RotaryEmbedding(config.width // config.heads // 2)
-
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        """b n w -> b n w"""
-        q, k, v = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.to_qkv(x).chunk(3, dim=-1))
-        found = local_attention(self.rotary(q), self.rotary(k), v, self.reach, causal)
-        return self.to_out(found.transpose(1, 2).flatten(2))
-
-
-def _feed_forward(config: MotionGeneratorConfig) -> nn.Sequential:
-    inner = config.feed_forward * config.width
-    return nn.Sequential(nn.Linear(config.width, inner), nn.GELU(), nn.Linear(inner, config.width))
-
-
-class VoiceBlock(nn.Module):
-    """Attention and feed-forward behind norms, each added: b n w -> b n w."""
-
-    def __init__(self, config: MotionGeneratorConfig) -> None:
-        super().__init__()
-        self.norm1, self.norm2 = nn.LayerNorm(config.width), nn.LayerNorm(config.width)
-        self.attention, self.feed_forward = _Attention(config), _feed_forward(config)
-
-    def forward(self, x: Tensor, causal: bool) -> Tensor:
-        x = x + self.attention(self.norm1(x), causal)
-        return x + self.feed_forward(self.norm2(x))
-
-
-class MotionBlock(nn.Module):
-    """The same, each part scaled, shifted and gated by the condition (Peebles and Xie 2023, adaLN-zero): it begins as identity."""
-
-    def __init__(self, config: MotionGeneratorConfig) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(config.width, elementwise_affine=False)
-        self.modulation = nn.Linear(config.condition_width, 6 * config.width)
-        nn.init.zeros_(self.modulation.weight)
-        nn.init.zeros_(self.modulation.bias)
-        self.attention, self.feed_forward = _Attention(config), _feed_forward(config)
-
-    def forward(self, x: Tensor, condition: Tensor, causal: bool) -> Tensor:
-        """b n w, b 1 c or b n c -> b n w"""
-        scale1, shift1, gate1, scale2, shift2, gate2 = self.modulation(condition).chunk(6, dim=-1)
-        x = x + gate1 * self.attention(self.norm(x) * (1 + scale1) + shift1, causal)
-        return x + gate2 * self.feed_forward(self.norm(x) * (1 + scale2) + shift2)
+    hidden: Tensor
+    said: Tensor
+    habits: Tensor
 
 
 class PhraseEncoder(nn.Module):
@@ -221,6 +162,51 @@ class PhraseEncoder(nn.Module):
         hidden = self.norm(hidden + found) * said[..., None]
         pooled = hidden.sum(dim=1) / said.sum(dim=1, keepdim=True).clamp(min=1)
         return self.out(pooled).unflatten(0, (batch, phrases))
+
+
+class PhrasePose(nn.Module):
+    """The pose of frames with words, from the noisy pose around: its words scale every block, and shares of the noisy pose and of
+    its mean over a phrase go straight to what is predicted. A head that keeps still has less of all movement, about a mean that
+    only the phrase as a whole tells."""
+
+    def __init__(self, config: MotionGeneratorConfig) -> None:
+        super().__init__()
+        width, self.pose = config.pose_width, config.pose
+        sizes = replace(config, width=width, heads=width // HEAD, condition_width=width)
+        numbers = config.channels - config.pose.start
+        self.phrases = PhraseEncoder(sizes)
+        self.phrase_times = nn.Linear(PHRASE_TIMES, width)
+        self.phrase_out = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, width)
+        )
+        self.level_in = _conditioner(LEVEL_WAVES, width)
+        self.habits_in = _conditioner(2 * len(HABITS), width)
+        self.motion_in = nn.Linear(2 * numbers + POSE_PARTS + 1, width)
+        self.blocks = nn.ModuleList(MotionBlock(sizes) for _ in range(config.pose_layers))
+        self.norm = nn.LayerNorm(width, elementwise_affine=False)
+        self.modulation = nn.Linear(width, 2 * width)
+        self.out, self.gates = zeros(nn.Linear(width, numbers)), zeros(nn.Linear(width, 2 * numbers))
+
+    def encode(self, words: Tensor, phrase: Tensor, times: Tensor, habits: Tensor) -> PhraseFrames:
+        """words b k l, phrase b n, times b n 2 as in MotionConditions; habits: b 2 h as `habit_values` gives them."""
+        said = (phrase[..., None] == torch.arange(1, words.shape[1] + 1, device=words.device)).to(habits)
+        hidden = said @ self.phrases(words) + self.phrase_times(phrase_waves(times))
+        hidden = self.phrase_out(hidden) * said.sum(dim=-1, keepdim=True)
+        return PhraseFrames(hidden, said, self.habits_in(habits)[:, None])
+
+    def forward(self, noisy: Tensor, level: Tensor, words: PhraseFrames, known: Tensor, causal: bool = False) -> Tensor:
+        """As MotionGeneratorNetwork, noisy: b n c, of which the pose counts; -> b n p."""
+        pose, spoken = noisy[..., self.pose], words.said.sum(dim=-1, keepdim=True)
+        common = phrase_means(pose, words.said, causal)
+        condition = self.level_in(sinusoids((level * LEVEL_UNIT).flatten(), LEVEL_WAVES).to(noisy))
+        condition = functional.silu(condition.view(*level.shape, -1) + words.habits + words.hidden)
+        hidden = self.motion_in(torch.cat([pose, common, known[..., -POSE_PARTS:], spoken], dim=-1)) + words.hidden
+        for block in self.blocks:
+            hidden = block(hidden, condition, causal)
+        scale, shift = self.modulation(condition).chunk(2, dim=-1)
+        hidden = self.norm(hidden) * (1 + scale) + shift
+        own, shared = self.gates(hidden).chunk(2, dim=-1)
+        return self.out(hidden) + own * pose + shared * common
 
 
 class MotionGeneratorNetwork(nn.Module):
@@ -258,9 +244,8 @@ class MotionGeneratorNetwork(nn.Module):
         self.joint_blocks = nn.ModuleList(MotionBlock(config) for _ in range(config.joint_layers))
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
         self.modulation = nn.Linear(condition, 2 * width)
-        self.motion_out = nn.Linear(width, config.channels)
-        nn.init.zeros_(self.motion_out.weight)
-        nn.init.zeros_(self.motion_out.bias)
+        self.motion_out = zeros(nn.Linear(width, config.channels))
+        self.phrase_pose = PhrasePose(config) if config.pose_layers else None
 
     def standardize(self, motion: Tensor) -> Tensor:
         """Numbers of `config.groups` -> the scale that the network works on, ... c."""
@@ -275,9 +260,36 @@ class MotionGeneratorNetwork(nn.Module):
         given = next((v for v in vars(conditions).values() if isinstance(v, Tensor)), None)
         batch = batch if given is None else len(given)
         frames = self._voice(conditions, batch, causal) + self._phrases(conditions, batch)
+        habits = habit_values(conditions.habits, batch, self.no_style)
         style = self._style(conditions, batch)
-        clip = (self._portrait(conditions, batch) + self._habits(conditions, batch))[:, None]
-        return EncodedConditions(frames, clip + (style if style.dim() == 3 else style[:, None]))
+        clip = (self._portrait(conditions, batch) + self.habits_in(habits))[:, None]
+        clip = clip + (style if style.dim() == 3 else style[:, None])
+        return EncodedConditions(frames, clip, self.encode_words(conditions))
+
+    def encode_words(self, conditions: MotionConditions) -> PhraseFrames | None:
+        """What words are to `phrase_pose`; None without either."""
+        words, phrase, times = conditions.words, conditions.phrase, conditions.phrase_times
+        if self.phrase_pose is None or words is None or phrase is None or times is None:
+            return None
+        return self.phrase_pose.encode(words, phrase, times, habit_values(conditions.habits, len(words), self.no_style))
+
+    def noise_of(self, white: Tensor, phrase: Tensor | None, temperature: float = 1.0) -> Tensor:
+        """The noise that motions are made of, from white noise b n c: in the pose of frames with words (phrase: b n, see
+        MotionConditions) an autoregression of the first order with `pose_memory`, of standard deviation `temperature`.
+
+        Heads move slowly. Beside white noise slow movement is hardly ever in doubt, and nothing asks a network to take the slow part
+        of the noise away; this noise has about the spectrum of heads.
+        """
+        memory, pose = self.config.pose_memory, self.config.pose
+        if self.phrase_pose is None or phrase is None:
+            return white
+        rows = torch.cat([white[:, :1, pose], white[:, 1:, pose] * (1 - memory**2) ** 0.5], dim=1)
+        step = 1
+        while step < rows.shape[1] and memory**step > NEGLIGIBLE:
+            rows = torch.cat([rows[:, :step], rows[:, step:] + memory**step * rows[:, :-step]], dim=1)
+            step *= 2
+        rows = torch.where((phrase != PADDING)[..., None], temperature * rows, white[..., pose])
+        return torch.cat([white[..., : pose.start], rows], dim=-1)
 
     def _voice(self, conditions: MotionConditions, batch: int, causal: bool) -> Tensor:
         unknown = self.no_voice.expand(batch, conditions.frames, -1)
@@ -302,14 +314,6 @@ class MotionGeneratorNetwork(nn.Module):
     def _portrait(self, conditions: MotionConditions, batch: int) -> Tensor:
         return _known(self.portrait_in, conditions.portrait, conditions.portrait_given, self.no_portrait, batch)
 
-    def _habits(self, conditions: MotionConditions, batch: int) -> Tensor:
-        habits = conditions.habits
-        if habits is None:
-            habits = self.no_style.new_full((batch, len(HABITS)), torch.nan)
-        known = ~habits.isnan()
-        values = habits.nan_to_num() / habits.new_tensor(HABIT_UNITS)
-        return self.habits_in(torch.cat([values * known, known.to(values)], dim=-1))
-
     def forward(
         self, noisy: Tensor, level: Tensor, encoded: EncodedConditions, known: Tensor, causal: bool = False
     ) -> Tensor:
@@ -324,7 +328,32 @@ class MotionGeneratorNetwork(nn.Module):
         for block in self.joint_blocks:
             hidden = block(hidden, condition, causal)
         scale, shift = self.modulation(condition).chunk(2, dim=-1)
-        return self.motion_out(self.norm(hidden) * (1 + scale) + shift)
+        made = self.motion_out(self.norm(hidden) * (1 + scale) + shift)
+        if self.phrase_pose is None or encoded.words is None:
+            return made
+        pose, spoken = self.config.pose, encoded.words.said.sum(dim=-1, keepdim=True) > 0
+        worded = self.phrase_pose(noisy, level, encoded.words, known, causal)
+        return torch.cat([made[..., : pose.start], torch.where(spoken, worded, made[..., pose])], dim=-1)
+
+
+def habit_values(habits: Tensor | None, batch: int, like: Tensor) -> Tensor:
+    """Habits b 4 in their units with flags of those that are known: b 8, all zeros without any."""
+    if habits is None:
+        habits = like.new_full((batch, len(HABITS)), torch.nan)
+    known = ~habits.isnan()
+    values = habits.nan_to_num() / habits.new_tensor(HABIT_UNITS)
+    return torch.cat([values * known, known.to(values)], dim=-1)
+
+
+def phrase_means(pose: Tensor, said: Tensor, causal: bool) -> Tensor:
+    """The mean of b n p over the frames of every frame's phrase, causal: over those up to itself; 0 where there is none. said: b n
+    k, 1 where a frame belongs to a phrase."""
+    parts = said[..., None] * pose[:, :, None]  # b n k p
+    if causal:
+        sums, counts = parts.cumsum(dim=1), said.cumsum(dim=1)
+    else:
+        sums, counts = parts.sum(dim=1, keepdim=True), said.sum(dim=1, keepdim=True)
+    return (said[..., None] * sums / counts.clamp(min=1)[..., None]).sum(dim=2)
 
 
 def phrase_waves(times: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from ..networks.style_predictor import StylePredictorConfig
 from .config import MAX_COUNT, TrainSettings, check_name, check_probs
 from .recipe import recipe_values
 
-MOTION_PHASES = ("lip_expert", "generator", "style_predictor", "movement_detector", "kdtalker")
+MOTION_PHASES = ("lip_expert", "generator", "words", "style_predictor", "movement_detector", "kdtalker")
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,12 @@ class GeneratorPhase(Checked):
     frames: of a sample. level_mean, level_deviation: of the noise level's logit. level_probs: shares of the samples whose frames
     have one level, a level each, given frames before them, given frames around a gap. causal_prob: share of the steps in which
     no frame sees later ones. history_noise: largest noise on given frames before a sample. known_prob: share of the samples of
-    which some groups of numbers are given. *_drop_prob: shares without a condition. style_noise: standard deviation of a
+    which some groups of numbers are given. phrase_prob: share of the samples around a phrase of a clip with words, the others are
+    anywhere. *_drop_prob: shares without a condition. style_noise: standard deviation of a
     style's error in units of its own. portrait_noise: of the portrait's numbers. mouth_weight, pose_weight, lids_weight:
     weights of their numbers in the loss beside 1. lip_expert_weight: of the expert's opinion on the clean motion. start: a file of
-    a motion generator that this one goes on from; '' starts afresh.
+    a motion generator that this one goes on from; it may lack the layers of words. '' starts afresh, and the phase of
+    words from the generator of the same run.
     """
 
     settings: TrainSettings
@@ -40,6 +42,7 @@ class GeneratorPhase(Checked):
     causal_prob: float = limited(0.3, 0, 1)
     history_noise: float = limited(0.1, 0, 1)
     known_prob: float = limited(0.3, 0, 1)
+    phrase_prob: float = limited(0.0, 0, 1)
     voice_drop_prob: float = limited(0.1, 0, 1)
     style_drop_prob: float = limited(0.15, 0, 1)
     portrait_drop_prob: float = limited(0.2, 0, 1)
@@ -121,7 +124,7 @@ class MotionData(Checked):
 
 @dataclass(frozen=True)
 class MotionRecipe(Checked):
-    """A training of a motion generator. Phases that are left out are not run; the others run in the order of MOTION_PHASES."""
+    """A training of a motion generator. words: of networks.motion_generator.PhrasePose, in a finished generator. Phases that are left out are not run; the others run in the order of MOTION_PHASES."""
 
     name: str = limited(least=1, most=200)
     data: MotionData = required()
@@ -129,6 +132,7 @@ class MotionRecipe(Checked):
     network: MotionGeneratorConfig = field(default_factory=MotionGeneratorConfig)
     lip_expert: LipExpertPhase | None = None
     generator: GeneratorPhase | None = None
+    words: GeneratorPhase | None = None
     style_predictor: StylePredictorPhase | None = None
     movement_detector: MovementDetectorPhase | None = None
     kdtalker: KDTalkerPhase | None = None

@@ -27,9 +27,11 @@ from .checkpoint import write_atomically
 from .dry_run import benchmark, describe
 from .motion_recipe import KDTalkerPhase, MotionRecipe
 from .run import RecipeRun, this_process
-from .train_motion import GeneratorTraining
+from .train_motion import GeneratorTraining, WordsTraining
 from .train_motion_parts import KDTalkerTraining, LipExpertTraining, MovementDetectorTraining, StylePredictorTraining
 from .trainer import Phase, train
+
+PART_OF = {"words": "generator"}  # parts of the finished file that a phase makes, where they have another name
 
 
 @dataclass(frozen=True)
@@ -66,9 +68,13 @@ class MotionRun(RecipeRun):
         config = getattr(self.recipe, name)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.recipe.seed)
+            sizes = replace(self.recipe.network, vocabulary=clips.vocabulary)
+            if name == "words":
+                start = config.start or str(self.output("generator"))
+                return WordsTraining(started_from(start, sizes), clips, test, config)
             if name == "generator":
-                sizes = replace(self.recipe.network, vocabulary=clips.vocabulary)
-                network = started_from(config.start, sizes) if config.start else MotionGeneratorNetwork(sizes)
+                bare = replace(sizes, pose_layers=0)
+                network = started_from(config.start, bare) if config.start else MotionGeneratorNetwork(bare)
                 return GeneratorTraining(network, clips, test, config, self._lip_expert())
             if name == "style_predictor":
                 return StylePredictorTraining(StylePredictor(config.network), clips, test, config)
@@ -129,10 +135,13 @@ class MotionRun(RecipeRun):
         found: dict[str, Any] = {}
         metadata: dict[str, str] = {}
         for name in self.recipe.phases():
-            if name in BUILDERS and self.output(name).exists():
+            attribute = PART_OF.get(name, name)
+            if attribute in BUILDERS and self.output(name).exists():
                 part = load_motion_model(self.output(name))
-                found |= {name: getattr(part, name), "style_space": part.style_space}
+                found |= {attribute: getattr(part, attribute), "style_space": part.style_space}
                 metadata = part.metadata if name == "generator" or not metadata else metadata
+                if name == "words":
+                    metadata = metadata | {f"words_{key}": part.metadata[key] for key in ("seed", "step", "training")}
         if not found:
             raise PortraitError(
                 f"{self.folder}: no part of a motion generator is trained yet: run svp train motion first"
@@ -144,7 +153,7 @@ class MotionRun(RecipeRun):
             sizes = json.dumps(asdict(phase.network.config))
             write_safetensors(output, "motion_baseline", phase.module.state_dict(), {**metadata, "network": sizes})
             return
-        parts: dict[str, Any] = {phase.name: phase.module.network}
+        parts: dict[str, Any] = {PART_OF.get(phase.name, phase.name): phase.module.network}
         space = self.clips("train").style_space
         save_motion_model(output, MotionModel(style_space=space, **parts), metadata, torch.float32)
 
@@ -173,9 +182,16 @@ def kdtalker_network(network: MotionGeneratorConfig, config: KDTalkerPhase) -> K
 
 
 def started_from(path: str, config: MotionGeneratorConfig) -> MotionGeneratorNetwork:
-    """The generator of a file; PortraitError where its sizes are not those of the recipe."""
+    """The generator of a file; PortraitError where its sizes are not those of the recipe. It may lack the layers of words, which
+    begin afresh then."""
     network = load_motion_model(path).network
-    if network.config != config:
+    old = network.config
+    bare = replace(config, pose_layers=old.pose_layers, pose_width=old.pose_width, pose_memory=old.pose_memory)
+    if old == bare != config and not old.pose_layers:
+        grown = MotionGeneratorNetwork(config)
+        grown.load_state_dict({**grown.state_dict(), **network.state_dict()})
+        return grown.train()
+    if old != config:
         raise PortraitError(
             f"{path}: its generator has other sizes or words than the recipe: use the recipe that it was made with"
         )

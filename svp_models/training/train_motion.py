@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..data.motion_clips import MotionClips
+from ..errors import PortraitError
 from ..evaluation.metrics.series import correlation
 from ..motion.blinks import find_blinks
 from ..motion.built_in import columns_of, generate_motion, motion_of_numbers
@@ -45,23 +46,40 @@ class GeneratorTraining:
         lip_expert: LipExpert | None = None,
     ):
         self.clips, self.test, self.config = clips, test, config
-        if not config.start:
-            set_scale(network, clips)
-        self.module = GeneratorModule(network, config, lip_expert)
+        self.module = self._module(network, lip_expert)
+
+    def _module(self, network: MotionGeneratorNetwork, lip_expert: LipExpert | None) -> GeneratorModule | WordsModule:
+        if not self.config.start:
+            set_scale(network, self.clips)
+        return GeneratorModule(network, self.config, lip_expert)
 
     def sample(self, index: SampleIndex) -> Sample:
         """Frames of a clip with their conditions, what is given of them, noise and levels; see GeneratorModule."""
         rng = index.rng()
-        clip = int(rng.integers(len(self.clips.info)))
-        length = min(self.config.frames, self.clips.info[clip].frames)
-        first = int(rng.integers(self.clips.info[clip].frames - length + 1))
+        clip, first, length = self._segment(rng)
         causal = index.shared_rng().random() < self.config.causal_prob
         sample = conditions_of(self.clips, clip, first, length, rng, self.config)
         level, known, made = self._given(length, rng)
         motion = self.module.network.standardize(self.clips.motion(clip, slice(first, first + length)))
-        noise = torch.randn(motion.shape, generator=torch_generator(rng))
+        white = torch.randn(1, *motion.shape, generator=torch_generator(rng))
+        noise = self.module.network.noise_of(white, sample["phrase"][None])[0]
         flow = {"motion": motion, "noise": noise, "level": level, "known": known, "made": made}
         return {**sample, **flow, "causal": torch.tensor(causal)}
+
+    def _segment(self, rng: np.random.Generator) -> tuple[int, int, int]:
+        """(clip, first frame, frames) of a random sample, by `phrase_prob` one that a moment of a random phrase is in the middle of
+        as far as the clip goes."""
+        spoken = self.config.phrase_prob > 0 and rng.random() < self.config.phrase_prob
+        candidates = [clip for clip, info in enumerate(self.clips.info) if info.phrases] if spoken else []
+        clip = int(candidates[rng.integers(len(candidates))] if candidates else rng.integers(len(self.clips.info)))
+        info = self.clips.info[clip]
+        length = min(self.config.frames, info.frames)
+        last = info.frames - length
+        if not candidates:
+            return clip, int(rng.integers(last + 1)), length
+        phrase = info.phrases[rng.integers(len(info.phrases))]
+        middle = round(rng.uniform(phrase.start, phrase.end) * self.clips.fps)
+        return clip, min(max(middle - length // 2, 0), last), length
 
     def _given(self, frames: int, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """Noise levels n of the frames, flags n g of the groups that are given clean, and n of the frames to make."""
@@ -170,6 +188,39 @@ class GeneratorModule(nn.Module):
             lips = (functional.softplus(-in_step) * heard).sum() / heard.sum().clamp(min=1)
             loss, values["lips"] = loss + self.config.lip_expert_weight * lips, lips.detach()
         return loss, values
+
+
+class WordsTraining(GeneratorTraining):
+    """The phase of what words do to the head: the pose of frames with words, of a finished generator that stays as it is."""
+
+    name = "words"
+
+    def _module(self, network: MotionGeneratorNetwork, lip_expert: LipExpert | None) -> GeneratorModule | WordsModule:
+        if network.phrase_pose is None:
+            raise PortraitError("words: the recipe's network has no layers for them: set network.pose_layers above 0")
+        network.requires_grad_(False)
+        network.phrase_pose.requires_grad_(True)
+        return WordsModule(network)
+
+
+class WordsModule(nn.Module):
+    """Batch -> squared error of the predicted pose where words speak of it and nothing was given; needs no other part."""
+
+    def __init__(self, network: MotionGeneratorNetwork):
+        super().__init__()
+        self.network = network
+
+    def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
+        clean, noise, level = batch["motion"], batch["noise"], batch["level"][..., None]
+        fixed, pose = columns_of(batch["known"], self.network), self.network.config.pose
+        noisy = torch.where(fixed.bool(), clean, noisy_at(clean, noise, level))
+        encoded, network = self.network.encode_words(as_conditions(batch)), self.network.phrase_pose
+        assert network is not None and encoded is not None
+        prediction = network(noisy, batch["level"], encoded, batch["known"], bool(batch["causal"][0]))
+        error = (prediction - target_at(clean, noise, level)[..., pose]).square()
+        free = (1 - fixed[..., pose]) * batch["made"][..., None] * encoded.said.sum(dim=-1, keepdim=True)
+        loss = (free * error).sum() / free.sum().clamp(min=1)
+        return loss, {"pose": loss.detach()}
 
 
 def number_weights(network: MotionGeneratorConfig, config: GeneratorPhase) -> Tensor:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -80,6 +82,20 @@ def test_guidance_of_one_is_none_and_a_condition_without_guidance_is_left_out(ne
     blind = generate_motion(network, conditions, noise(20), steps=1, guidance=MotionGuidance(style=0.0))
     without = generate_motion(network, conditions.without("style"), noise(20), steps=1)
     torch.testing.assert_close(blind, without, rtol=1e-4, atol=1e-4)
+
+
+def test_words_with_layers_of_their_own_are_drawn_more_narrowly_by_guidance():
+    torch.manual_seed(0)
+    network = MotionGeneratorNetwork(replace(TINY, pose_layers=1, pose_width=16)).eval()
+    given, pose = given_conditions(network, 30), TINY.pose
+    said = given.phrase[0] > 0
+    clear, plain = (
+        torch.cat([generate_motion(network, given, noise(30, seed), guidance=MotionGuidance(words=words)) for seed in range(20)])
+        for words in (4.0, 1.0)
+    )  # fmt: skip
+    torch.testing.assert_close(clear[:, said, pose], plain[:, said, pose] / 2)  # an untrained network keeps the noise
+    torch.testing.assert_close(clear[:, ~said], plain[:, ~said])
+    torch.testing.assert_close(clear[..., : pose.start], plain[..., : pose.start])
 
 
 def test_a_stream_goes_on_without_end_and_its_seed_decides(network):

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.networks.motion_blocks import local_attention, local_mask
 from svp_portrait.svp_models.networks.motion_generator import (
     MotionConditions,
     MotionGeneratorConfig,
     MotionGeneratorNetwork,
-    local_attention,
-    local_mask,
+    phrase_means,
     phrase_waves,
 )
 from svp_portrait.svp_models.networks.motion_generators.kdtalker import RotaryEmbedding
@@ -22,15 +22,25 @@ TINY = MotionGeneratorConfig(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def network():
+def random_network(config):
     torch.manual_seed(0)
-    network = MotionGeneratorNetwork(TINY).eval()
+    network = MotionGeneratorNetwork(config).eval()
     with torch.no_grad():
         for parameter in network.parameters():  # zero-initialised layers would hide everything
             if parameter.requires_grad:
                 parameter.normal_(0, 0.25)
     return network
+
+
+@pytest.fixture(scope="module")
+def network():
+    return random_network(TINY)
+
+
+@pytest.fixture(scope="module")
+def worded():
+    """A network with layers for the pose of words."""
+    return random_network(replace(TINY, pose_layers=1, pose_width=16))
 
 
 def conditions(frames=20, batch=1):
@@ -136,6 +146,56 @@ def test_one_level_for_all_frames_is_the_same_as_one_for_each(network):
 def test_a_fresh_network_predicts_nothing():
     network = MotionGeneratorNetwork(TINY)
     assert float(predict(network, conditions(), torch.randn(1, 20, TINY.channels)).abs().max()) == 0
+
+
+def test_words_with_layers_of_their_own_make_the_pose_of_their_frames_and_nothing_else(worded):
+    bare = MotionGeneratorNetwork(TINY).eval()
+    bare.load_state_dict({k: v for k, v in worded.state_dict().items() if not k.startswith("phrase_pose.")})
+    noisy, given, pose = torch.randn(1, 20, TINY.channels), conditions(), TINY.pose
+    found, expected = predict(worded, given, noisy), predict(bare, given, noisy)
+    assert float((found - expected)[:, 5:9, pose].abs().amin(dim=1).max()) > 1e-3
+    expected[:, 5:9, pose] = found[:, 5:9, pose]
+    torch.testing.assert_close(found, expected, rtol=0, atol=0)
+    silent = given.without("words")
+    torch.testing.assert_close(predict(worded, silent, noisy), predict(bare, silent, noisy), rtol=0, atol=0)
+
+
+def test_layers_of_words_know_their_kind_and_time_and_no_later_frames_where_they_must_not(worded):
+    noisy, given = torch.randn(1, 20, TINY.channels), conditions()
+    plain = predict(worded, given, noisy)
+    for other in (
+        replace(given, words=torch.tensor([[[1, 0]]])),
+        replace(given, phrase_times=given.phrase_times + 0.3),
+    ):
+        assert float((predict(worded, other, noisy) - plain)[:, 5:9, TINY.pose].abs().max()) > 1e-3
+    changed = noisy.clone()
+    changed[:, 7:] += 1
+    first, second = (predict(worded, given, x, causal=True) for x in (noisy, changed))
+    torch.testing.assert_close(first[:, :7], second[:, :7])
+    assert float((predict(worded, given, changed) - plain)[:, 5:7, TINY.pose].abs().max()) > 1e-3
+
+
+def test_phrase_means_are_those_of_the_frames_of_a_phrase():
+    pose = torch.tensor([[[1.0], [2.0], [4.0], [6.0], [5.0]]])
+    said = torch.tensor([[[0.0, 0.0], [1, 0], [1, 0], [0, 1], [1, 0]]])
+    third = (2 + 4 + 5) / 3
+    assert phrase_means(pose, said, False).flatten().tolist() == pytest.approx([0, third, third, 6, third])
+    assert phrase_means(pose, said, True).flatten().tolist() == pytest.approx([0, 2, 3, 6, third])
+
+
+def test_noise_of_words_has_a_memory_and_the_variance_of_other_noise(network, worded):
+    white = torch.randn(400, 60, TINY.channels, generator=torch.Generator().manual_seed(0))
+    phrase = torch.zeros(400, 60, dtype=torch.long)
+    phrase[:, 10:50] = 1
+    assert network.noise_of(white, phrase) is white and worded.noise_of(white, None) is white
+    noise = worded.noise_of(white, phrase)
+    pose = noise[:, 10:50, TINY.pose]
+    assert float(pose.square().mean()) == pytest.approx(1, abs=0.03)
+    for lag in (1, 5, 12):
+        assert float((pose[:, lag:] * pose[:, :-lag]).mean()) == pytest.approx(0.9**lag, abs=0.03)
+    torch.testing.assert_close(worded.noise_of(white, phrase, 0.5)[:, 10:50, TINY.pose], 0.5 * pose)
+    noise[:, 10:50, TINY.pose] = white[:, 10:50, TINY.pose]
+    torch.testing.assert_close(noise, white, rtol=0, atol=0)
 
 
 def test_groups_follow_one_another():

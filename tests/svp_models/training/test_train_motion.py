@@ -27,15 +27,16 @@ from svp_portrait.svp_models.training.dataset import SampleIndex, stack
 from svp_portrait.svp_models.training.motion_recipe import MotionRecipe, load_motion_recipe
 from svp_portrait.svp_models.training.recipe import RECIPES
 from svp_portrait.svp_models.training.run_motion import MotionRun
-from svp_portrait.svp_models.training.train_motion import GeneratorModule, GeneratorTraining
+from svp_portrait.svp_models.training.train_motion import GeneratorModule, GeneratorTraining, WordsTraining
 
 OPTIONS = MotionDataOptions(speakers=2, groups=2, takes=2, seconds=3.0, moved=1.0)
 SETTINGS = {"steps": 4, "batch_size": 4, "warmup_steps": 1, "checkpoint_steps": 2, "log_steps": 2}
 RECIPE = {
     "name": "tiny",
     "kind": "motion",
-    "network": {"width": 16, "heads": 2, "joint_layers": 1, "condition_width": 8},
+    "network": {"width": 16, "heads": 2, "joint_layers": 1, "condition_width": 8, "pose_layers": 1, "pose_width": 16},
     "generator": {"settings": {**SETTINGS, "validate_steps": 4}, "frames": 40, "validation_clips": 4},
+    "words": {"settings": SETTINGS, "frames": 40, "phrase_prob": 1.0, "words_drop_prob": 0.0},
     "style_predictor": {"settings": SETTINGS, "network": {"inner": 16}},
     "lip_expert": {"settings": SETTINGS, "width": 8},
     "movement_detector": {"settings": SETTINGS},
@@ -99,6 +100,28 @@ def test_given_numbers_are_no_part_of_the_loss(folder):
     assert float((moved - loss).detach().abs()) > 0.1
 
 
+def test_samples_around_phrases_contain_them_and_train_the_pose_of_words_alone(folder):
+    clips, config = open_motion_clips(folder / "train"), recipe(folder).words
+    training = WordsTraining(fresh(folder, clips), clips, clips, config)
+    batch = stack([training.sample(SampleIndex(0, "words", step, 0, 1)) for step in range(16)])
+    assert bool((batch["phrase"] > 0).any(dim=1).all())
+    training.module(batch)[0].backward()
+    touched = {name for name, value in training.module.network.named_parameters() if value.grad is not None}
+    assert touched and all(name.startswith("phrase_pose.") for name in touched)
+    loss, outside = training.module(batch)[0], batch["phrase"] == 0
+    motion = batch["motion"].clone()
+    motion[..., :68] += 1
+    torch.testing.assert_close(training.module({**batch, "motion": motion})[0], loss)  # no number but the pose counts
+    assert bool(outside.any())
+
+
+def test_words_without_layers_are_refused(folder):
+    clips, config = open_motion_clips(folder / "train"), recipe(folder).words
+    bare = MotionGeneratorNetwork(replace(recipe(folder).network, vocabulary=clips.vocabulary, pose_layers=0))
+    with pytest.raises(PortraitError, match="pose_layers"):
+        WordsTraining(bare, clips, clips, config)
+
+
 def test_an_untrained_generator_has_the_loss_of_its_targets(folder):
     """It predicts 0, and the targets have variance 1 on the scale of the clips."""
     clips, config = open_motion_clips(folder / "train"), replace(recipe(folder).generator, known_prob=0.0)
@@ -127,6 +150,13 @@ def test_every_phase_trains_resumes_to_the_bit_and_ends_in_one_file(folder, tmp_
         torch.testing.assert_close(again.network.state_dict()[key], value, rtol=0, atol=0)
     run.export(tmp_path, tmp_path / "whole.safetensors")
     whole = load_motion_model(tmp_path / "whole.safetensors")
+    for (
+        key,
+        value,
+    ) in first.network.state_dict().items():  # words leave all else as it was, but for the file's precision
+        torch.testing.assert_close(whole.network.state_dict()[key], value, rtol=1e-3, atol=1e-3)
+    assert whole.network.phrase_pose is not None and first.network.phrase_pose is None
+    assert {"words_seed", "words_step", "words_training"} <= set(whole.metadata)
     assert None not in (whole.style_predictor, whole.lip_expert, whole.movement_detector)
     assert whole.metadata["step"] == "4" and whole.style_space == open_motion_clips(folder / "train").style_space
     assert "trained" in "\n".join(run.describe("generator"))
@@ -136,8 +166,10 @@ def test_training_goes_on_from_a_file_of_the_same_sizes(folder, tmp_path):
     run = MotionRun(recipe(folder), tmp_path / "run", report=lambda line: None)
     file = run.phase("generator")
     phase = {**RECIPE["generator"], "start": str(file)}
-    network = MotionRun(recipe(folder, generator=phase), tmp_path / "on").build("generator").module.network
-    torch.testing.assert_close(network.voice_in.weight, load_motion_model(file).network.voice_in.weight)
+    on = MotionRun(recipe(folder, generator=phase, words={**RECIPE["words"], "start": str(file)}), tmp_path / "on")
+    for name in ("generator", "words"):
+        network = on.build(name).module.network
+        torch.testing.assert_close(network.voice_in.weight, load_motion_model(file).network.voice_in.weight)
     other = recipe(folder, generator=phase, network={"width": 32, "heads": 2})
     with pytest.raises(PortraitError, match="other sizes"):
         MotionRun(other, tmp_path / "wrong").build("generator")
@@ -146,6 +178,6 @@ def test_training_goes_on_from_a_file_of_the_same_sizes(folder, tmp_path):
 def test_the_bundled_recipe_is_whole_and_others_are_refused():
     found = load_motion_recipe(RECIPES / "motion_drawn.toml", ["generator.settings.steps=5"])
     assert found.generator.settings.steps == 5
-    assert found.phases() == ["lip_expert", "generator", "style_predictor", "movement_detector", "kdtalker"]
+    assert found.phases() == ["lip_expert", "generator", "words", "style_predictor", "movement_detector", "kdtalker"]
     with pytest.raises(PortraitError, match="no recipe of a motion generator"):
         load_motion_recipe(RECIPES / "demo.toml")
