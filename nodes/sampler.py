@@ -9,7 +9,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..svp_models.diffusion.inputs import LENGTHS, clip_length, still_motion
-from ..svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, resolve_options
+from ..svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, guidance_scales, resolve_options
 from ..svp_models.diffusion.samplers import SAMPLERS
 from ..svp_models.face.portrait_face import expression_track
 from ..svp_models.face.tracking import FaceTracker
@@ -50,6 +50,21 @@ def motion_of(
         still = still_motion(analyzer, types.bytes_from_images(portrait[:1]))
         return still if head_motion is None else head_keypoints_of_motion(head_motion, still)
     return rearrange(types.rgb_images(head_motion).cpu().float(), "f h w c -> f c h w")
+
+
+def guidance_input(condition: str, what: str) -> Any:
+    """Guidance of one condition alone."""
+    return io.Float.Input(
+        f"{condition}_cfg",
+        optional=True,
+        default=-1.0,
+        min=-1.0,
+        max=20.0,
+        step=0.1,
+        extra_dict=ADVANCED,
+        tooltip=f"Guidance towards {what}, as a factor; -1 takes cfg. If audio_cfg and style_cfg differ, a step takes up to half as "
+        "long again.",
+    )
 
 
 class HostEncoder:
@@ -175,6 +190,8 @@ class SVPSampler(io.ComfyNode):
                     "If not connected, the built-in motion generator makes them of the voice and the style. The head follows "
                     "head_motion alone.",
                 ),
+                guidance_input("audio", "the voice, and all else but the style"),
+                guidance_input("style", "the speaking style"),
             ],
             outputs=[
                 io.Latent.Output("latent", tooltip="One latent per frame, for VAE Decode or Combine Video."),
@@ -191,7 +208,7 @@ class SVPSampler(io.ComfyNode):
         cls, model, vae: Any, portrait: Tensor, audio: dict[str, Any], seed: int, steps: int, cfg: float, scheduler: str,
         reference_weight: float, audio_weight: float, style_weight: float, fps: float, window: int, overlap: int, width: int,
         height: int, length: str, head_motion: Tensor | HeadMotion | Motion | None = None, style=None,
-        face_analyzer: FaceTracker | None = None, motion: Motion | None = None,
+        face_analyzer: FaceTracker | None = None, motion: Motion | None = None, audio_cfg: float = -1.0, style_cfg: float = -1.0,
     ) -> io.NodeOutput:  # fmt: skip
         config = model.portrait.config
         options = SamplerOptions(
@@ -204,6 +221,8 @@ class SVPSampler(io.ComfyNode):
             window=window or None,
             overlap=None if overlap < 0 else overlap,
             acceleration=model.acceleration,
+            audio_cfg=None if audio_cfg < 0 else audio_cfg,
+            style_cfg=None if style_cfg < 0 else style_cfg,
         )
         options = resolve_options(config, options)
         fps, size = fps or config.fps, (width or config.size, height or config.size)
@@ -220,7 +239,7 @@ class SVPSampler(io.ComfyNode):
         pipeline = PortraitPipeline(model.portrait, HostEncoder(vae), storage, model.conditioning_cache)
         inputs = pipeline.prepare(face, voice, head, style, frames, fps, size, preparing, track)
         windows = options.acceleration.windows(frames, options.window, options.overlap)
-        plan, memory = model.plan(options.cfg, len(windows[0]), inputs.size, len(windows))
+        plan, memory = model.plan(guidance_scales(options)[0], len(windows[0]), inputs.size, len(windows))
         model.load_for_conditions(memory)
         conditions = pipeline.encode_conditions(inputs, encoding)
         model.load_for_denoising(memory)

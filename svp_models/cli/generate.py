@@ -106,6 +106,11 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps", type=int, default=0, metavar="N", help="denoising steps; 0: the model's own (%(default)s)"
     )
+    guided = (("cfg", "all conditions", "the model's own"), ("audio-cfg", "the voice", "as --cfg"))
+    for option, what, default in (*guided, ("style-cfg", "the speaking style", "as --cfg")):
+        parser.add_argument(
+            f"--{option}", type=float, metavar="X", help=f"guidance towards {what}; 1 is none (default: {default})"
+        )
     parser.add_argument(
         "--fps", type=float, default=0.0, metavar="RATE", help="frames per second; 0: the model's own (%(default)s)"
     )
@@ -215,6 +220,8 @@ def graph(args: argparse.Namespace) -> Nodes:
     if expressive:  # lips, lids and brows too
         extra["motion"] = ["motion", 0]
     widgets = {"seed": args.seed, "steps": args.steps, "fps": args.fps}
+    guidance = {name: getattr(args, name) for name in ("cfg", "audio_cfg", "style_cfg")}
+    widgets |= {name: value for name, value in guidance.items() if value is not None}
     sources = {"model": model, "vae": ["model", 1], "portrait": ["portrait", 0], "audio": ["speech", 0]}
     add("sampler", "SVPSampler", **sources, **widgets, **extra)
     decoded = {"latent": ["sampler", 0], "vae": ["model", 1], "audio": ["speech", 0], "fps": ["sampler", 1]}

@@ -94,17 +94,32 @@ def guided_prediction(
     keep_portrait: bool = False,
     deep: GuidedFeatures | None = None,
     on_halves: OnHalves | None = None,
+    style_cfg: float | None = None,
 ) -> Tensor:
     """One guided prediction: b f c h w. latents: b f c h w, scaled and noisy; timestep: (b,).
 
     The unconditional half has zero reference features, audio tokens, kps features and style tokens, with keep_portrait no audio,
     style and expression tokens alone; cfg = 1 needs no such half and runs without it. deep: features of the denoiser's inner
     layers, which run and are stored there where there are none. on_halves(unconditional, conditional) gets the two predictions.
+
+    style_cfg: scale of its own for the style, None for cfg. With another one, the scales are nested (Brooks et al. 2023, eq. 3):
+    e0 + cfg (e1 - e0) + style_cfg (e2 - e1), where e0 has no condition, e1 all but the style and e2 all; what its scale makes
+    needless is left out. These run one after the other, and without deep features.
     """
 
     def predict(x: Tensor, t: Tensor, given: Conditions, features: DeepFeatures | None) -> Tensor:
         return denoiser(x, t, given, weights) if features is None else denoiser(x, t, given, weights, deep=features)
 
+    if style_cfg is not None and style_cfg != cfg and conditions.style is not None:
+        spoken = predict(latents, timestep, conditions.without_style(), None)
+        weakest, strongest = spoken, spoken
+        if cfg != 1:
+            weakest = predict(latents, timestep, conditions.unconditional(keep_portrait), None)
+        if style_cfg != 0:
+            strongest = predict(latents, timestep, conditions, None)
+        if on_halves is not None:
+            on_halves(weakest, strongest)
+        return guided(weakest, spoken, cfg) + style_cfg * (strongest - spoken)
     first, second = (None, None) if deep is None else (deep.unconditional, deep.conditional)
     if cfg == 1:
         return predict(latents, timestep, conditions, second)

@@ -34,9 +34,12 @@ class NoisePredictor:
         schedule: SamplingSchedule,
         plan: MemoryPlan,
         storage: Storage,
+        style_cfg: float | None = None,
     ) -> None:
+        """cfg: guidance, of all conditions or, with a style_cfg of its own for the style, of the others, see `guided_prediction`."""
         self.model, self.conditions, self.acceleration, self.weights = model, conditions, acceleration, weights
         self.full_cfg, self.schedule, self.plan = cfg, schedule, plan
+        self.style_cfg = cfg if style_cfg is None else style_cfg
         denoiser = model.networks.denoiser
         self.cache = FeatureCache(acceleration, denoiser, storage)
         self.key_cache = KeyValueCache(denoiser, conditions, weights, plan.key_bytes, reused=len(schedule) > 1)
@@ -45,8 +48,10 @@ class NoisePredictor:
 
     def cfg(self, step: int) -> float:
         """The guidance of a step, 1 where it has none."""
-        guides = self._guides and self.acceleration.guides(step, len(self.schedule))
-        return self.full_cfg if guides else 1.0
+        return self.full_cfg if self._guided(step) else 1.0
+
+    def _guided(self, step: int) -> bool:
+        return self._guides and self.acceleration.guides(step, len(self.schedule))
 
     def finish(self) -> None:
         """A step is done in all windows: adaptive guidance may end here."""
@@ -82,6 +87,7 @@ class NoisePredictor:
             keep_portrait=not model.config.guide_portrait,
             deep=deep,
             on_halves=self._compare if self.acceleration.guidance_similarity < 1 else None,
+            style_cfg=self.style_cfg if self._guided(steps[0]) else 1.0,
         )
         if deep is not None and len(steps) == 1:
             for number, own in zip(numbers, split_guided(deep, len(numbers)), strict=True):

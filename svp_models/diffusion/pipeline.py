@@ -50,7 +50,8 @@ OnLatents = Callable[[int, int, Tensor], None]  # step, first frame, x_0 of the 
 @dataclass(frozen=True)
 class SamplerOptions:
     """How to sample. steps, cfg, window and overlap (frames): None takes the model's; blend: how overlapping windows are joined;
-    acceleration: what is left out to save time.
+    acceleration: what is left out to save time. audio_cfg, style_cfg: guidance of the voice and all but the style, and of the style;
+    None is cfg, and where they differ there are up to three evaluations, see `guided_prediction`.
 
     The weights are factors on the model's own: 1 is 0.95 (reference) and 3 (audio) for V-Express, 1 for the others.
     """
@@ -65,6 +66,8 @@ class SamplerOptions:
     overlap: int | None = None
     blend: str = "average"
     acceleration: Acceleration = EXACT
+    audio_cfg: float | None = None
+    style_cfg: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,8 +229,9 @@ class WindowedDenoiser:
 
     def __post_init__(self) -> None:
         options, weights = self.options, condition_weights(self.options, self.model.config)
-        given = (self.model, self.conditions, options.acceleration, weights, options.cfg)
-        self.predict = NoisePredictor(*given, self.schedule, self.plan, self.storage)
+        cfg, style_cfg = guidance_scales(options)
+        given = (self.model, self.conditions, options.acceleration, weights, cfg)
+        self.predict = NoisePredictor(*given, self.schedule, self.plan, self.storage, style_cfg)
         self.together = options.acceleration.at_once(self.plan.windows)
         self.ahead: dict[int, Frames] = {}  # step -> predictions of the clip that an earlier step has made
 
@@ -323,6 +327,12 @@ def condition_weights(options: SamplerOptions, config: ModelConfig) -> Condition
     return ConditionWeights(reference, options.audio_weight * config.audio_weight, options.style_weight, skipped)
 
 
+def guidance_scales(options: ResolvedOptions) -> tuple[float, float]:
+    """Guidance of all conditions but the style, and of the style."""
+    audio, style = (options.cfg if scale is None else scale for scale in (options.audio_cfg, options.style_cfg))
+    return audio, style
+
+
 def resolve_options(config: ModelConfig, options: SamplerOptions) -> ResolvedOptions:
     """The options with nothing left open: steps, cfg, window and overlap are the model's where they are None. PortraitError
     names the first that cannot be."""
@@ -336,6 +346,17 @@ def resolve_options(config: ModelConfig, options: SamplerOptions) -> ResolvedOpt
         value = getattr(resolved, name)
         if not (math.isfinite(value) and value >= 0):
             raise PortraitError(f"{name} is {value}: it must be 0 or more")
+    audio_cfg, style_cfg = guidance_scales(resolved)
+    for name, value in (("audio_cfg", audio_cfg), ("style_cfg", style_cfg)):
+        if not (math.isfinite(value) and value >= 0):
+            raise PortraitError(f"{name} is {value}: it must be 0 or more")
+    if audio_cfg != style_cfg:
+        for name in ("cache_every", "foreground_every"):
+            if (value := getattr(resolved.acceleration, name)) > 1:
+                raise PortraitError(
+                    f"audio_cfg is {audio_cfg:g} and style_cfg {style_cfg:g}, and {name} {value}: features of "
+                    f"other steps are kept for one guidance alone: set {name} to 1 in Accelerate, or give both the same guidance"
+                )
     return resolved
 
 

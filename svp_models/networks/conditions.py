@@ -88,6 +88,10 @@ class Conditions:
         shown.update({name: torch.zeros_like(value) for name, value in shown.items() if value is not None})
         return replace(nothing, **shown)
 
+    def without_style(self) -> Conditions:
+        """The same without a style, of which the denoiser then skips the layers."""
+        return replace(self, style=None, keys=replace(self.keys, style=()))
+
     def mask(self, mask: Tensor) -> Conditions:
         """Clips where mask (b, bool) is False lose all their conditions; training drops them so."""
         return self._map(lambda value: value * mask.to(value).view(-1, *[1] * (value.ndim - 1)))

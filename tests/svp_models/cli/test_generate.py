@@ -170,7 +170,7 @@ def test_a_model_that_reads_expressions_gets_them_from_the_voice(tmp_path, monke
     write_safetensors(folder / "small.safetensors", "model", {}, {"config": config_to_json(config)})
     monkeypatch.chdir(tmp_path)
     given = {"portrait": PORTRAIT, "audio": ASSETS / "speech.wav", "style": None, "motion": None, "prompt": None}
-    given |= dict.fromkeys(("emotion", "strength", "second_emotion", "share"))
+    given |= dict.fromkeys(("emotion", "strength", "second_emotion", "share", "cfg", "audio_cfg", "style_cfg"))
     given |= {"audio_encoder": None, "backend": None, "seed": 0, "steps": 0, "fps": 0.0}
     found = {
         (model, head): graph(Namespace(model=model, head_from_voice=head, **given))

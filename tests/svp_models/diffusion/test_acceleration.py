@@ -15,7 +15,12 @@ from svp_portrait.svp_models.diffusion.face_region import face_box
 from svp_portrait.svp_models.diffusion.feature_cache import FeatureCache, polynomial_weights
 from svp_portrait.svp_models.diffusion.guidance import FASTEST, GuidedFeatures, MemoryPlan, guided_prediction
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
-from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
+from svp_portrait.svp_models.diffusion.pipeline import (
+    PortraitPipeline,
+    SamplerOptions,
+    guidance_scales,
+    resolve_options,
+)
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.io.memory_map import IN_MEMORY, Storage
 from svp_portrait.svp_models.model import build_networks
@@ -331,6 +336,36 @@ def test_guidance_ends_when_both_halves_agree(model, clip, calls):
     calls.clear()
     sample(given, always)
     assert calls == [2] + [1] * 7
+
+
+def test_separate_guidance_is_nested_and_goes_with_guidance_in_a_part_of_the_steps(model, clip, calls):
+    """A step with guidance takes three evaluations, one without it takes one; equal scales are as before, to the bit."""
+    pipeline, inputs, conditions = encoded(model, clip, 4)
+    options = SamplerOptions(steps=4, cfg=2.0)
+
+    def latents(**changes):
+        return pipeline.denoise(inputs, conditions, 3, replace(options, **changes))
+
+    plain = latents()
+    assert torch.equal(plain, latents(audio_cfg=2.0, style_cfg=2.0))
+    calls.clear()
+    nested = latents(audio_cfg=2.0, style_cfg=3.0)
+    assert calls == [1] * 12 and not torch.allclose(nested, plain)
+    torch.testing.assert_close(latents(audio_cfg=2.0, style_cfg=2.0 + 1e-5), plain, rtol=1e-3, atol=1e-3)
+    calls.clear()
+    latents(style_cfg=3.0, acceleration=Acceleration(guidance_end=0.5))
+    assert calls == [1] * (3 + 3 + 1 + 1)
+    calls.clear()
+    latents(style_cfg=3.0, acceleration=Acceleration(guidance_similarity=1e-6))
+    assert calls == [1] * (3 + 1 + 1 + 1)
+
+
+@pytest.mark.parametrize("name", ["cache_every", "foreground_every"])
+def test_features_of_other_steps_do_not_go_with_separate_guidance(model, name):
+    options = SamplerOptions(style_cfg=5.0, cfg=2.0, acceleration=Acceleration(**{name: 2}))
+    with pytest.raises(PortraitError, match=f"audio_cfg is 2 and style_cfg 5, and {name} 2: .* set {name} to 1"):
+        resolve_options(model.config, options)
+    assert guidance_scales(resolve_options(model.config, replace(options, audio_cfg=5.0))) == (5, 5)
 
 
 def test_blocks_that_do_not_look_at_the_portrait(model, clip):

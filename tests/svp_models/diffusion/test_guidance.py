@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from torch.nn import functional
 
@@ -95,3 +96,42 @@ def test_any_scale_gives_the_same_where_conditions_are_zero():
     nothing = replace(given, audio=0 * given.audio, kps=0 * given.kps, style=None, reference=(torch.zeros(1, 4, 3),))
     results = [guided_prediction(Recorder(), latents, t, nothing, WEIGHTS, cfg) for cfg in (1, 3.5)]
     assert torch.equal(results[0], results[1])
+
+
+@pytest.mark.parametrize(
+    ("audio", "style", "expected", "evaluations"),
+    [
+        (3.0, 6.0, 3 * 13 + 6 * 7, 3),  # the Recorder's conditions are 6 + 5 + 2, the style 7
+        (2.0, 0.0, 2 * 13, 2),
+        (1.0, 4.0, 13 + 4 * 7, 2),
+        (0.0, 1.0, 7, 3),
+        (2.0, 2.0, 2 * 20, 1),
+    ],
+)
+def test_voice_and_style_have_their_own_scales(audio, style, expected, evaluations):
+    recorder, latents, t = Recorder(), torch.ones(1, 5, 4, 2, 2), torch.tensor([7])
+    result = guided_prediction(recorder, latents, t, conditions(), WEIGHTS, audio, style_cfg=style)
+    torch.testing.assert_close(result, torch.full_like(latents, 1.0 + expected))
+    assert len(recorder.calls) == evaluations
+    if audio != style:
+        styles = [call[2].style for call in recorder.calls]
+        assert styles[0] is None and all(len(call[0]) == 1 for call in recorder.calls)
+
+
+def test_equal_scales_and_a_missing_style_change_nothing():
+    latents, t = torch.randn(1, 5, 4, 2, 2, generator=torch.Generator().manual_seed(1)), torch.tensor([7])
+    for given, style in ((conditions(), 2.5), (conditions(), None), (conditions(style=False), 7.0)):
+        plain, nested = Recorder(), Recorder()
+        before = guided_prediction(plain, latents, t, given, WEIGHTS, 2.5)
+        assert torch.equal(before, guided_prediction(nested, latents, t, given, WEIGHTS, 2.5, style_cfg=style))
+        assert len(nested.calls) == len(plain.calls)
+
+
+def test_nested_guidance_reports_its_weakest_and_strongest_half():
+    latents, t, halves = torch.zeros(1, 5, 4, 2, 2), torch.tensor([7]), []
+    for audio, style in ((3.0, 6.0), (1.0, 4.0), (2.0, 0.0)):
+        guided_prediction(
+            Recorder(), latents, t, conditions(), WEIGHTS, audio, style_cfg=style,
+            on_halves=lambda weak, strong: halves.append((float(weak.mean()), float(strong.mean()))),
+        )  # fmt: skip
+    assert halves == [(0, 20), (13, 20), (0, 13)]

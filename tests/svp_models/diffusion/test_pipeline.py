@@ -15,6 +15,7 @@ from svp_portrait.svp_models.diffusion.pipeline import (
     SamplerOptions,
     WindowedDenoiser,
     clip_noise,
+    guidance_scales,
     postprocess_latents,
     resolve_options,
     resolve_windows,
@@ -307,6 +308,8 @@ def test_what_is_left_open_is_the_models_own(model):
     config = replace(model.config, steps=7, cfg=1.5)
     own = resolve_options(config, SamplerOptions())
     assert (own.steps, own.cfg, own.window, own.overlap) == (7, 1.5, 4, 1)
+    assert guidance_scales(own) == (1.5, 1.5)
+    assert guidance_scales(resolve_options(config, SamplerOptions(style_cfg=4.0))) == (1.5, 4.0)
     given = SamplerOptions(steps=3, cfg=0.0, window=6, overlap=0)
     assert vars(resolve_options(config, given)) == vars(given)
 
@@ -324,6 +327,7 @@ def test_what_is_left_open_is_the_models_own(model):
         ({"options": SamplerOptions(window=4, overlap=4)}, "overlap is 4 frames and window 4"),
         ({"options": SamplerOptions(window=9)}, "window is 9 frames: this model's temporal layers reach 1 to 8"),
         ({"options": SamplerOptions(cfg=float("nan"))}, "cfg is nan"),
+        ({"options": SamplerOptions(style_cfg=-2.0)}, "style_cfg is -2"),
         ({"options": SamplerOptions(audio_weight=-1.0)}, "audio_weight is -1"),
         ({"options": SamplerOptions(scheduler="heun")}, "unknown scheduler"),
         ({"options": SamplerOptions(blend="cubic")}, "unknown blend"),
