@@ -12,7 +12,15 @@ from svp_portrait.svp_models.evaluation.motion import (
     lip_figures,
     motion_figures,
 )
-from svp_portrait.svp_models.evaluation.motion_cases import batch_conditions
+from svp_portrait.svp_models.evaluation.motion_cases import (
+    EXPRESSION,
+    LIDS,
+    POSE,
+    batch_conditions,
+    make_prompts,
+    prompt_met,
+)
+from svp_portrait.svp_models.synthetic.movements import KINDS
 
 LARGEST_FILE = 8e6  # bytes
 
@@ -32,6 +40,7 @@ def test_the_file_is_small_and_says_where_it_comes_from(motion):
     assert motion.network.config.space == "svp" and motion.network.config.fps == 25
     assert motion.style_predictor is not None and motion.movement_detector is not None
     assert {"step", "seed", "data_version", "recipe", "training"} <= set(motion.metadata)
+    assert {"words_step", "words_seed", "words_training"} <= set(motion.metadata)
     assert motion.style_space == load_model(BUILTIN_MODEL).style_space
 
 
@@ -45,3 +54,24 @@ def test_lips_follow_the_voice_that_is_heard_and_no_other(evaluator):
     others = [case.other_features for case in cases]
     swapped = evaluator.make(lambda part, rows: batch_conditions(evaluator.network, part, others[rows]))
     assert lip_figures(cases, swapped)["lip_corr"] < 0.25
+
+
+def test_heads_do_what_words_ask_for_and_lips_and_lids_do_not_care(evaluator, motion):
+    prompts = make_prompts(evaluator.cases, 3 * len(KINDS), seed=5)
+    cases, phrases = [prompt.case for prompt in prompts], [[prompt.phrase] for prompt in prompts]
+    made = evaluator.make(
+        lambda part, rows: batch_conditions(evaluator.network, part, phrases=phrases[rows]), cases=cases
+    )
+    met = [
+        prompt_met(motion.movement_detector, one[:, POSE], prompt.phrase)
+        for one, prompt in zip(made, prompts, strict=True)
+    ]
+    assert sum(met) / len(met) >= 0.75
+    plain = evaluator.make(lambda part, rows: batch_conditions(evaluator.network, part), cases=cases)
+    other = evaluator.make(lambda part, rows: batch_conditions(evaluator.network, part), 1, cases=cases)
+    for columns in (EXPRESSION, LIDS):
+        moved, by_seed = (
+            sum(float((one - free)[:, columns].square().mean()) for one, free in zip(run, plain, strict=True))
+            for run in (made, other)
+        )
+        assert moved < 0.1 * by_seed
