@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FILE = ROOT / "docs" / "images" / "teaser.webp"
 ASSETS = ROOT / "workflows" / "assets"
 PERSON, STYLE_PERSON = 6, 3  # of the test split
+PICTURES = ("--synthetic-version", 2)
 EMOTIONS = ("happy", "angry")
 FPS = 25
 FACE, RESULT, EDGE, GAP, TOP = 112, 224, 20, 6, 36  # pixels
@@ -39,9 +40,10 @@ def run(*arguments: str | Path | int) -> None:
 def make_clips(folder: Path) -> None:
     """portrait.png, and STYLE.mp4 and result_STYLE.mp4 for every style."""
     person = ["--portrait", folder / "portrait.png", "--speaker", PERSON, "--emotion", "neutral", "--seconds", 1]
-    run("synthesize", folder / "person.mp4", *person)
+    run("synthesize", folder / "person.mp4", *person, *PICTURES)
     for emotion in EMOTIONS:
-        run("synthesize", folder / f"{emotion}.mp4", "--emotion", emotion, "--speaker", STYLE_PERSON, "--seconds", 3)
+        style = ["--emotion", emotion, "--speaker", STYLE_PERSON, "--seconds", 3]
+        run("synthesize", folder / f"{emotion}.mp4", *style, *PICTURES)
         inputs = ["--portrait", folder / "portrait.png", "--audio", ASSETS / "speech.wav"]
         driven = ["--style", folder / f"{emotion}.mp4", "--motion", ASSETS / "driving.mp4"]
         run("generate", *inputs, *driven, "--out", folder / f"result_{emotion}.mp4")

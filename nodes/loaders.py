@@ -6,7 +6,7 @@ import os
 from dataclasses import replace
 
 from ..svp_models.checkpoints.audio_encoder import FOLDER, apply_audio_encoder, load_audio_encoder
-from ..svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from ..svp_models.checkpoints.model_file import PORTRAIT_NAME, SHIPPED_MODELS, load_model
 from ..svp_models.checkpoints.model_zoo import ZOO, missing_file_error
 from ..svp_models.checkpoints.sd15 import find_sd_vae, vae_folders
 from ..svp_models.checkpoints.style_layers import apply_style_layer, save_style_layer
@@ -18,7 +18,6 @@ from . import host
 from .host import NO_FILES, folder_paths, io
 from .types import AudioEncoderSocket, LoadedAudioEncoder, LoadedModel, SvpModel
 
-BUILTIN = "built-in demo"
 MODEL_FOLDER, VAE_FOLDER = "svp", "vae"
 PUBLISHED = [entry.name for entry in ZOO if entry.folder == f"{FOLDER}/{entry.name}"]
 FOLDER_FILES = ("model.safetensors", "pytorch_model.bin")  # weight files in a Hugging Face folder
@@ -26,17 +25,17 @@ STYLE_LAYER_FOLDER = "svp_style_layers"
 
 
 def model_names() -> list[str]:
-    """Loadable models: the built-in one, folders of V-Express weights (with a slash at the end), and model files elsewhere."""
+    """Loadable models: the built-in ones, folders of V-Express weights (with a slash at the end), and model files elsewhere."""
     found = host.list_folders(MODEL_FOLDER).items()
     folders = [folder for folder, files in found if folder != "/" and holds_vexpress(map(os.path.basename, files))]
     files = [file for file in host.list_files(MODEL_FOLDER) if not file.replace(os.sep, "/").startswith(tuple(folders))]
-    return [BUILTIN, *folders, *files]
+    return [*SHIPPED_MODELS, *folders, *files]
 
 
 def model_path(name: str) -> str:
     """The file or folder of a choice. PortraitError says what is missing and how to get it."""
-    if name == BUILTIN:
-        return str(BUILTIN_MODEL)
+    if name in SHIPPED_MODELS:
+        return str(SHIPPED_MODELS[name])
     if not name.endswith("/"):
         return host.find_file(MODEL_FOLDER, name)
     missing = missing_files(map(os.path.basename, host.list_folders(MODEL_FOLDER).get(name, [])))
@@ -85,9 +84,10 @@ class SVPLoadModel(io.ComfyNode):
                 io.Combo.Input(
                     "model",
                     options=model_names(),
-                    default=BUILTIN,
-                    tooltip="The built-in demo model (128 x 128 pixels), a .safetensors file in models/svp, or a folder there "
-                    "with V-Express' five files, whose VAE may lie in models/vae.",
+                    default=PORTRAIT_NAME,
+                    tooltip="built-in: moves portraits of 256 x 256 pixels and more at their own resolution. built-in demo: draws whole "
+                    "frames of 128 x 128 pixels. Or a .safetensors file in models/svp, or a folder there with V-Express' five files, "
+                    "whose VAE may lie in models/vae.",
                 )
             ],
             outputs=[

@@ -8,10 +8,12 @@ from weakref import ref
 from einops import rearrange
 from torch import Tensor
 
+from ..svp_models.config import ModelConfig
+from ..svp_models.diffusion.face_inputs import face_in_frame
 from ..svp_models.diffusion.inputs import LENGTHS, clip_length, still_motion
 from ..svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, guidance_scales, resolve_options
 from ..svp_models.diffusion.samplers import SAMPLERS
-from ..svp_models.face.portrait_face import expression_track
+from ..svp_models.face.portrait_face import PortraitFace, expression_track
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.memory_map import Storage
 from ..svp_models.io.progress import shared
@@ -65,6 +67,15 @@ def guidance_input(condition: str, what: str) -> Any:
         tooltip=f"Guidance towards {what}, as a factor; -1 takes cfg. If audio_cfg and style_cfg differ, a step takes up to half as "
         "long again.",
     )
+
+
+def known_face(
+    analyzer: FaceTracker | None, portrait: Tensor, size: tuple[int, int], config: ModelConfig
+) -> PortraitFace | None:
+    """The face that an analyser finds in a portrait 3 h w, for models that warp it; None: the model's own analyser looks for it."""
+    if analyzer is None or not config.face_crop.expression_warp:
+        return None
+    return face_in_frame(analyzer, portrait, *size)
 
 
 class HostEncoder:
@@ -180,8 +191,8 @@ class SVPSampler(io.ComfyNode):
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",
                     optional=True,
-                    tooltip="From Load Face Analyzer: finds the face of a photograph when there is no head motion. Without: the "
-                    "model's own, which knows drawn faces.",
+                    tooltip="From Load Face Analyzer: finds the face of a photograph, which the built-in model then moves too. "
+                    "Without: the model's own, which knows drawn faces.",
                 ),
                 MotionSocket.Input(
                     "motion",
@@ -237,7 +248,8 @@ class SVPSampler(io.ComfyNode):
         preparing, encoding, denoising = shared(bar, 1, 1, options.steps)  # in steps over the whole clip
         storage = Storage(folder_paths.get_temp_directory())
         pipeline = PortraitPipeline(model.portrait, HostEncoder(vae), storage, model.conditioning_cache)
-        inputs = pipeline.prepare(face, voice, head, style, frames, fps, size, preparing, track)
+        found = known_face(face_analyzer, face, size, config)
+        inputs = pipeline.prepare(face, voice, head, style, frames, fps, size, preparing, track, found)
         windows = options.acceleration.windows(frames, options.window, options.overlap)
         plan, memory = model.plan(guidance_scales(options)[0], len(windows[0]), inputs.size, len(windows))
         model.load_for_conditions(memory)
@@ -246,4 +258,4 @@ class SVPSampler(io.ComfyNode):
         on_latents = preview(bar, model.portrait)
         samples = pipeline.denoise(inputs, conditions, seed, options, denoising, on_latents, plan)
         given = model, face, head, fps, (width, height)
-        return io.NodeOutput(latent_of_faces(samples, *given, expression=track), fps)
+        return io.NodeOutput(latent_of_faces(samples, *given, expression=track, face=found), fps)

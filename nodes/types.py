@@ -38,6 +38,7 @@ from ..svp_models.diffusion.conditioning_cache import ConditioningCache
 from ..svp_models.diffusion.guidance import FASTEST, MemoryPlan
 from ..svp_models.diffusion.memory import choose_plan
 from ..svp_models.errors import PortraitError
+from ..svp_models.face.portrait_face import PortraitFace
 from ..svp_models.io.progress import Progress
 from ..svp_models.media.audio import audio_segment
 from ..svp_models.media.frame_stream import (
@@ -358,10 +359,12 @@ def latent_of_faces(
     asked: tuple[int, int],
     progress: Progress | None = None,
     expression: Tensor | None = None,
+    face: PortraitFace | None = None,
 ) -> dict[str, Any]:
     """The LATENT of samples: of a model that draws crops of the face, with what puts them onto the portrait.
 
-    portrait: 3 h w in [-1, 1] of any size; asked: width, height of the frames as the user gave them, 0: the portrait's own.
+    portrait: 3 h w in [-1, 1] of any size; asked: width, height of the frames as the user gave them, 0: the portrait's own; face:
+    that of the portrait in pixels of the frames, None: the model's analyser finds it.
     """
     crop, size = model.portrait.config.face_crop, model.portrait.config.size
     latent: dict[str, Any] = {"samples": samples}
@@ -370,5 +373,7 @@ def latent_of_faces(
     frame_size = asked[0] or size, asked[1] or size
     shown = portrait_of_size(portrait, frame_size, *((0, 0) if asked == (0, 0) else frame_size))
     faces = crop.width, crop.height
-    plan = plan_composition(model.portrait, shown, motion, len(samples), fps, faces, frame_size, progress, expression)
+    plan = plan_composition(
+        model.portrait, shown, motion, len(samples), fps, faces, frame_size, progress, expression, face
+    )
     return latent | {FACES: LatentFaces(model, plan, len(samples), faces)}

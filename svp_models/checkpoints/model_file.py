@@ -20,7 +20,10 @@ from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import build_vae
 from .safetensors_io import check_numbers, load_strict, read_config, read_safetensors, write_safetensors
 
-BUILTIN_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"
+BUILTIN_MODEL = Path(__file__).parent / "weights" / "demo.safetensors"  # whole frames of 128 pixels, trained by stages
+PORTRAIT_MODEL = BUILTIN_MODEL.with_name("portrait.safetensors")  # crops of faces for portraits of 256 pixels and more
+PORTRAIT_NAME, DEMO_NAME = "built-in", "built-in demo"  # as Load Portrait Model lists them
+SHIPPED_MODELS = {PORTRAIT_NAME: PORTRAIT_MODEL, DEMO_NAME: BUILTIN_MODEL}
 FACE_ANALYZER = BUILTIN_MODEL.with_name("face_analyzer.onnx")  # of synthetic people of both versions
 FACE_READER = BUILTIN_MODEL.with_name(
     "face_reader.onnx"

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from ..checkpoints.emotion_bank import FOLDER as BANK_FOLDER
 from ..checkpoints.emotion_bank import find_emotion_bank
-from ..checkpoints.model_file import BUILTIN_MODEL, FACE_READER, load_model
+from ..checkpoints.model_file import FACE_READER, PORTRAIT_MODEL, load_model
 from ..checkpoints.vexpress import load_vexpress_networks
 from ..data.executor import LOCAL_RAY
 from ..errors import PortraitError
@@ -177,7 +177,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", type=int, nargs="+", metavar="SEED", help="of the demo: several seeds, for means and their spread"
     )
-    parser.add_argument("--model", type=Path, default=BUILTIN_MODEL, help="model file; default is the built-in one")
+    parser.add_argument("--model", type=Path, default=PORTRAIT_MODEL, help="model file; default is the built-in one")
 
 
 def run_evaluate(args: argparse.Namespace, open_nodes: OpenNodes) -> int | None:

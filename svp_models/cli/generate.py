@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ..checkpoints.model_file import BUILTIN_MODEL
+from ..checkpoints.model_file import PORTRAIT_NAME, SHIPPED_MODELS
 from ..checkpoints.safetensors_io import read_config, read_metadata
 from ..config import ModelConfig
 from ..diffusion.acceleration import PRESETS
@@ -37,7 +37,6 @@ from .folders import OpenNodes
 from .runner import run_workflow
 
 SUFFIX = ".mp4"
-BUILTIN = "built-in demo"
 OUTPUT = Path("output")  # training writes its models into its folder `svp`
 BACKENDS = tuple(  # of Load Face Analyzer
     backend.name
@@ -86,7 +85,7 @@ def add_generate_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="overwrite the video if it is there")
     parser.add_argument(
         "--model",
-        default=BUILTIN,
+        default=PORTRAIT_NAME,
         metavar="NAME",
         help="a model of ./models/svp or ./output/svp, as Load Portrait Model lists it (%(default)s)",
     )
@@ -231,7 +230,9 @@ def graph(args: argparse.Namespace) -> Nodes:
 
 def reads_motion(name: str) -> bool:
     """Whether a model, by its name in Load Portrait Model, takes expression, lids and gaze beside the voice."""
-    files = [BUILTIN_MODEL] if name == BUILTIN else [folder / "svp" / name for folder in (Path("models"), OUTPUT)]
+    files = [folder / "svp" / name for folder in (Path("models"), OUTPUT)]
+    if name in SHIPPED_MODELS:
+        files = [SHIPPED_MODELS[name]]
     for path in files:
         if path.is_file():
             return bool(read_config(path, read_metadata(path), ModelConfig).unet.expression_size)

@@ -16,11 +16,13 @@ from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
 from ..face.expression_warp import ExpressionBasis
 from ..face.mouth_interior import paint_mouths
 from ..face.portrait_face import PortraitFace, read_portrait_face
+from ..face.tracking import FaceTracker
 from ..face.warp import warp_to_keypoints
 from ..io.memory_map import IN_MEMORY, FrameArray, Storage
 from ..io.progress import Progress, in_chunks, shared
 from ..model import PortraitModel
 from ..types import HeadMotion
+from .inputs import fit_portrait
 from .warped_reference import CHUNK, Encode, portrait_keypoints, target_keypoints
 
 LOG = logging.getLogger(__name__)
@@ -110,13 +112,19 @@ def head_points(
     return HeadPoints(source, targets, width, height, face, expression, basis, painted)
 
 
+def face_in_frame(analyzer: FaceTracker | bytes, portrait: Tensor, width: int, height: int) -> PortraitFace:
+    """The face of a portrait 3 h w in [-1, 1] in pixels of the frames, to which it is cut and resized."""
+    image = fit_portrait(portrait, width, height)
+    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, 2)
+    return read_portrait_face(analyzer, pixels[None].numpy())
+
+
 def _portrait_face(model: PortraitModel, image: Tensor) -> PortraitFace | None:
     """What the model's face analyser finds in an image 3 h w in [-1, 1]."""
     if model.face_analyzer is None:
         return None
-    pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, 2)
     try:
-        return read_portrait_face(model.face_analyzer, pixels[None].numpy())
+        return face_in_frame(model.face_analyzer, image, image.shape[-1], image.shape[-2])
     except PortraitError as error:
         LOG.warning("%s", error)
         return None

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..checkpoints.model_file import BUILTIN_MODEL, load_model
+from ..checkpoints.model_file import PORTRAIT_MODEL, load_model
 from ..data.manifest import Manifest, open_manifest
 from ..data.schema import AUDIO, INFO, LABELS, VIDEO, ClipInfo, ClipLabels
 from ..data.shards import decode_audio, decode_frames, decode_info, decode_labels, read_member
@@ -53,7 +53,7 @@ class ShardClip:
 @lru_cache(maxsize=4)
 def _model(path: str) -> PortraitModel:
     """Loaded once in each process."""
-    return load_model(Path(path) if path else BUILTIN_MODEL)
+    return load_model(Path(path) if path else PORTRAIT_MODEL)
 
 
 @lru_cache(maxsize=2)

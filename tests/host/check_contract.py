@@ -23,7 +23,7 @@ def main() -> None:
 
     host = importlib.import_module(f"{pack.__name__}.nodes.host")
     load = importlib.import_module(f"{pack.__name__}.nodes.loaders")
-    portrait = load.read_model(load.model_path(load.BUILTIN))
+    portrait = load.read_model(load.model_path("built-in demo"))
     vae = host.Vae(portrait.vae, portrait.config.vae)
     handle = host.manage(portrait.networks.reference)
     of_vae = [name for name in methods_of(comfy.sd.VAE) if name != "__init__"]

@@ -22,7 +22,7 @@ def main() -> None:
     conditions_type = importlib.import_module(f"{pack.__name__}.svp_models.networks.conditions").Conditions
     cpu = torch.device("cpu")
 
-    model = sockets.LoadedModel.of(load.read_model(load.model_path(load.BUILTIN)))
+    model = sockets.LoadedModel.of(load.read_model(load.model_path("built-in demo")))
     host.use_host_layers(model.portrait.vae)
     model.load_for_conditions(0)
     conditions = [each.model is model.conditions_handle.model for each in model_management.loaded_models()]

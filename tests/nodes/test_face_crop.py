@@ -12,8 +12,8 @@ from svp_portrait.nodes import head_motion as face_nodes
 from svp_portrait.nodes.face_crop import SVPCropFace, SVPPasteBack
 from svp_portrait.nodes.head_motion import SVPHeadKpsManual, SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import InputImpl
-from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
-from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
+from svp_portrait.nodes.loaders import SVPLoadModel
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, DEMO_NAME
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.crop import Square
 from svp_portrait.svp_models.face.detection import FaceDetection
@@ -142,7 +142,7 @@ def test_grey_and_transparent_pictures(analyzer):
 def test_a_model_finds_a_drawn_face_and_says_what_a_turned_one_needs(folders):
     if not BUILTIN_MODEL.is_file():
         pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
-    model = SVPLoadModel.execute(BUILTIN).args[0]
+    model = SVPLoadModel.execute(DEMO_NAME).args[0]
     drawn = neutral_portrait(speaker(4, "test"), 200)
     picture = torch.full((1, 200, 500, 3), 0.8)
     picture[:, :, 50:250] = torch.from_numpy(drawn.images).float() / 255

@@ -14,6 +14,7 @@ import svp_portrait
 from svp_portrait.nodes.head_motion import EXAMPLE_POINTS
 from svp_portrait.nodes.host import NO_FILES
 from svp_portrait.nodes.registry import NODE_CLASSES
+from svp_portrait.svp_models.checkpoints.model_file import PORTRAIT_MODEL, load_model
 from svp_portrait.svp_models.config import PRESETS
 
 from ..looping import for_all
@@ -233,11 +234,11 @@ def test_quoted_messages_are_those_of_the_software(page):
 
 
 @for_all(languages)
-def test_the_three_models_are_described_as_they_are(language):
+def test_the_models_are_described_as_they_are(language):
     text = page_path("SVPLoadModel", language).read_text(encoding="utf-8")
     lines = re.findall(r"^- \*\*[^*]+\*\*(.* x .*)$", text, flags=re.MULTILINE)
     told = [[float(item) for item in re.findall(r"\d+\.?\d*", line)[:5]] for line in lines]
-    wanted = [PRESETS[item] for item in ("demo", "sd15", "vexpress")]
+    wanted = [load_model(PORTRAIT_MODEL).config, *(PRESETS[item] for item in ("demo", "sd15", "vexpress"))]
     assert told == [[item.size, item.size, item.fps, item.steps, item.cfg] for item in wanted]
 
 

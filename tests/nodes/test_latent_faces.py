@@ -13,8 +13,11 @@ from svp_portrait.nodes.host import Vae
 from svp_portrait.nodes.sampler import SVPSampler
 from svp_portrait.nodes.types import FACES, LoadedModel
 from svp_portrait.nodes.video import image_chunks
+from svp_portrait.svp_models.checkpoints.model_file import FACE_ANALYZER
 from svp_portrait.svp_models.cli.core_nodes import audio_to_host
 from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
+from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.synthetic.clips import make_clip, states_to_motion
@@ -47,12 +50,12 @@ def motion(clip):
     return HeadMotion(points, 256, 256, 25.0, portrait=points[0])
 
 
-def sampled(loaded, clip, motion, side, width=0, height=0):
+def sampled(loaded, clip, motion, side, width=0, height=0, **more):
     """The portrait at `side` pixels and the sampler's LATENT."""
     planes = torch.from_numpy(clip.images[:1]).movedim(3, 1).float() / 255
     portrait = functional.interpolate(planes, (side, side), mode="bilinear", antialias=True).movedim(1, 3)
     audio = audio_to_host(Audio(torch.from_numpy(clip.audio)[None], 16000))
-    given = {"width": width, "height": height, "motion": states_to_motion(clip.states, 25.0)}
+    given = {"width": width, "height": height, "motion": states_to_motion(clip.states, 25.0), **more}
     latent, _ = SVPSampler.execute(*loaded, portrait=portrait, audio=audio, head_motion=motion, **WIDGETS, **given).args
     return portrait, latent
 
@@ -67,6 +70,21 @@ def test_a_video_shows_whole_frames(loaded, clip, motion, side, asked, shown):
     if side == shown:
         corner = slice(0, side // 8)
         torch.testing.assert_close(frames[0][corner, corner], portrait[0][corner, corner], atol=2e-3, rtol=0)
+
+
+def test_an_analyser_of_photographs_finds_the_face_that_is_warped(loaded, clip, motion, caplog):
+    """A model whose own analyser finds nobody warps the portrait to the head alone; with one that does, lips and lids move too."""
+    _, unknown = sampled(loaded, clip, motion, 512)
+    assert "the portrait's landmarks are not known" in caplog.text
+    _, known = sampled(loaded, clip, motion, 512, face_analyzer=FaceTracker(BuiltInBackend(FACE_ANALYZER.read_bytes())))
+    assert len(unknown[FACES].plan.points) == len(known[FACES].plan.points) == 3
+    frames = [torch.cat(list(image_chunks(None, latent, loaded[1]))) for latent in (unknown, known)]
+    plan = known[FACES].plan.points
+    mouth = plan.face.landmarks[48:68]
+    assert plan.face.landmarks.amax() > 256  # in pixels of the portrait, which is larger than the frames
+    left, top, right, bottom = (int(value) for value in (*mouth.amin(0), *mouth.amax(0)))
+    changed = (frames[0] - frames[1]).abs().mean(dim=(0, 3))
+    assert changed[top:bottom, left:right].mean() > 5 * changed[:60].mean()
 
 
 def test_the_node_compose_portrait_gives_the_same(loaded, clip, motion):

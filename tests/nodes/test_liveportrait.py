@@ -14,11 +14,11 @@ from svp_portrait.nodes import liveportrait as nodes
 from svp_portrait.nodes.head_motion import SVPLoadFaceAnalyzer
 from svp_portrait.nodes.host import InputImpl, folder_paths
 from svp_portrait.nodes.liveportrait import SVPAnimate, SVPLoadLivePortrait, SVPMotionExtract, liveportrait_names
-from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
+from svp_portrait.nodes.loaders import SVPLoadModel
 from svp_portrait.nodes.motion_style import SVPMotionEmotion, SVPMotionStyle
 from svp_portrait.svp_models.checkpoints.liveportrait import FILES, load_liveportrait
 from svp_portrait.svp_models.checkpoints.liveportrait_file import save_liveportrait
-from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, DEMO_NAME
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.crop import Square, crop_square
 from svp_portrait.svp_models.face.detection import FaceDetection
@@ -220,7 +220,7 @@ def test_without_liveportrait_the_analyser_reads_the_coefficients():
     if not BUILTIN_MODEL.is_file():
         pytest.skip(f"the built-in model {BUILTIN_MODEL} is not there")
     clip = make_clip(speaker(4, "test"), "happy", 3, 0, seconds=0.2)
-    model = SVPLoadModel.execute(BUILTIN).args[0]
+    model = SVPLoadModel.execute(DEMO_NAME).args[0]
     frames = torch.from_numpy(clip.images).float() / 255
     motion = SVPMotionExtract.execute(frames, 25.0, "find face", model=model).args[0]
     assert (motion.space, motion.expression.shape, motion.fps) == ("svp", (5, 64), 25.0)

@@ -12,8 +12,9 @@ import torch
 
 from svp_portrait.nodes.head_motion import SVPHeadKpsManual, SVPHeadKpsRender
 from svp_portrait.nodes.host import folder_paths
-from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel, model_names, model_path, vae_path
+from svp_portrait.nodes.loaders import SVPLoadModel, model_names, model_path, vae_path
 from svp_portrait.nodes.sampler import SVPSampler
+from svp_portrait.svp_models.checkpoints.model_file import DEMO_NAME, SHIPPED_MODELS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.audio_encoder import AudioEncoder, Segments
 
@@ -52,10 +53,10 @@ def models(folders) -> Path:
 
 
 def test_a_folder_is_offered_and_its_files_are_not(vexpress):
-    assert model_names() == [BUILTIN, "v/express/", "tiny.safetensors"]
+    assert model_names() == [*SHIPPED_MODELS, "v/express/", "tiny.safetensors"]
     assert os.path.samefile(model_path("v/express/"), vexpress)
     os.remove(f"{vexpress}/motion_module.bin")
-    assert model_names()[:2] == [BUILTIN, "tiny.safetensors"]
+    assert model_names()[:3] == [*SHIPPED_MODELS, "tiny.safetensors"]
 
 
 @pytest.mark.parametrize("missing", [FIVE[1:2], FIVE[3:], FIVE])
@@ -74,7 +75,7 @@ def test_missing_files_of_v_express_are_named_with_their_cure(vexpress, missing)
 def test_a_graph_may_name_what_is_not_there_and_is_told_what_to_do(models, model_file):
     assert "svp download vexpress" in SVPLoadModel.validate_inputs("vexpress/")
     assert "there is no file 'other.safetensors' in" in SVPLoadModel.validate_inputs("other.safetensors")
-    assert SVPLoadModel.validate_inputs(BUILTIN) is True
+    assert SVPLoadModel.validate_inputs(DEMO_NAME) is True
     assert SVPLoadModel.validate_inputs(None) is True  # linked: known when it runs
     (models / "svp").mkdir(parents=True)
     shutil.copy(model_file, models / "svp")

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from svp_portrait.nodes.loaders import BUILTIN, SVPLoadModel
+from svp_portrait.nodes.loaders import SVPLoadModel
 from svp_portrait.nodes.style_emotion import SVPEmotion
 from svp_portrait.svp_models.checkpoints.emotion_bank import save_emotion_bank
+from svp_portrait.svp_models.checkpoints.model_file import DEMO_NAME
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.emotion_bank import EmotionBank, EmotionBankConfig
 
 
 @pytest.fixture(scope="module")
 def built_in():
-    return SVPLoadModel.execute(BUILTIN).args[0]
+    return SVPLoadModel.execute(DEMO_NAME).args[0]
 
 
 def style(model, emotion: str = "happy", strength: float = 1.0, second: str = "neutral", share: float = 0.0):

@@ -90,13 +90,19 @@ def widget_names(node_type: str) -> list[str | None]:
     return names
 
 
+def optional_inputs(node_type: str) -> set[str | None]:
+    return {item.id for item in SCHEMAS[node_type].inputs if item.optional} if node_type in SCHEMAS else set()
+
+
 def as_api(graph: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What the host's front end posts for a drawn graph."""
     sources = {link[0]: [str(link[1]), link[2]] for link in graph["links"]}
     nodes = {}
     for node in (item for item in graph["nodes"] if item["type"] not in NOTES):
         names = widget_names(node["type"])  # of core nodes those that count, which come first
-        inputs = dict(zip(names, node["widgets_values"][: len(names)], strict=True))
+        values = node["widgets_values"][: len(names)]
+        assert set(names[len(values) :]) <= optional_inputs(node["type"])  # added since the graph was saved
+        inputs = dict(zip(names[: len(values)], values, strict=True))
         inputs.update({given["name"]: sources[given["link"]] for given in node["inputs"] if given["link"] is not None})
         inputs.pop(None, None)
         nodes[str(node["id"])] = {"class_type": node["type"], "inputs": inputs}

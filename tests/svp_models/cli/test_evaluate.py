@@ -70,7 +70,7 @@ def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys
     measured = []
 
     def run(model, size, seed, progress, reader, version, beside, bank):
-        assert version == 1 and not beside and size.most == 3 and bank.config.emotions == EMOTIONS
+        assert version == 2 and not beside and size.most == 3 and bank.config.emotions == EMOTIONS
         measured.append(seed)
         progress(1, 1)
         values = {
@@ -93,6 +93,6 @@ def test_several_seeds_are_means_with_their_spread(tmp_path, monkeypatch, capsys
     found = json.loads(capsys.readouterr().out)
     assert measured == [3, 5]
     assert found["psnr"] == 24 and found["spread"]["psnr"] == 2**0.5 and found["clips"] == 8
-    assert found["model"] == "demo.safetensors"
+    assert found["model"] == "portrait.safetensors"
     row = json.loads((tmp_path / "report.json").read_text())["tables"]["Reconstruction, 2 seeds"]["rows"][0]
     assert row["figures"]["psnr"] == 24 and row["intervals"]["psnr"] == [24 - 2**0.5, 24 + 2**0.5]
