@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from ..config import PRESETS
+from ..config import PRESETS, SchedulerConfig
 from ..data.schema import FPS, MAX_CLIPS, MAX_PEOPLE, MAX_SECONDS, MAX_SIZE, MIN_FRAMES
 from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required, shown
@@ -233,10 +233,20 @@ PHASES = tuple(PHASE_TYPES)
 @dataclass(frozen=True)
 class StartModel(Checked):
     """What training begins with: `file`, a model file, V-Express folder or `built-in` for the pack's own, or else `preset` with
-    fresh networks."""
+    fresh networks. prediction: what the denoiser learns to predict, "" leaves it; epsilon also takes zero terminal SNR away, because
+    pure noise says nothing of epsilon."""
 
     preset: str = one_of("demo", *PRESETS)
     file: str = ""
+    prediction: str = one_of("", "", "epsilon", "v_prediction", "sample")
+
+    def schedule(self, config: SchedulerConfig) -> SchedulerConfig:
+        """A model's noise schedule with this prediction."""
+        if not self.prediction:
+            return config
+        if self.prediction == "epsilon":
+            return replace(config, prediction="epsilon", zero_terminal_snr=False, exact_terminal=False)
+        return replace(config, prediction=self.prediction)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..errors import PortraitError
 from ..io.strict_config import config_from_dict, config_to_json, with_current_names
-from .config import PHASE_TYPES, DataRecipe, Recipe
+from .config import PHASE_TYPES, DataRecipe, Recipe, StartModel
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -125,8 +125,9 @@ def same_run(saved: str, current: str) -> bool:
     before = {**with_current_names(json.loads(saved), ALIASES, "config"), "phase_name": phase_name}
     if phase_name in PHASE_TYPES:
         before["phase"] = completed_phase(phase_name, before.get("phase"))
-    if "data" in before:
-        before["data"] = completed(DataRecipe, before["data"], "data")
+    for name, kind in (("data", DataRecipe), ("model", StartModel)):
+        if name in before:
+            before[name] = completed(kind, before[name], name)
     if phase_name is None:
         del before["phase_name"]
     return without_changeable(before) == without_changeable(values)

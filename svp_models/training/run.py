@@ -163,6 +163,11 @@ class Run(RecipeRun):
 
     def first_model(self) -> PortraitModel:
         """The model that the recipe starts from."""
+        model, start = self._stored_model(), self.recipe.model
+        model.config = replace(model.config, scheduler=start.schedule(model.config.scheduler))
+        return model
+
+    def _stored_model(self) -> PortraitModel:
         start = self.recipe.model
         if start.file == BUILT_IN:
             return load_model(BUILTIN_MODEL)

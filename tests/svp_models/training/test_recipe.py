@@ -11,9 +11,11 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
+from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.training.analyzer_run import load_analyzer_recipe
-from svp_portrait.svp_models.training.config import TrainSettings
+from svp_portrait.svp_models.training.config import StartModel, TrainSettings
 from svp_portrait.svp_models.training.face_config import load_face_recipe
 from svp_portrait.svp_models.training.motion_recipe import load_motion_recipe
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe, run_config, same_run, scaled
@@ -51,8 +53,9 @@ def test_the_bundled_recipes_are_valid(path):
         load(path, ["name=../x"])
 
 
-def test_the_full_recipe_freezes_what_the_paper_freezes():
-    recipe = load_recipe(RECIPES / "svp.toml")
+@pytest.mark.parametrize("name", ["svp", "svp_paper"])
+def test_the_full_recipes_freeze_what_the_paper_freezes(name):
+    recipe = load_recipe(RECIPES / f"{name}.toml")
     assert recipe.phases() == ["style", "stage1", "stage2", "stage3"]
     assert recipe.stage1.trainable == ("spatial", "reference", "guider") and recipe.stage1.frames == 1
     assert not (recipe.stage1.temporal or recipe.stage1.audio or recipe.stage1.style)
@@ -60,6 +63,26 @@ def test_the_full_recipe_freezes_what_the_paper_freezes():
     assert recipe.stage2.audio and not recipe.stage2.style
     assert recipe.stage3.trainable == ("style", "style_projection") and recipe.stage3.style
     assert recipe.stage3.cross_emotion_prob > 0 and not recipe.stage3.deterministic
+
+
+def test_the_recipe_of_the_paper_has_its_loss_and_optimizer():
+    """Eq. 1: the mean square of the noise's error, unweighted; sec. 4.1: Adam."""
+    recipe = load_recipe(RECIPES / "svp_paper.toml")
+    stages = [recipe.stage1, recipe.stage2, recipe.stage3]
+    assert recipe.model.prediction == "epsilon"
+    for stage in stages:
+        assert (stage.noise_offset, stage.snr_gamma, stage.mouth_weight, stage.face_weight) == (0, 0, 0, 0)
+        assert (stage.settings.optimizer, stage.settings.weight_decay) == ("adam", 0)
+
+
+def test_a_recipe_chooses_what_the_denoiser_predicts():
+    """The formulas need signal at the last timestep for epsilon, and for nothing else."""
+    schedule = PRESETS["vexpress"].scheduler
+    assert StartModel().schedule(schedule) == schedule
+    epsilon = StartModel(prediction="epsilon").schedule(schedule)
+    assert epsilon == replace(schedule, prediction="epsilon", zero_terminal_snr=False, exact_terminal=False)
+    assert float(alphas_cumprod(epsilon)[-1]) > 1e-3 > float(alphas_cumprod(schedule)[-1])
+    assert StartModel(prediction="sample").schedule(schedule) == replace(schedule, prediction="sample")
 
 
 def test_overrides_reach_into_sections(small):
