@@ -12,6 +12,7 @@ from ..svp_models.diffusion.style import sample_style
 from ..svp_models.errors import PortraitError
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.progress import shared
+from ..svp_models.motion.built_in import WORDS_GUIDANCE
 from ..svp_models.motion.built_in_generator import (
     BuiltInConditions,
     with_conditions,
@@ -46,7 +47,6 @@ FIND_FACE, WHOLE_IMAGE = FRAMINGS = ("find face", "whole image")
 PORTRAIT_SIDE = INPUT_SIDE  # pixels that LivePortrait sees
 PORTRAIT_SHARE = 0.1  # of the time, for the face of the portrait
 OWN_BLINKS = -1.0  # a blink rate that leaves lids to the generator
-WORDS_GUIDANCE = 2.5
 PROMPT = "# at 1 s nods, from 3 to 5 s looks left"  # a comment: no words
 FOLDERS = " and ".join(f"models/{kind.entry}" for kind in KINDS)
 

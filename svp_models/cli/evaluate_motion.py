@@ -25,7 +25,8 @@ blink_rate_ratio_asked: over rates of 0.1 to 0.8 a second that are given. pose_s
 truth; pose_diversity (degrees), beat_alignment: as KDTalker reports them; seed_diversity: spread of the angles over seeds, in
 shares of truth's spread in time; lip_corr_between_seeds. emotion_acc: share of the motions whose emotion is recognised;
 emotion_acc_predicted, emotion_acc_audio_prior: with the style that the style predictor, the style extractor has from the
-voice alone. prompt_acc: share of the prompts whose movement the detector finds, beginning at most 0.3 s away;
+voice alone. prompt_acc: share of the prompts whose movement the detector finds, beginning at most 0.3 s away,
+with the guidance by words of Generate Motion; unguided_prompt_acc: with none;
 prompt_other_change: change of the expression by a prompt, over that by another seed. control_error: error of what is given, in
 its spread; control_other_change: change of the rest, over that by another seed. minute10_over_minute1: of motions without
 end, mean of the ratios of lips, blinks, pose spread and emotion, which follow by name. realtime_factor: seconds of motion in

@@ -14,7 +14,14 @@ from ..data.motion_clips import FPS
 from ..errors import PortraitError
 from ..media.prosody import prosody
 from ..model import PortraitModel
-from ..motion.built_in import GivenMotion, generate_motion, predict_style, smooth_pose_numbers
+from ..motion.built_in import (
+    WORDS_GUIDANCE,
+    GivenMotion,
+    MotionGuidance,
+    generate_motion,
+    predict_style,
+    smooth_pose_numbers,
+)
 from ..motion.control import blink_track
 from ..networks.motion_experts import LipExpert, MovementDetector
 from ..networks.motion_generator import MotionConditions
@@ -88,6 +95,7 @@ class MotionEvaluator:
         given: Callable[[slice], GivenMotion] | None = None,
         cases: Sequence[MotionCase] | None = None,
         causal: bool = False,
+        guidance: MotionGuidance | None = None,
     ) -> list[Tensor]:
         """Numbers n c of every case."""
         cases, found = self.cases if cases is None else cases, []
@@ -95,7 +103,8 @@ class MotionEvaluator:
             rows = slice(start, start + BATCH)
             part = cases[rows]
             fixed = None if given is None else given(rows)
-            made = generate_motion(self.network, conditions(part, rows), self.noise(part, offset), fixed, causal=causal)
+            given_part = self.network, conditions(part, rows), self.noise(part, offset), fixed
+            made = generate_motion(*given_part, guidance=guidance, causal=causal)
             found += list(smooth_pose_numbers(made, self.network, None if fixed is None else fixed.known))
         return found
 
@@ -287,10 +296,12 @@ def prompts_part(evaluator: MotionEvaluator) -> Figures:
     def conditions(part: Sequence[MotionCase], rows: slice) -> MotionConditions:
         return batch_conditions(evaluator.network, part, phrases=phrases[rows])
 
-    made = evaluator.make(conditions, cases=cases)
+    made = evaluator.make(conditions, cases=cases, guidance=MotionGuidance(words=WORDS_GUIDANCE))
+    unguided = evaluator.make(conditions, cases=cases)
     plain = evaluator.make(lambda part, rows: batch_conditions(evaluator.network, part), cases=cases)
     truth = [torch.from_numpy(prompt.states.pose) for prompt in prompts]
-    poses = {"": [one[:, POSE] for one in made], "truth_": truth, "baseline_": [one[:, POSE] for one in plain]}
+    sources = {"": made, "unguided_": unguided, "baseline_": plain}
+    poses = {"truth_": truth, **{prefix: [one[:, POSE] for one in found] for prefix, found in sources.items()}}
     result = {
         f"{prefix}prompt_acc": mean(
             [float(prompt_met(detector, pose, prompt.phrase)) for pose, prompt in zip(found, prompts, strict=True)]

@@ -24,6 +24,7 @@ NARROWING = 0.5  # power of the words' guidance by which the noise of a pose wit
 SMOOTHING_REACH = 2  # frames
 POSE_GROUPS = ("rotation", "shift", "scale")
 GUIDED = ("voice", "style", "words")
+WORDS_GUIDANCE = 2.5  # of prompts, unless somebody asks for another
 
 
 @dataclass(frozen=True)
