@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from ..svp_models.cli.folders import Folders
-from ..svp_models.io.signals import ending_at_once
+from ..svp_models.signals import ending_at_once
 
 
 def open_nodes(folders: Folders, progress: Callable[[int, int], None]) -> list[type]:

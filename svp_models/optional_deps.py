@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from .errors import PortraitError
+from .signals import postponed
 
 ROOT = Path(__file__).resolve().parents[1]
 # Module -> distribution, as in pyproject.toml
@@ -44,7 +45,11 @@ class Library:
         self._name = name
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(sys.modules.get(self._name) or import_module(self._name), attribute)
+        return getattr(sys.modules.get(self._name) or self._imported(), attribute)
+
+    def _imported(self) -> ModuleType:
+        with postponed():
+            return import_module(self._name)
 
 
 if TYPE_CHECKING:

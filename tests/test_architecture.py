@@ -27,7 +27,8 @@ HOST_MODULES = {
 
 # A package of svp_models may import those of a lower level, and itself.
 LEVELS = (
-    {"errors", "optional_deps"},
+    {"errors", "signals"},
+    {"optional_deps"},
     {"io"},
     {"config", "types"},
     {"media", "face", "networks"},

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 
 from ..errors import Cancelled, PortraitError
 from ..io.file_names import printable
-from ..io.signals import MESSAGE, cancelling, ending_at_once, exit_code
 from ..optional_deps import check_libraries, missing_error
+from ..signals import MESSAGE, cancelling, ending_at_once, exit_code
 from .folders import OpenNodes
 
 COMMANDS = {  # name -> module with `add_NAME_arguments` and `run_NAME`, and summary

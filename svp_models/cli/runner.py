@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ..errors import Cancelled, PortraitError
 from ..io.file_names import printable
 from ..io.files import working_folder, working_name
-from ..io.signals import cancelling, ending_at_once
+from ..signals import cancelling, ending_at_once
 from .core_nodes import core_nodes
 from .folders import Folders, OpenNodes
 from .graph import (

@@ -13,7 +13,7 @@ from ..checkpoints.expression_basis import save_expression_basis
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..io.progress import Progress
-from ..io.signals import Interrupted, ending_at_once, handled_by
+from ..signals import Interrupted, ending_at_once, handled_by
 from ..synthetic.expression_basis import fit_expression_basis
 from ..training.config import PHASES
 from ..training.recipe import RECIPES, load_recipe, open_training, scaled

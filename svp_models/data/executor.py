@@ -25,8 +25,8 @@ from typing import Any
 import torch
 
 from ..errors import PortraitError
-from ..io.signals import NUMBERS
 from ..optional_deps import cv2
+from ..signals import NUMBERS
 from .extract import Preprocessors, load_preprocessors, video_clips
 from .manifest import SampleEntry, entry_from, read_record, write_json
 from .schema import PrepareConfig, Sample, Skipped

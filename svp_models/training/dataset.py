@@ -48,8 +48,8 @@ from ..errors import PortraitError
 from ..evaluation.evaluator import PredictionError
 from ..face.detectors.built_in import FaceAnalyzer
 from ..io.progress import Progress
-from ..io.signals import NUMBERS
 from ..networks.audio_encoder import mel_features
+from ..signals import NUMBERS
 from ..types import LIVEPORTRAIT, SVP, Audio
 from .checkpoint import write_atomically
 from .logger import Report

@@ -19,10 +19,10 @@ from ..errors import PortraitError
 from ..face.detectors.built_in import FaceAnalyzer
 from ..io.files import locked_folder
 from ..io.progress import Progress
-from ..io.signals import Interrupted
 from ..model import PortraitModel, build_networks
 from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import PortraitVae, build_vae
+from ..signals import Interrupted
 from ..synthetic.clips import DATA_VERSIONS
 from .budget import BudgetPhase, Report, train_for
 from .checkpoint import checkpoints, load_checkpoint, write_atomically

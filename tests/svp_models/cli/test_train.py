@@ -23,7 +23,7 @@ from svp_portrait.svp_models.data.prepare import prepare
 from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.io.files import locked_folder
-from svp_portrait.svp_models.io.signals import Interrupted
+from svp_portrait.svp_models.signals import Interrupted
 from svp_portrait.svp_models.training.dataset import Clips
 
 CODE = "import sys; from svp_portrait.nodes.command import main; sys.exit(main())"

@@ -8,11 +8,19 @@ import threading
 
 import pytest
 
-from svp_portrait.svp_models.io.signals import Interrupted, cancelling, ending_at_once, exit_code, leave_to_parent
+from svp_portrait.svp_models.optional_deps import Library
+from svp_portrait.svp_models.signals import (
+    Interrupted,
+    cancelling,
+    ending_at_once,
+    exit_code,
+    leave_to_parent,
+    postponed,
+)
 
 IMPORTING = """
 import time
-from svp_portrait.svp_models.io.signals import ending_at_once
+from svp_portrait.svp_models.signals import ending_at_once
 with ending_at_once():
     print("ready", flush=True)
     try:
@@ -94,3 +102,21 @@ def test_a_worker_leaves_ctrl_c_to_its_parent():
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def test_a_signal_during_an_import_amid_work_waits_for_its_end(tmp_path, monkeypatch):
+    """A compiled module does not survive an exception in the middle of its import."""
+    (tmp_path / "slowly_imported.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(0.05)\nDONE = True\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(Interrupted) as caught, cancelling():
+        Library("slowly_imported").DONE  # noqa: B018
+    assert caught.value.number == signal.SIGTERM and sys.modules.pop("slowly_imported").DONE
+
+
+def test_without_a_signal_an_import_is_as_ever():
+    before = signal.getsignal(signal.SIGTERM)
+    with postponed():
+        assert signal.getsignal(signal.SIGTERM) != before
+    assert signal.getsignal(signal.SIGTERM) == before

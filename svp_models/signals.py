@@ -2,6 +2,7 @@
 
     with ending_at_once(): ...     # nothing has been written yet: while modules are imported, say
     with cancelling(): ...         # work: raises Interrupted in the main thread, so that every `finally` runs
+    with postponed(): ...          # amid work: an import that an exception may not stop
     leave_to_parent()              # first thing in a worker process: its parent decides what a signal means
 
 They nest; outside the main thread they change nothing. A signal that the process was started to ignore (`nohup`) stays ignored.
@@ -68,6 +69,19 @@ def cancelling() -> Iterator[Callable[[], None]]:
 
     with handled_by(cancel):
         yield check
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """A signal that arrives in the block is handled at its end, as it would have been before. For imports of compiled modules
+    amid work, which no exception may stop either."""
+    arrived: list[int] = []
+    try:
+        with handled_by(lambda number, frame: arrived.append(number)):
+            yield
+    finally:
+        for number in arrived[:1]:
+            signal.raise_signal(number)
 
 
 def leave_to_parent() -> None:
