@@ -161,6 +161,7 @@ def test_a_whole_comparison_and_its_report(model):
     assert {key: figures[key] for key in plain.figures} == plain.figures
     report = demo_report(evaluation, {"model": "demo", "seed": 1})
     text = report_html(report)
-    assert text.count("<video") == 6 and text.count("<table") == 6 and text.count("<svg") == 4
+    assert text.count("<video") == 6 and text.count("<table") == 7 and text.count("<svg") == 4
     values = report_json(report)["tables"]
     assert [row["system"] for row in values["Reconstruction"]["rows"]][-2:] == [MODEL, TRUTH]
+    assert len(values["Emotions by strangers' styles"]["rows"]) > 0
