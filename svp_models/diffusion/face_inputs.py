@@ -14,7 +14,6 @@ from ..config import FaceCropConfig
 from ..errors import PortraitError
 from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
 from ..face.expression_warp import ExpressionBasis
-from ..face.mouth_interior import paint_mouths
 from ..face.portrait_face import PortraitFace, read_portrait_face
 from ..face.tracking import FaceTracker
 from ..face.warp import warp_to_keypoints
@@ -56,10 +55,7 @@ class HeadPoints:
         if self.face is None or self.basis is None:
             return warp_to_keypoints(image, self.portrait, targets)
         track = self.face.expression.expand(len(index), -1) if self.track is None else self.track[index]
-        warped = self.face.warp(image, targets, track, self.basis)
-        if not self.paint_mouth:
-            return warped
-        return paint_mouths(warped, *self.face.points(targets, track, self.basis))
+        return self.face.warp(image, targets, track, self.basis, self.paint_mouth)
 
     def placement(self, config: FaceCropConfig) -> FacePlacement:
         """Where the crops of the frames lie."""

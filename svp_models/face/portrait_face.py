@@ -13,6 +13,7 @@ from ..io.resampling import interpolate_rows, ping_pong_positions
 from ..types import SVP, Motion
 from .detectors.built_in import BuiltInBackend
 from .expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
+from .mouth_interior import paint_mouths
 from .tracking import FaceTracker, check_track, resolve_tracker, track_face_if_any
 
 EXPRESSION, LIDS, GAZE = 64, 2, 2  # numbers of an expression track
@@ -31,13 +32,17 @@ class PortraitFace:
         """The same in a picture whose width and height are factor (2) times as large."""
         return PortraitFace(self.keypoints * factor, self.landmarks * factor, self.expression)
 
-    def warp(self, image: Tensor, targets: Tensor, track: Tensor, basis: ExpressionBasis) -> Tensor:
-        """The portrait 3 h w with its head at keypoints n 8 2 (pixels) and the expressions n 68 -> n 3 h w."""
+    def warp(
+        self, image: Tensor, targets: Tensor, track: Tensor, basis: ExpressionBasis, paint_mouth: bool = False
+    ) -> Tensor:
+        """The portrait 3 h w with its head at keypoints n 8 2 (pixels) and the expressions n 68 -> n 3 h w. paint_mouth: the inside of
+        a mouth that opens is painted."""
         points, moved = self.points(targets, track, basis)
         count = len(targets)
-        return warp_expression(
+        warped = warp_expression(
             image.expand(count, -1, -1, -1), self.keypoints.expand(count, -1, -1), targets, points, moved
         )
+        return paint_mouths(warped, points, moved) if paint_mouth else warped
 
     def points(self, targets: Tensor, track: Tensor, basis: ExpressionBasis) -> tuple[Tensor, Tensor]:
         """The points of an ExpressionBasis in the portrait and in the frames: n 70 2 both."""

@@ -12,7 +12,6 @@ from torch import Tensor
 from ..checkpoints.expression_basis import load_expression_basis
 from ..errors import PortraitError
 from ..face.keypoints import resample_motion
-from ..face.mouth_interior import paint_mouths
 from ..face.portrait_face import expression_track, read_portrait_face
 from ..face.tracking import FaceTracker
 from ..io.memory_map import blocks
@@ -71,9 +70,7 @@ def warp_portrait(
     image = rearrange(torch.from_numpy(portrait[0]), "h w c -> c h w").float() / 127.5 - 1
     basis, frames = load_expression_basis(), ImageBuffer(count, (height, width, 3), folder)
     for block in blocks(count, max(1, min(CHUNK, MOST_PIXELS // (width * height)))):
-        warped = face.warp(image, targets.keypoints[block], track[block], basis)
-        if options.mouth:
-            warped = paint_mouths(warped, *face.points(targets.keypoints[block], track[block], basis))
+        warped = face.warp(image, targets.keypoints[block], track[block], basis, options.mouth)
         for frame in (warped + 1) / 2:
             frames.add(rearrange(frame, "c h w -> h w c").clamp(0, 1))
         if progress is not None:
