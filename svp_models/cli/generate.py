@@ -204,20 +204,18 @@ def graph(args: argparse.Namespace) -> Nodes:
         fitted = {"head_motion": ["head motion", 0], "portrait": ["portrait", 0], "model": model, **face_analyzer}
         add("fitted motion", "SVPHeadKpsRetarget", mode="offset", **fitted)
         extra["head_motion"] = ["fitted motion", 0]
-    expressive = reads_motion(args.model)
-    if args.head_from_voice or expressive:
+    if args.head_from_voice:
         add("generator", "SVPLoadMotionGenerator", generator=BUILT_IN.entry)
         asked: dict[str, Any] = {"seed": args.seed} | ({} if args.prompt is None else {"prompt": args.prompt})
         if "style" in nodes:
             asked["style"] = ["style", 0]
         voice: dict[str, Any] = {"motion_generator": ["generator", 0], "audio": ["speech", 0]}
         add("motion", "SVPMotionGenerate", **voice, **asked)
-    if args.head_from_voice:
         placed: dict[str, Any] = {"motion": ["motion", 0], "portrait": ["portrait", 0], "model": model}
         add("head", "SVPMotionToHeadKps", **placed, **face_analyzer)
         extra["head_motion"] = ["head", 0]
-    if expressive:  # lips, lids and brows too
-        extra["motion"] = ["motion", 0]
+        if reads_motion(args.model):  # the face of the same motion; without, the sampler makes one of the voice
+            extra["motion"] = ["motion", 0]
     widgets = {"seed": args.seed, "steps": args.steps, "fps": args.fps}
     guidance = {name: getattr(args, name) for name in ("cfg", "audio_cfg", "style_cfg")}
     widgets |= {name: value for name, value in guidance.items() if value is not None}
