@@ -113,12 +113,14 @@ class AnalyzerPhase(AnalyzerLoss):
 
 @dataclass(frozen=True)
 class StylePhase(Checked):
-    """Style extractor by InfoNCE (eq. 6-7).
+    """Style extractor by InfoNCE (eq. 6-7), and optionally by what its codes tell of their clips.
 
     emotions: emotions of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
     audio_drop_prob, expression_drop_prob: shares of the samples that lose one input, never both. min_frames: shortest segment.
     voice_mix_prob: share of the samples whose audio features get the mean of another clip of that emotion (cf. MixStyle,
-    Zhou et al. 2021); otherwise the extractor memorises voices, which identify people but not emotions.
+    Zhou et al. 2021); otherwise the extractor memorises voices, which identify people but not emotions. statistics_weight: of the
+    statistics of the whole clip (expression, blinks, head) that a code has to rebuild, see StatisticsDecoder; 0 as in the paper.
+    anchor_weight: of staying near the codes of the extractor that the phase starts from, see StyleModule.
     """
 
     settings: TrainSettings
@@ -129,6 +131,8 @@ class StylePhase(Checked):
     expression_drop_prob: float = limited(0.2, 0, 1)
     voice_mix_prob: float = limited(0.0, 0, 1)
     min_frames: int = limited(20, 1, MAX_COUNT)
+    statistics_weight: float = limited(0.0, 0, 1e6)
+    anchor_weight: float = limited(0.0, 0, 1e6)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,8 +1,10 @@
-"""Training of the style extractor by InfoNCE (sec. 3.1, eq. 6-7)."""
+"""Training of the style extractor by InfoNCE (sec. 3.1, eq. 6-7), and beside it by what its codes tell of their clips."""
 
 from __future__ import annotations
 
+import copy
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,28 +14,41 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..errors import PortraitError
-from ..evaluation.metrics.style import clustering_strength
+from ..evaluation.metrics.series import correlation
+from ..evaluation.metrics.style import clustering_strength, code_distances, probe_r2
 from ..networks.style_extractor import StyleExtractor, sample_code
 from .config import StylePhase
 from .dataset import Clips, Expressions, Sample, SampleIndex, stack
 from .losses import info_nce
+from .style_statistics import StatisticsDecoder, clip_statistics, statistic_groups
 
 INPUTS = {"both": (1, 1), "expression": (0, 1), "audio": (1, 0)}  # whether audio and expression are given
 EVALUATION_BATCH = 64  # clips
+PROBE_CLIPS = 1024  # training clips that a probe of the codes is fitted on, at most
+SHORT = 10  # frames of a style clip that says little
 
 
 class StyleTraining:
     """The phase of the style extractor.
 
     Clips with an emotion label share a class if person and emotion are the same; unlabelled clips if they are of one video. A
-    class of a single clip gives several segments of it that do not overlap.
+    class of a single clip gives several segments of it that do not overlap. With `statistics_weight` a segment's prior also has
+    to tell the statistics of its whole clip.
     """
 
     name = "style"
 
     def __init__(self, extractor: StyleExtractor, expressions: Expressions, test: Expressions, config: StylePhase):
-        self.module, self.expressions, self.test = StyleModule(extractor, config.temperature), expressions, test
         self.clips, self.config = expressions.clips, config
+        self.expressions, self.test = expressions, test
+        self.statistics: np.ndarray | None = None  # clips k
+        decoder = None
+        if config.statistics_weight:
+            self.statistics = np.stack([clip_statistics(self.clips, clip) for clip in range(len(self.clips.info))])
+            decoder = StatisticsDecoder(extractor.pool.in_features, self.statistics)
+        self.module = StyleModule(
+            extractor, config.temperature, decoder, config.statistics_weight, config.anchor_weight
+        )
         fewest = min(info.frames for info in self.clips.info)
         if config.takes > fewest:
             raise PortraitError(f"style.takes is {config.takes}: the shortest clip of the data has {fewest} frames")
@@ -42,7 +57,8 @@ class StyleTraining:
         self.by_emotion = {emotion: np.flatnonzero(emotions == emotion) for emotion in set(emotions.tolist())}
 
     def sample(self, index: SampleIndex) -> Sample:
-        """A segment of a clip: audio n A, expression n 64 and mask n; `label`, equal for clips of one class; `seed`."""
+        """A segment of a clip: audio n A, expression n 64 and mask n; `label`, equal for clips of one class; `seed`; if the codes
+        learn them, the `statistics` of the whole clip."""
         config, rng = self.config, index.rng()
         batch = choose_takes(self.by_identity, index.batch_size, config.emotions, config.takes, index.shared_rng())
         take = batch[index.position]
@@ -62,7 +78,10 @@ class StyleTraining:
         upper = config.audio_drop_prob + config.expression_drop_prob
         with_expression = not config.audio_drop_prob <= chance < upper
         sample = padded(audio[segment] * with_audio, expression[segment] * with_expression, max_frames)
-        return {**sample, "label": torch.tensor(take.label), "seed": torch.tensor(int(rng.integers(2**62)))}
+        sample |= {"label": torch.tensor(take.label), "seed": torch.tensor(int(rng.integers(2**62)))}
+        if self.statistics is not None:
+            sample["statistics"] = torch.from_numpy(self.statistics[take.clip])
+        return sample
 
     def _in_another_voice(self, audio: Tensor, emotion: str, rng: np.random.Generator) -> Tensor:
         """Audio features with the mean of another clip of that emotion, so that the voice does not identify the person."""
@@ -70,23 +89,46 @@ class StyleTraining:
         return audio - audio.mean(0) + other.mean(0)
 
     def validate(self) -> dict[str, float]:
-        """Clustering strength (eq. 8) on test clips, for each choice of inputs."""
-        return {
+        """Clustering strength (eq. 8) on test clips, for each choice of inputs; with `statistics_weight`, also `prior_figures`."""
+        figures = {
             f"clustering_{name}": float(np.mean(list(strengths.values())))
             for name, strengths in clustering(self.module.extractor, self.test).items()
             if strengths
         }
+        if self.statistics is not None:
+            figures |= prior_figures(self.module.extractor, self.expressions, self.test)
+        return figures
 
     def write_sample(self, folder: Path, step: int) -> None:
         """Nothing: there is no video to look at."""
 
 
 class StyleModule(nn.Module):
-    """Batch -> InfoNCE loss of sampled style codes."""
+    """Batch -> InfoNCE loss of sampled style codes; with a decoder, also the loss of their clips' statistics.
 
-    def __init__(self, extractor: StyleExtractor, temperature: float):
+    anchor_weight: of the squared distance from the means that the extractor gave at first, as a share of their variance over
+    the batch. What was trained on its codes (denoiser, motion generator, emotion bank) depends on their staying.
+    """
+
+    def __init__(
+        self,
+        extractor: StyleExtractor,
+        temperature: float,
+        decoder: StatisticsDecoder | None = None,
+        statistics_weight: float = 0.0,
+        anchor_weight: float = 0.0,
+    ):
         super().__init__()
-        self.extractor, self.temperature = extractor, temperature
+        self.extractor, self.temperature, self.decoder = extractor, temperature, decoder
+        self.statistics_weight, self.anchor_weight = statistics_weight, anchor_weight
+        self.start = copy.deepcopy(extractor).eval().requires_grad_(False) if anchor_weight else None
+
+    def train(self, mode: bool = True) -> StyleModule:
+        """The extractor from the start never drops anything."""
+        super().train(mode)
+        if self.start is not None:
+            self.start.eval()
+        return self
 
     def forward(self, batch: Sample) -> tuple[Tensor, dict[str, Tensor]]:
         mu, sigma = self.extractor(batch["audio"], batch["expression"], batch["mask"])
@@ -94,7 +136,22 @@ class StyleModule(nn.Module):
         loss = info_nce(*gathered(codes, batch["label"]), self.temperature)
         # Every process has the gradient of its own codes only, and the trainer takes the mean over processes.
         loss = loss + (world_size() - 1) * (loss - loss.detach())
-        return loss, {"sigma": sigma.mean(), "spread": mu.std(0).mean()}
+        values = {"sigma": sigma.mean(), "spread": mu.std(0).mean()}
+        if self.decoder is not None:
+            values["statistics"] = self.decoder.loss(mu, sigma, batch["statistics"])
+            loss = loss + self.statistics_weight * values["statistics"]
+        if self.start is not None:
+            values["anchor"] = self._moved(mu, batch)
+            loss = loss + self.anchor_weight * values["anchor"]
+        return loss, values
+
+    def _moved(self, mu: Tensor, batch: Sample) -> Tensor:
+        """How far the means b d_s have moved: mean square over the first means' variance."""
+        if self.start is None:
+            return mu.new_zeros(())
+        with torch.no_grad():
+            first, _ = self.start(batch["audio"], batch["expression"], batch["mask"])
+        return (mu - first).square().mean() / first.var(0, unbiased=False).mean().clamp(min=1e-12)
 
 
 def seeded_generators(seeds: Tensor) -> list[torch.Generator]:
@@ -188,24 +245,85 @@ def padded(audio: Tensor, expression: Tensor, length: int) -> Sample:
     }
 
 
+@dataclass(frozen=True)
+class Priors:
+    """Style priors of clips: mu, sigma n d_s."""
+
+    mu: np.ndarray
+    sigma: np.ndarray
+
+
 @torch.no_grad()
+def style_priors(
+    extractor: StyleExtractor, expressions: Expressions, numbers: Sequence[int], inputs: str = "both", frames: int = 0
+) -> Priors:
+    """The priors of these clips. inputs: one of INPUTS; frames: how many of each clip are read, from its first, 0 for all that fit."""
+    extractor.eval()
+    device, rng = next(extractor.parameters()).device, np.random.default_rng(0)
+    with_audio, with_expression = INPUTS[inputs]
+    rows = slice(0, min(frames or extractor.max_frames, extractor.max_frames))
+    mu, sigma = [], []
+    for start in range(0, len(numbers), EVALUATION_BATCH):
+        samples = [
+            padded(
+                expressions.clips.features(number)[rows] * with_audio,
+                expressions(number, rng)[rows] * with_expression,
+                extractor.max_frames,
+            )
+            for number in numbers[start : start + EVALUATION_BATCH]
+        ]
+        batch = {key: value.to(device) for key, value in stack(samples).items()}
+        found = extractor(batch["audio"], batch["expression"], batch["mask"])
+        mu.append(found[0].float().cpu())
+        sigma.append(found[1].float().cpu())
+    return Priors(torch.cat(mu).numpy(), torch.cat(sigma).numpy())
+
+
 def clustering(extractor: StyleExtractor, expressions: Expressions) -> dict[str, dict[str, float]]:
     """Clustering strength (eq. 8) of labelled clips: input (both, expression, audio) -> emotion -> strength."""
-    extractor.eval()
-    clips = expressions.clips
-    device, rng = next(extractor.parameters()).device, np.random.default_rng(0)
-    labelled = [number for number, info in enumerate(clips.info) if info.emotion]
-    people, emotions = ([getattr(clips.info[clip], name) for clip in labelled] for name in ("identity", "emotion"))
-    inputs = []
-    for number in labelled:
-        rows = slice(0, extractor.max_frames)
-        inputs.append(padded(clips.features(number)[rows], expressions(number, rng)[rows], extractor.max_frames))
-    result = {}
-    for name, (with_audio, with_expression) in INPUTS.items():
-        codes = []
-        for start in range(0, len(inputs), EVALUATION_BATCH):
-            batch = {key: value.to(device) for key, value in stack(inputs[start : start + EVALUATION_BATCH]).items()}
-            mu, _ = extractor(batch["audio"] * with_audio, batch["expression"] * with_expression, batch["mask"])
-            codes.append(mu.cpu())
-        result[name] = clustering_strength(torch.cat(codes).numpy(), people, emotions) if codes else {}
-    return result
+    info = expressions.clips.info
+    labelled = [number for number, clip in enumerate(info) if clip.emotion]
+    if not labelled:
+        return {name: {} for name in INPUTS}
+    people, emotions = ([getattr(info[clip], name) for clip in labelled] for name in ("identity", "emotion"))
+    return {
+        name: clustering_strength(style_priors(extractor, expressions, labelled, name).mu, people, emotions)
+        for name in INPUTS
+    }
+
+
+def prior_figures(extractor: StyleExtractor, train: Expressions, test: Expressions) -> dict[str, float]:
+    """What priors tell of test clips, and whether sigma says how much.
+
+    GROUP_r2_INPUT: share of the variance of a statistic (see `statistic_groups`, mean over its numbers) that a linear probe of
+    the means finds, fitted on training clips. distance_*: see `code_distances`. sigma, sigma_audio, sigma_short: mean
+    deviation, from the voice alone and from SHORT frames. sigma_error_audio, sigma_error_short: correlation over clips of |sigma|
+    with how far the mean of these is from that of all.
+    """
+    count = len(train.clips.info)
+    learnt = np.unique(np.linspace(0, count - 1, min(count, PROBE_CLIPS)).astype(int)).tolist()
+    tested = range(len(test.clips.info))
+    values, test_values = (
+        np.stack([clip_statistics(data.clips, clip) for clip in numbers])
+        for data, numbers in ((train, learnt), (test, tested))
+    )
+    groups = statistic_groups(train.clips.expression(0).shape[1])
+    figures: dict[str, float] = {}
+    priors = {name: style_priors(extractor, test, tested, name) for name in INPUTS}
+    for name in INPUTS:
+        found = probe_r2(style_priors(extractor, train, learnt, name).mu, values, priors[name].mu, test_values)
+        known = {group: found[columns][np.isfinite(found[columns])] for group, columns in groups.items()}
+        figures |= {f"{group}_r2_{name}": float(one.mean()) for group, one in known.items() if len(one)}
+    info = test.clips.info
+    distances = code_distances(priors["both"].mu, [clip.identity for clip in info], [clip.emotion for clip in info])
+    figures |= {f"distance_{name}": value for name, value in distances.items()}
+    return figures | sigma_figures(priors["both"], priors["audio"], style_priors(extractor, test, tested, frames=SHORT))
+
+
+def sigma_figures(whole: Priors, audio: Priors, short: Priors) -> dict[str, float]:
+    """The figures of sigma in `prior_figures`, of the same clips with all, with the voice alone and with few frames."""
+    figures = {"sigma": float(whole.sigma.mean())}
+    for name, some in (("audio", audio), ("short", short)):
+        moved, unsure = np.linalg.norm(some.mu - whole.mu, axis=1), np.linalg.norm(some.sigma, axis=1)
+        figures |= {f"sigma_{name}": float(some.sigma.mean()), f"sigma_error_{name}": correlation(unsure, moved)}
+    return figures

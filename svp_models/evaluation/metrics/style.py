@@ -1,4 +1,4 @@
-"""Metrics of speaking styles: clustering strength, cosines, how far something moved, emotions that were recognised."""
+"""Metrics of speaking styles: clustering and distances of codes, what can be read from them, cosines, emotions that were recognised."""
 
 from __future__ import annotations
 
@@ -63,3 +63,46 @@ def clustering_strength(
             if others and len(group) > 1 and intra > 0:
                 found.setdefault(mood, []).append(float(np.mean(others)) / intra)
     return {mood: float(np.mean(values)) for mood, values in found.items()}
+
+
+def code_distances(codes: NDArray[np.floating], identities: Sequence[str], emotions: Sequence[str]) -> dict[str, float]:
+    """Mean distances of pairs of style codes n x d. clips: of one person and emotion; people: of one emotion, of two people;
+    emotions: of two emotions. Kinds without a pair are left out.
+    """
+    who, mood = np.unique(identities, return_inverse=True)[1], np.unique(emotions, return_inverse=True)[1]
+    squares = np.square(codes.astype(np.float64)).sum(1)
+    squared = squares[:, None] + squares - 2 * codes.astype(np.float64) @ codes.T
+    same_person, same_emotion = who[:, None] == who, mood[:, None] == mood
+    once = np.triu(np.ones((len(codes), len(codes)), bool), 1)
+    kinds = {"clips": same_emotion & same_person, "people": same_emotion & ~same_person, "emotions": ~same_emotion}
+    distances = np.sqrt(np.maximum(squared, 0))
+    return {name: float(distances[kind & once].mean()) for name, kind in kinds.items() if (kind & once).any()}
+
+
+def probe_r2(
+    codes: NDArray[np.floating],
+    values: NDArray[np.floating],
+    test_codes: NDArray[np.floating],
+    test_values: NDArray[np.floating],
+    ridge: float = 1e-3,
+) -> NDArray[np.float64]:
+    """How much of values a linear probe reads from codes (Alain and Bengio 2017): R^2 on test clips, one for each column.
+
+    codes: n x d and values: n x k of the clips that the probe is fitted on by ridge regression; `ridge` x n is the penalty, in
+    units of the codes' mean variance. Values that are not finite are left out. 1 is all; 0 is no better than the mean of the test
+    clips, a negative value is worse. NaN where too little is known, or all test values are equal.
+    """
+    found = np.full(values.shape[1], np.nan)
+    for column in range(values.shape[1]):
+        rows, test_rows = (np.isfinite(given[:, column]) for given in (values, test_values))
+        if rows.sum() < 2 or test_rows.sum() < 2:
+            continue
+        x, y = codes[rows].astype(np.float64), values[rows, column].astype(np.float64)
+        wanted = test_values[test_rows, column].astype(np.float64)
+        centred = x - x.mean(0)
+        penalty = ridge * len(x) * max(centred.var(0).mean(), 1e-12) * np.eye(x.shape[1])
+        slope = np.linalg.solve(centred.T @ centred + penalty, centred.T @ (y - y.mean()))
+        error = wanted - y.mean() - (test_codes[test_rows] - x.mean(0)) @ slope
+        total = np.square(wanted - wanted.mean()).sum()
+        found[column] = 1 - np.square(error).sum() / total if total > 0 else np.nan
+    return found

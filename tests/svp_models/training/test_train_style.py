@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +16,15 @@ import torch
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import Expressions, PredictionError, SampleIndex, stack
-from svp_portrait.svp_models.training.train_style import StyleTraining, choose_takes, clustering, style_classes
+from svp_portrait.svp_models.training.train_style import (
+    Priors,
+    StyleTraining,
+    choose_takes,
+    clustering,
+    sigma_figures,
+    style_classes,
+    style_priors,
+)
 from svp_portrait.svp_models.training.trainer import train
 
 CONFIG = StylePhase(TrainSettings(steps=2, batch_size=8, warmup_steps=1), emotions=2, takes=2, min_frames=10)
@@ -115,6 +125,78 @@ def test_validation_prints_the_clustering_of_every_input(config, train_clips, te
     assert set(clustering(figures.module.extractor, figures.test)["both"]) <= {
         info.emotion for info in test_clips.clips.info
     }
+
+
+def test_without_their_weights_nothing_of_statistics_and_anchor_is_there(config, train_clips, test_clips):
+    torch.manual_seed(0)
+    extractor = StyleExtractor(config.style)
+    plain = StyleTraining(copy.deepcopy(extractor), train_clips, test_clips, CONFIG)
+    weighted = replace(CONFIG, statistics_weight=1.0, anchor_weight=1.0)
+    with_all = StyleTraining(copy.deepcopy(extractor), train_clips, test_clips, weighted)
+    assert {name.split(".")[0] for name in plain.module.state_dict()} == {"extractor"}
+    batch, larger = batch_of(plain), batch_of(with_all)
+    assert set(larger) - set(batch) == {"statistics"}
+    assert all(larger[name].equal(value) for name, value in batch.items())  # the same samples in both
+    loss, values = plain.module(batch)
+    assert set(values) == {"sigma", "spread"}
+    full, others = with_all.module(larger)
+    torch.testing.assert_close(full, loss + others["statistics"])
+    assert others["anchor"] < 1e-10  # nothing has moved yet
+
+
+def test_codes_learn_the_statistics_of_their_clips(config, train_clips, test_clips, tmp_path):
+    torch.manual_seed(0)
+    settings = TrainSettings(steps=150, batch_size=8, learning_rate=2e-3, warmup_steps=1, ema_decay=0.0)
+    weighted = replace(CONFIG, statistics_weight=10.0, audio_drop_prob=0.0, expression_drop_prob=0.0)
+    phase = StyleTraining(StyleExtractor(config.style), train_clips, test_clips, weighted)
+    batch = batch_of(phase, 1000)
+    first = phase.module(batch)[1]["statistics"].item()
+    train(phase, settings, tmp_path, 0, "{}", lambda line: None)
+    assert phase.module(batch)[1]["statistics"].item() < 0.8 * first
+    figures = phase.validate()
+    assert {"expression_mean_r2_both", "blink_rate_r2_audio", "head_speed_r2_expression", "sigma_error_short"} <= set(
+        figures
+    )
+    assert all(np.isfinite(value) for value in figures.values())
+
+
+def test_the_anchor_keeps_the_codes_where_they_were(config, train_clips, test_clips, tmp_path):
+    def moved(weight):
+        torch.manual_seed(0)
+        extractor = StyleExtractor(config.style)
+        before = style_priors(extractor, test_clips, range(6)).mu
+        settings = TrainSettings(steps=40, batch_size=8, learning_rate=3e-3, warmup_steps=1, ema_decay=0.0)
+        phase = replace(CONFIG, statistics_weight=1.0, anchor_weight=weight)
+        training = StyleTraining(extractor, train_clips, test_clips, phase)
+        first = None if training.module.start is None else copy.deepcopy(training.module.start.state_dict())
+        train(training, settings, tmp_path / f"{weight}", 0, "{}", lambda line: None)
+        if first is not None:
+            kept = training.module.start.state_dict()
+            assert all(kept[name].equal(value) for name, value in first.items()) and not training.module.start.training
+        return np.linalg.norm(style_priors(extractor, test_clips, range(6)).mu - before)
+
+    assert moved(100.0) < 0.3 * moved(0.0)
+
+
+def test_priors_read_the_first_frames_of_the_inputs_that_are_named(config, train_clips, test_clips):
+    extractor = StyleExtractor(config.style).eval()
+    rows, limit = slice(0, 10), config.style.max_frames
+    sound, face = (torch.zeros(1, limit, size) for size in (config.style.audio_size, 64))
+    sound[0, rows] = test_clips.clips.features(2)[rows]
+    with torch.no_grad():
+        mu, sigma = extractor(sound, face, torch.arange(limit)[None] < 10)
+    found = style_priors(extractor, test_clips, [2], "audio", 10)
+    np.testing.assert_allclose(found.mu, mu.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.sigma, sigma.numpy(), atol=1e-6)
+
+
+def test_sigma_is_right_where_it_is_large_for_means_that_are_far_off():
+    far = np.array([[1.0, 0.0], [2.0, 0.0], [0.0, 3.0]])
+    whole = Priors(np.zeros((3, 2)), np.full((3, 2), 0.1))
+    honest, blind = Priors(far, np.abs(far)), Priors(far, np.abs(far[::-1]))
+    found = sigma_figures(whole, honest, blind)
+    assert found["sigma"] == pytest.approx(0.1) and found["sigma_audio"] == pytest.approx(1.0)
+    assert found["sigma_error_audio"] == pytest.approx(1.0) and found["sigma_error_short"] < 0
 
 
 def test_the_reading_error_is_measured_and_given_back():

@@ -3,9 +3,11 @@ import pytest
 
 from svp_portrait.svp_models.evaluation.metrics.style import (
     clustering_strength,
+    code_distances,
     cosine,
     emotion_recovery,
     identity_similarity,
+    probe_r2,
     share_of_way,
 )
 
@@ -48,3 +50,29 @@ def test_emotions_that_were_recognised():
 
 def test_identity_similarity_is_the_mean_cosine():
     assert identity_similarity(np.array([[2.0, 0], [0, 5]]), np.array([1.0, 0])) == pytest.approx(0.5)
+
+
+def test_distances_of_codes_by_what_their_clips_share():
+    codes = np.array([[0.0, 0], [0, 1], [3, 0], [3, 1], [40, 0]])
+    people, moods = ["a", "a", "b", "b", "a"], ["sad"] * 4 + ["happy"]
+    found = code_distances(codes, people, moods)
+    assert found["clips"] == pytest.approx(1.0)
+    assert found["people"] == pytest.approx((3 + np.sqrt(10)) / 2)
+    assert found["emotions"] == pytest.approx(np.mean([40, np.hypot(40, 1), 37, np.hypot(37, 1)]))
+    assert set(code_distances(codes[:2], people[:2], moods[:2])) == {"clips"}
+
+
+def test_a_linear_probe_finds_what_codes_hold_and_nothing_else():
+    rng = np.random.default_rng(0)
+    codes, test_codes = rng.normal(5, 2, (500, 6)), rng.normal(5, 2, (400, 6))
+    slope, noise, test_noise = rng.normal(size=6), rng.normal(size=500), rng.normal(size=400)
+    half = np.std(codes @ slope)  # noise of this size leaves half of the variance
+    values = np.stack([codes @ slope, codes @ slope + half * noise, noise, np.full(500, np.nan)], axis=1)
+    test_values = np.stack(
+        [test_codes @ slope, test_codes @ slope + half * test_noise, test_noise, np.full(400, np.nan)], axis=1
+    )
+    whole, part, nothing, unknown = probe_r2(codes, values, test_codes, test_values)
+    assert whole > 0.999 and part == pytest.approx(0.5, abs=0.08) and nothing < 0.02 and np.isnan(unknown)
+    values[::2, 0] = np.nan  # known for half of the clips
+    assert probe_r2(codes, values, test_codes, test_values)[0] > 0.999
+    assert np.isnan(probe_r2(codes, values, test_codes, np.ones((400, 4)))).all()
