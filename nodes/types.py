@@ -108,7 +108,11 @@ class LoadedModel:
         networks.style_extractor.to("cpu", torch.float32)
         denoising = nn.ModuleList([networks.denoiser, networks.guider]).to(weights_dtype())
         conditions = [networks.reference, networks.audio_projection, networks.style_projection]
-        conditions += [part for part in (networks.expression_projection, networks.face_mask) if part is not None]
+        conditions += [
+            part
+            for part in (networks.expression_projection, networks.face_mask, networks.dense_motion)
+            if part is not None
+        ]
         handles = manage(denoising), manage(nn.ModuleList(conditions).to(weights_dtype()))
         return cls(replace(portrait, device=compute_device()), *handles)
 

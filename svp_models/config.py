@@ -1,4 +1,4 @@
-"""Every size and choice of the model as frozen dataclasses, and the three presets. `io.strict_config` reads them from files."""
+"""Every size and choice of the model as frozen dataclasses; the presets are in `presets`. `io.strict_config` reads them from files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from .errors import PortraitError
 from .io.strict_config import Checked, config_from_dict, config_to_json, limited, one_of, required
 
 __all__ = [
-    "PRESETS",
     "AudioConfig",
     "BaseShape",
     "FaceCropConfig",
@@ -200,7 +199,9 @@ class FaceCropConfig(Checked):
     tilt of fewer degrees, are left as they are: then no pixel is resampled. smoothing: frames before and after over which the
     centre is averaged. mask_width: channels of the network that joins crops and portraits, 0: none. expression_warp: the
     portrait is warped to an expression track too, see `face.expression_warp`, and not to the head keypoints alone; paint_mouth:
-    and the inside of a mouth that opens is painted, see `face.mouth_interior`.
+    and the inside of a mouth that opens is painted, see `face.mouth_interior`. dense_width: channels of the network that corrects
+    that warp, see `face.dense_warp`, 0: none; dense_size: pixels per side of the window that it sees, and dense_window: the side of
+    this window in half widths of the face.
     """
 
     width: int = limited(0, 0, 8192)
@@ -213,6 +214,9 @@ class FaceCropConfig(Checked):
     mask_width: int = limited(0, 0, MAX_CHANNELS)
     expression_warp: bool = False
     paint_mouth: bool = False
+    dense_width: int = limited(0, 0, MAX_CHANNELS)
+    dense_size: int = limited(128, 8, 1024)
+    dense_window: float = limited(3.6, 0.5, 20)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -220,6 +224,18 @@ class FaceCropConfig(Checked):
             raise PortraitError(f"face_crop is {self.width} x {self.height}: give both sides, or 0 for whole frames")
         if self.mask_width % 8:
             raise PortraitError(f"mask_width is {self.mask_width}: multiples of 8, the groups of its norms, are needed")
+        if self.dense_width % 8:
+            raise PortraitError(
+                f"dense_width is {self.dense_width}: multiples of 8, the groups of its norms, are needed"
+            )
+        if self.dense_size % 8:
+            raise PortraitError(
+                f"dense_size is {self.dense_size}: multiples of 8, the pixels of its coarsest cell, are needed"
+            )
+        if self.dense_width and not self.expression_warp:
+            raise PortraitError(
+                f"dense_width is {self.dense_width}: it corrects the warp to an expression, so set expression_warp too, or dense_width 0"
+            )
 
 
 @dataclass(frozen=True)
@@ -292,106 +308,3 @@ class StyleLayerConfig(Checked):
     base: BaseShape
     features: str = one_of(MISSING, *FEATURES)
     width: int = limited(0, 0, MAX_CHANNELS)  # UNetConfig.style_width
-
-
-PRESETS: dict[str, ModelConfig] = {
-    "demo": ModelConfig(
-        name="demo",
-        size=128,
-        window=6,
-        overlap=2,
-        residual=True,
-        steps=1,
-        cfg=1.0,
-        unet=UNetConfig(
-            latent_channels=48,
-            block_out_channels=(56, 72, 96),
-            layers_per_block=1,
-            attention_levels=(False, True, True),
-            attention_heads=4,
-            cross_attention_dim=128,
-            norm_groups=8,
-            reference_concat=True,
-            reference_warp=True,
-            condition_embedding=True,
-            motion_heads=4,
-            motion_groups=8,
-            motion_positions=32,
-        ),
-        vae=VaeConfig(
-            kind="portrait",
-            latent_channels=48,
-            scale=1.0,
-            fold=4,
-            encoder_widths=(24, 48),
-            decoder_widths=(96, 64, 24),
-            layers=2,
-        ),
-        guider=GuiderConfig(channels=(8, 16, 32, 64)),
-        audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
-        style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
-        scheduler=SchedulerConfig(prediction="sample"),
-    ),
-    "demo256": ModelConfig(
-        name="demo256",
-        size=256,
-        window=12,
-        overlap=4,
-        residual=True,
-        guide_portrait=False,
-        shared_noise=1.0,
-        steps=8,
-        cfg=1.0,
-        unet=UNetConfig(
-            latent_channels=64,
-            block_out_channels=(96, 128, 160),
-            layers_per_block=1,
-            attention_levels=(False, True, True),
-            attention_heads=4,
-            cross_attention_dim=128,
-            norm_groups=8,
-            reference_concat=True,
-            reference_warp=True,
-            condition_embedding=True,
-            expression_size=68,
-            motion_heads=4,
-            motion_groups=8,
-            motion_positions=32,
-        ),
-        vae=VaeConfig(
-            kind="portrait",
-            latent_channels=64,
-            scale=1.0,
-            fold=8,
-            encoder_widths=(64,),
-            decoder_widths=(128, 64, 32),
-            layers=2,
-        ),
-        guider=GuiderConfig(channels=(8, 16, 32, 64)),
-        audio=AudioConfig(features="mel", window=3, tokens=5, layers=2, heads=4, head_size=32),
-        style=StyleConfig(style_size=128, layers=2, heads=4, feed_forward=512, max_frames=40),
-        scheduler=SchedulerConfig(
-            prediction="sample"
-        ),  # 64 channels of noise do not pass through 96 of the first level
-        face_crop=FaceCropConfig(
-            112, 120, centre=(0.0, 0.32, 0.3), mask_width=32, expression_warp=True, paint_mouth=True
-        ),
-    ),
-    "sd15": ModelConfig(
-        name="sd15",
-        overlap=6,
-        unet=UNetConfig(style_width=320),  # sixteen tokens need no more, and style layers stay small
-        scheduler=SchedulerConfig(),
-    ),
-    "vexpress": ModelConfig(
-        name="vexpress",
-        fps=30.0,
-        keypoints="vexpress3",
-        reference_weight=0.95,
-        audio_weight=3.0,
-        unet=UNetConfig(style_width=320),
-        audio=AudioConfig(features="wav2vec2", feature_size=768, window=10, rows_per_frame=2),
-        style=StyleConfig(audio_size=768),
-        scheduler=SchedulerConfig(exact_terminal=True),
-    ),
-}

@@ -11,6 +11,7 @@ from .config import ModelConfig
 from .networks.audio_encoder import AudioEncoder
 from .networks.audio_projection import AudioProjection, ExpressionProjection
 from .networks.denoiser import Denoiser
+from .networks.dense_motion import DenseMotion
 from .networks.face_mask import FaceMask
 from .networks.pose_guider import PoseGuider
 from .networks.style_extractor import StyleExtractor, StyleProjection
@@ -31,7 +32,9 @@ class PortraitNetworks(nn.Module):
         self.style_projection = StyleProjection(style.style_size, style.tokens, unet.cross_attention_dim)
         self.style_extractor = StyleExtractor(style)
         self.expression_projection = ExpressionProjection(unet) if unet.expression_size else None
-        self.face_mask = FaceMask(config.face_crop.mask_width) if config.face_crop.mask_width else None
+        crop = config.face_crop
+        self.face_mask = FaceMask(crop.mask_width) if crop.mask_width else None
+        self.dense_motion = DenseMotion(crop.dense_width) if crop.dense_width else None
 
 
 @dataclass

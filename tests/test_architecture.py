@@ -31,6 +31,7 @@ LEVELS = (
     {"optional_deps"},
     {"io"},
     {"config", "types"},
+    {"presets"},
     {"media", "face", "networks"},
     {"model"},
     {"checkpoints"},

@@ -14,13 +14,14 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from ..config import PRESETS, ModelConfig
+from ..config import ModelConfig
 from ..errors import PortraitError
 from ..io.file_names import printable
 from ..io.strict_config import json_value, shown
 from ..model import PortraitModel, PortraitNetworks, build_networks
 from ..networks.layers import shapes_only
 from ..networks.vae import Vae
+from ..presets import PRESETS
 from .liveportrait import FILES as LIVEPORTRAIT_FILES
 from .liveportrait import KIND, SUBFOLDERS, liveportrait_files, load_liveportrait
 from .liveportrait_file import save_liveportrait

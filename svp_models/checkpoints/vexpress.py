@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..config import PRESETS, ModelConfig
+from ..config import ModelConfig
 from ..errors import PortraitError
 from ..io.files import whole_file
 from ..model import PortraitModel, PortraitNetworks, build_networks
@@ -19,6 +19,7 @@ from ..networks.denoiser import Denoiser
 from ..networks.layers import shapes_only
 from ..networks.motion_module import TemporalBlock
 from ..networks.style_extractor import StyleExtractor, StyleProjection
+from ..presets import PRESETS
 from .model_file import style_space_of
 from .safetensors_io import check_numbers, check_tensors, load_strict
 from .sd15 import POSITIONAL_ENCODING, find_sd_vae, load_vae, vae_folders

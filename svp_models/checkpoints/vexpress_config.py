@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..config import PRESETS, AudioConfig, GuiderConfig, ModelConfig, SchedulerConfig, UNetConfig
+from ..config import AudioConfig, GuiderConfig, ModelConfig, SchedulerConfig, UNetConfig
 from ..errors import PortraitError
+from ..presets import PRESETS
 from .third_party import read_json
 
 UNET_FILE, EXTRA_FILE = "unet_config.json", "extra_config.json"

@@ -12,7 +12,6 @@ import torch
 
 from ..checkpoints.liveportrait import load_liveportrait
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model
-from ..config import PRESETS
 from ..diffusion.acceleration import Acceleration, settings_from_text
 from ..errors import PortraitError
 from ..evaluation.bench_liveportrait import SIZES, bench_liveportrait, random_networks
@@ -21,6 +20,7 @@ from ..evaluation.pareto import SETTINGS, ParetoOptions, front, pareto
 from ..evaluation.pictures import png_bytes
 from ..evaluation.plots import speed_against_quality
 from ..io.files import whole_file
+from ..presets import PRESETS
 from .folders import OpenNodes
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

@@ -13,7 +13,8 @@ from ..checkpoints.expression_basis import load_expression_basis
 from ..config import FaceCropConfig
 from ..errors import PortraitError
 from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
-from ..face.expression_warp import ExpressionBasis
+from ..face.dense_warp import DenseWarp
+from ..face.expression_warp import Correct, ExpressionBasis
 from ..face.portrait_face import PortraitFace, read_portrait_face
 from ..face.tracking import FaceTracker
 from ..face.warp import warp_to_keypoints
@@ -32,7 +33,7 @@ class HeadPoints:
     """Where the head is. portrait: 8 2 and frames: f 8 2 (or 1), head keypoints in pixels of width x height.
 
     face, basis: for models that warp portraits to an expression track too; track: f 68, None: no expression moves; paint_mouth:
-    whether the inside of a mouth that opens is painted.
+    whether the inside of a mouth that opens is painted; dense: what corrects the spline.
     """
 
     portrait: Tensor
@@ -43,6 +44,7 @@ class HeadPoints:
     track: Tensor | None = None
     basis: ExpressionBasis | None = None
     paint_mouth: bool = False
+    dense: Correct | None = None
 
     def __len__(self) -> int:
         """Warped portraits that differ: 1 where nothing moves."""
@@ -55,7 +57,7 @@ class HeadPoints:
         if self.face is None or self.basis is None:
             return warp_to_keypoints(image, self.portrait, targets)
         track = self.face.expression.expand(len(index), -1) if self.track is None else self.track[index]
-        return self.face.warp(image, targets, track, self.basis, self.paint_mouth)
+        return self.face.warp(image, targets, track, self.basis, self.paint_mouth, self.dense)
 
     def placement(self, config: FaceCropConfig) -> FacePlacement:
         """Where the crops of the frames lie."""
@@ -105,7 +107,13 @@ def head_points(
         return HeadPoints(source, targets, width, height)
     face = replace(face, keypoints=source)
     basis, painted = load_expression_basis(), model.config.face_crop.paint_mouth
-    return HeadPoints(source, targets, width, height, face, expression, basis, painted)
+    return HeadPoints(source, targets, width, height, face, expression, basis, painted, dense_warp(model))
+
+
+def dense_warp(model: PortraitModel) -> DenseWarp | None:
+    """What corrects the warped portraits of a model, None for models without such a network."""
+    network = model.networks.dense_motion
+    return None if network is None else DenseWarp(network, model.config.face_crop, model.device)
 
 
 def face_in_frame(analyzer: FaceTracker | bytes, portrait: Tensor, width: int, height: int) -> PortraitFace:

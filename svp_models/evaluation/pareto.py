@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..config import PRESETS as MODELS
 from ..config import ModelConfig
 from ..diffusion.acceleration import EXACT, PRESETS, Acceleration
 from ..diffusion.guidance import GuidedFeatures, guided_prediction
@@ -22,6 +21,7 @@ from ..model import PortraitModel
 from ..networks.conditions import AS_TRAINED
 from ..networks.foreground import Box, Foreground
 from ..networks.unet import DeepFeatures
+from ..presets import PRESETS as MODELS
 from ..synthetic.performance import EMOTIONS
 from .baselines import to_frames, to_planes
 from .bench import flop_counter

@@ -9,6 +9,7 @@ stretched.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -46,6 +47,36 @@ ON_THE_WAY = (0.3, 0.65)
 SMOOTHING = {range(36): 0.01, range(36, 48): 1e-3, range(48, 68): 3e-4, range(68, POINTS): 1e-3}
 RIDGE = 0.003  # of `fit_expression`
 ABOVE_LIDS = 1e-3  # the same of the points above the lids
+
+
+@dataclass(frozen=True)
+class Displacements:
+    """Where the pixels of warped portraits come from, less themselves, in [-1, 1] of the image, on a lattice.
+
+    values: n 2 tall wide, x and y; first: n 2, the lattice's first point in steps of `step` from the middle of the image.
+    """
+
+    values: Tensor
+    first: Tensor
+    step: float = 2 * MESH_STEP
+
+    def at(self, places: Tensor) -> Tensor:
+        """n H W 2 in [-1, 1] of the image -> n H W 2; beyond the lattice that of its edge."""
+        tall, wide = self.values.shape[2:]
+        local = 2 * (places / self.step - self.first[:, None, None]) / places.new_tensor([wide - 1, tall - 1]) - 1
+        between = functional.grid_sample(
+            self.values, local.to(self.values), mode="bicubic", padding_mode="border", align_corners=True
+        )
+        return between.movedim(1, -1)
+
+
+class Correct(Protocol):
+    """Something that knows better than the spline where pixels come from."""
+
+    def __call__(self, images: Tensor, targets: Tensor, found: Displacements, places: Tensor) -> Tensor:
+        """Portraits n 3 h w, head keypoints of the frames n 8 2 (pixels) and the spline of the whole image -> displacements of the
+        pixels at `places`, n H W 2, both in [-1, 1] of the image."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -145,29 +176,35 @@ def warp_expression(
     moved: Tensor,
     corners: Tensor | None = None,
     size: tuple[int, int] | None = None,
+    correct: Correct | None = None,
 ) -> Tensor:
     """Portraits whose points (n 70 2) come to lie at `moved` and whose heads at `targets`; see `warp_batch` for all else.
 
-    An image with a coordinate that is no number is returned unchanged.
+    correct: changes what the spline says. An image with a coordinate that is no number is returned unchanged.
     """
-    extent = sources.new_tensor([images.shape[-1], images.shape[-2]])
     pixels = window_pixels(images, corners, size)  # n H W 2
+    reach = pixels if correct is None else window_pixels(images, None, None)
+    found = spline_displacements(images, sources, targets, points, moved, reach)
+    change = found.at(pixels) if correct is None else correct(images, targets, found, pixels)
+    grid = pixels.to(images) + change
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def spline_displacements(
+    images: Tensor, sources: Tensor, targets: Tensor, points: Tensor, moved: Tensor, places: Tensor
+) -> Displacements:
+    """The spline of `warp_expression`, where it is needed for places n H W 2 in [-1, 1] of the images."""
+    extent = sources.new_tensor([images.shape[-1], images.shape[-2]])
     # The spline is evaluated on a lattice of the whole image, of which a window needs a part.
     step = 2 * MESH_STEP
-    first = (pixels.amin((1, 2)) / step).floor() - 1  # n 2
-    wide, tall = ((pixels.amax((1, 2)) / step).ceil() + 2 - first).amax(0).int().tolist()
-    lines = [torch.arange(count, device=images.device, dtype=pixels.dtype) for count in (tall, wide)]
+    first = (places.amin((1, 2)) / step).floor() - 1  # n 2
+    wide, tall = ((places.amax((1, 2)) / step).ceil() + 2 - first).amax(0).int().tolist()
+    lines = [torch.arange(count, device=images.device, dtype=places.dtype) for count in (tall, wide)]
     lattice = torch.stack(torch.meshgrid(*lines, indexing="ij")[::-1], dim=-1).flatten(0, 1)  # (tall wide) 2
     mesh = (step * (first[:, None] + lattice)).double()
     own, wanted, here, there = ((value / extent).double() for value in (sources, targets, points, moved))
     coarse = _displacement(own, wanted, here, there, mesh).to(images)
-    coarse = coarse.transpose(1, 2).unflatten(2, (tall, wide))
-    local = 2 * (pixels / step - first[:, None, None]) / pixels.new_tensor([wide - 1, tall - 1]) - 1
-    between = functional.grid_sample(
-        coarse, local.to(images), mode="bicubic", padding_mode="border", align_corners=True
-    )
-    grid = pixels.to(images) + between.movedim(1, -1)
-    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return Displacements(coarse.transpose(1, 2).unflatten(2, (tall, wide)), first)
 
 
 def _above_lids(points: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from ..errors import PortraitError
 from ..io.resampling import interpolate_rows, ping_pong_positions
 from ..types import SVP, Motion
 from .detectors.built_in import BuiltInBackend
-from .expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
+from .expression_warp import Correct, ExpressionBasis, face_points, moved_points, warp_expression
 from .mouth_interior import paint_mouths
 from .tracking import FaceTracker, check_track, resolve_tracker, track_face_if_any
 
@@ -33,14 +33,20 @@ class PortraitFace:
         return PortraitFace(self.keypoints * factor, self.landmarks * factor, self.expression)
 
     def warp(
-        self, image: Tensor, targets: Tensor, track: Tensor, basis: ExpressionBasis, paint_mouth: bool = False
+        self,
+        image: Tensor,
+        targets: Tensor,
+        track: Tensor,
+        basis: ExpressionBasis,
+        paint_mouth: bool = False,
+        dense: Correct | None = None,
     ) -> Tensor:
         """The portrait 3 h w with its head at keypoints n 8 2 (pixels) and the expressions n 68 -> n 3 h w. paint_mouth: the inside of
-        a mouth that opens is painted."""
+        a mouth that opens is painted; dense: corrects the spline."""
         points, moved = self.points(targets, track, basis)
         count = len(targets)
         warped = warp_expression(
-            image.expand(count, -1, -1, -1), self.keypoints.expand(count, -1, -1), targets, points, moved
+            image.expand(count, -1, -1, -1), self.keypoints.expand(count, -1, -1), targets, points, moved, correct=dense
         )
         return paint_mouths(warped, points, moved) if paint_mouth else warped
 

@@ -6,10 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from ..config import PRESETS, SchedulerConfig
+from ..config import SchedulerConfig
 from ..data.schema import FPS, MAX_CLIPS, MAX_PEOPLE, MAX_SECONDS, MAX_SIZE, MIN_FRAMES
 from ..errors import PortraitError
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required, shown
+from ..presets import PRESETS
 from ..synthetic.identity import VERSIONS
 from ..types import LIVEPORTRAIT, SVP
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..config import FaceCropConfig, ModelConfig
+from ..errors import PortraitError
 from ..face.compose import border_mask, place_face_crops
-from ..face.expression_warp import ExpressionBasis, face_points, moved_points, warp_expression
+from ..face.expression_warp import Correct, ExpressionBasis, face_points, moved_points, warp_expression
 from ..face.keypoints import draw_head_batch
 from ..face.mouth_interior import paint_mouths
 from ..face.warp import warp_batch
@@ -25,14 +26,15 @@ Batch = dict[str, Tensor]
 
 class FaceBatches:
     """frames: on the device on which batches are made. styles: mean and standard deviation of every clip's style, c 2 d, or None.
-    basis: for models whose portraits are warped to the expression too."""
+    basis: for models whose portraits are warped to the expression too; dense: what corrects that warp."""
 
     def __init__(
         self, frames: FaceFrames, model: ModelConfig, config: Augmentation, styles: Tensor | None = None,
-        basis: ExpressionBasis | None = None,
+        basis: ExpressionBasis | None = None, dense: Correct | None = None,
     ):  # fmt: skip
         self.frames, self.model, self.config, self.styles = frames, model, config, styles
         self.basis = basis if model.face_crop.expression_warp else None
+        self.dense = dense
         self.device = frames.crops.device
         self.of_person = len(frames) // len(frames.person.unique())  # clips
         order = frames.emotion.argsort(stable=True)
@@ -91,6 +93,35 @@ class FaceBatches:
             batch["style"] = mean + deviation * self._normal(tuple(mean.shape), generator)
         return batch
 
+    def wholes(self, count: int, generator: torch.Generator) -> Batch:
+        """Pairs of whole frames of a person: portrait and target n 3 S S in [-1, 1]; what moves one to the other, all in their
+        pixels: sources and targets n 8 2, points and moved n 70 2; landmarks n 68 2 of the target."""
+        data, config = self.frames, self.config
+        if self.basis is None:
+            raise PortraitError("whole frames are warped to an expression: set face_crop.expression_warp of the model")
+        clip = self._clips(count, generator)
+        source, chosen = self._portraits(clip, generator)
+        wanted = torch.randint(data.portraits.shape[1], (count,), generator=generator).to(self.device)
+        size = data.portraits.shape[2]
+        bias = config.keypoint_bias * size * self._normal((count, 8, 2), generator)
+        sources, targets = data.portrait_keypoints[source, chosen] + bias, data.portrait_keypoints[clip, wanted] + bias
+        row, frame = data.portrait_frames[source, chosen], data.portrait_frames[clip, wanted]
+        error = config.keypoint_bias * size * self._normal((count, 68, 2), generator)
+        points = face_points(data.landmarks[source, row] + error, sources)
+        tracks = data.controls[source, row], data.controls[clip, frame]
+        pair = torch.stack([data.portraits[source, chosen], data.portraits[clip, wanted]], 1)  # n 2 S S 3
+        pair = self._color(pair.flatten(0, 1).movedim(3, 1).float() / 127.5 - 1, generator, count)
+        portrait, target = pair.unflatten(0, (count, 2)).unbind(1)
+        return {
+            "portrait": portrait,
+            "target": target,
+            "sources": sources,
+            "targets": targets,
+            "points": points,
+            "moved": moved_points(self.basis, points, sources, targets, *tracks),
+            "landmarks": data.landmarks[clip, frame],
+        }
+
     def _warped(
         self,
         portrait: Tensor,
@@ -120,7 +151,8 @@ class FaceBatches:
             track = torch.where(expression[:, None, None] > 0, track, own_track)
         tracks = own_track.flatten(0, 1), track.flatten(0, 1)
         moved = moved_points(self.basis, points, sources, flat, *tracks)
-        found = warp_expression(images, sources, flat, points, moved, corners, size)
+        with torch.no_grad():
+            found = warp_expression(images, sources, flat, points, moved, corners, size, self.dense)
         return paint_mouths(found, points, moved - corners[:, None]) if crop.paint_mouth else found
 
     def _clips(self, count: int, generator: torch.Generator) -> Tensor:

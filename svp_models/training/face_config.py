@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..config import PRESETS, ModelConfig
+from ..config import ModelConfig
 from ..data.schema import MAX_PEOPLE, MAX_SIZE
 from ..io.strict_config import LARGEST_SEED, Checked, limited, one_of, required
+from ..presets import PRESETS
 from .config import check_name
 from .recipe import load_toml
 
@@ -106,6 +107,18 @@ class FaceVaePhase(Checked):
 
 
 @dataclass(frozen=True)
+class FaceDensePhase(Checked):
+    """The network that corrects the spline of the warped portrait, on whole frames: of a person's portraits one is warped to
+    another. correction_weight: of the mean square of the corrections, which are in [-1, 1]; smooth_weight: of the differences
+    between neighbours of the share that stays; both beside the error of pixels. validation_frames: of test people."""
+
+    settings: BudgetSettings
+    correction_weight: float = limited(0.002, 0, 1e6)
+    smooth_weight: float = limited(0.01, 0, 1e6)
+    validation_frames: int = limited(48, 1, MAX_COUNT)
+
+
+@dataclass(frozen=True)
 class FaceDenoiserPhase(Checked):
     """The denoiser with everything that conditions it.
 
@@ -152,7 +165,7 @@ class FaceRecipe(Checked):
 
     preset: of the model; widths: of its UNets' levels, none: the preset's. start: a model file, "" for the built-in model: one
     of the same configuration learns on, of another the face analyser, the style extractor and the projections of audio and
-    style are taken. steps: denoising steps that the exported model takes by default, 0: the preset's; face_analyzer: ONNX file
+    style are taken. dense_motion: of models with face_crop.dense_width; left out where it has no share. steps: denoising steps that the exported model takes by default, 0: the preset's; face_analyzer: ONNX file
     that the exported model gets, "": that of the pack, which knows synthetic people of both versions.
     """
 
@@ -160,6 +173,7 @@ class FaceRecipe(Checked):
     vae: FaceVaePhase = required()
     denoiser: FaceDenoiserPhase = required()
     mask: FaceMaskPhase = required()
+    dense_motion: FaceDensePhase = field(default_factory=lambda: FaceDensePhase(BudgetSettings(share=0.0)))
     preset: str = one_of("demo256", *PRESETS)
     widths: tuple[int, ...] = limited((), 8, 8192, least=0, most=8)
     start: str = ""

@@ -1,9 +1,10 @@
-"""A training with a budget of time: data, autoencoder, denoiser and mask one after the other, and the model file at its end."""
+"""A training with a budget of time: data, autoencoder, dense motion, denoiser and mask one after the other, and the model file at its end."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,12 @@ from torch import Tensor, nn
 from ..checkpoints.expression_basis import load_expression_basis
 from ..checkpoints.model_file import BUILTIN_MODEL, FACE_ANALYZER, load_model, save_model, style_space_of
 from ..config import config_to_json
+from ..diffusion.face_inputs import dense_warp
 from ..errors import PortraitError
 from ..face.detectors.built_in import FaceAnalyzer
 from ..io.files import locked_folder
 from ..io.progress import Progress
-from ..model import PortraitModel, build_networks
+from ..model import PortraitModel, PortraitNetworks, build_networks
 from ..networks.style_extractor import StyleExtractor
 from ..networks.vae import PortraitVae, build_vae
 from ..signals import Interrupted
@@ -29,13 +31,16 @@ from .checkpoint import checkpoints, load_checkpoint, write_atomically
 from .face_batches import FaceBatches
 from .face_config import BudgetSettings, FaceRecipe
 from .face_frames import FaceFrames, prepared_frames
+from .train_dense_motion import FaceDenseTraining
 from .train_face import FaceDenoiserModule, FaceDenoiserTraining
 from .train_face_mask import FaceMaskModule, FaceMaskTraining
 from .train_face_vae import FaceVaeTraining, balance_channels
 
 MODEL = "model.safetensors"
-PHASES = ("vae", "denoiser", "mask")
+PHASES = ("vae", "dense_motion", "denoiser", "mask")
+LEARNT_FIRST = ("vae", "dense_motion")  # a denoiser learns the latents of the one and the differences to the other
 TAKEN = ("style_extractor", "audio_projection", "style_projection")  # networks of the start model
+OPTIONAL = ("face_mask", "dense_motion")  # networks that have widths of their own
 SHAPES = ("unet", "vae", "guider", "audio", "style")  # sections of the config that decide the weights
 STYLE_BATCH = 64
 SHEET_ROWS = 6
@@ -66,10 +71,9 @@ class FaceRun:
         """Trains for `seconds`, data not counted, shared by the phases as the recipe says -> the model file, which is written
         after every phase. What the folder already holds goes on from there.
 
-        phases: those that are trained; none: all, but the autoencoder only as long as no denoiser has learnt its latents.
+        phases: those that are trained; none: all, but autoencoder and dense motion only as long as no denoiser has learnt with them.
         """
-        if not phases:
-            phases = PHASES[1:] if checkpoints(self.folder / "denoiser") else PHASES
+        phases = phases or self.phases()
         with locked_folder(self.folder, f"training {self.recipe.name}"):
             model = self.start()
             batches, test = self.batches(model)
@@ -82,6 +86,13 @@ class FaceRun:
                 self.save(model)
             self.write_sheet(model, test)
         return self.folder / MODEL
+
+    def phases(self) -> tuple[str, ...]:
+        """The phases of a whole training from here on."""
+        learnt = bool(checkpoints(self.folder / "denoiser"))
+        dense = self.recipe.model().face_crop.dense_width and self.recipe.dense_motion.settings.share
+        left_out = {*(LEARNT_FIRST if learnt else ()), *(() if dense else ("dense_motion",))}
+        return tuple(name for name in PHASES if name not in left_out)
 
     def phase(self, name: str, model: PortraitModel, batches: FaceBatches, test: FaceBatches, seconds: float) -> None:
         """Trains one phase on the model."""
@@ -113,6 +124,8 @@ class FaceRun:
         if name == "vae":
             fresh = not model.metadata.get("recipe")  # a model that training has written has learnt already
             return FaceVaeTraining(portrait_vae(model), batches, test, self.recipe.vae, fresh)
+        if name == "dense_motion":
+            return FaceDenseTraining(model, batches, test, self.recipe.dense_motion)
         if name == "denoiser":
             return FaceDenoiserTraining(model, batches, test, self.recipe.denoiser)
         if name == "mask":
@@ -136,7 +149,7 @@ class FaceRun:
         learns_on = all(getattr(before.config, name) == getattr(config, name) for name in SHAPES)
         for name, network in before.networks.named_children():
             if name in TAKEN or learns_on:
-                getattr(networks, name).load_state_dict(network.state_dict())
+                _take(networks, name, network)
         if before.config.vae == config.vae:
             vae.load_state_dict(before.vae.state_dict())
         metadata = before.metadata if before.config.vae == config.vae else {}
@@ -161,7 +174,7 @@ class FaceRun:
             frames = frames.to(self.device)
             styles = clip_styles(model.networks.style_extractor, frames)
             changes = recipe.augmentation if split == "train" else replace(recipe.augmentation, color_prob=0.0)
-            found.append(FaceBatches(frames, model.config, changes, styles, basis))
+            found.append(FaceBatches(frames, model.config, changes, styles, basis, dense_warp(model)))
         return found[0], found[1]
 
     def save(self, model: PortraitModel) -> None:
@@ -207,7 +220,7 @@ class FaceRun:
         model = self.start()
         parts = [("vae", model.vae), *model.networks.named_children()]
         lines = [f"{name}: {sum(map(count, module.parameters())) / 1e6:.2f} M parameters" for name, module in parts]
-        shares = ", ".join(f"{name} {getattr(self.recipe, name).settings.share:g}" for name in PHASES)
+        shares = ", ".join(f"{name} {getattr(self.recipe, name).settings.share:g}" for name in self.phases())
         return [*lines, f"shares of the budget: {shares}; on {self.device}"]
 
     def export(self, model: Path, output: Path) -> None:
@@ -225,6 +238,18 @@ class FaceRun:
         metadata = {key: value for key, value in loaded.metadata.items() if key not in WRITTEN} | about
         write_atomically(output, lambda path: save_model(path, loaded, metadata))
         self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB, {about['step']} steps of the denoiser")
+
+
+def _take(networks: PortraitNetworks, name: str, network: nn.Module) -> None:
+    """Weights of another model's network; where this one has none, or one of another width, nothing."""
+    own, weights = getattr(networks, name), network.state_dict()
+    if own is None or (name in OPTIONAL and shapes_of(own.state_dict()) != shapes_of(weights)):
+        return
+    own.load_state_dict(weights)
+
+
+def shapes_of(weights: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in weights.items()}
 
 
 def best_device() -> torch.device:

@@ -19,7 +19,7 @@ from accelerate.utils import parse_flag_from_env
 from ..checkpoints.model_file import BUILTIN_MODEL, load_model, save_model, style_space_of
 from ..checkpoints.safetensors_io import read_metadata
 from ..checkpoints.vexpress import load_vexpress
-from ..config import PRESETS, config_to_json
+from ..config import config_to_json
 from ..data.manifest import FILE as MANIFEST
 from ..data.manifest import current_metadata, open_manifest, read_json, write_json
 from ..data.prepare import difference, prepare
@@ -30,6 +30,7 @@ from ..io.progress import Progress
 from ..model import PortraitModel, build_networks
 from ..networks.face_landmarks import FaceAnalyzerNetwork
 from ..networks.vae import PortraitVae, build_vae
+from ..presets import PRESETS
 from ..types import LIVEPORTRAIT, SVP
 from .checkpoint import write_atomically
 from .config import BUILT_IN, DataRecipe, Recipe, StagePhase, StartModel, StylePhase, TrainSettings

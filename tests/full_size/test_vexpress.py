@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from svp_portrait.svp_models.checkpoints.model_file import load_model
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, load_vexpress
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.config import PRESETS, SchedulerConfig
+from svp_portrait.svp_models.config import SchedulerConfig
 from svp_portrait.svp_models.diffusion.conditioning import ClipConditions, KpsFeatureCache
 from svp_portrait.svp_models.diffusion.noise_schedule import sampling_schedule
 from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions, WindowedDenoiser, clip_noise
@@ -30,6 +30,7 @@ from svp_portrait.svp_models.diffusion.samplers import sample_ddim
 from svp_portrait.svp_models.model import PortraitModel
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 
 from ..reference.weights import full_size_shapes
 

@@ -18,17 +18,10 @@ from svp_portrait.nodes.host import folder_paths
 from svp_portrait.nodes.loaders import SVPLoadModel
 from svp_portrait.svp_models.checkpoints.model_file import save_model
 from svp_portrait.svp_models.checkpoints.vexpress import export_vexpress
-from svp_portrait.svp_models.config import (
-    PRESETS,
-    AudioConfig,
-    GuiderConfig,
-    ModelConfig,
-    StyleConfig,
-    UNetConfig,
-    VaeConfig,
-)
+from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 
 FPS = 25.0
 TINY = ModelConfig(

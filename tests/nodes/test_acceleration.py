@@ -10,11 +10,11 @@ import torch
 from svp_portrait.nodes.acceleration import SVPAccelerate
 from svp_portrait.nodes.sampler import SVPSampler
 from svp_portrait.nodes.types import LoadedModel
-from svp_portrait.svp_models.config import PRESETS as MODELS
 from svp_portrait.svp_models.diffusion.acceleration import EXACT, PRESETS, Acceleration
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS as MODELS
 
 DEFAULTS = asdict(EXACT)
 

@@ -9,10 +9,10 @@ import torch
 
 from svp_portrait.nodes.compose import SVPComposePortrait
 from svp_portrait.nodes.types import LoadedModel
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import HeadMotion

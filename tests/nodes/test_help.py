@@ -15,7 +15,7 @@ from svp_portrait.nodes.head_motion import EXAMPLE_POINTS
 from svp_portrait.nodes.host import NO_FILES
 from svp_portrait.nodes.registry import NODE_CLASSES
 from svp_portrait.svp_models.checkpoints.model_file import PORTRAIT_MODEL, load_model
-from svp_portrait.svp_models.config import PRESETS
+from svp_portrait.svp_models.presets import PRESETS
 
 from ..looping import for_all
 

@@ -15,11 +15,11 @@ from svp_portrait.nodes.types import FACES, LoadedModel
 from svp_portrait.nodes.video import image_chunks
 from svp_portrait.svp_models.checkpoints.model_file import FACE_ANALYZER
 from svp_portrait.svp_models.cli.core_nodes import audio_to_host
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.face.detectors.built_in import BuiltInBackend
 from svp_portrait.svp_models.face.tracking import FaceTracker
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import make_clip, states_to_motion
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import Audio, HeadMotion

@@ -7,9 +7,10 @@ import math
 
 import pytest
 
-from svp_portrait.svp_models.config import PRESETS, ModelConfig, config_from_dict, config_to_json
+from svp_portrait.svp_models.config import ModelConfig, config_from_dict, config_to_json
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.io.strict_config import json_value
+from svp_portrait.svp_models.presets import PRESETS
 
 DEMO = json.loads(config_to_json(PRESETS["demo"]))
 

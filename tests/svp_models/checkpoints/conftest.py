@@ -10,8 +10,9 @@ from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints import sd15
 from svp_portrait.svp_models.checkpoints.sd15 import animatediff_name, motion_shapes
-from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
+from svp_portrait.svp_models.presets import PRESETS
 
 CONFIG = replace(
     PRESETS["sd15"],

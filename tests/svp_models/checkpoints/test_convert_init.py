@@ -18,9 +18,9 @@ from svp_portrait.svp_models.checkpoints.sd15 import (
     read_unet,
     unet_shapes,
 )
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.conditions import Conditions, ConditionWeights
+from svp_portrait.svp_models.presets import PRESETS
 
 
 @pytest.fixture(scope="module")

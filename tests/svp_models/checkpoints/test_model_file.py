@@ -15,12 +15,13 @@ from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model, style_space_of
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
-from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.motion_module import TemporalBlock, stored_encodings
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 
 TINY = replace(
     PRESETS["demo"],

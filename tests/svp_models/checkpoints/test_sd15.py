@@ -20,8 +20,8 @@ from svp_portrait.svp_models.checkpoints.sd15 import (
     vae_names,
     vae_shapes,
 )
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.presets import PRESETS
 
 FULL = PRESETS["sd15"]
 

@@ -21,20 +21,13 @@ from svp_portrait.svp_models.checkpoints.style_layers import (
     save_style_layer,
     style_tensors,
 )
-from svp_portrait.svp_models.config import (
-    PRESETS,
-    AudioConfig,
-    GuiderConfig,
-    ModelConfig,
-    StyleConfig,
-    UNetConfig,
-    VaeConfig,
-)
+from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.diffusion.style import extract_style
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks, parameter_group
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.types import Audio, Style, StylePrior
 
 PLAIN = ModelConfig(

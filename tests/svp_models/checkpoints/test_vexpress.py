@@ -13,11 +13,12 @@ from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
 from svp_portrait.svp_models.checkpoints.vexpress import FILES, holds_vexpress, load_vexpress, load_vexpress_networks
-from svp_portrait.svp_models.config import PRESETS, VaeConfig
+from svp_portrait.svp_models.config import VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
 from svp_portrait.svp_models.networks.conditions import Conditions
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 
 from ...reference.weights import full_size_shapes
 

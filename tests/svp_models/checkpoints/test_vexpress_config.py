@@ -5,8 +5,8 @@ import json
 import pytest
 
 from svp_portrait.svp_models.checkpoints.vexpress_config import vexpress_config
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.presets import PRESETS
 
 SD15 = {
     "_class_name": "UNet2DConditionModel", "act_fn": "silu", "attention_head_dim": 8,

@@ -18,10 +18,11 @@ from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, DEMO_N
 from svp_portrait.svp_models.checkpoints.safetensors_io import write_safetensors
 from svp_portrait.svp_models.cli.generate import BACKENDS, add_generate_arguments, graph
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.config import PRESETS, config_to_json
+from svp_portrait.svp_models.config import config_to_json
 from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.media.audio import frame_count, load_audio
 from svp_portrait.svp_models.media.video import load_video
+from svp_portrait.svp_models.presets import PRESETS
 
 ASSETS = Path(__file__).resolve().parents[3] / "workflows" / "assets"
 PORTRAIT = ASSETS / "portrait.png"

@@ -11,12 +11,13 @@ from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.checkpoints.style_layers import save_style_layer
 from svp_portrait.svp_models.cli.main import main
 from svp_portrait.svp_models.cli.models import as_text, describe
-from svp_portrait.svp_models.config import PRESETS, ModelConfig, config_from_dict
+from svp_portrait.svp_models.config import ModelConfig, config_from_dict
 from svp_portrait.svp_models.diffusion.guidance import FASTEST
 from svp_portrait.svp_models.diffusion.memory import sampling_memory
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from svp_portrait.svp_models.config import PRESETS as MODELS
 from svp_portrait.svp_models.diffusion import noise_prediction
 from svp_portrait.svp_models.diffusion.acceleration import EXACT, PRESETS, Acceleration, check_acceleration
 from svp_portrait.svp_models.diffusion.face_region import face_box
@@ -28,6 +27,7 @@ from svp_portrait.svp_models.networks.attention import BlockContext
 from svp_portrait.svp_models.networks.conditions import ConditionWeights
 from svp_portrait.svp_models.networks.foreground import Foreground
 from svp_portrait.svp_models.networks.unet import DeepFeatures
+from svp_portrait.svp_models.presets import PRESETS as MODELS
 
 from .conftest import fill
 

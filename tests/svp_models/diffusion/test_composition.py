@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import PRESETS, FaceCropConfig
+from svp_portrait.svp_models.config import FaceCropConfig
 from svp_portrait.svp_models.diffusion.composition import compose_clip, face_ellipse, plan_composition
 from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, clip_noise
 from svp_portrait.svp_models.errors import PortraitError
@@ -16,6 +16,7 @@ from svp_portrait.svp_models.face.compose import crop_faces_upright
 from svp_portrait.svp_models.face.portrait_face import expression_track
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import make_clip, states_to_motion
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import Audio, HeadMotion, Motion

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig
+from svp_portrait.svp_models.config import GuiderConfig, ModelConfig
 from svp_portrait.svp_models.diffusion.conditioning import GUIDER_FRAMES
 from svp_portrait.svp_models.diffusion.guidance import FASTEST, KEY_BYTES, MemoryPlan, guided_prediction
 from svp_portrait.svp_models.diffusion.memory import (
@@ -25,6 +25,7 @@ from svp_portrait.svp_models.networks.conditions import ConditionKeys, Condition
 from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.unet import ReferenceNet
+from svp_portrait.svp_models.presets import PRESETS
 
 APART = MemoryPlan(halves_together=False)
 SD15 = PRESETS["sd15"]

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig, VaeConfig
+from svp_portrait.svp_models.config import ModelConfig, SchedulerConfig, VaeConfig
 from svp_portrait.svp_models.diffusion.inputs import ClipInputs
 from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod, sampling_schedule
 from svp_portrait.svp_models.diffusion.pipeline import (
@@ -24,6 +24,7 @@ from svp_portrait.svp_models.diffusion.samplers import SAMPLERS
 from svp_portrait.svp_models.errors import Cancelled, PortraitError
 from svp_portrait.svp_models.io.memory_map import IN_MEMORY, MAPPING, Storage
 from svp_portrait.svp_models.networks.conditions import Conditions
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.types import Audio, Style
 
 QUICK = SamplerOptions(steps=2)

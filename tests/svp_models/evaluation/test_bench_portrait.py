@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.bench_portrait import BenchOptions, bench_portrait, denoiser_inputs, exact
 from svp_portrait.svp_models.evaluation.plain_denoiser import SAVINGS, prediction, with_savings
+from svp_portrait.svp_models.presets import PRESETS
 
 DEMO, SD15 = PRESETS["demo"], PRESETS["sd15"]
 SMALL = replace(

@@ -9,7 +9,6 @@ import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli import evaluate as command
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.evaluation.baselines import TrainingPeople, still_portrait, vae_alone, warped_portrait
 from svp_portrait.svp_models.evaluation.comparison import (
     EXPRESSION_KEYS,
@@ -32,6 +31,7 @@ from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, EvaluationS
 from svp_portrait.svp_models.evaluation.report import report_html, report_json
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import make_clip, neutral_portrait
 from svp_portrait.svp_models.synthetic.speakers import speaker
 

@@ -10,10 +10,10 @@ import pytest
 from svp_portrait.nodes.command import open_nodes
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli.main import main
-from svp_portrait.svp_models.config import PRESETS as MODELS
 from svp_portrait.svp_models.diffusion.acceleration import EXACT, Acceleration
 from svp_portrait.svp_models.evaluation.pareto import SETTINGS, ParetoOptions, denoising_products, front, pareto
 from svp_portrait.svp_models.evaluation.plots import COLOURS, speed_against_quality
+from svp_portrait.svp_models.presets import PRESETS as MODELS
 
 SMALL = replace(MODELS["demo"], size=64)
 FOUR = ParetoOptions(steps=4)

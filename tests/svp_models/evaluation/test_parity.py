@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from svp_portrait.svp_models.checkpoints.vexpress import load_vexpress_networks
 from svp_portrait.svp_models.checkpoints.vexpress_config import vexpress_config
-from svp_portrait.svp_models.config import PRESETS, ModelConfig, SchedulerConfig
+from svp_portrait.svp_models.config import ModelConfig, SchedulerConfig
 from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod, sampling_schedule
 from svp_portrait.svp_models.diffusion.pipeline import SamplerOptions
 from svp_portrait.svp_models.diffusion.samplers import ddim_step
@@ -37,6 +37,7 @@ from svp_portrait.svp_models.evaluation.parity_networks import (
     vexpress_windows,
 )
 from svp_portrait.svp_models.evaluation.parity_processing import check_processing, scanned_frame, whole_windows
+from svp_portrait.svp_models.presets import PRESETS
 
 
 def networks_of(folder, path):

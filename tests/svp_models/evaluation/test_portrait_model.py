@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import FACE_READER, PORTRAIT_MODEL, load_model
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.style import sample_style
 from svp_portrait.svp_models.evaluation.baselines import warped_portrait
 from svp_portrait.svp_models.evaluation.evaluator import Evaluator, audio_of
 from svp_portrait.svp_models.evaluation.measure import measure_clip
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.training.face_config import load_face_recipe

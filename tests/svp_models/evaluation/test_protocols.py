@@ -11,7 +11,6 @@ import pytest
 from svp_portrait.svp_models.checkpoints.emotion_bank import find_emotion_bank
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
 from svp_portrait.svp_models.cli import evaluate as command
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.pipeline import resolve_options
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.evaluation.evaluator import Evaluator
@@ -19,6 +18,7 @@ from svp_portrait.svp_models.evaluation.metrics.landmarks import keypoint_error
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, INPUTS, EvaluationSize, StudySize, evaluate
 from svp_portrait.svp_models.face.detection import require_face
 from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import DATA_VERSION, neutral_portrait
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS
 from svp_portrait.svp_models.synthetic.speakers import speaker

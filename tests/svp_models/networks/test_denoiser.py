@@ -8,7 +8,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from svp_portrait.svp_models.config import PRESETS, AudioConfig, GuiderConfig, UNetConfig
+from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, UNetConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import BlockContext
@@ -18,6 +18,7 @@ from svp_portrait.svp_models.networks.denoiser import Denoiser
 from svp_portrait.svp_models.networks.pose_guider import PoseGuider
 from svp_portrait.svp_models.networks.style_extractor import StyleProjection
 from svp_portrait.svp_models.networks.unet import ReferenceNet
+from svp_portrait.svp_models.presets import PRESETS
 
 TINY = UNetConfig(
     block_out_channels=(16, 32), layers_per_block=1, attention_levels=(False, True), attention_heads=2,

@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svp_portrait.svp_models.config import PRESETS, VaeConfig
+from svp_portrait.svp_models.config import VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.vae import PortraitVae, RunningNorm, build_vae
+from svp_portrait.svp_models.presets import PRESETS
 
 CHANNELS = PRESETS["demo"].vae.latent_channels
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.model import build_networks
 from svp_portrait.svp_models.networks.attention import TransformerBlock
 from svp_portrait.svp_models.networks.motion_module import MotionModule
+from svp_portrait.svp_models.presets import PRESETS
 
 from ...reference.weights import full_size_shapes
 

@@ -8,11 +8,12 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import style_space_of
-from svp_portrait.svp_models.config import PRESETS, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.config import GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.data.prepare import prepare
 from svp_portrait.svp_models.data.schema import OutputOptions, PrepareConfig, SyntheticOptions
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.training.dataset import Clips, Expressions
 
 SIZE = 64

@@ -12,11 +12,11 @@ import torch
 
 from svp_portrait.svp_models.checkpoints.expression_basis import load_expression_basis
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model, style_space_of
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
 from svp_portrait.svp_models.face.warp import warp_to_keypoints
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.training.face_batches import FaceBatches, inner_weight, region_weight

@@ -11,9 +11,9 @@ import pytest
 
 from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.training.analyzer_run import load_analyzer_recipe
 from svp_portrait.svp_models.training.config import StartModel, TrainSettings
 from svp_portrait.svp_models.training.face_config import load_face_recipe

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model
-from svp_portrait.svp_models.config import PRESETS
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.media.video import load_video
 from svp_portrait.svp_models.networks.layers import shapes_only
 from svp_portrait.svp_models.networks.vae import StableDiffusionVae
+from svp_portrait.svp_models.presets import PRESETS
 from svp_portrait.svp_models.training.recipe import recipe_from_dict
 from svp_portrait.svp_models.training.run import Run
 
