@@ -185,7 +185,10 @@ def warp_expression(
     pixels = window_pixels(images, corners, size)  # n H W 2
     reach = pixels if correct is None else window_pixels(images, None, None)
     found = spline_displacements(images, sources, targets, points, moved, reach)
-    change = found.at(pixels) if correct is None else correct(images, targets, found, pixels)
+    change = found.at(pixels)
+    if correct is not None:
+        known = torch.isfinite(torch.cat([sources, targets, points, moved], 1)).all(2).all(1)
+        change = torch.where(known[:, None, None, None], correct(images, targets, found, pixels), change)
     grid = pixels.to(images) + change
     return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 

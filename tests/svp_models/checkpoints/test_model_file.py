@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model, style_space_of
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
-from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.config import AudioConfig, FaceCropConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.attention import sinusoidal_encoding
@@ -51,6 +51,18 @@ def path(model, tmp_path):
     return file
 
 
+def test_a_network_for_dense_motion_is_kept_where_there_is_one(tmp_path):
+    config = replace(TINY, face_crop=FaceCropConfig(32, 32, expression_warp=True, dense_width=8, dense_size=32))
+    networks, file = build_networks(config), tmp_path / "dense.safetensors"
+    torch.nn.init.normal_(networks.dense_motion.conv_out.weight)
+    space = style_space_of(networks.style_extractor)
+    save_model(file, PortraitModel(config, networks, build_vae(config.vae), None, space), {}, torch.float32)
+    again = load_model(file)
+    assert again.config == config
+    for name, weight in networks.dense_motion.state_dict().items():
+        assert torch.equal(again.networks.dense_motion.state_dict()[name], weight)
+
+
 def rewrite(path, tensors=lambda each: each, metadata=lambda each: each):
     with safe_open(path, framework="pt") as file:
         have, header = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()
@@ -58,6 +70,7 @@ def rewrite(path, tensors=lambda each: each, metadata=lambda each: each):
 
 
 def test_round_trip(model, path):
+    assert model.networks.dense_motion is None
     loaded = load_model(path)
     assert loaded.config == TINY and loaded.face_analyzer == b"onnx bytes" and loaded.style_space == model.style_space
     for name, tensor in model.networks.state_dict().items():
