@@ -182,7 +182,7 @@ def test_a_budget_is_for_the_demo_alone(tmp_path, capsys):
 
 def test_a_dry_run_of_a_budget_tells_its_shares(tmp_path, capsys):
     assert train("demo", "--budget", "9m", "--dry-run", "--run", str(tmp_path / "run")) == 0
-    assert "shares of the budget: vae 0.25, denoiser 0.65, mask 0.1" in capsys.readouterr().out
+    assert "shares of the budget: vae 0.25, dense_motion 0.2, denoiser 0.45, mask 0.1" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
