@@ -22,7 +22,8 @@ from .folders import OpenNodes
 MAX_JOBS = 1024
 DEMO, ALL, MOTION, DISTILL = "demo", "all", "motion", "distill"
 BASIS = "expression-basis"
-ANALYZER = "face-analyzer"
+ANALYZER, READER = "face-analyzer", "portrait-reader"
+READINGS = {ANALYZER: "analyzer_run", READER: "portrait_reader_run"}  # networks that read faces, and what trains them
 BANK = "emotion-bank"
 BASIS_PEOPLE, BASIS_CLIPS = 120, 4  # of a speaker
 DEMO_BUDGET = "demo256"  # the recipe of svp train demo --budget
@@ -39,9 +40,9 @@ checkpoint when the command is repeated. Several processes: accelerate launch ..
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = MEANING
     parser.add_argument(
-        "phase", choices=(DEMO, ALL, MOTION, BASIS, ANALYZER, BANK, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
+        "phase", choices=(DEMO, ALL, MOTION, BASIS, *READINGS, BANK, *PHASES), metavar="PHASE", help=f"{', '.join(PHASES)}; all: every phase of "
         "the recipe; demo: the built-in model, data and all; motion: a motion generator, every phase of its recipe; "
-        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output; {ANALYZER}: the face analyser of synthetic people within --budget, written to --output; {BANK}: styles of a model by emotion and strength, written to --output"
+        f"{BASIS}: how landmarks of synthetic speakers move, for Warp Portrait, written to --output; {ANALYZER}: the face analyser of synthetic people, {READER}: a closer look at their faces, both within --budget, written to --output; {BANK}: styles of a model by emotion and strength, written to --output"
     )  # fmt: skip
     parser.add_argument("--recipe", type=Path, metavar="FILE.toml", help=f"one of {RECIPES.name}/ or your own")
     parser.add_argument("--run", type=Path, metavar="DIR", help="checkpoints, logs and models (runs/NAME)")
@@ -95,8 +96,8 @@ def run_train(args: argparse.Namespace, open_nodes: OpenNodes) -> None:
     if args.phase == BASIS:
         _fit_basis(args)
         return
-    if args.phase == ANALYZER:
-        _train_analyzer(args)
+    if args.phase in READINGS:
+        _train_reading(args)
         return
     if args.phase == BANK:
         _train_bank(args)
@@ -143,16 +144,18 @@ def _fit_basis(args: argparse.Namespace) -> None:
     _print_line(f"{args.output}: of {BASIS_PEOPLE} speakers")
 
 
-def _train_analyzer(args: argparse.Namespace) -> None:
-    """svp train face-analyzer --budget TIME --output FILE"""
+def _train_reading(args: argparse.Namespace) -> None:
+    """svp train face-analyzer | portrait-reader --budget TIME --output FILE"""
     if args.output is None or args.budget is None:
-        raise PortraitError(f"svp train {ANALYZER} needs --budget TIME and --output FILE.onnx")
+        raise PortraitError(f"svp train {args.phase} needs --budget TIME and --output FILE.onnx")
     with ending_at_once():
-        training, device = open_training("analyzer_run"), open_training("face_run").best_device()
-    recipe = training.load_analyzer_recipe(args.recipe or RECIPES / "face_analyzer.toml", tuple(args.set))
+        training, device = open_training(READINGS[args.phase]), open_training("face_run").best_device()
+    recipe = training.load_reading_recipe(
+        args.recipe or RECIPES / f"{args.phase.replace('-', '_')}.toml", tuple(args.set)
+    )
     folder = args.run or Path("runs") / recipe.name
     with stoppable() as progress:
-        run = training.AnalyzerRun(
+        run = training.ReadingRun(
             recipe, folder, args.data or folder / "data", _print_line, progress, args.jobs, device
         )
         run.train(args.budget, args.output)

@@ -22,6 +22,7 @@ from .checkpoint import write_atomically
 from .logger import Report
 
 PEOPLE_IN_FILE = 50
+LAYOUT = 2  # of the files: with the eyes
 TEST_FIRST = 5_000_000  # number of the first test person: none of them is in a training or an evaluation
 SECONDS = 2.0  # of each performance
 
@@ -42,13 +43,14 @@ class AnalyzerFacesConfig(Checked):
 @dataclass(frozen=True)
 class AnalyzerFaces:
     """n pictures: images n S S 3, uint8; landmarks n 68 2 and head_keypoints n 8 2 in pixels; expression n 64; pose n 3, degrees;
-    version: n, of the picture."""
+    eyes: n 4, both lids (0 open to 1 closed) and gaze right and down, as in an expression track; version: n, of the picture."""
 
     images: Tensor
     landmarks: Tensor
     head_keypoints: Tensor
     expression: Tensor
     pose: Tensor
+    eyes: Tensor
     version: Tensor
 
     def __len__(self) -> int:
@@ -73,7 +75,8 @@ def prepared_faces(
     config: AnalyzerFacesConfig, folder: Path, jobs: int, report: Report
 ) -> tuple[AnalyzerFaces, AnalyzerFaces]:
     """The pictures of training and of test people. Those that are not in the folder yet are rendered into it by `jobs` processes."""
-    own = folder / f"analyzer-{sha256(repr(sorted(asdict(config).items())).encode()).hexdigest()[:12]}"
+    content = repr((LAYOUT, sorted(asdict(config).items())))
+    own = folder / f"analyzer-{sha256(content.encode()).hexdigest()[:12]}"
     own.mkdir(parents=True, exist_ok=True)
     numbers = range(config.first, config.first + config.people)
     train = [(number, 1 if _share(number) < config.drawn else 2) for number in numbers]
@@ -125,6 +128,7 @@ def _render(task: _Task) -> None:
                 found["head_keypoints"].append(face.head_keypoints)
                 found["expression"].append(states.expression[row])
                 found["pose"].append(states.pose[row, :3])
+                found["eyes"].append(np.concatenate([states.blink[row], states.gaze[row]]))
                 found["version"].append(np.array(version))
     arrays = {name: np.stack(values) for name, values in found.items()}
     arrays |= {name: value.astype(np.float32) for name, value in arrays.items() if value.dtype == np.float64}

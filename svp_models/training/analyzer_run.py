@@ -77,13 +77,13 @@ class AnalyzerRecipe(Checked):
         check_name(self.name)
 
 
-def load_analyzer_recipe(path: Path | str, overrides: tuple[str, ...] = ()) -> AnalyzerRecipe:
+def load_reading_recipe(path: Path | str, overrides: tuple[str, ...] = ()) -> AnalyzerRecipe:
     """A recipe file with `section.key=value` overrides."""
     return load_toml(path, AnalyzerRecipe, overrides)
 
 
 @dataclass(frozen=True)
-class AnalyzerRun:
+class ReadingRun:
     """A recipe in a folder. data: folder of the rendered pictures; jobs: processes that render."""
 
     recipe: AnalyzerRecipe
@@ -238,7 +238,7 @@ def changed_faces(faces: AnalyzerFaces, changes: AnalyzerChanges, generator: tor
 
     pose = torch.cat([faces.pose[:, :2], faces.pose[:, 2:] + angle[:, None]], 1)
     return {
-        "images": _as_cameras(images, changes, generator),
+        "images": as_cameras(images, changes, generator),
         "landmarks": moved(faces.landmarks),
         "head_keypoints": moved(faces.head_keypoints),
         "expression": faces.expression,
@@ -259,7 +259,7 @@ def _without_face(images: Tensor, generator: torch.Generator) -> Tensor:
     return torch.where(kind == 0, corner.clamp(0, 1), torch.where(kind == 1, noise, plain))
 
 
-def _as_cameras(images: Tensor, changes: AnalyzerChanges, generator: torch.Generator) -> Tensor:
+def as_cameras(images: Tensor, changes: AnalyzerChanges, generator: torch.Generator) -> Tensor:
     """Light, colours, blur, noise and compression at random: n 3 h w in [0, 1]."""
     count, side = len(images), images.shape[-1]
 

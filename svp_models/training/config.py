@@ -98,6 +98,19 @@ class AnalyzerLoss(Checked):
     mouth_weight: float = limited(3.0, 0, 1e6)
 
 
+@dataclass(frozen=True)
+class PortraitReaderLoss(Checked):
+    """Weights of the portrait reader's errors: points as fractions of its square; mouth_weight: of a mouth landmark among the landmarks,
+    eye_weight: of one of the eyes."""
+
+    landmark_weight: float = limited(20.0, 0, 1e6)
+    keypoint_weight: float = limited(10.0, 0, 1e6)
+    expression_weight: float = limited(20.0, 0, 1e6)
+    eyes_weight: float = limited(4.0, 0, 1e6)
+    mouth_weight: float = limited(2.0, 0, 1e6)
+    eye_weight: float = limited(2.0, 0, 1e6)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AnalyzerPhase(AnalyzerLoss):
     """Built-in face analyser.

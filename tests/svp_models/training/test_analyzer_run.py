@@ -18,11 +18,11 @@ from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.training.analyzer_faces import AnalyzerFaces, AnalyzerFacesConfig, prepared_faces
 from svp_portrait.svp_models.training.analyzer_run import (
     AnalyzerChanges,
-    AnalyzerRun,
+    ReadingRun,
     analyzer_errors,
     analyzer_images,
     changed_faces,
-    load_analyzer_recipe,
+    load_reading_recipe,
 )
 from svp_portrait.svp_models.training.train_landmarks import load_onnx_weights
 
@@ -38,7 +38,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def faces(folder):
-    return prepared_faces(load_analyzer_recipe(RECIPE, SMALL).faces, folder, 1, print)
+    return prepared_faces(load_reading_recipe(RECIPE, SMALL).faces, folder, 1, print)
 
 
 @pytest.fixture(scope="module")
@@ -123,9 +123,9 @@ def test_steady_pictures_are_only_shrunk_and_empty_ones_show_no_face(faces):
 
 
 def test_a_training_writes_an_analyser_and_goes_on(folder, tmp_path):
-    recipe = load_analyzer_recipe(RECIPE, SMALL)
+    recipe = load_reading_recipe(RECIPE, SMALL)
     lines: list[str] = []
-    run = AnalyzerRun(recipe, tmp_path / "run", folder, lines.append)
+    run = ReadingRun(recipe, tmp_path / "run", folder, lines.append)
     path = run.train(2.0, tmp_path / "faces.onnx")
     assert FaceAnalyzer(path.read_bytes()).analyze(np.zeros((1, 144, 144, 3), np.uint8)).landmarks.shape == (1, 68, 2)
     assert any(line.startswith("before: v1_points") for line in lines)

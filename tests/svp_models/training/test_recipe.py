@@ -14,10 +14,11 @@ from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.diffusion.noise_schedule import alphas_cumprod
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.presets import PRESETS
-from svp_portrait.svp_models.training.analyzer_run import load_analyzer_recipe
+from svp_portrait.svp_models.training.analyzer_run import load_reading_recipe as load_analyzer_recipe
 from svp_portrait.svp_models.training.config import StartModel, TrainSettings
 from svp_portrait.svp_models.training.face_config import load_face_recipe
 from svp_portrait.svp_models.training.motion_recipe import load_motion_recipe
+from svp_portrait.svp_models.training.portrait_reader_run import load_reading_recipe
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe, run_config, same_run, scaled
 from svp_portrait.svp_models.training.train_emotion_bank import load_bank_recipe
 
@@ -26,6 +27,7 @@ LOADERS = {
     "demo256": load_face_recipe,
     "emotion_bank": load_bank_recipe,
     "face_analyzer": load_analyzer_recipe,
+    "portrait_reader": load_reading_recipe,
     "motion_drawn": load_motion_recipe,
     "motion_real": load_motion_recipe,
 }  # recipes of their own kinds
