@@ -42,7 +42,7 @@ LEVELS = (
     {"training"},
     {"cli"},
 )
-MOST_FILES = 294  # besides __init__.py
+MOST_FILES = 297  # besides __init__.py
 # Public in spite of the name: documented, or argparse's type of a group, which has no other name.
 PRIVATE_ALLOWED = {"_exit", "_handle", "_ArgumentGroup"}
 LEVEL = {name: number for number, names in enumerate(LEVELS) for name in names}

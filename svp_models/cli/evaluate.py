@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from ..checkpoints.emotion_bank import FOLDER as BANK_FOLDER
 from ..checkpoints.emotion_bank import find_emotion_bank
-from ..checkpoints.model_file import FACE_READER, PORTRAIT_MODEL, load_model
+from ..checkpoints.model_file import PORTRAIT_MODEL, load_model
+from ..checkpoints.portrait_reader import built_in_scorer
 from ..checkpoints.vexpress import load_vexpress_networks
 from ..data.executor import LOCAL_RAY
 from ..errors import PortraitError
@@ -29,6 +30,8 @@ from ..evaluation.protocols import FULL, QUICK, run_evaluation
 from ..evaluation.report import REPORT, report_json, write_report
 from ..evaluation.suite import read_suite
 from ..evaluation.suite_report import run_suite
+from ..face.detectors.built_in import FaceAnalyzer
+from ..face.portrait_reader import Analyzer
 from ..io.files import check_outputs, whole_file
 from ..model import PortraitModel
 from ..synthetic.identity import VERSIONS
@@ -138,8 +141,8 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--reader",
         type=Path,
         metavar="ONNX",
-        default=FACE_READER,
-        help="of the demo: the face analyser that scores, or 'own' for the model's; default is one of the pack that no training used",
+        help="of the demo: the face analyser that scores, or 'own' for the model's; default is one of the pack with a closer look at "
+        "faces, which no training used",
     )
     parser.add_argument(
         "--beside",
@@ -217,8 +220,8 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
     version = args.version or data_version(model)
     others = {f"{path.stem} (beside)": load_model(path) for path in args.beside}
     about |= {"synthetic_version": str(version)}
-    reader = None if str(args.reader) == OWN else args.reader.read_bytes()
-    about |= {"reader": args.reader.name}
+    reader = reader_of(args.reader)
+    about |= {"reader": "built-in" if args.reader is None else args.reader.name}
     seeds = list(dict.fromkeys(args.seeds or [args.seed]))
     bank = find_emotion_bank(model.style_space, emotion_banks(args.models or [Path("models")]))
     shown, found = None, {}
@@ -238,6 +241,13 @@ def run_demo(args: argparse.Namespace, model: PortraitModel, about: dict[str, st
         config = {**about, "protocol": DEMO, "quick": args.quick, "seeds": seeds, "size": asdict(size)}
         report = demo_report(shown, config, tuple(seed_tables(found)) if len(seeds) > 1 else ())
         print(write_report(report, args.out), file=sys.stderr)
+
+
+def reader_of(path: Path | None) -> Analyzer | None:
+    """What scores, as the option --reader says."""
+    if path is None:
+        return built_in_scorer()
+    return None if str(path) == OWN else FaceAnalyzer(path.read_bytes())
 
 
 def emotion_banks(folders: Iterable[Path]) -> list[Path]:

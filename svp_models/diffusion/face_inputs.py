@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..checkpoints.expression_basis import load_expression_basis
+from ..checkpoints.portrait_reader import load_portrait_reader
 from ..config import FaceCropConfig
 from ..errors import PortraitError
 from ..face.compose import FacePlacement, crop_faces_upright, place_face_crops
@@ -120,7 +121,7 @@ def face_in_frame(analyzer: FaceTracker | bytes, portrait: Tensor, width: int, h
     """The face of a portrait 3 h w in [-1, 1] in pixels of the frames, to which it is cut and resized."""
     image = fit_portrait(portrait, width, height)
     pixels = ((image + 1) * 127.5).round().clamp(0, 255).byte().movedim(0, 2)
-    return read_portrait_face(analyzer, pixels[None].numpy())
+    return read_portrait_face(analyzer, pixels[None].numpy(), reader=load_portrait_reader())
 
 
 def _portrait_face(model: PortraitModel, image: Tensor) -> PortraitFace | None:

@@ -9,6 +9,7 @@ import torch
 from einops import rearrange
 
 from ..checkpoints.expression_basis import load_expression_basis
+from ..checkpoints.portrait_reader import load_portrait_reader
 from ..diffusion.composition import FEATHER
 from ..face.compose import border_mask, compose, crop_faces_upright, place_face_crops
 from ..face.portrait_face import read_portrait_face
@@ -49,7 +50,7 @@ def warped_expression(
     """The same, warped to the expressions n 68 too, see `face.expression_warp`; the analyser finds the portrait's landmarks."""
     image = to_planes(portrait[None])[0]
     source, targets = (torch.from_numpy(np.asarray(points, np.float32)) for points in (own, keypoints))
-    face = replace(read_portrait_face(analyzer, portrait[None]), keypoints=source)
+    face = replace(read_portrait_face(analyzer, portrait[None], reader=load_portrait_reader()), keypoints=source)
     basis = load_expression_basis()
     parts = zip(targets.split(CHUNK), track.split(CHUNK), strict=True)
     return np.concatenate([to_frames(face.warp(image, points, rows, basis)) for points, rows in parts])

@@ -17,6 +17,7 @@ from ..errors import PortraitError
 from ..face.detection import FaceTrack, given
 from ..face.detectors.built_in import FaceAnalyzer
 from ..face.portrait_face import expression_track
+from ..face.portrait_reader import Analyzer
 from ..model import PortraitModel
 from ..motion.built_in_generator import BuiltInGenerator, open_built_in
 from ..motion.spoken_expression import spoken_expression
@@ -55,8 +56,7 @@ class Case:
 class Evaluator:
     """Generates with one model and reads the results back from pixels. on_step: called after every clip that is generated.
 
-    reader: ONNX bytes of the analyser that scores, best one that no training used; None: the model's own, which styles are always
-    read by. version: of the synthetic pictures; size: pixels per side of the frames, 0: the model's own, which others are brought
+    reader: what scores, best an analyser that no training used; None: the model's own, which styles are always read by. version: of the synthetic pictures; size: pixels per side of the frames, 0: the model's own, which others are brought
     to.
     """
 
@@ -65,7 +65,7 @@ class Evaluator:
         model: PortraitModel,
         sampling: SamplerOptions,
         on_step: Callable[[], None],
-        reader: bytes | None = None,
+        reader: Analyzer | None = None,
         version: int = 1,
         size: int = 0,
     ):
@@ -75,7 +75,7 @@ class Evaluator:
         self.pipeline = PortraitPipeline(model, cache=ConditioningCache())  # a case is generated with many styles
         self.analyzer = analyzer_of(model)
         self.generator = generator_for(model)
-        self.reader = self.analyzer if reader is None else FaceAnalyzer(reader)
+        self.reader = reader or self.analyzer
 
     def prior_of(self, clip: Clip) -> StylePrior:
         """Style of a clip as a user gets it: from the expressions read from its pixels, and its audio."""

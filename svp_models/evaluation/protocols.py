@@ -15,6 +15,7 @@ import torch
 from ..diffusion.pipeline import SamplerOptions
 from ..diffusion.style import extract_style, interpolate_styles, sample_style
 from ..face.detection import FaceTrack, given
+from ..face.portrait_reader import Analyzer
 from ..model import PortraitModel
 from ..networks.emotion_bank import EmotionBank
 from ..synthetic.clips import act
@@ -280,7 +281,7 @@ def run_evaluation(
     size: EvaluationSize,
     seed: int,
     progress: Callable[[int, int], None] | None = None,
-    reader: bytes | None = None,
+    reader: Analyzer | None = None,
     version: int = 1,
     beside: Mapping[str, PortraitModel] | None = None,
     bank: EmotionBank | None = None,

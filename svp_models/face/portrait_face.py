@@ -14,6 +14,7 @@ from ..types import SVP, Motion
 from .detectors.built_in import BuiltInBackend
 from .expression_warp import Correct, ExpressionBasis, face_points, moved_points, warp_expression
 from .mouth_interior import paint_mouths
+from .portrait_reader import PortraitReader
 from .tracking import FaceTracker, check_track, resolve_tracker, track_face_if_any
 
 EXPRESSION, LIDS, GAZE = 64, 2, 2  # numbers of an expression track
@@ -59,11 +60,15 @@ class PortraitFace:
 
 
 def read_portrait_face(
-    analyzer: FaceTracker | bytes | None, image: np.ndarray, what: str = "the portrait"
+    analyzer: FaceTracker | bytes | None,
+    image: np.ndarray,
+    what: str = "the portrait",
+    reader: PortraitReader | None = None,
 ) -> PortraitFace:
     """The face of an image 1 h w 3 (uint8), see `track_face`; a detector without 68 landmarks raises PortraitError.
 
-    Only the built-in analyser reads an expression as the synthetic speakers have it: any other face counts as relaxed.
+    Only the built-in analyser reads an expression as the synthetic speakers have it: any other face counts as relaxed. reader: looks
+    closer at a face that it finds; without one, lids and gaze are not read.
     """
     tracker = resolve_tracker(analyzer, image, what)
     track = track_face_if_any(tracker, image, what)
@@ -74,10 +79,18 @@ def read_portrait_face(
         )
     expression = torch.zeros(EXPRESSION + LIDS + GAZE)
     if isinstance(tracker.backend, BuiltInBackend) and track.expression is not None and not tracker.expression_network:
+        if reader is not None:
+            return _closer(reader, image[0], track.landmarks)
         expression[: track.expression.shape[1]] = torch.from_numpy(track.expression[0])
     return PortraitFace(
         torch.from_numpy(track.head_keypoints[0]).float(), torch.from_numpy(track.landmarks[0]).float(), expression
     )
+
+
+def _closer(reader: PortraitReader, image: np.ndarray, landmarks: np.ndarray) -> PortraitFace:
+    reading = reader.read([image], landmarks[:1])
+    keypoints, points = (torch.from_numpy(value[0]) for value in (reading.head_keypoints, reading.landmarks))
+    return PortraitFace(keypoints, points, reading.track()[0])
 
 
 def expression_track(motion: Motion, frames: int, fps: float) -> Tensor:

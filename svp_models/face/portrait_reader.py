@@ -66,6 +66,12 @@ def face_squares(landmarks: Tensor) -> Tensor:
     return torch.cat([linear, 0.5 - linear @ centre], 2)
 
 
+def cut_squares(images: Sequence[np.ndarray], matrices: np.ndarray) -> np.ndarray:
+    """Images h w 3 (uint8) through maps n 2 3 of `face_squares` -> n 128 128 3, uint8."""
+    scaled = INPUT_SIZE * np.asarray(matrices)
+    return np.stack([warp_square(image, matrix, INPUT_SIZE) for image, matrix in zip(images, scaled, strict=True)])
+
+
 class PortraitReader:
     """The network as an onnxruntime session: `image` n 3 128 128, float32 RGB in [0, 1] -> OUTPUTS, points as fractions of the square."""
 
@@ -88,12 +94,10 @@ class PortraitReader:
     def look(self, images: Sequence[np.ndarray], landmarks: np.ndarray) -> FaceReading:
         """The same, from one square each."""
         matrices = face_squares(torch.from_numpy(np.asarray(landmarks))).numpy()
-        scaled = [np.concatenate([INPUT_SIZE * matrix[:, :2], INPUT_SIZE * matrix[:, 2:]], 1) for matrix in matrices]
-        squares = [warp_square(image, matrix, INPUT_SIZE) for image, matrix in zip(images, scaled, strict=True)]
-        image = np.stack(squares).transpose(0, 3, 1, 2).astype(np.float32) / 255
+        image = cut_squares(images, matrices).transpose(0, 3, 1, 2).astype(np.float32) / 255
         found: dict[str, np.ndarray] = {}
         for name, value in zip(OUTPUTS, self._session.run(list(OUTPUTS), {"image": image}), strict=True):
-            found[name] = np.asarray(value, np.float32).reshape(len(squares), *OUTPUTS[name])
+            found[name] = np.asarray(value, np.float32).reshape(len(images), *OUTPUTS[name])
         for name in ("landmarks", "head_keypoints"):
             back = [
                 transform_points(points, invert_affine(matrix))
@@ -113,7 +117,8 @@ class CloserAnalyzer:
         """See `FaceAnalyzer.analyze`; the frames are read twice."""
         track = self._analyzer.analyze(frames, progress)
         assert track.landmarks is not None  # the built-in analyser finds them
-        parts, batch = [], []
+        parts: list[FaceReading] = []
+        batch: list[np.ndarray] = []
         for frame in frames:
             batch.append(frame)
             if len(batch) == BATCH_SIZE:

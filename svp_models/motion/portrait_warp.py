@@ -10,6 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..checkpoints.expression_basis import load_expression_basis
+from ..checkpoints.portrait_reader import load_portrait_reader
 from ..errors import PortraitError
 from ..face.keypoints import resample_motion
 from ..face.portrait_face import expression_track, read_portrait_face
@@ -59,7 +60,7 @@ def warp_portrait(
             "nobody looks for the face of the portrait: connect model (Load Portrait Model) for a drawn one, or face_analyzer (Load "
             "Face Analyzer) for a photograph"
         )
-    face = read_portrait_face(analyzer, portrait)
+    face = read_portrait_face(analyzer, portrait, reader=load_portrait_reader())
     height, width = portrait.shape[1:3]
     own = HeadMotion(face.keypoints[None], width, height, 1.0)
     head = head_keypoints_of_motion(motion, own) if head_motion is None else head_motion

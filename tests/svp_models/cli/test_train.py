@@ -198,3 +198,9 @@ def test_the_expression_basis_is_made_again(tmp_path):
     made, shipped = load_expression_basis(path), load_expression_basis()
     np.testing.assert_allclose(made.movement, shipped.movement, atol=2e-3)
     np.testing.assert_allclose(made.depth, shipped.depth, atol=2e-3)
+
+
+@pytest.mark.parametrize("phase", ["face-analyzer", "portrait-reader"])
+def test_networks_that_read_faces_need_a_time_and_a_file(phase, capsys):
+    assert train(phase, "--budget", "1m") == 1
+    assert f"svp train {phase} needs --budget TIME and --output FILE.onnx" in capsys.readouterr().err

@@ -29,6 +29,7 @@ from svp_portrait.svp_models.evaluation.evaluator import Evaluator
 from svp_portrait.svp_models.evaluation.metrics.frames import psnr
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED, EvaluationSize, run_evaluation
 from svp_portrait.svp_models.evaluation.report import report_html, report_json
+from svp_portrait.svp_models.face.detectors.built_in import FaceAnalyzer
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.presets import PRESETS
@@ -108,7 +109,7 @@ def test_the_nearest_of_training_is_the_person_itself_where_it_was_trained_on():
 
 
 def test_the_reader_scores_and_the_model_s_own_analyser_reads_styles(model, clip, monkeypatch):
-    evaluator = Evaluator(model, AS_SHIPPED, lambda: None, reader=model.face_analyzer)
+    evaluator = Evaluator(model, AS_SHIPPED, lambda: None, reader=FaceAnalyzer(model.face_analyzer))
     assert evaluator.reader is not evaluator.analyzer
     prior, seen = evaluator.prior_of(clip), evaluator.read(clip.images)
     monkeypatch.setattr(evaluator, "reader", None)

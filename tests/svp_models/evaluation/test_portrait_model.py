@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svp_portrait.svp_models.checkpoints.model_file import FACE_READER, PORTRAIT_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import PORTRAIT_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.portrait_reader import built_in_scorer
 from svp_portrait.svp_models.diffusion.style import sample_style
 from svp_portrait.svp_models.evaluation.baselines import warped_portrait
 from svp_portrait.svp_models.evaluation.evaluator import Evaluator, audio_of
@@ -43,7 +44,7 @@ def test_the_file_is_small_and_says_how_it_was_made():
 
 @pytest.mark.slow
 def test_by_voice_and_style_it_is_nearer_to_truth_than_the_warped_portrait():
-    evaluator = Evaluator(load_model(PORTRAIT_MODEL), AS_SHIPPED, lambda: None, FACE_READER.read_bytes(), version=2)
+    evaluator = Evaluator(load_model(PORTRAIT_MODEL), AS_SHIPPED, lambda: None, built_in_scorer(), version=2)
     found = []
     for number, emotion in enumerate(("happy", "angry", "sad")):
         who = speaker(200 + number, "test")
