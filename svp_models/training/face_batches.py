@@ -146,9 +146,12 @@ class FaceBatches:
         clip, row = source[0], data.portrait_frames[source]
         error = self.config.keypoint_bias * data.portraits.shape[2] * self._normal((len(portrait), 68, 2), generator)
         points = face_points(data.landmarks[clip, row] + error, own).repeat_interleave(length, 0)
-        own_track, track = data.controls[clip, row][:, None].expand(-1, length, -1), data.controls[target]
+        own_track, track = data.controls[clip, row], data.controls[target]  # b 68, b f 68
+        if self.config.expression_error:
+            own_track = own_track + self.config.expression_error * self._normal(tuple(own_track.shape), generator)
         if expression is not None:
-            track = torch.where(expression[:, None, None] > 0, track, own_track)
+            track = torch.where(expression[:, None, None] > 0, track, own_track[:, None])
+        own_track = own_track[:, None].expand_as(track)
         tracks = own_track.flatten(0, 1), track.flatten(0, 1)
         moved = moved_points(self.basis, points, sources, flat, *tracks)
         with torch.no_grad():

@@ -69,7 +69,8 @@ class Augmentation(Checked):
     color_prob: share of the samples whose colours change, portrait and target alike; color: spread of the logarithms of their
     gains and gamma. keypoint_jitter, keypoint_bias: errors of a keypoint as fractions of the frame, independent in each frame
     and shared by all frames of a clip. other_clip_prob: share of the portraits from any clip of the person. other_style_prob:
-    share of the styles from a clip of another person with the same emotion.
+    share of the styles from a clip of another person with the same emotion. expression_error: standard deviation of the errors with which
+    a portrait's own expression, lids and gaze are known; those of a reader are alike in all frames.
     """
 
     color_prob: float = limited(0.5, 0, 1)
@@ -78,6 +79,7 @@ class Augmentation(Checked):
     keypoint_bias: float = limited(0.003, 0, 1)
     other_clip_prob: float = limited(0.7, 0, 1)
     other_style_prob: float = limited(0.5, 0, 1)
+    expression_error: float = limited(0.0, 0, 1)
 
 
 @dataclass(frozen=True)

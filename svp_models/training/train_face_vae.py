@@ -67,7 +67,8 @@ def crop_loss(decoded: Tensor, images: Tensor, weight: Tensor, gradient: float, 
     pixels = (weight * error.abs()).mean()
     across = (weight[..., 1:] * error.diff(dim=-1).abs()).mean()
     down = (weight[..., 1:, :] * error.diff(dim=-2).abs()).mean()
-    similar = kornia_metrics.ssim((decoded + 1) / 2, (images + 1) / 2, 7)
+    with torch.autocast(images.device.type, enabled=False):  # its variances are small differences of large numbers
+        similar = kornia_metrics.ssim((decoded.float() + 1) / 2, (images.float() + 1) / 2, 7)
     return pixels + gradient * (across + down) + structure * (weight * (1 - similar)).mean()
 
 

@@ -111,6 +111,17 @@ def test_portraits_are_warped_to_an_expression_where_it_is_known(frames):
     assert figures[0]["mouth_psnr"] > figures[1]["mouth_psnr"] + 1
 
 
+def test_errors_of_the_portrait_s_own_expression_move_it_only_where_an_expression_is_wanted(frames):
+    wrong = replace(STEADY, expression_error=0.1)
+    exact, off = (FaceBatches(frames, MODEL, config, basis=load_expression_basis()) for config in (STEADY, wrong))
+    for known in (True, False):
+        kept = torch.full((4,), known)
+        right, moved = (batches.clips(4, 2, torch.Generator().manual_seed(2), kept) for batches in (exact, off))
+        assert torch.equal(right["target"], moved["target"]) and torch.equal(right["portrait"], moved["portrait"])
+        apart = (right["warped"] - moved["warped"]).abs().mean((1, 2, 3, 4))
+        assert (apart > 1e-3).all() if known else (apart < 1e-6).all()
+
+
 def test_mouths_that_open_are_painted_in_training_as_when_used(frames):
     """The window of a batch is that of the portrait which the pipeline warps and paints."""
     crop, basis = replace(MODEL.face_crop, paint_mouth=False), load_expression_basis()
@@ -165,6 +176,17 @@ def test_regions_weigh_more():
     assert weight[0, 0, 14, 12] == 4 and weight[0, 0, 4, 4] == 3 and weight[0, 0, 19, 0] == 1
     inner = inner_weight(144, 160, 8, 0.1)
     assert inner[0, 0, 0, 0] < 0.05 and inner[0, 0, 10, 9] == 1
+
+
+def test_structure_counts_the_same_where_a_network_computes_in_half_precision():
+    generator = torch.Generator().manual_seed(0)
+    images = 0.1 * torch.randn(2, 3, 40, 40, generator=generator) + 0.8
+    found = images + 0.02 * torch.randn(2, 3, 40, 40, generator=generator)
+    weight = torch.ones(2, 1, 40, 40)
+    full = crop_loss(found, images, weight, 0.0, 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        half = crop_loss(found, images, weight, 0.0, 1.0)
+    assert float(half) == pytest.approx(float(full), rel=1e-4)
 
 
 def test_the_loss_and_figures_of_equal_images():
