@@ -41,7 +41,7 @@ FIGURES: dict[str, Figure] = {
     "voice_lag": Figure("voice lag", "frames", NEUTRAL, 1, "lag at which the lower lip follows the voice's energy best"),
     "voice_corr": Figure("voice correlation", "", HIGHER, 3, "correlation of lower lip and voice energy at that lag"),
     "mouth_corr": Figure("mouth correlation", "", HIGHER, 3, "correlation of mouth opening with truth's, at lag 0"),
-    "lid_corr": Figure("lid correlation", "", HIGHER, 3, "correlation of lid opening with truth's"),
+    "lid_corr": Figure("lid correlation", "", HIGHER, 3, "correlation of lid opening with truth's, over the clips whose lids move"),
     "blink_rate": Figure("blinks", "per minute", NEUTRAL, 1, "how often both lids close for less than half a second"),
     "still_flicker": Figure("still flicker", "of 255", LOWER, 3, "mean change of pixels between frames where truth stands still"),
     "colour_drift": Figure("colour drift", "of 255", LOWER, 2, "how far the mean colour wanders beyond what truth's does"),

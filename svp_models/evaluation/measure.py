@@ -26,6 +26,10 @@ CHUNK = 16  # frames in memory at a time, of either clip
 NO_LANDMARKS = "the face analyser detects no 68 landmarks"
 NO_POSE = "the face analyser detects no angles of the head"
 NO_FACE = "no face was found in made and true frames alike"
+STILL_LIDS = "the lids of the true clip hardly move"
+LEAST_LID_MOVEMENT = (
+    0.02  # standard deviation of the eye aspect ratio: below that a correlation compares the errors of landmarks
+)
 NO_NETWORKS = FeatureNetworks()
 FRAMES_OF_A_LAG = 6  # lags up to a sixth of the clip are tried: beyond, too little is left to compare
 
@@ -234,7 +238,11 @@ def _face_figures(
         assert full is not None and truth is not None
         opening, lids = points.mouth_opening(full), points.lid_opening(full)
         figures["mouth_corr"] = series.correlation(opening, points.mouth_opening(truth))
-        figures["lid_corr"] = series.correlation(lids, points.lid_opening(truth))
+        true_lids = points.lid_opening(truth)
+        if true_lids.std() >= LEAST_LID_MOVEMENT:
+            figures["lid_corr"] = series.correlation(lids, true_lids)
+        else:
+            lacking["lid_corr"] = STILL_LIDS
         figures["blink_rate"] = points.blink_rate(lids, fps)
         figures["jitter"] = series.jitter(full / points.eye_distance(truth).mean())
         result.series.update(mouth=opening.tolist(), lids=lids.tolist())

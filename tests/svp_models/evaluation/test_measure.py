@@ -70,6 +70,19 @@ def test_a_clip_against_itself(clip, track, audio):
     assert found.missing["seams"] == "where the windows of the clip join is not known"
 
 
+def test_lids_are_compared_where_they_move(clip, track):
+    points = track.landmarks.copy()
+    shut = points.copy()
+    for upper, lower in ((37, 41), (38, 40), (43, 47), (44, 46)):
+        shut[10:14, upper] = shut[10:14, lower]  # a blink
+    moving, still = replace(track, landmarks=shut), replace(track, landmarks=np.repeat(points[:1], len(points), axis=0))
+    found = measure_clip(clip.images, clip.images, moving, moving, FPS)
+    assert found.figures["lid_corr"] == pytest.approx(1) and "lid_corr" not in found.missing
+    without = measure_clip(clip.images, clip.images, moving, still, FPS)
+    assert "lid_corr" not in without.figures
+    assert without.missing["lid_corr"] == "the lids of the true clip hardly move"
+
+
 @pytest.mark.parametrize("late", [-5, 3, 5])
 def test_a_shift_of_the_sound_is_found_exactly(clip, track, audio, late):
     own = measure_clip(clip.images, clip.images, track, track, FPS, audio).figures["voice_lag"]
