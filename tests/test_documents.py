@@ -19,6 +19,7 @@ from svp_portrait.svp_models.checkpoints.model_zoo import ENTRIES
 from svp_portrait.svp_models.cli.main import COMMANDS
 from svp_portrait.svp_models.training.config import PHASES
 from svp_portrait.svp_models.training.face_config import load_face_recipe
+from svp_portrait.svp_models.training.portrait_reader_run import load_reading_recipe
 from svp_portrait.svp_models.training.recipe import ALIASES, load_recipe
 
 from .nodes.test_help import messages
@@ -181,6 +182,8 @@ def test_recipes_phases_and_keys_exist():
         for override in re.findall(r"--set ([a-z_]\w*\.[\w.]+=[\w.-]+)", page):
             if override.startswith(("vae.", "denoiser.", "mask.", "data.people")):  # of a training with a budget
                 load_face_recipe(ROOT / "recipes" / "demo256.toml", [override])
+            elif override.startswith("faces."):
+                load_reading_recipe(ROOT / "recipes" / "portrait_reader.toml", (override,))
             else:
                 load_recipe(ROOT / "recipes" / "svp.toml", [override])
 

@@ -66,8 +66,12 @@ def test_warping_brings_the_portrait_nearer_to_truth_than_standing_still(clip):
 def test_a_model_of_face_crops_is_measured_on_whole_frames(model):
     """Beside a smaller model, with and without the expression track; what lies outside of the crops is the warped portrait."""
     torch.manual_seed(0)
+    preset = PRESETS["demo256"]
     config = replace(
-        PRESETS["demo256"], steps=1, unet=replace(PRESETS["demo256"].unet, block_out_channels=(16, 16, 16))
+        preset,
+        steps=1,
+        unet=replace(preset.unet, block_out_channels=(16, 16, 16)),
+        face_crop=replace(preset.face_crop, dense_width=0),
     )
     networks, vae = build_networks(config).eval(), build_vae(config.vae).eval()
     networks.style_extractor.load_state_dict(model.networks.style_extractor.state_dict())
@@ -91,7 +95,8 @@ def test_a_model_of_face_crops_is_measured_on_whole_frames(model):
     assert {"small", WARPED_EXPRESSION, MODEL_EXPRESSION} < set(rows)
     frames = evaluation.comparison.samples[0].frames
     assert all(images.shape == (3, 256, 256, 3) for images in frames.values())
-    assert (frames[MODEL][:, :30, :30] == frames[WARPED][:, :30, :30]).mean() > 0.95
+    apart = frames[MODEL][:, :30, :30].astype(int) - frames[WARPED][:, :30, :30]
+    assert (np.abs(apart) <= 1).mean() > 0.95  # an expression moves what is far from it by parts of a pixel
 
 
 def test_the_vae_alone_is_a_round_trip(model, clip):
