@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..svp_models.diffusion.composition import compose_clip, plan_composition
+from ..svp_models.diffusion.face_inputs import dense_warp
 from ..svp_models.face.portrait_face import expression_track
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.progress import shared
@@ -121,7 +122,7 @@ class SVPComposePortrait(io.ComfyNode):
 
 
 class SVPWarpPortrait(io.ComfyNode):
-    """Portrait and motion -> IMAGE of the portrait that moves, without a network."""
+    """Portrait and motion -> IMAGE of the portrait that moves by warping alone."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -142,7 +143,8 @@ class SVPWarpPortrait(io.ComfyNode):
                 SvpModel.Input(
                     "model",
                     optional=True,
-                    tooltip="From Load Portrait Model; its face analyser finds drawn faces.",
+                    tooltip="From Load Portrait Model: its face analyser finds drawn faces, and the built-in model keeps background and body "
+                    "still.",
                 ),
                 FaceAnalyzerSocket.Input(
                     "face_analyzer",
@@ -189,6 +191,10 @@ class SVPWarpPortrait(io.ComfyNode):
         face_analyzer: FaceTracker | None = None, head_motion: HeadMotion | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         analyzer = face_analyzer or (None if model is None else model.portrait.face_analyzer)
-        options = WarpOptions(fps, expression, paint_mouth)
+        options, dense = (
+            WarpOptions(fps, expression, paint_mouth),
+            None if model is None else dense_warp(model.portrait),
+        )
         folder, image = folder_paths.get_temp_directory(), types.bytes_from_images(portrait[:1])
-        return io.NodeOutput(*warp_portrait(image, motion, analyzer, head_motion, options, host.progress(), folder))
+        clip = warp_portrait(image, motion, analyzer, head_motion, options, host.progress(), folder, dense)
+        return io.NodeOutput(*clip)

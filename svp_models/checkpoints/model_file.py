@@ -29,6 +29,10 @@ FACE_READER = BUILTIN_MODEL.with_name(
     "face_reader.onnx"
 )  # the same from other people and another seed: it scores, and drives nothing
 ANALYZER_KEY = "face_analyzer.onnx"
+ANALYZER_OF, PACK = (
+    "face_analyzer",
+    "pack",
+)  # metadata of a file whose face analyser is FACE_ANALYZER, which need not lie in it too
 STYLE_EXTRACTOR = "style_extractor."  # prefix of its tensors
 
 
@@ -55,7 +59,10 @@ def save_model(
     tensors |= {name: cast_weight(path, name, tensor, dtype) for name, tensor in encodings}
     for name, tensor in model.vae.state_dict().items():
         tensors[f"vae.{name}"] = cast_weight(path, f"vae.{name}", tensor, dtype)
-    if model.face_analyzer is not None:
+    metadata = {name: value for name, value in metadata.items() if name != ANALYZER_OF}
+    if model.face_analyzer == FACE_ANALYZER.read_bytes():
+        metadata[ANALYZER_OF] = PACK
+    elif model.face_analyzer is not None:
         tensors[ANALYZER_KEY] = torch.from_numpy(np.frombuffer(model.face_analyzer, dtype=np.uint8).copy())
     space = _hash(_extractor(tensors))  # of the written values: bfloat16 is coarse enough to change the space
     header = {**metadata, "config": config_to_json(model.config), "style_space": space}
@@ -77,6 +84,9 @@ def load_model(
         raise PortraitError(
             f"{path}: {ANALYZER_KEY} is {analyzer.dtype} of shape {list(analyzer.shape)}: bytes are needed"
         )
+    onnx = None if analyzer is None else analyzer.numpy().tobytes()
+    if onnx is None and metadata.get(ANALYZER_OF) == PACK:
+        onnx = FACE_ANALYZER.read_bytes()
     space = _hash(_extractor(tensors))
     # One by one, so that a tensor is freed as soon as it is converted.
     weights = {name: _as(tensors.pop(name), dtype) for name in list(tensors)}
@@ -98,7 +108,7 @@ def load_model(
         config=config,
         networks=networks.to(device).eval(),
         vae=vae.to(device).eval(),
-        face_analyzer=None if analyzer is None else analyzer.numpy().tobytes(),
+        face_analyzer=onnx,
         style_space=space,
         metadata=metadata,
     )

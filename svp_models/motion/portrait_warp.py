@@ -1,4 +1,4 @@
-"""A portrait that follows a motion by warping alone, without a network: head, lips, lids, brows and gaze; a quick preview."""
+"""A portrait that follows a motion by warping alone: head, lips, lids, brows and gaze; a quick preview."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checkpoints.expression_basis import load_expression_basis
 from ..checkpoints.portrait_reader import load_portrait_reader
 from ..errors import PortraitError
+from ..face.expression_warp import Correct
 from ..face.keypoints import resample_motion
 from ..face.portrait_face import expression_track, read_portrait_face
 from ..face.tracking import FaceTracker
@@ -45,12 +46,13 @@ def warp_portrait(
     options: WarpOptions = WarpOptions(),
     progress: Progress | None = None,
     folder: str | None = None,
+    dense: Correct | None = None,
 ) -> tuple[Tensor, float]:
     """Frames n h w 3 in [0, 1] of a portrait (1 h w 3, uint8) that moves, and their rate.
 
     motion: in the space 'svp'; analyzer: see `read_portrait_face`; head_motion: moves the head instead of the motion's angles, in
     pixels of the portrait or of a picture of its aspect. progress(frames done, in all) may raise to stop; folder: for clips that
-    are too large for the memory.
+    are too large for the memory. dense: corrects the warp, so that background and body stay still (`diffusion.face_inputs.dense_warp`).
     """
     fps = options.fps or motion.fps
     count = max(1, round(len(motion) / motion.fps * fps))
@@ -71,7 +73,7 @@ def warp_portrait(
     image = rearrange(torch.from_numpy(portrait[0]), "h w c -> c h w").float() / 127.5 - 1
     basis, frames = load_expression_basis(), ImageBuffer(count, (height, width, 3), folder)
     for block in blocks(count, max(1, min(CHUNK, MOST_PIXELS // (width * height)))):
-        warped = face.warp(image, targets.keypoints[block], track[block], basis, options.mouth)
+        warped = face.warp(image, targets.keypoints[block], track[block], basis, options.mouth, dense)
         for frame in (warped + 1) / 2:
             frames.add(rearrange(frame, "c h w -> h w c").clamp(0, 1))
         if progress is not None:

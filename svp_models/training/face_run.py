@@ -50,6 +50,7 @@ WRITTEN = (
     "format",
     "format_version",
     "kind",
+    "face_analyzer",
 )  # metadata that every file gets when it is written
 BALANCE_CLIPS = 48
 

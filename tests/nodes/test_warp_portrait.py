@@ -8,7 +8,7 @@ import torch
 
 from svp_portrait.nodes.compose import SVPWarpPortrait
 from svp_portrait.nodes.types import LoadedModel
-from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, load_model
+from svp_portrait.svp_models.checkpoints.model_file import BUILTIN_MODEL, PORTRAIT_MODEL, load_model
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.warp import warp_to_keypoints
 from svp_portrait.svp_models.synthetic.clips import make_clip, neutral_portrait, states_to_motion
@@ -124,3 +124,15 @@ def test_mistakes_are_named(model, clip, portrait):
     other = type(motion)(motion.angles, motion.shift, motion.scale, torch.zeros(len(motion), 63), 25.0, "liveportrait")
     with pytest.raises(PortraitError, match="63 numbers in the space liveportrait"):
         SVPWarpPortrait.execute(portrait, other, 1.0, True, 0.0, model)
+
+
+def test_a_model_that_knows_what_stays_keeps_the_background_still(clip, neutral, portrait):
+    """Where the head is not, frames are nearer to the portrait than with a model that has no such network."""
+    head, motion = head_of(clip, neutral), states_to_motion(clip.states, 25.0)
+    frames = [
+        SVPWarpPortrait.execute(portrait, motion, 1.0, True, 0.0, LoadedModel.of(load_model(path)), None, head).args[0]
+        for path in (BUILTIN_MODEL, PORTRAIT_MODEL)
+    ]
+    corners = [images[:, 60:120, :24] - portrait[:, 60:120, :24] for images in frames]
+    moved, still = (float(part.abs().mean()) for part in corners)
+    assert still < 0.5 * moved, (still, moved)

@@ -13,7 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from svp_portrait.svp_models.checkpoints.model_file import load_model, save_model, style_space_of
+from svp_portrait.svp_models.checkpoints.model_file import FACE_ANALYZER, load_model, save_model, style_space_of
 from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.config import AudioConfig, FaceCropConfig, GuiderConfig, StyleConfig, UNetConfig, VaeConfig
 from svp_portrait.svp_models.errors import PortraitError
@@ -249,6 +249,15 @@ def test_a_face_analyzer_is_bytes(path):
     rewrite(path, lambda have: {**have, "face_analyzer.onnx": torch.zeros(3)})
     with pytest.raises(PortraitError, match=r"face_analyzer.onnx is torch.float32 of shape \[3\]: bytes are needed"):
         load_model(path)
+
+
+def test_the_pack_s_own_face_analyzer_is_named_and_not_written_again(model, tmp_path):
+    file, onnx = tmp_path / "model.safetensors", FACE_ANALYZER.read_bytes()
+    save_model(file, replace(model, face_analyzer=onnx), {"step": "1"})
+    loaded = load_model(file)
+    assert file.stat().st_size < len(onnx) and loaded.face_analyzer == onnx
+    save_model(file, replace(loaded, face_analyzer=b"another"), loaded.metadata)
+    assert load_model(file).face_analyzer == b"another" and "face_analyzer" not in read_metadata(file)
 
 
 def test_files_of_others_are_refused(tmp_path):

@@ -28,17 +28,10 @@ FRAMES, FPS = 30, 25.0
 def test_the_file_is_small_and_says_how_it_was_made():
     model, recipe = load_model(PORTRAIT_MODEL), load_face_recipe(RECIPE)
     assert PORTRAIT_MODEL.stat().st_size <= 60e6
-    crop = replace(PRESETS["demo256"].face_crop, dense_width=model.config.face_crop.dense_width)
-    assert asdict(model.config) == asdict(replace(PRESETS["demo256"], steps=recipe.steps, face_crop=crop))
+    assert asdict(model.config) == asdict(replace(PRESETS["demo256"], steps=recipe.steps))
     assert model.metadata["data_version"] == DATA_VERSIONS[recipe.data.version]
     trained = json.loads(model.metadata["training"])
-    wanted = json.loads(json.dumps(asdict(replace(recipe, start=trained["start"]))))
-    if (
-        not crop.dense_width
-    ):  # of before there was a phase for it, which takes time from the denoiser and needs more portraits
-        del wanted["dense_motion"]
-        wanted["denoiser"]["settings"]["share"], wanted["data"]["portraits"] = 0.65, 2
-    assert trained == wanted
+    assert trained == json.loads(json.dumps(asdict(replace(recipe, start=trained["start"]))))
     assert int(model.metadata["step"]) > 0 and model.metadata["seed"] == str(recipe.seed)
 
 
@@ -52,14 +45,17 @@ def test_by_voice_and_style_it_is_nearer_to_truth_than_the_warped_portrait():
         style = sample_style(evaluator.prior_of(evaluator.make(who, emotion, 6, 1.6, FPS)), 0)
         made = evaluator.generate(clip, clip, audio_of(clip), style, FRAMES, 0)
         warped = warped_portrait(clip.images[0], clip.head_keypoints[0], clip.head_keypoints)
-        assert np.abs(made[:, :40, :40].astype(int) - warped[:, :40, :40]).mean() < 1  # the portrait's own pixels stay
+        assert (
+            np.abs(made[:, :40, :40].astype(int) - clip.images[0, :40, :40]).mean() < 1
+        )  # the portrait's own pixels stay
         truth = replace(evaluator.read(clip.images), landmarks=clip.landmarks.astype(np.float32))
         tracks = [evaluator.read(frames) for frames in (warped, made)]
         figures = [
             measure_clip(frames, clip.images, track, truth, FPS).figures
             for frames, track in zip((warped, made), tracks, strict=True)
         ]
-        found.append([[row["mouth_psnr"], row["mouth_corr"]] for row in figures])
+        found.append([[row[name] for name in ("mouth_psnr", "mouth_corr", "psnr", "ssim")] for row in figures])
     means = np.mean(found, axis=0)
     assert means[1, 0] > means[0, 0] + 1, means
     assert means[1, 1] > max(0.8, means[0, 1] + 0.2), means
+    assert means[1, 2] > means[0, 2] + 0.5 and means[1, 3] > means[0, 3] + 0.015, means
