@@ -244,8 +244,8 @@ def test_the_archive_is_small_and_whole():
         "svp_models/checkpoints/weights/face_reader.onnx",
         "svp_models/checkpoints/weights/motion.safetensors",
         "svp_models/checkpoints/weights/portrait.safetensors",
-        "svp_models/checkpoints/weights/portrait_reader.onnx",
-        "svp_models/checkpoints/weights/score_reader.onnx",
+        "svp_models/checkpoints/weights/portrait_reader.safetensors",
+        "svp_models/checkpoints/weights/score_reader.safetensors",
     } <= set(kept)
     assert not [path for path in kept if path.startswith(("tests/", ".github/"))]
     sizes = {path: (ROOT / path).stat().st_size for path in kept if not path.endswith(".safetensors")}

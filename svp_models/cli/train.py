@@ -147,7 +147,7 @@ def _fit_basis(args: argparse.Namespace) -> None:
 def _train_reading(args: argparse.Namespace) -> None:
     """svp train face-analyzer | portrait-reader --budget TIME --output FILE"""
     if args.output is None or args.budget is None:
-        raise PortraitError(f"svp train {args.phase} needs --budget TIME and --output FILE.onnx")
+        raise PortraitError(f"svp train {args.phase} needs --budget TIME and --output FILE")
     with ending_at_once():
         training, device = open_training(READINGS[args.phase]), open_training("face_run").best_device()
     recipe = training.load_reading_recipe(

@@ -1,4 +1,4 @@
-"""A closer look at a face whose place is known: points, expression, lids and gaze from an upright square around it, as ONNX.
+"""A closer look at a face whose place is known: points, expression, lids and gaze from an upright square around it.
 
 The face analyser sees a whole portrait in 128 pixels; here the face alone fills them. It knows synthetic faces.
 """
@@ -13,15 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import PortraitError
 from ..io.progress import Progress
 from ..media.frame_stream import Frames
+from ..networks.face_landmarks import ANALYZER_SIZE, READER_OUTPUTS, PortraitReaderNetwork
 from .affine import invert_affine, transform_points, warp_square
 from .detection import FaceTrack, boxes_around
-from .detectors.built_in import BATCH_SIZE, INPUT_SIZE, FaceAnalyzer, open_session
+from .detectors.built_in import BATCH_SIZE, FaceAnalyzer
 from .keypoints import five_points_from_68
 
-OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "eyes": (4,)}
 EYES = slice(36, 42), slice(42, 48)  # of 68 landmarks
 MOUTH = slice(48, 68)
 CENTRE = 0.55  # of the way from the eyes to the mouth
@@ -68,21 +67,15 @@ def face_squares(landmarks: Tensor) -> Tensor:
 
 def cut_squares(images: Sequence[np.ndarray], matrices: np.ndarray) -> np.ndarray:
     """Images h w 3 (uint8) through maps n 2 3 of `face_squares` -> n 128 128 3, uint8."""
-    scaled = INPUT_SIZE * np.asarray(matrices)
-    return np.stack([warp_square(image, matrix, INPUT_SIZE) for image, matrix in zip(images, scaled, strict=True)])
+    scaled = ANALYZER_SIZE * np.asarray(matrices)
+    return np.stack([warp_square(image, matrix, ANALYZER_SIZE) for image, matrix in zip(images, scaled, strict=True)])
 
 
 class PortraitReader:
-    """The network as an onnxruntime session: `image` n 3 128 128, float32 RGB in [0, 1] -> OUTPUTS, points as fractions of the square."""
+    """Reads faces with a PortraitReaderNetwork, on the CPU."""
 
-    def __init__(self, onnx: bytes, threads: int = 1) -> None:
-        what, cure = f"the portrait reader ({len(onnx)} bytes)", "use a complete file"
-        self._session = open_session(onnx, what, cure, ["CPUExecutionProvider"], threads)
-        missing = set(OUTPUTS) - {output.name for output in self._session.get_outputs()}
-        if missing:
-            raise PortraitError(
-                f"the portrait reader lacks the outputs {sorted(missing)}: choose a file of svp train portrait-reader"
-            )
+    def __init__(self, network: PortraitReaderNetwork) -> None:
+        self._network = network.eval()
 
     def read(self, images: Sequence[np.ndarray], landmarks: np.ndarray) -> FaceReading:
         """Faces near landmarks n 68 2 of n images h w 3, uint8: looked at until the square fits."""
@@ -94,10 +87,10 @@ class PortraitReader:
     def look(self, images: Sequence[np.ndarray], landmarks: np.ndarray) -> FaceReading:
         """The same, from one square each."""
         matrices = face_squares(torch.from_numpy(np.asarray(landmarks))).numpy()
-        image = cut_squares(images, matrices).transpose(0, 3, 1, 2).astype(np.float32) / 255
-        found: dict[str, np.ndarray] = {}
-        for name, value in zip(OUTPUTS, self._session.run(list(OUTPUTS), {"image": image}), strict=True):
-            found[name] = np.asarray(value, np.float32).reshape(len(images), *OUTPUTS[name])
+        squares = torch.from_numpy(cut_squares(images, matrices)).movedim(3, 1).float() / 255
+        with torch.inference_mode():
+            values = [value.numpy() for value in self._network(squares)]
+        found = dict(zip(READER_OUTPUTS, values, strict=True))
         for name in ("landmarks", "head_keypoints"):
             back = [
                 transform_points(points, invert_affine(matrix))

@@ -1,17 +1,20 @@
 """The built-in networks that read faces: the face analyser, for whole portraits, and the portrait reader, for a square close around one.
 
-They are trained on synthetic faces, do for them what a 3DMM regressor and a landmark detector do for photographs, and run as
-ONNX (`face.detectors.built_in`, `face.portrait_reader`).
+They are trained on synthetic faces, and do for them what a 3DMM regressor and a landmark detector do for photographs. The face
+analyser runs as ONNX (`face.detectors.built_in`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from math import prod
 
 from torch import Tensor, nn
 from torch.nn import functional
+
+from ..io.strict_config import Checked, limited
 
 ANALYZER_SIZE = 128  # pixels per side of their inputs
 OUTPUTS = {"landmarks": (68, 2), "head_keypoints": (8, 2), "expression": (64,), "pose": (3,), "present": ()}
@@ -82,6 +85,14 @@ class FaceAnalyzerNetwork(_Regressor):
         )
 
 
+@dataclass(frozen=True)
+class PortraitReaderConfig(Checked):
+    """widths: channels of the levels of the trunk; hidden: of the two layers behind it."""
+
+    widths: tuple[int, ...] = limited((48, 96, 160), 8, 1024, least=2, most=4)
+    hidden: int = limited(384, 8, 8192)
+
+
 class PortraitReaderNetwork(_Regressor):
     """Convolutional regressor of a square around a face (`face.portrait_reader.face_squares`): n x 3 x 128 x 128 RGB in [0, 1].
 
@@ -89,8 +100,9 @@ class PortraitReaderNetwork(_Regressor):
     expression n x 64, eyes n x 4.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (48, 96, 160), hidden: int = 384):
-        super().__init__(widths, hidden, READER_OUTPUTS)
+    def __init__(self, config: PortraitReaderConfig = PortraitReaderConfig()):
+        super().__init__(config.widths, config.hidden, READER_OUTPUTS)
+        self.config = config
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         raw = self.raw(images)

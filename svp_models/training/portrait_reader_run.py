@@ -1,10 +1,10 @@
-"""Training of the portrait reader within a budget of time, on squares around synthetic faces, and its export to ONNX."""
+"""Training of the portrait reader within a budget of time, on squares around synthetic faces."""
 
 from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -12,25 +12,26 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from ..checkpoints.portrait_reader import save_portrait_reader
 from ..face.portrait_reader import EYES, MOUTH, face_squares
-from ..io.files import locked_folder, whole_file
+from ..io.files import locked_folder
 from ..io.progress import Progress
 from ..io.strict_config import LARGEST_SEED, Checked, limited, required
-from ..networks.face_landmarks import ANALYZER_SIZE, READER_OUTPUTS, PortraitReaderNetwork
+from ..networks.face_landmarks import ANALYZER_SIZE, READER_OUTPUTS, PortraitReaderConfig, PortraitReaderNetwork
+from ..synthetic.clips import DATA_VERSIONS
 from .analyzer_faces import AnalyzerFaces, AnalyzerFacesConfig, prepared_faces
 from .analyzer_run import CHUNK, REGIONS, AnalyzerChanges, Batch, as_cameras
 from .budget import Report, train_for
 from .config import PortraitReaderLoss, check_name
 from .face_config import BudgetSettings
 from .recipe import load_toml
-from .train_landmarks import export_onnx
 
 NEAR = AnalyzerChanges(zoom=0.12, shift=0.05, roll=8.0, no_face=0.0)  # squares are where a first look saw the face
 
 
 @dataclass(frozen=True)
 class PortraitReaderRecipe(Checked):
-    """A training of the portrait reader. widths, hidden: see PortraitReaderNetwork; changes.no_face has no meaning here."""
+    """A training of the portrait reader; changes.no_face has no meaning here."""
 
     name: str = limited(least=1, most=200)
     settings: BudgetSettings = required()
@@ -38,8 +39,7 @@ class PortraitReaderRecipe(Checked):
     changes: AnalyzerChanges = NEAR
     loss: PortraitReaderLoss = field(default_factory=PortraitReaderLoss)
     seed: int = limited(0, 0, LARGEST_SEED)
-    widths: tuple[int, ...] = limited((48, 96, 160), 8, 1024, least=2, most=4)
-    hidden: int = limited(384, 8, 8192)
+    network: PortraitReaderConfig = field(default_factory=PortraitReaderConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -64,22 +64,29 @@ class ReadingRun:
     device: torch.device = torch.device("cpu")
 
     def train(self, seconds: float, output: Path) -> Path:
-        """Trains for `seconds`, rendering not counted, going on from what the folder holds, and writes the ONNX file."""
+        """Trains for `seconds`, rendering not counted, going on from what the folder holds, and writes the reader."""
         recipe = self.recipe
         with locked_folder(self.folder, f"training {recipe.name}"):
             train, test = prepared_faces(recipe.faces, self.data, self.jobs, self.report)
             self.report(f"{len(train)} pictures to learn from, {len(test)} to test, {train.images.nbytes / 1e9:.2f} GB")
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(recipe.seed)
-                network = PortraitReaderNetwork(recipe.widths, recipe.hidden)
+                network = PortraitReaderNetwork(recipe.network)
             network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
             phase = PortraitReaderPhase(network, train, test, recipe, self.device)
-            about = json.dumps({"phase": phase.name, "widths": recipe.widths, "hidden": recipe.hidden})
-            train_for(phase, recipe.settings, seconds, self.folder, recipe.seed, about, self.report, self.progress)
-            onnx = export_onnx(network.cpu().eval(), READER_OUTPUTS)
-            with whole_file(output) as temporary:
-                temporary.write_bytes(onnx)
-        self.report(f"{output}: {len(onnx) / 1e6:.1f} MB")
+            about = json.dumps({"phase": phase.name, **asdict(recipe.network)})
+            step = train_for(
+                phase, recipe.settings, seconds, self.folder, recipe.seed, about, self.report, self.progress
+            )
+            metadata = {
+                "recipe": recipe.name,
+                "seed": str(recipe.seed),
+                "step": str(step),
+                "data_version": f"{DATA_VERSIONS[1]}, {DATA_VERSIONS[2]}",
+                "training": json.dumps(asdict(recipe)),
+            }
+            save_portrait_reader(output, network.cpu(), metadata)
+        self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
         return output
 
 

@@ -1,9 +1,8 @@
-"""Training of the built-in face analyser on synthetic frames, and the export of networks that read faces to ONNX."""
+"""Training of the built-in face analyser on synthetic frames, and its export to ONNX."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -144,17 +143,16 @@ def analyzer_loss(raw: dict[str, Tensor], batch: Sample, config: AnalyzerLoss) -
     }
 
 
-def export_onnx(network: nn.Module, outputs: Iterable[str] = OUTPUTS) -> bytes:
-    """A network that reads faces as ONNX with float16 weights: input `image`, outputs by these names, any batch size. Needs the optional
-    package onnx."""
-    buffer, names = io.BytesIO(), list(outputs)
+def export_onnx(network: FaceAnalyzerNetwork) -> bytes:
+    """The network as ONNX with float16 weights: input `image`, outputs as in OUTPUTS, any batch size. Needs the optional package onnx."""
+    buffer = io.BytesIO()
     torch.onnx.export(
         network.eval(),
         (torch.zeros(1, 3, ANALYZER_SIZE, ANALYZER_SIZE),),
         buffer,  # type: ignore[arg-type]  # torch takes a buffer, its types do not say so
         input_names=["image"],
-        output_names=names,
-        dynamic_axes={name: {0: "n"} for name in ("image", *names)},
+        output_names=list(OUTPUTS),
+        dynamic_axes={name: {0: "n"} for name in ("image", *OUTPUTS)},
         opset_version=17,
         dynamo=False,
     )

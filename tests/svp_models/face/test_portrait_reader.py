@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.checkpoints.model_file import FACE_ANALYZER, FACE_READER
-from svp_portrait.svp_models.checkpoints.portrait_reader import SCORE_READER, built_in_scorer, load_portrait_reader
+from svp_portrait.svp_models.checkpoints.model_file import FACE_ANALYZER, FACE_READER, PORTRAIT_MODEL
+from svp_portrait.svp_models.checkpoints.portrait_reader import (
+    BUILT_IN_READER,
+    SCORE_READER,
+    built_in_scorer,
+    load_portrait_reader,
+    save_portrait_reader,
+)
+from svp_portrait.svp_models.checkpoints.safetensors_io import read_metadata
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.detectors.built_in import BATCH_SIZE, FaceAnalyzer
 from svp_portrait.svp_models.face.portrait_face import read_portrait_face
 from svp_portrait.svp_models.face.portrait_reader import MOUTH, PortraitReader, face_squares
+from svp_portrait.svp_models.networks.face_landmarks import PortraitReaderConfig, PortraitReaderNetwork
 from svp_portrait.svp_models.synthetic.clips import make_clip
 from svp_portrait.svp_models.synthetic.renderer import renderer_for
 from svp_portrait.svp_models.synthetic.speakers import speaker
@@ -108,10 +117,16 @@ def test_lids_of_a_reading_are_between_open_and_closed(clips):
     assert track.shape == (1, 68) and track[0, 64:].tolist() == [0.0, 1.0, 0.5, -0.5]
 
 
-def test_another_network_is_refused():
-    with pytest.raises(
-        PortraitError, match=r"lacks the outputs \['eyes'\]: choose a file of svp train portrait-reader"
-    ):
-        PortraitReader(FACE_ANALYZER.read_bytes())
-    with pytest.raises(PortraitError, match="the portrait reader .* is no usable ONNX model"):
-        PortraitReader(b"nothing")
+def test_files_name_their_training_and_others_are_refused(tmp_path):
+    seeds = [read_metadata(path)["seed"] for path in (BUILT_IN_READER, SCORE_READER)]
+    first = [json.loads(read_metadata(path)["training"])["faces"]["first"] for path in (BUILT_IN_READER, SCORE_READER)]
+    assert seeds == ["0", "1"] and abs(first[0] - first[1]) > 2400  # of other people
+    with pytest.raises(PortraitError, match="portrait_reader"):
+        load_portrait_reader(PORTRAIT_MODEL)
+    torch.manual_seed(0)
+    network = PortraitReaderNetwork(PortraitReaderConfig(widths=(8, 8), hidden=8))
+    save_portrait_reader(tmp_path / "small.safetensors", network, {"seed": "3"})
+    images, points = np.full((1, 64, 64, 3), 90, np.uint8), np.random.default_rng(0).uniform(10, 50, (1, 68, 2))
+    here = PortraitReader(network).look(images, points)
+    there = load_portrait_reader(tmp_path / "small.safetensors").look(images, points)
+    assert np.abs(here.expression - there.expression).max() < 1e-2 * np.abs(here.expression).max()

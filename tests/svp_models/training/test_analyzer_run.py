@@ -96,7 +96,7 @@ def spot(x: float, y: float, count: int) -> AnalyzerFaces:
     points = torch.tensor([x + 0.5, y + 0.5])
     return AnalyzerFaces(
         images, points.expand(count, 68, 2), points.expand(count, 8, 2), torch.zeros(count, 64), torch.zeros(count, 3),
-        torch.ones(count),
+        torch.zeros(count, 4), torch.ones(count),
     )  # fmt: skip
 
 

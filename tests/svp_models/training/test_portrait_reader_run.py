@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from svp_portrait.svp_models.face.portrait_reader import PortraitReader, cut_squares, face_squares
+from svp_portrait.svp_models.checkpoints.portrait_reader import load_portrait_reader
+from svp_portrait.svp_models.face.portrait_reader import cut_squares, face_squares
 from svp_portrait.svp_models.training.analyzer_faces import prepared_faces
 from svp_portrait.svp_models.training.analyzer_run import AnalyzerChanges
 from svp_portrait.svp_models.training.portrait_reader_run import (
@@ -82,8 +83,8 @@ def test_errors_are_in_pixels_of_256(faces):
 def test_a_training_writes_a_reader_and_goes_on(folder, faces, tmp_path):
     lines: list[str] = []
     run = ReadingRun(load_reading_recipe(RECIPE, SMALL), tmp_path / "run", folder, lines.append)
-    path = run.train(2.0, tmp_path / "reader.onnx")
-    reading = PortraitReader(path.read_bytes()).look(faces.images.numpy(), faces.landmarks.numpy())
+    path = run.train(2.0, tmp_path / "reader.safetensors")
+    reading = load_portrait_reader(path).look(faces.images.numpy(), faces.landmarks.numpy())
     assert reading.landmarks.shape == (8, 68, 2) and reading.track().shape == (8, 68)
     assert np.isfinite(reading.expression).all() and any("v2_lids" in line for line in lines)
     run.train(1.0, path)
