@@ -191,10 +191,10 @@ class SVPWarpPortrait(io.ComfyNode):
         face_analyzer: FaceTracker | None = None, head_motion: HeadMotion | None = None,
     ) -> io.NodeOutput:  # fmt: skip
         analyzer = face_analyzer or (None if model is None else model.portrait.face_analyzer)
-        options, dense = (
-            WarpOptions(fps, expression, paint_mouth),
-            None if model is None else dense_warp(model.portrait),
-        )
+        options = WarpOptions(fps, expression, paint_mouth)
+        dense = None if model is None else dense_warp(model.portrait)
+        if dense is not None:
+            model.load_for_conditions()
         folder, image = folder_paths.get_temp_directory(), types.bytes_from_images(portrait[:1])
         clip = warp_portrait(image, motion, analyzer, head_motion, options, host.progress(), folder, dense)
         return io.NodeOutput(*clip)

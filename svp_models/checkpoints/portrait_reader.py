@@ -35,7 +35,7 @@ def save_portrait_reader(path: Path | str, network: PortraitReaderNetwork, metad
 
 @lru_cache(maxsize=2)
 def load_portrait_reader(path: Path = BUILT_IN_READER) -> PortraitReader:
-    """A reader in float32, by default the one that the pack's own models look with; kept, as every portrait needs it."""
+    """A reader in float32, by default the one that the pack's own models look with; cached."""
     tensors, metadata = read_safetensors(path, KIND)
     with shapes_only():
         network = PortraitReaderNetwork(read_config(path, metadata, PortraitReaderConfig))

@@ -64,8 +64,8 @@ of the model's VAE on the true frames. The model by region of the face, which th
 brows_psnr, rest_psnr; mouth_ssim, eyes_ssim, brows_ssim, rest_ssim; mouth_sharpness, eyes_sharpness, brows_sharpness,
 rest_sharpness: variance of the Laplacian over truth's. f_lmd, m_lmd: mean distance of all landmarks and of the mouth's, in
 distances of the outer eye corners. still_flicker: mean change between frames where truth stands still, of 255. lid_corr:
-correlation of lid opening with truth's, over the clips whose lids move. colour_drift: how far the mean colour wanders beyond truth's, of 255. jitter: mean second
-difference of the landmarks. steps_psnr: PSNR by denoising steps, of the first clips. systems: all figures by system; style_transfer: by
+correlation of lid opening with truth's, over the clips whose lids move. colour_drift: how far the mean colour wanders beyond
+truth's, of 255. jitter: mean second difference of the landmarks. steps_psnr: PSNR by denoising steps, of the first clips. systems: all figures by system; style_transfer: by
 variant, where half of the portraits show another emotion than the target and half of the styles come from another person; spread
 over several seeds where there are some. missing: what cannot be measured, and why. With --seeds all figures are means over the seeds,
 and spread has their standard deviations under the same names.

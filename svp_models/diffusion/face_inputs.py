@@ -96,13 +96,18 @@ def head_points(
     """
     width, height = image.shape[-1], image.shape[-2]
     targets = target_keypoints(motion, width, height, progress)
-    source = portrait_keypoints(model.face_analyzer, image, motion)
+    expressive = model.config.face_crop.expression_warp
+    if expressive:
+        face = face or _portrait_face(model, image)
+    # A face that was read has its keypoints already, from a closer look than the analyser's.
+    source = portrait_keypoints(None if face else model.face_analyzer, image, motion)
+    if source is None and face is not None:
+        source = face.keypoints
     if source is None:
         LOG.warning("the portrait's head keypoints are not known: those of the motion's first frame stand in for them")
         source = targets[0]
-    if not model.config.face_crop.expression_warp:
+    if not expressive:
         return HeadPoints(source, targets, width, height)
-    face = face or _portrait_face(model, image)
     if face is None:
         LOG.warning("the portrait's landmarks are not known: it is warped to the head motion alone")
         return HeadPoints(source, targets, width, height)

@@ -56,8 +56,8 @@ class Case:
 class Evaluator:
     """Generates with one model and reads the results back from pixels. on_step: called after every clip that is generated.
 
-    reader: what scores, best an analyser that no training used; None: the model's own, which styles are always read by. version: of the synthetic pictures; size: pixels per side of the frames, 0: the model's own, which others are brought
-    to.
+    reader: what scores, best an analyser that no training used; None: the model's own, which styles are always read by. version:
+    of the synthetic pictures; size: pixels per side of the frames, 0: the model's own, which others are brought to.
     """
 
     def __init__(

@@ -27,9 +27,8 @@ NO_LANDMARKS = "the face analyser detects no 68 landmarks"
 NO_POSE = "the face analyser detects no angles of the head"
 NO_FACE = "no face was found in made and true frames alike"
 STILL_LIDS = "the lids of the true clip hardly move"
-LEAST_LID_MOVEMENT = (
-    0.02  # standard deviation of the eye aspect ratio: below that a correlation compares the errors of landmarks
-)
+# Standard deviation of the eye aspect ratio: below that a correlation compares the errors of landmarks.
+LEAST_LID_MOVEMENT = 0.02
 NO_NETWORKS = FeatureNetworks()
 FRAMES_OF_A_LAG = 6  # lags up to a sixth of the clip are tried: beyond, too little is left to compare
 

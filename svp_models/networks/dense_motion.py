@@ -38,15 +38,15 @@ class DenseMotion(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         """n 8 S S -> n 3 S S"""
         hidden = self.conv_in(functional.pixel_unshuffle(pictures, FOLD))
-        kept = []
+        skips = []
         for level, block in enumerate(self.down_blocks):
             if level:
                 hidden = self.downsamplers[level - 1](hidden)
             hidden = block(hidden)
-            kept.append(hidden)
+            skips.append(hidden)
         hidden = self.middle(hidden)
         for level in reversed(range(len(self.up_blocks))):
-            hidden = self.up_blocks[level](torch.cat([self.upsamplers[level](hidden), kept[level]], dim=1))
+            hidden = self.up_blocks[level](torch.cat([self.upsamplers[level](hidden), skips[level]], dim=1))
         maps = self.conv_out(functional.silu(self.norm_out(hidden)))
         maps = functional.pixel_shuffle(maps, FOLD).float()
         return torch.cat([maps[:, :2].tanh(), maps[:, 2:].sigmoid()], dim=1)

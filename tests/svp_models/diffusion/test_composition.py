@@ -10,10 +10,11 @@ import torch
 
 from svp_portrait.svp_models.config import FaceCropConfig
 from svp_portrait.svp_models.diffusion.composition import compose_clip, face_ellipse, plan_composition
+from svp_portrait.svp_models.diffusion.face_inputs import head_points
 from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions, clip_noise
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.face.compose import crop_faces_upright
-from svp_portrait.svp_models.face.portrait_face import expression_track
+from svp_portrait.svp_models.face.portrait_face import PortraitFace, expression_track
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.presets import PRESETS
@@ -143,3 +144,15 @@ def test_an_expression_track_of_another_space_is_named():
     motion = Motion(torch.zeros(2, 3), torch.zeros(2, 2), torch.ones(2), torch.zeros(2, 63), 25.0, "liveportrait")
     with pytest.raises(PortraitError, match="63 numbers in the space liveportrait"):
         expression_track(motion, 2, 25.0)
+
+
+def test_a_motion_that_does_not_know_the_portrait_gets_the_keypoints_of_its_face(model, clip, motion):
+    """Those that were read with the landmarks, not those of another look with the model's analyser; known ones go first."""
+    size = clip.images.shape[1]
+    own = torch.from_numpy(clip.head_keypoints[0]).float() + 1.5
+    face = PortraitFace(own, torch.from_numpy(clip.landmarks[0]).float(), torch.zeros(68))
+    stranger = replace(motion, portrait=None)
+    found = head_points(model, image_of(clip), stranger, face=face)
+    assert torch.equal(found.portrait, own) and torch.equal(found.face.keypoints, own) and found.width == size
+    known = replace(motion, portrait=own - 1.5)
+    assert torch.equal(head_points(model, image_of(clip), known, face=face).portrait, own - 1.5)

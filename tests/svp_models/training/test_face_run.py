@@ -115,8 +115,8 @@ def test_errors_of_the_portrait_s_own_expression_move_it_only_where_an_expressio
     wrong = replace(STEADY, expression_error=0.1)
     exact, off = (FaceBatches(frames, MODEL, config, basis=load_expression_basis()) for config in (STEADY, wrong))
     for known in (True, False):
-        kept = torch.full((4,), known)
-        right, moved = (batches.clips(4, 2, torch.Generator().manual_seed(2), kept) for batches in (exact, off))
+        expression = torch.full((4,), known)
+        right, moved = (batches.clips(4, 2, torch.Generator().manual_seed(2), expression) for batches in (exact, off))
         assert torch.equal(right["target"], moved["target"]) and torch.equal(right["portrait"], moved["portrait"])
         apart = (right["warped"] - moved["warped"]).abs().mean((1, 2, 3, 4))
         assert (apart > 1e-3).all() if known else (apart < 1e-6).all()
