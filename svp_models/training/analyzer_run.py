@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -22,7 +24,7 @@ from ..io.strict_config import LARGEST_SEED, Checked, limited, required
 from ..networks.face_landmarks import ANALYZER_SIZE, POSE_UNITS, FaceAnalyzerNetwork
 from ..optional_deps import cv2, kornia_filters
 from .analyzer_faces import AnalyzerFaces, AnalyzerFacesConfig, prepared_faces
-from .budget import Report, train_for
+from .budget import BudgetPhase, Report, train_for
 from .config import AnalyzerLoss, check_name
 from .face_config import BudgetSettings
 from .recipe import load_toml
@@ -58,23 +60,29 @@ class AnalyzerChanges(Checked):
 
 
 @dataclass(frozen=True)
-class AnalyzerRecipe(Checked):
-    """A training of the face analyser. start: a model file whose analyser learns on, "" the built-in model's, `new` random weights;
-    widths, hidden: of a new one, see FaceAnalyzerNetwork."""
+class FaceNetworkRecipe(Checked):
+    """What trainings of networks that read faces have in common."""
 
     name: str = limited(least=1, most=200)
     settings: BudgetSettings = required()
     faces: AnalyzerFacesConfig = field(default_factory=AnalyzerFacesConfig)
-    changes: AnalyzerChanges = field(default_factory=AnalyzerChanges)
-    loss: AnalyzerLoss = field(default_factory=AnalyzerLoss)
-    start: str = ""
     seed: int = limited(0, 0, LARGEST_SEED)
-    widths: tuple[int, ...] = limited((48, 80, 128), 8, 1024, least=2, most=4)
-    hidden: int = limited(384, 8, 8192)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_name(self.name)
+
+
+@dataclass(frozen=True)
+class AnalyzerRecipe(FaceNetworkRecipe):
+    """A training of the face analyser. start: a model file whose analyser learns on, "" the built-in model's, `new` random weights;
+    widths, hidden: of a new one, see FaceAnalyzerNetwork."""
+
+    changes: AnalyzerChanges = field(default_factory=AnalyzerChanges)
+    loss: AnalyzerLoss = field(default_factory=AnalyzerLoss)
+    start: str = ""
+    widths: tuple[int, ...] = limited((48, 80, 128), 8, 1024, least=2, most=4)
+    hidden: int = limited(384, 8, 8192)
 
 
 def load_reading_recipe(path: Path | str, overrides: tuple[str, ...] = ()) -> AnalyzerRecipe:
@@ -82,11 +90,14 @@ def load_reading_recipe(path: Path | str, overrides: tuple[str, ...] = ()) -> An
     return load_toml(path, AnalyzerRecipe, overrides)
 
 
+Recipe = TypeVar("Recipe", bound=FaceNetworkRecipe)
+
+
 @dataclass(frozen=True)
-class ReadingRun:
+class FaceNetworkRun(ABC, Generic[Recipe]):
     """A recipe in a folder. data: folder of the rendered pictures; jobs: processes that render."""
 
-    recipe: AnalyzerRecipe
+    recipe: Recipe
     folder: Path
     data: Path
     report: Report = print
@@ -95,24 +106,45 @@ class ReadingRun:
     device: torch.device = torch.device("cpu")
 
     def train(self, seconds: float, output: Path) -> Path:
-        """Trains for `seconds`, rendering not counted, going on from what the folder holds, and writes the ONNX file."""
+        """Trains for `seconds`, rendering not counted, going on from what the folder holds, and writes the network."""
         recipe = self.recipe
         with locked_folder(self.folder, f"training {recipe.name}"):
             train, test = prepared_faces(recipe.faces, self.data, self.jobs, self.report)
             self.report(f"{len(train)} pictures to learn from, {len(test)} to test, {train.images.nbytes / 1e9:.2f} GB")
-            network = self.start().to(self.device)
-            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-            phase = AnalyzerBudget(network, train, test, recipe, self.device)
-            about = json.dumps({"phase": phase.name, "widths": recipe.widths, "hidden": recipe.hidden})
+            phase, shape = self.phase(train, test)
+            about = json.dumps({"phase": phase.name, **shape})
             phase.module.eval()
             with torch.no_grad():
                 self.report("before: " + shown(phase.validate()))
-            train_for(phase, recipe.settings, seconds, self.folder, recipe.seed, about, self.report, self.progress)
-            onnx = export_onnx(network.cpu().eval())
-            with whole_file(output) as temporary:
-                temporary.write_bytes(onnx)
-        self.report(f"{output}: {len(onnx) / 1e6:.1f} MB")
+            step = train_for(
+                phase, recipe.settings, seconds, self.folder, recipe.seed, about, self.report, self.progress
+            )
+            self.write(phase, step, output)
+        self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
         return output
+
+    @abstractmethod
+    def phase(self, train: AnalyzerFaces, test: AnalyzerFaces) -> tuple[BudgetPhase, dict[str, object]]:
+        """What learns, on the device, and what decides the shapes of its weights."""
+
+    @abstractmethod
+    def write(self, phase: BudgetPhase, step: int, output: Path) -> None:
+        """The network after `step` steps as a file."""
+
+
+class ReadingRun(FaceNetworkRun[AnalyzerRecipe]):
+    """A training of the face analyser, which ends as an ONNX file."""
+
+    def phase(self, train: AnalyzerFaces, test: AnalyzerFaces) -> tuple[BudgetPhase, dict[str, object]]:
+        network = self.start().to(self.device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        shape: dict[str, object] = {"widths": self.recipe.widths, "hidden": self.recipe.hidden}
+        return AnalyzerBudget(network, train, test, self.recipe, self.device), shape
+
+    def write(self, phase: BudgetPhase, step: int, output: Path) -> None:
+        assert isinstance(phase, AnalyzerBudget)
+        with whole_file(output) as temporary:
+            temporary.write_bytes(export_onnx(phase.module.network.cpu().eval()))
 
     def start(self) -> FaceAnalyzerNetwork:
         recipe = self.recipe

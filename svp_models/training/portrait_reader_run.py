@@ -14,36 +14,24 @@ from torch.nn import functional
 
 from ..checkpoints.portrait_reader import save_portrait_reader
 from ..face.portrait_reader import EYES, MOUTH, face_squares
-from ..io.files import locked_folder
-from ..io.progress import Progress
-from ..io.strict_config import LARGEST_SEED, Checked, limited, required
 from ..networks.face_landmarks import ANALYZER_SIZE, READER_OUTPUTS, PortraitReaderConfig, PortraitReaderNetwork
 from ..synthetic.clips import DATA_VERSIONS
-from .analyzer_faces import AnalyzerFaces, AnalyzerFacesConfig, prepared_faces
-from .analyzer_run import CHUNK, REGIONS, AnalyzerChanges, Batch, as_cameras
-from .budget import Report, train_for
-from .config import PortraitReaderLoss, check_name
-from .face_config import BudgetSettings
+from .analyzer_faces import AnalyzerFaces
+from .analyzer_run import CHUNK, REGIONS, AnalyzerChanges, Batch, FaceNetworkRecipe, FaceNetworkRun, as_cameras
+from .budget import BudgetPhase
+from .config import PortraitReaderLoss
 from .recipe import load_toml
 
 NEAR = AnalyzerChanges(zoom=0.12, shift=0.05, roll=8.0, no_face=0.0)  # squares are where a first look saw the face
 
 
 @dataclass(frozen=True)
-class PortraitReaderRecipe(Checked):
+class PortraitReaderRecipe(FaceNetworkRecipe):
     """A training of the portrait reader; changes.no_face has no meaning here."""
 
-    name: str = limited(least=1, most=200)
-    settings: BudgetSettings = required()
-    faces: AnalyzerFacesConfig = field(default_factory=AnalyzerFacesConfig)
     changes: AnalyzerChanges = NEAR
     loss: PortraitReaderLoss = field(default_factory=PortraitReaderLoss)
-    seed: int = limited(0, 0, LARGEST_SEED)
     network: PortraitReaderConfig = field(default_factory=PortraitReaderConfig)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_name(self.name)
 
 
 def load_reading_recipe(path: Path | str, overrides: tuple[str, ...] = ()) -> PortraitReaderRecipe:
@@ -51,43 +39,28 @@ def load_reading_recipe(path: Path | str, overrides: tuple[str, ...] = ()) -> Po
     return load_toml(path, PortraitReaderRecipe, overrides)
 
 
-@dataclass(frozen=True)
-class ReadingRun:
-    """A recipe in a folder. data: folder of the rendered pictures; jobs: processes that render."""
+class ReadingRun(FaceNetworkRun[PortraitReaderRecipe]):
+    """A training of the portrait reader, which ends as a safetensors file."""
 
-    recipe: PortraitReaderRecipe
-    folder: Path
-    data: Path
-    report: Report = print
-    progress: Progress | None = None
-    jobs: int = 1
-    device: torch.device = torch.device("cpu")
-
-    def train(self, seconds: float, output: Path) -> Path:
-        """Trains for `seconds`, rendering not counted, going on from what the folder holds, and writes the reader."""
+    def phase(self, train: AnalyzerFaces, test: AnalyzerFaces) -> tuple[BudgetPhase, dict[str, object]]:
         recipe = self.recipe
-        with locked_folder(self.folder, f"training {recipe.name}"):
-            train, test = prepared_faces(recipe.faces, self.data, self.jobs, self.report)
-            self.report(f"{len(train)} pictures to learn from, {len(test)} to test, {train.images.nbytes / 1e9:.2f} GB")
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(recipe.seed)
-                network = PortraitReaderNetwork(recipe.network)
-            network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
-            phase = PortraitReaderPhase(network, train, test, recipe, self.device)
-            about = json.dumps({"phase": phase.name, **asdict(recipe.network)})
-            step = train_for(
-                phase, recipe.settings, seconds, self.folder, recipe.seed, about, self.report, self.progress
-            )
-            metadata = {
-                "recipe": recipe.name,
-                "seed": str(recipe.seed),
-                "step": str(step),
-                "data_version": f"{DATA_VERSIONS[1]}, {DATA_VERSIONS[2]}",
-                "training": json.dumps(asdict(recipe)),
-            }
-            save_portrait_reader(output, network.cpu(), metadata)
-        self.report(f"{output}: {output.stat().st_size / 1e6:.1f} MB")
-        return output
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(recipe.seed)
+            network = PortraitReaderNetwork(recipe.network)
+        network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
+        return PortraitReaderPhase(network, train, test, recipe, self.device), asdict(recipe.network)
+
+    def write(self, phase: BudgetPhase, step: int, output: Path) -> None:
+        assert isinstance(phase, PortraitReaderPhase)
+        recipe = self.recipe
+        metadata = {
+            "recipe": recipe.name,
+            "seed": str(recipe.seed),
+            "step": str(step),
+            "data_version": f"{DATA_VERSIONS[1]}, {DATA_VERSIONS[2]}",
+            "training": json.dumps(asdict(recipe)),
+        }
+        save_portrait_reader(output, phase.module.network.cpu(), metadata)
 
 
 class PortraitReaderPhase:
