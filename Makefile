@@ -6,6 +6,9 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 
+# The tests start hundreds of processes, each of which would compile torch again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow lint format clean
 
@@ -21,7 +24,7 @@ test: $(INSTALLED)  ## the tests, without the slow ones
 	$(VENV)/bin/python -m pytest -q -m "not slow" -n 2 --dist worksteal
 
 test-slow: $(INSTALLED)  ## the slow tests
-	$(VENV)/bin/python -m pytest -q -m slow
+	$(VENV)/bin/python -m pytest -q -m slow -n 2 --dist worksteal
 
 lint: $(INSTALLED)  ## check style, formatting and types
 	$(VENV)/bin/ruff check .

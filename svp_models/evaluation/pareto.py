@@ -136,20 +136,19 @@ def denoising_products(acceleration: Acceleration, options: ParetoOptions, confi
         whole = acceleration.whole(step) or not halves <= stored
         if whole:
             stored |= halves
-        spent += _step_products(
-            config, replace(acceleration, cache_every=2), guided, whole, acceleration.everywhere(step)
-        )
+        layers, unseen = acceleration.cache_layers, acceleration.without_reference(config.unet)
+        spent += _step_products(config, layers, unseen, guided, whole, acceleration.everywhere(step))
     return spent
 
 
 @lru_cache(maxsize=256)
 def _step_products(
-    config: ModelConfig, acceleration: Acceleration, guided: bool, whole: bool, everywhere: bool
+    config: ModelConfig, layers: int, without_reference: frozenset[int], guided: bool, whole: bool, everywhere: bool
 ) -> float:
     bench = BenchOptions(config.size, 1, 1, 2.0, device=torch.device("meta"))
     denoiser, latents, conditions = denoiser_inputs(config, bench)
-    weights = replace(AS_TRAINED, without_reference=acceleration.without_reference(config.unet))
-    features = GuidedFeatures(*(DeepFeatures(acceleration.cache_layers, None, Foreground(FACE)) for _ in range(2)))
+    weights = replace(AS_TRAINED, without_reference=without_reference)
+    features = GuidedFeatures(*(DeepFeatures(layers, None, Foreground(FACE)) for _ in range(2)))
     time = torch.zeros(1, device=latents.device)
 
     def run(cfg: float) -> float:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from svp_portrait.svp_models.config import AudioConfig, GuiderConfig, ModelConfig, StyleConfig, UNetConfig, VaeConfig
+from svp_portrait.svp_models.diffusion.acceleration import Acceleration
+from svp_portrait.svp_models.diffusion.guidance import FASTEST, MemoryPlan
+from svp_portrait.svp_models.diffusion.inputs import ClipInputs
+from svp_portrait.svp_models.diffusion.pipeline import PortraitPipeline, SamplerOptions
+from svp_portrait.svp_models.io.memory_map import IN_MEMORY, Storage
 from svp_portrait.svp_models.model import PortraitModel, build_networks
 from svp_portrait.svp_models.networks.vae import build_vae
 from svp_portrait.svp_models.types import Audio, HeadMotion, Style
@@ -34,6 +41,8 @@ TINY = ModelConfig(
     audio=AudioConfig(features="mel", window=3, tokens=2, layers=1, heads=2, head_size=4),
     style=StyleConfig(style_size=16, layers=1, heads=2, feed_forward=16, max_frames=10, tokens=3),
 )
+
+STEPS = SamplerOptions(steps=8, cfg=2.0)
 
 
 def fill(module: torch.nn.Module, seed: int) -> torch.nn.Module:
@@ -78,3 +87,26 @@ def clip() -> SimpleNamespace:
         style=Style(torch.randn(2, 16, generator=generator), "tiny-space"),
         motion=motion,
     )
+
+
+@pytest.fixture
+def calls(model):
+    """The number of clips in every batch that the denoiser gets."""
+    batches: list[int] = []
+    hook = model.networks.denoiser.register_forward_pre_hook(lambda module, args: batches.append(len(args[0])))
+    yield batches
+    hook.remove()
+
+
+def encoded(model, clip, frames: int, storage: Storage = IN_MEMORY):
+    pipeline = PortraitPipeline(model, storage=storage)
+    inputs = ClipInputs(clip.latent, clip.audio, clip.motion(frames), clip.style, frames, 25.0, clip.size)
+    return pipeline, inputs, pipeline.encode_conditions(inputs)
+
+
+def sample(given, acceleration: Acceleration, plan: MemoryPlan = FASTEST) -> tuple[torch.Tensor, int]:
+    """The latents, and the products that they took."""
+    pipeline, inputs, conditions = given
+    with FlopCounterMode(display=False) as counter:
+        latents = pipeline.denoise(inputs, conditions, 7, replace(STEPS, acceleration=acceleration), plan=plan)
+    return latents, counter.get_total_flops()

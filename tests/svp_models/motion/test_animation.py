@@ -22,8 +22,8 @@ from svp_portrait.svp_models.types import Motion
 
 STATUS = Path("/proc/self/statm")
 SIDE, WIDTH, HEIGHT = 32, 160, 120
-FRAMES, WARM = 1500, 200
-MOST_GROWTH = 40 * 2**20  # bytes; the frames that come out take 345 MB
+FRAMES, WARM = 500, 100
+MOST_GROWTH = 40 * 2**20  # bytes; the frames that come out take 115 MB
 
 
 class Still:
