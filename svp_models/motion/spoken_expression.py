@@ -13,6 +13,9 @@ from .generators import GenerateOptions, generate_motion
 
 LOG = logging.getLogger(__name__)
 
+# Of the style at a weight of 1: with a guidance of 1 an expression has about two thirds of the strength that its style clip shows.
+STYLE_GUIDANCE = 2.0
+
 
 def spoken_expression(
     generator: BuiltInGenerator,
@@ -26,8 +29,8 @@ def spoken_expression(
 ) -> Tensor:
     """Expression, lids and gaze of somebody who says a voice in a style: a track of frames x 68, see `expression_track`.
 
-    voice_weight, style_weight: how much both count, as guidance (Ho and Salimans 2022): 0 not at all, 1 as trained. A style of a
-    space that the generator does not know is left out, with a warning.
+    voice_weight, style_weight: how much both count, 0 not at all. They are guidance (Ho and Salimans 2022), of the style in units of
+    STYLE_GUIDANCE. A style of a space that the generator does not know is left out, with a warning.
     """
     if style is not None and style.style_space != generator.model.style_space:
         LOG.warning(
@@ -35,6 +38,6 @@ def spoken_expression(
             "connect motion to choose it"
         )
         style = None
-    given = generator.given(BuiltInConditions(style=style, style_guidance=style_weight))
+    given = generator.given(BuiltInConditions(style=style, style_guidance=STYLE_GUIDANCE * style_weight))
     motion = generate_motion(given, audio, fps, GenerateOptions(seed, guidance=voice_weight))
     return expression_track(motion, frames, fps)

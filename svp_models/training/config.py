@@ -132,7 +132,9 @@ class StylePhase(Checked):
     emotions: emotions of one identity in a batch, the hard negatives of one another; takes: clips of each, the positives.
     audio_drop_prob, expression_drop_prob: shares of the samples that lose one input, never both. min_frames: shortest segment.
     voice_mix_prob: share of the samples whose audio features get the mean of another clip of that emotion (cf. MixStyle,
-    Zhou et al. 2021); otherwise the extractor memorises voices, which identify people but not emotions. statistics_weight: of the
+    Zhou et al. 2021); otherwise the extractor memorises voices, which identify people but not emotions. neutral_face_prob: share of
+    the samples with both inputs that see a neutral face of the person under the emotional voice, so that the audio branch
+    hears what the face does not show. statistics_weight: of the
     statistics of the whole clip (expression, blinks, head) that a code has to rebuild, see StatisticsDecoder; 0 as in the paper.
     anchor_weight: of staying near the codes of the extractor that the phase starts from, see StyleModule.
     """
@@ -144,6 +146,7 @@ class StylePhase(Checked):
     audio_drop_prob: float = limited(0.3, 0, 1)
     expression_drop_prob: float = limited(0.2, 0, 1)
     voice_mix_prob: float = limited(0.0, 0, 1)
+    neutral_face_prob: float = limited(0.0, 0, 1)
     min_frames: int = limited(20, 1, MAX_COUNT)
     statistics_weight: float = limited(0.0, 0, 1e6)
     anchor_weight: float = limited(0.0, 0, 1e6)

@@ -26,6 +26,7 @@ INPUTS = {"both": (1, 1), "expression": (0, 1), "audio": (1, 0)}  # whether audi
 EVALUATION_BATCH = 64  # clips
 PROBE_CLIPS = 1024  # training clips that a probe of the codes is fitted on, at most
 SHORT = 10  # frames of a style clip that says little
+NEUTRAL = "neutral"
 
 
 class StyleTraining:
@@ -55,6 +56,11 @@ class StyleTraining:
         self.by_identity = style_classes(self.clips)
         emotions = np.array([info.emotion for info in self.clips.info])
         self.by_emotion = {emotion: np.flatnonzero(emotions == emotion) for emotion in set(emotions.tolist())}
+        self.neutral = neutral_clips(self.clips)
+        if config.neutral_face_prob and not self.neutral:
+            raise PortraitError(
+                f"style.neutral_face_prob is {config.neutral_face_prob:g}: no clip of the data is labelled {NEUTRAL}: set it to 0"
+            )
 
     def sample(self, index: SampleIndex) -> Sample:
         """A segment of a clip: audio n A, expression n 64 and mask n; `label`, equal for clips of one class; `seed`; if the codes
@@ -73,11 +79,14 @@ class StyleTraining:
         length = int(rng.integers(min(config.min_frames, high - low), min(high - low, max_frames) + 1))
         start = int(rng.integers(low, high - length + 1))
         segment = slice(start, start + length)
+        audio, expression = audio[segment], expression[segment]
         chance = rng.random()
         with_audio = chance >= config.audio_drop_prob
         upper = config.audio_drop_prob + config.expression_drop_prob
         with_expression = not config.audio_drop_prob <= chance < upper
-        sample = padded(audio[segment] * with_audio, expression[segment] * with_expression, max_frames)
+        if config.neutral_face_prob and with_audio and with_expression and rng.random() < config.neutral_face_prob:
+            expression = self._neutral_face(take.clip, expression, rng)
+        sample = padded(audio * with_audio, expression * with_expression, max_frames)
         sample |= {"label": torch.tensor(take.label), "seed": torch.tensor(int(rng.integers(2**62)))}
         if self.statistics is not None:
             sample["statistics"] = torch.from_numpy(self.statistics[take.clip])
@@ -88,13 +97,24 @@ class StyleTraining:
         other = self.clips.features(int(rng.choice(self.by_emotion[emotion])))
         return audio - audio.mean(0) + other.mean(0)
 
+    def _neutral_face(self, clip: int, expression: Tensor, rng: np.random.Generator) -> Tensor:
+        """Expressions n 64 of the clip's person with a neutral face, as many as `expression`; itself if there are none."""
+        if not (own := self.neutral.get(self.clips.info[clip].identity)):
+            return expression
+        other = self.expressions(int(rng.choice(own)), rng)
+        start = int(rng.integers(max(1, len(other) - len(expression) + 1)))
+        return other[torch.arange(start, start + len(expression)) % len(other)]
+
     def validate(self) -> dict[str, float]:
-        """Clustering strength (eq. 8) on test clips, for each choice of inputs; with `statistics_weight`, also `prior_figures`."""
+        """Clustering strength (eq. 8) on test clips, for each choice of inputs; with `neutral_face_prob`, also
+        `emotions_heard`; with `statistics_weight`, also `prior_figures`."""
         figures = {
             f"clustering_{name}": float(np.mean(list(strengths.values())))
             for name, strengths in clustering(self.module.extractor, self.test).items()
             if strengths
         }
+        if self.config.neutral_face_prob:
+            figures["heard_under_neutral_face"] = emotions_heard(self.module.extractor, self.test)
         if self.statistics is not None:
             figures |= prior_figures(self.module.extractor, self.expressions, self.test)
         return figures
@@ -188,6 +208,15 @@ def style_classes(clips: Clips) -> list[list[list[int]]]:
     return [list(classes.values()) for classes in found.values()]
 
 
+def neutral_clips(clips: Clips) -> dict[str, list[int]]:
+    """Identity -> its clips with a neutral face."""
+    found: dict[str, list[int]] = defaultdict(list)
+    for number, info in enumerate(clips.info):
+        if info.emotion == NEUTRAL:
+            found[info.identity].append(number)
+    return found
+
+
 @dataclass(frozen=True)
 class Take:
     """One position of a batch. label: of the clip's class; turn: which of the class's takes; alone: all takes are of one clip."""
@@ -255,23 +284,27 @@ class Priors:
 
 @torch.no_grad()
 def style_priors(
-    extractor: StyleExtractor, expressions: Expressions, numbers: Sequence[int], inputs: str = "both", frames: int = 0
+    extractor: StyleExtractor,
+    expressions: Expressions,
+    numbers: Sequence[int],
+    inputs: str = "both",
+    frames: int = 0,
+    faces: Sequence[int] | None = None,
 ) -> Priors:
-    """The priors of these clips. inputs: one of INPUTS; frames: how many of each clip are read, from its first, 0 for all that fit."""
+    """The priors of these clips. inputs: one of INPUTS; frames: how many of each clip are read, from its first, 0 for all that fit;
+    faces: the clips whose expressions are read instead of theirs."""
     extractor.eval()
     device, rng = next(extractor.parameters()).device, np.random.default_rng(0)
     with_audio, with_expression = INPUTS[inputs]
-    rows = slice(0, min(frames or extractor.max_frames, extractor.max_frames))
+    most = min(frames or extractor.max_frames, extractor.max_frames)
+    pairs = list(zip(numbers, numbers if faces is None else faces, strict=True))
     mu, sigma = [], []
-    for start in range(0, len(numbers), EVALUATION_BATCH):
-        samples = [
-            padded(
-                expressions.clips.features(number)[rows] * with_audio,
-                expressions(number, rng)[rows] * with_expression,
-                extractor.max_frames,
-            )
-            for number in numbers[start : start + EVALUATION_BATCH]
-        ]
+    for start in range(0, len(pairs), EVALUATION_BATCH):
+        samples = []
+        for number, face in pairs[start : start + EVALUATION_BATCH]:
+            audio, expression = expressions.clips.features(number), expressions(face, rng)
+            rows = slice(0, min(most, len(audio), len(expression)))
+            samples.append(padded(audio[rows] * with_audio, expression[rows] * with_expression, extractor.max_frames))
         batch = {key: value.to(device) for key, value in stack(samples).items()}
         found = extractor(batch["audio"], batch["expression"], batch["mask"])
         mu.append(found[0].float().cpu())
@@ -290,6 +323,28 @@ def clustering(extractor: StyleExtractor, expressions: Expressions) -> dict[str,
         name: clustering_strength(style_priors(extractor, expressions, labelled, name).mu, people, emotions)
         for name in INPUTS
     }
+
+
+def emotions_heard(extractor: StyleExtractor, expressions: Expressions) -> float:
+    """Share of the clips whose emotion is found in the code of their voice with a neutral face of the same person: the nearest of
+    the emotions' mean codes of the other people. Clips with a neutral face themselves do not count; NaN if there are none."""
+    info, neutral = expressions.clips.info, neutral_clips(expressions.clips)
+    labelled = [number for number, clip in enumerate(info) if clip.emotion]
+    codes = style_priors(extractor, expressions, labelled).mu
+    people, emotions = (np.array([getattr(info[clip], name) for clip in labelled]) for name in ("identity", "emotion"))
+    heard = [clip for clip in labelled if info[clip].emotion != NEUTRAL and neutral.get(info[clip].identity)]
+    if not heard:
+        return float("nan")
+    mixed = style_priors(extractor, expressions, heard, faces=[neutral[info[clip].identity][0] for clip in heard]).mu
+    found = []
+    for clip, code in zip(heard, mixed, strict=True):
+        others = people != info[clip].identity
+        near = {
+            emotion: float(np.linalg.norm(codes[others & (emotions == emotion)].mean(0) - code))
+            for emotion in np.unique(emotions[others]).tolist()
+        }
+        found.append(bool(near) and min(near, key=near.__getitem__) == info[clip].emotion)
+    return float(np.mean(found))
 
 
 def prior_figures(extractor: StyleExtractor, train: Expressions, test: Expressions) -> dict[str, float]:

@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from svp_portrait.svp_models.checkpoints.built_in_motion import BUILT_IN_MOTION
+from svp_portrait.svp_models.checkpoints.model_file import PORTRAIT_MODEL, load_model
+from svp_portrait.svp_models.diffusion.style import extract_style, sample_style
 from svp_portrait.svp_models.motion.built_in_generator import open_built_in
-from svp_portrait.svp_models.motion.spoken_expression import spoken_expression
+from svp_portrait.svp_models.motion.spoken_expression import STYLE_GUIDANCE, spoken_expression
 from svp_portrait.svp_models.synthetic.clips import act
+from svp_portrait.svp_models.synthetic.performance import EMOTIONS, emotion_amount
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.types import Audio, Style
 
@@ -62,6 +65,25 @@ def test_a_style_weight_of_nothing_leaves_the_style_out(generator, audio):
     torch.testing.assert_close(
         spoken_expression(generator, audio, style, FRAMES, FPS, style_weight=0.0), without, atol=1e-4, rtol=0
     )
+
+
+def test_an_emotion_is_as_strong_as_in_the_style_clip(generator):
+    """Not weaker, as it is with a plain guidance of 1; styles of expressions without an error, of people and emotions in turn."""
+    model, shown = load_model(PORTRAIT_MODEL), {"clip": [], "made": [], "weak": []}
+    for number, emotion in enumerate(EMOTIONS[1:]):
+        _, _, states = act(speaker(number, "test"), emotion, 3, 1, FRAMES, FPS)
+        prior = extract_style(model, torch.from_numpy(states.expression).float(), None, FPS)
+        audio = Audio(
+            torch.from_numpy(act(speaker(number, "test"), emotion, 3, 2, FRAMES, FPS)[1].waveform)[None], 16000
+        )
+        shown["clip"].append(emotion_amount(states.expression, emotion))
+        for name, weight in (("made", 1.0), ("weak", 1 / STYLE_GUIDANCE)):
+            track = spoken_expression(
+                generator, audio, sample_style(prior, 0), FRAMES, FPS, number, style_weight=weight
+            )
+            shown[name].append(emotion_amount(track[:, :64].numpy(), emotion))
+    clip, made, weak = (sum(values) for values in shown.values())
+    assert weak < 0.9 * clip < made < 1.2 * clip
 
 
 def test_a_style_of_another_space_is_left_out_with_a_warning(generator, audio, caplog):

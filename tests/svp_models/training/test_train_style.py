@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
+from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import Expressions, PredictionError, SampleIndex, stack
@@ -21,6 +23,7 @@ from svp_portrait.svp_models.training.train_style import (
     StyleTraining,
     choose_takes,
     clustering,
+    emotions_heard,
     sigma_figures,
     style_classes,
     style_priors,
@@ -87,6 +90,62 @@ def test_a_mixed_voice_keeps_its_changes_and_takes_the_mean_of_another_clip_of_t
         means = {other: clips.features(other).mean(0) for other in range(len(clips.info))}
         lenders = [other for other, mean in means.items() if torch.allclose(moved, mean, atol=1e-5)]
         assert len(lenders) == 1 and clips.info[lenders[0]].emotion == clips.info[take.clip].emotion
+
+
+class Labelled:
+    """Two people with a neutral and a happy clip each: voices are all 1 and 2, faces 10 and 20, and 1 more of the second person."""
+
+    def __init__(self, emotions=("neutral", "happy")):
+        named = [(who, emotion) for who in "ab" for emotion in emotions]
+        self.info = [SimpleNamespace(identity=who, emotion=emotion, frames=20, group=who) for who, emotion in named]
+        self.fps = 25.0
+
+    def features(self, clip):
+        return torch.full((20, 1920), 1.0 + (self.info[clip].emotion == "happy"))
+
+    def expression(self, clip):
+        neutral, second = clip % 2 == 0, clip >= 2
+        return np.full((15 if neutral else 20, 64), (10.0 if neutral else 20.0) + second, np.float32)
+
+
+def test_a_neutral_face_says_an_emotion_only_by_its_voice(config):
+    settings = replace(CONFIG, audio_drop_prob=0.0, expression_drop_prob=0.3, neutral_face_prob=1.0)
+    clips = Expressions(Labelled())
+    batch = batch_of(StyleTraining(StyleExtractor(config.style), clips, clips, settings))
+    for audio, expression, mask in zip(*(batch[key] for key in ("audio", "expression", "mask")), strict=True):
+        assert len(audio[mask].unique()) == 1
+        face = expression[mask].unique().tolist()
+        assert face in ([0.0], [10.0], [11.0])  # missing, or the neutral one of a person, whose clip is shorter
+    assert {1.0, 2.0} == set(batch["audio"][:, 0, 0].tolist())
+
+
+def test_neutral_faces_need_neutral_clips(config):
+    clips = Expressions(Labelled(("sad", "happy")))
+    with pytest.raises(
+        PortraitError, match="neutral_face_prob is 0.5: no clip of the data is labelled neutral: set it to 0"
+    ):
+        StyleTraining(StyleExtractor(config.style), clips, clips, replace(CONFIG, neutral_face_prob=0.5))
+
+
+class Reader(torch.nn.Module):
+    """A style extractor that takes the mean of one of its inputs for the style."""
+
+    max_frames = 20
+
+    def __init__(self, of: str):
+        super().__init__()
+        self.of, self.unused = of, torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, audio, expression, mask):
+        rows = audio if self.of == "voice" else expression
+        mean = (rows * mask[..., None]).sum(1) / mask.sum(1)[:, None]
+        return mean[:, :1], torch.ones(len(mean), 1)
+
+
+def test_the_emotion_of_a_voice_is_found_under_a_neutral_face_by_who_hears_it():
+    clips = Expressions(Labelled())
+    assert emotions_heard(Reader("voice"), clips) == 1 and emotions_heard(Reader("face"), clips) == 0
+    assert np.isnan(emotions_heard(Reader("voice"), Expressions(Labelled(("sad", "happy")))))
 
 
 def test_training_lowers_the_loss_and_touches_only_the_extractor(model, train_clips, test_clips, tmp_path):
@@ -215,6 +274,7 @@ from pathlib import Path
 
 import torch
 
+from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.config import StyleConfig
 from svp_portrait.svp_models.training.trainer import train
