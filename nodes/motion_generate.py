@@ -12,7 +12,7 @@ from ..svp_models.diffusion.style import sample_style
 from ..svp_models.errors import PortraitError
 from ..svp_models.face.tracking import FaceTracker
 from ..svp_models.io.progress import shared
-from ..svp_models.motion.built_in import WORDS_GUIDANCE
+from ..svp_models.motion.built_in import STYLE_GUIDANCE, WORDS_GUIDANCE
 from ..svp_models.motion.built_in_generator import (
     BuiltInConditions,
     with_conditions,
@@ -296,7 +296,7 @@ class SVPMotionGenerate(io.ComfyNode):
                 io.Float.Input(
                     "style_guidance",
                     optional=True,
-                    default=1.0,
+                    default=STYLE_GUIDANCE,
                     min=0.0,
                     max=10.0,
                     step=0.1,
@@ -319,7 +319,7 @@ class SVPMotionGenerate(io.ComfyNode):
         overlap: int, framing: str, liveportrait=None, portrait=None, face_analyzer: FaceTracker | None = None,
         style: Style | StylePrior | None = None, given_motion: Motion | None = None, prompt: str = PROMPT,
         blink_rate: float = OWN_BLINKS, given_part: str = "head", largest_angle: float = 0.0, largest_shift: float = 0.0,
-        words_guidance: float = WORDS_GUIDANCE, style_guidance: float = 1.0,
+        words_guidance: float = WORDS_GUIDANCE, style_guidance: float = STYLE_GUIDANCE,
     ) -> io.NodeOutput:  # fmt: skip
         groups = () if given_motion is None else PARTS[given_part]
         limits = {

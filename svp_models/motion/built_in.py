@@ -25,6 +25,7 @@ SMOOTHING_REACH = 2  # frames
 POSE_GROUPS = ("rotation", "shift", "scale")
 GUIDED = ("voice", "style", "words")
 WORDS_GUIDANCE = 2.5  # of prompts, unless somebody asks for another
+STYLE_GUIDANCE = 2.0  # of styles; with 1 an expression has about two thirds of the strength that its style clip shows
 
 
 @dataclass(frozen=True)

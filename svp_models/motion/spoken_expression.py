@@ -8,13 +8,11 @@ from torch import Tensor
 
 from ..face.portrait_face import expression_track
 from ..types import Audio, Style
+from .built_in import STYLE_GUIDANCE
 from .built_in_generator import BuiltInConditions, BuiltInGenerator
 from .generators import GenerateOptions, generate_motion
 
 LOG = logging.getLogger(__name__)
-
-# Of the style at a weight of 1: with a guidance of 1 an expression has about two thirds of the strength that its style clip shows.
-STYLE_GUIDANCE = 2.0
 
 
 def spoken_expression(

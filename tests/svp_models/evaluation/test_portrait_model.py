@@ -12,12 +12,13 @@ import pytest
 from svp_portrait.svp_models.checkpoints.model_file import PORTRAIT_MODEL, load_model
 from svp_portrait.svp_models.checkpoints.portrait_reader import built_in_scorer
 from svp_portrait.svp_models.diffusion.style import sample_style
-from svp_portrait.svp_models.evaluation.baselines import warped_portrait
-from svp_portrait.svp_models.evaluation.evaluator import Evaluator, audio_of
+from svp_portrait.svp_models.evaluation.baselines import warped_expression, warped_portrait
+from svp_portrait.svp_models.evaluation.evaluator import Evaluator, audio_of, true_track
 from svp_portrait.svp_models.evaluation.measure import measure_clip
 from svp_portrait.svp_models.evaluation.protocols import AS_SHIPPED
 from svp_portrait.svp_models.presets import PRESETS
-from svp_portrait.svp_models.synthetic.clips import DATA_VERSIONS
+from svp_portrait.svp_models.synthetic.clips import DATA_VERSIONS, neutral_portrait
+from svp_portrait.svp_models.synthetic.performance import classify_emotion
 from svp_portrait.svp_models.synthetic.speakers import speaker
 from svp_portrait.svp_models.training.face_config import load_face_recipe
 
@@ -35,9 +36,13 @@ def test_the_file_is_small_and_says_how_it_was_made():
     assert int(model.metadata["step"]) > 0 and model.metadata["seed"] == str(recipe.seed)
 
 
+@pytest.fixture(scope="module")
+def evaluator():
+    return Evaluator(load_model(PORTRAIT_MODEL), AS_SHIPPED, lambda: None, built_in_scorer(), version=2)
+
+
 @pytest.mark.slow
-def test_by_voice_and_style_it_is_nearer_to_truth_than_the_warped_portrait():
-    evaluator = Evaluator(load_model(PORTRAIT_MODEL), AS_SHIPPED, lambda: None, built_in_scorer(), version=2)
+def test_by_voice_and_style_it_is_nearer_to_truth_than_the_warped_portrait(evaluator):
     found = []
     for number, emotion in enumerate(("happy", "angry", "sad")):
         who = speaker(200 + number, "test")
@@ -59,3 +64,38 @@ def test_by_voice_and_style_it_is_nearer_to_truth_than_the_warped_portrait():
     assert means[1, 0] > means[0, 0] + 1, means
     assert means[1, 1] > max(0.8, means[0, 1] + 0.2), means
     assert means[1, 2] > means[0, 2] + 0.5 and means[1, 3] > means[0, 3] + 0.015, means
+
+
+@pytest.mark.slow
+def test_with_the_expression_given_lids_follow_and_the_background_stays(evaluator):
+    """Beside the portrait that is warped to the same expression."""
+    clip = evaluator.make(speaker(202, "test"), "happy", 5, FRAMES / FPS, FPS)
+    assert clip.states.blink.std(0).max() > 0.1  # somebody blinks
+    track, first = true_track(clip, FRAMES), clip.head_keypoints[0]
+    made = evaluator.generate(clip, clip, audio_of(clip), None, FRAMES, 0, track)
+    warped = warped_expression(evaluator.model.face_analyzer, clip.images[0], first, clip.head_keypoints, track)
+    truth = evaluator.read(clip.images)
+    drawn, bent = (
+        measure_clip(frames, clip.images, evaluator.read(frames), truth, FPS).figures for frames in (made, warped)
+    )
+    assert (
+        drawn["lid_corr"] > 0.9
+        and drawn["eyes_psnr"] > bent["eyes_psnr"]
+        and drawn["mouth_psnr"] > bent["mouth_psnr"] + 1
+    )
+    assert drawn["still_flicker"] < 0.5 * bent["still_flicker"]
+
+
+@pytest.mark.slow
+def test_a_strangers_style_brings_its_emotion(evaluator):
+    """Onto a relaxed portrait; the style of another emotion does not."""
+    found = []
+    for number, emotion in enumerate(("happy", "angry", "disgusted", "surprised")):
+        who, stranger = speaker(300 + number, "test"), speaker(400 + number, "test")
+        clip = evaluator.make(who, emotion, 5, 0.5, FPS)
+        for shown in (emotion, "sad"):
+            style = sample_style(evaluator.prior_of(evaluator.make(stranger, shown, 6, 1.6, FPS)), 0)
+            portrait = neutral_portrait(who, evaluator.size, evaluator.version)
+            made = evaluator.generate(portrait, clip, audio_of(clip), style, len(clip.images), 0)
+            found.append(classify_emotion(evaluator.expression(made))[0] == emotion)
+    assert sum(found[::2]) >= 3 and sum(found[1::2]) == 0, found

@@ -10,8 +10,9 @@ import torch
 from svp_portrait.svp_models.checkpoints.built_in_motion import BUILT_IN_MOTION
 from svp_portrait.svp_models.checkpoints.model_file import PORTRAIT_MODEL, load_model
 from svp_portrait.svp_models.diffusion.style import extract_style, sample_style
+from svp_portrait.svp_models.motion.built_in import STYLE_GUIDANCE
 from svp_portrait.svp_models.motion.built_in_generator import open_built_in
-from svp_portrait.svp_models.motion.spoken_expression import STYLE_GUIDANCE, spoken_expression
+from svp_portrait.svp_models.motion.spoken_expression import spoken_expression
 from svp_portrait.svp_models.synthetic.clips import act
 from svp_portrait.svp_models.synthetic.performance import EMOTIONS, emotion_amount
 from svp_portrait.svp_models.synthetic.speakers import speaker
