@@ -12,12 +12,13 @@ from ...optional_deps import signal
 Rows = NDArray[np.floating]
 
 BEAT_SIGMA = 3.0  # frames, of Bailando's beat alignment
+ROUNDING = 1e-4  # of the largest value of a series: what a network in float32 may tell of the same picture twice
 ONSET_HEIGHT = 0.1  # of the strongest onset: weaker ones are no beats
 
 
 def correlation(first: Rows, second: Rows) -> float:
-    """Pearson correlation of two series; 0 when they are shorter than two or one of them is constant."""
-    if len(first) < 2 or np.ptp(first) == 0 or np.ptp(second) == 0:
+    """Pearson correlation of two series; 0 when they are shorter than two or one of them is constant but for ROUNDING."""
+    if len(first) < 2 or any(np.ptp(rows) <= ROUNDING * np.abs(rows).max() for rows in (first, second)):
         return 0.0
     return float(np.corrcoef(first, second)[0, 1])
 
