@@ -6,7 +6,7 @@ VENV := .venv
 INSTALLED := $(VENV)/.installed
 DEMO := $(VENV)/.demo
 
-# The tests start hundreds of processes, each of which would compile torch again.
+# Byte code is kept, whatever the shell says: tests start hundreds of processes, each of which would compile torch again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help

@@ -133,10 +133,9 @@ class StylePhase(Checked):
     audio_drop_prob, expression_drop_prob: shares of the samples that lose one input, never both. min_frames: shortest segment.
     voice_mix_prob: share of the samples whose audio features get the mean of another clip of that emotion (cf. MixStyle,
     Zhou et al. 2021); otherwise the extractor memorises voices, which identify people but not emotions. neutral_face_prob: share of
-    the samples with both inputs that see a neutral face of the person under the emotional voice, so that the audio branch
-    hears what the face does not show. statistics_weight: of the
-    statistics of the whole clip (expression, blinks, head) that a code has to rebuild, see StatisticsDecoder; 0 as in the paper.
-    anchor_weight: of staying near the codes of the extractor that the phase starts from, see StyleModule.
+    the samples with both inputs whose expression is that of a neutral clip of the person, so that the audio branch learns emotions
+    that the face does not show. statistics_weight: of the statistics of the whole clip (expression, blinks, head) that a code has
+    to rebuild, see StatisticsDecoder; 0 as in the paper. anchor_weight: of staying near the codes of the extractor that the phase starts from, see StyleModule.
     """
 
     settings: TrainSettings

@@ -64,7 +64,7 @@ class StyleTraining:
 
     def sample(self, index: SampleIndex) -> Sample:
         """A segment of a clip: audio n A, expression n 64 and mask n; `label`, equal for clips of one class; `seed`; if the codes
-        learn them, the `statistics` of the whole clip."""
+        learn them, the `statistics` of the whole clip, NaN where another face stands in."""
         config, rng = self.config, index.rng()
         batch = choose_takes(self.by_identity, index.batch_size, config.emotions, config.takes, index.shared_rng())
         take = batch[index.position]
@@ -80,16 +80,17 @@ class StyleTraining:
         start = int(rng.integers(low, high - length + 1))
         segment = slice(start, start + length)
         audio, expression = audio[segment], expression[segment]
-        chance = rng.random()
+        own_face, chance = True, rng.random()
         with_audio = chance >= config.audio_drop_prob
         upper = config.audio_drop_prob + config.expression_drop_prob
         with_expression = not config.audio_drop_prob <= chance < upper
         if config.neutral_face_prob and with_audio and with_expression and rng.random() < config.neutral_face_prob:
-            expression = self._neutral_face(take.clip, expression, rng)
+            expression, own_face = self._neutral_face(take.clip, expression, rng), False
         sample = padded(audio * with_audio, expression * with_expression, max_frames)
         sample |= {"label": torch.tensor(take.label), "seed": torch.tensor(int(rng.integers(2**62)))}
         if self.statistics is not None:
-            sample["statistics"] = torch.from_numpy(self.statistics[take.clip])
+            statistics = torch.from_numpy(self.statistics[take.clip])
+            sample["statistics"] = statistics if own_face else torch.full_like(statistics, torch.nan)
         return sample
 
     def _in_another_voice(self, audio: Tensor, emotion: str, rng: np.random.Generator) -> Tensor:
@@ -107,14 +108,14 @@ class StyleTraining:
 
     def validate(self) -> dict[str, float]:
         """Clustering strength (eq. 8) on test clips, for each choice of inputs; with `neutral_face_prob`, also
-        `emotions_heard`; with `statistics_weight`, also `prior_figures`."""
+        `neutral_face_emotion_accuracy`; with `statistics_weight`, also `prior_figures`."""
         figures = {
             f"clustering_{name}": float(np.mean(list(strengths.values())))
             for name, strengths in clustering(self.module.extractor, self.test).items()
             if strengths
         }
         if self.config.neutral_face_prob:
-            figures["heard_under_neutral_face"] = emotions_heard(self.module.extractor, self.test)
+            figures["emotion_acc_neutral_face"] = neutral_face_emotion_accuracy(self.module.extractor, self.test)
         if self.statistics is not None:
             figures |= prior_figures(self.module.extractor, self.expressions, self.test)
         return figures
@@ -325,25 +326,26 @@ def clustering(extractor: StyleExtractor, expressions: Expressions) -> dict[str,
     }
 
 
-def emotions_heard(extractor: StyleExtractor, expressions: Expressions) -> float:
+def neutral_face_emotion_accuracy(extractor: StyleExtractor, expressions: Expressions) -> float:
     """Share of the clips whose emotion is found in the code of their voice with a neutral face of the same person: the nearest of
     the emotions' mean codes of the other people. Clips with a neutral face themselves do not count; NaN if there are none."""
     info, neutral = expressions.clips.info, neutral_clips(expressions.clips)
     labelled = [number for number, clip in enumerate(info) if clip.emotion]
     codes = style_priors(extractor, expressions, labelled).mu
     people, emotions = (np.array([getattr(info[clip], name) for clip in labelled]) for name in ("identity", "emotion"))
-    heard = [clip for clip in labelled if info[clip].emotion != NEUTRAL and neutral.get(info[clip].identity)]
-    if not heard:
+    tested = [clip for clip in labelled if info[clip].emotion != NEUTRAL and neutral.get(info[clip].identity)]
+    if not tested:
         return float("nan")
-    mixed = style_priors(extractor, expressions, heard, faces=[neutral[info[clip].identity][0] for clip in heard]).mu
+    faces = [neutral[info[clip].identity][0] for clip in tested]
+    neutral_face_codes = style_priors(extractor, expressions, tested, faces=faces).mu
     found = []
-    for clip, code in zip(heard, mixed, strict=True):
+    for clip, code in zip(tested, neutral_face_codes, strict=True):
         others = people != info[clip].identity
-        near = {
+        distances = {
             emotion: float(np.linalg.norm(codes[others & (emotions == emotion)].mean(0) - code))
             for emotion in np.unique(emotions[others]).tolist()
         }
-        found.append(bool(near) and min(near, key=near.__getitem__) == info[clip].emotion)
+        found.append(bool(distances) and min(distances, key=distances.__getitem__) == info[clip].emotion)
     return float(np.mean(found))
 
 

@@ -12,7 +12,7 @@ from ...optional_deps import signal
 Rows = NDArray[np.floating]
 
 BEAT_SIGMA = 3.0  # frames, of Bailando's beat alignment
-ROUNDING = 1e-4  # of the largest value of a series: what a network in float32 may tell of the same picture twice
+ROUNDING = 1e-3  # of the largest value of a series: a network tells up to a quarter of that of the same picture twice
 ONSET_HEIGHT = 0.1  # of the strongest onset: weaker ones are no beats
 
 

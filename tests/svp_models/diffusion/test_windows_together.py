@@ -29,17 +29,7 @@ TOGETHER = {
 }
 
 
-KINDS = ("style", "still style", "no style", "in files", "as built in")
-CASES = [("style", name) for name in TOGETHER] + [(kind, "exact") for kind in KINDS[1:]]
-CASES += [
-    ("in files", "cache"),
-    ("as built in", "one step"),
-    ("as built in", "without guidance"),
-    ("no style", "similarity"),
-]
-
-
-@pytest.fixture
+@pytest.fixture(params=["style", "still style", "no style", "in files", "as built in"])
 def long_clip(request, model, clip, tmp_path):
     """Models and conditions of all kinds."""
     if request.param == "as built in":  # the portrait warped, no reference latent, expressions, a guided voice alone
@@ -59,7 +49,7 @@ def long_clip(request, model, clip, tmp_path):
     return pipeline, inputs, replace(conditions, style=styles.get(request.param, conditions.style))
 
 
-@pytest.mark.parametrize(("long_clip", "name"), CASES, indirect=["long_clip"])
+@pytest.mark.parametrize("name", TOGETHER)
 def test_windows_in_one_batch_give_the_same(long_clip, name):
     pipeline, inputs, conditions = long_clip
     acceleration, changes, plan = TOGETHER[name]

@@ -75,15 +75,13 @@ def test_with_the_expression_given_lids_follow_and_the_background_stays(evaluato
     made = evaluator.generate(clip, clip, audio_of(clip), None, FRAMES, 0, track)
     warped = warped_expression(evaluator.model.face_analyzer, clip.images[0], first, clip.head_keypoints, track)
     truth = evaluator.read(clip.images)
-    drawn, bent = (
+    model, baseline = (
         measure_clip(frames, clip.images, evaluator.read(frames), truth, FPS).figures for frames in (made, warped)
     )
-    assert (
-        drawn["lid_corr"] > 0.9
-        and drawn["eyes_psnr"] > bent["eyes_psnr"]
-        and drawn["mouth_psnr"] > bent["mouth_psnr"] + 1
-    )
-    assert drawn["still_flicker"] < 0.5 * bent["still_flicker"]
+    assert model["lid_corr"] > 0.9
+    assert model["eyes_psnr"] > baseline["eyes_psnr"]
+    assert model["mouth_psnr"] > baseline["mouth_psnr"] + 1
+    assert model["still_flicker"] < 0.5 * baseline["still_flicker"]
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from svp_portrait.svp_models.types import Motion
 STATUS = Path("/proc/self/statm")
 SIDE, WIDTH, HEIGHT = 32, 160, 120
 FRAMES, WARM = 500, 100
-MOST_GROWTH = 40 * 2**20  # bytes; the frames that come out take 115 MB
+MOST_GROWTH = 13 * 2**20  # bytes; the frames that come out take 115 MB
 
 
 class Still:

@@ -16,6 +16,7 @@ import torch
 
 from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
+from svp_portrait.svp_models.training import train_style
 from svp_portrait.svp_models.training.config import StylePhase, TrainSettings
 from svp_portrait.svp_models.training.dataset import Expressions, PredictionError, SampleIndex, stack
 from svp_portrait.svp_models.training.train_style import (
@@ -23,7 +24,7 @@ from svp_portrait.svp_models.training.train_style import (
     StyleTraining,
     choose_takes,
     clustering,
-    emotions_heard,
+    neutral_face_emotion_accuracy,
     sigma_figures,
     style_classes,
     style_priors,
@@ -119,6 +120,17 @@ def test_a_neutral_face_says_an_emotion_only_by_its_voice(config):
     assert {1.0, 2.0} == set(batch["audio"][:, 0, 0].tolist())
 
 
+def test_a_code_need_not_rebuild_the_statistics_that_a_neutral_face_hides(config, train_clips, test_clips, monkeypatch):
+    settings = replace(
+        CONFIG, audio_drop_prob=0.5, neutral_face_prob=1.0, expression_drop_prob=0.0, statistics_weight=1.0
+    )
+    neutral = {info.identity: [number] for number, info in enumerate(train_clips.clips.info)}
+    monkeypatch.setattr(train_style, "neutral_clips", lambda clips: neutral)
+    batch = batch_of(StyleTraining(StyleExtractor(config.style), train_clips, test_clips, settings))
+    audible = batch["audio"].flatten(1).any(1)  # only with both inputs another face stands in
+    assert torch.equal(batch["statistics"][:, 0].isnan(), audible) and 0 < audible.sum() < len(audible)
+
+
 def test_neutral_faces_need_neutral_clips(config):
     clips = Expressions(Labelled(("sad", "happy")))
     with pytest.raises(
@@ -127,7 +139,7 @@ def test_neutral_faces_need_neutral_clips(config):
         StyleTraining(StyleExtractor(config.style), clips, clips, replace(CONFIG, neutral_face_prob=0.5))
 
 
-class Reader(torch.nn.Module):
+class OneInput(torch.nn.Module):
     """A style extractor that takes the mean of one of its inputs for the style."""
 
     max_frames = 20
@@ -142,10 +154,13 @@ class Reader(torch.nn.Module):
         return mean[:, :1], torch.ones(len(mean), 1)
 
 
-def test_the_emotion_of_a_voice_is_found_under_a_neutral_face_by_who_hears_it():
+def test_emotions_under_a_neutral_face_are_recognised_by_an_extractor_that_uses_the_voice():
     clips = Expressions(Labelled())
-    assert emotions_heard(Reader("voice"), clips) == 1 and emotions_heard(Reader("face"), clips) == 0
-    assert np.isnan(emotions_heard(Reader("voice"), Expressions(Labelled(("sad", "happy")))))
+    assert (
+        neutral_face_emotion_accuracy(OneInput("voice"), clips) == 1
+        and neutral_face_emotion_accuracy(OneInput("face"), clips) == 0
+    )
+    assert np.isnan(neutral_face_emotion_accuracy(OneInput("voice"), Expressions(Labelled(("sad", "happy")))))
 
 
 def test_training_lowers_the_loss_and_touches_only_the_extractor(model, train_clips, test_clips, tmp_path):
@@ -274,7 +289,6 @@ from pathlib import Path
 
 import torch
 
-from svp_portrait.svp_models.errors import PortraitError
 from svp_portrait.svp_models.networks.style_extractor import StyleExtractor
 from svp_portrait.svp_models.config import StyleConfig
 from svp_portrait.svp_models.training.trainer import train
